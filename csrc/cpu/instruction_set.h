@@ -1,0 +1,53 @@
+// The instruction sets the CPU kernel is compiled for, and the one that this machine runs.
+//
+// One build serves any machine: each kernel is compiled once for each set that the architecture has, and the
+// best one present is chosen at run time; SSIM_FUSED_INSTRUCTION_SET=baseline|avx2|avx512 asks for another.
+#pragma once
+
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define SSIM_X86_TARGETS 1
+#define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define SSIM_TARGET_AVX512 \
+  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,prefer-vector-width=512")))
+#endif
+
+namespace ssim_fused {
+
+enum class InstructionSet { baseline, avx2, avx512 };  // each includes those before it
+
+constexpr const char* kInstructionSetNames[] = {"baseline", "avx2", "avx512"};
+
+inline InstructionSet best_instruction_set() {
+#if defined(SSIM_X86_TARGETS)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+    return InstructionSet::avx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;
+#endif
+  return InstructionSet::baseline;
+}
+
+inline InstructionSet chosen_instruction_set() {
+  static const InstructionSet chosen = [] {
+    const InstructionSet best = best_instruction_set();
+    const char* wish = std::getenv("SSIM_FUSED_INSTRUCTION_SET");
+    if (wish == nullptr || *wish == '\0') return best;
+    for (int i = 0; i <= static_cast<int>(best); ++i) {
+      if (std::string(wish) == kInstructionSetNames[i]) return static_cast<InstructionSet>(i);
+    }
+    STD_TORCH_CHECK(false, "SSIM_FUSED_INSTRUCTION_SET is '", wish,
+                    "', expected 'baseline', 'avx2' or 'avx512', and one this machine has; its best is '",
+                    kInstructionSetNames[static_cast<int>(best)], "'");
+    return best;
+  }();
+  return chosen;
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,331 @@
+// The operators on the CPU: check, allocate, march all strips in parallel, reduce.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <tuple>
+#include <vector>
+
+#include "../args.h"
+#include "instruction_set.h"
+#include "strip.h"
+
+namespace ssim_fused {
+namespace {
+
+using torch::headeronly::IntHeaderOnlyArrayRef;
+
+// ---------------------------------------------------------------------------------------------------------
+// Kernel selection
+
+template <class T>
+using MarchFunction = void (*)(const Strip<T>&, Workspace<T>&);
+
+template <class T, int Radius, int Maps>
+void march_baseline(const Strip<T>& strip, Workspace<T>& work) {
+  March<T, 16, Radius, Maps>(strip, work).run();
+}
+
+#if defined(SSIM_X86_TARGETS)
+template <class T, int Radius, int Maps>
+SSIM_TARGET_AVX2 void march_avx2(const Strip<T>& strip, Workspace<T>& work) {
+  March<T, 32, Radius, Maps>(strip, work).run();
+}
+
+template <class T, int Radius, int Maps>
+SSIM_TARGET_AVX512 void march_avx512(const Strip<T>& strip, Workspace<T>& work) {
+  March<T, 64, Radius, Maps>(strip, work).run();
+}
+#endif
+
+template <class T, int Radius, int Maps>
+MarchFunction<T> for_instruction_set() {
+#if defined(SSIM_X86_TARGETS)
+  switch (chosen_instruction_set()) {
+    case InstructionSet::avx512:
+      return march_avx512<T, Radius, Maps>;
+    case InstructionSet::avx2:
+      return march_avx2<T, Radius, Maps>;
+    case InstructionSet::baseline:
+      break;
+  }
+#endif
+  return march_baseline<T, Radius, Maps>;
+}
+
+constexpr int kCompiledRadius = 5;  // the default window, sigma 1.5
+
+template <class T, int Maps>
+MarchFunction<T> for_radius(const Problem<T>& problem) {
+  const bool compiled = problem.rows.radius == kCompiledRadius && problem.columns.radius == kCompiledRadius;
+  return compiled ? for_instruction_set<T, kCompiledRadius, Maps>() : for_instruction_set<T, -1, Maps>();
+}
+
+template <class T>
+MarchFunction<T> select_march(const Problem<T>& problem, int maps) {
+  switch (maps) {
+    case 0:
+      return for_radius<T, 0>(problem);
+    case 3:
+      return for_radius<T, 3>(problem);
+    default:
+      return for_radius<T, 4>(problem);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// How a call is divided into strips
+
+struct Division {
+  int64_t strips;  // of one plane
+  int64_t rows;    // input rows of one task, whole segments
+  int64_t tasks_down;
+
+  Division(const Axis& rows_axis, const Axis& columns, int64_t planes) {
+    // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
+    const int64_t reach = std::max(columns.radius, columns.pad);
+    const int64_t width = std::max<int64_t>(256, 8 * reach);
+    strips = std::max<int64_t>(1, (columns.n + width / 2) / width);
+    // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
+    // are computed twice. The division does not change the result.
+    const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
+    const int64_t splits =
+        std::max<int64_t>(1, (wanted + planes * strips - 1) / std::max<int64_t>(1, planes * strips));
+    const int64_t least = std::max<int64_t>(kSegment, 8 * rows_axis.radius);
+    rows = std::max(least, (rows_axis.n + splits - 1) / splits);
+    rows = (rows + kSegment - 1) / kSegment * kSegment;
+    tasks_down = (rows_axis.n + rows - 1) / rows;
+  }
+
+  // First input column of strip k.
+  int64_t boundary(const Axis& columns, int64_t k) const {
+    constexpr int64_t lanes = 16;
+    return k == strips ? columns.n : k * columns.n / strips / lanes * lanes;
+  }
+};
+
+// ---------------------------------------------------------------------------------------------------------
+// Operators
+
+template <class T>
+Image<T> image_of(const Tensor& tensor, bool is_output) {
+  Image<T> image;
+  image.data = is_output ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+  for (int64_t d = 0; d < 4; ++d) image.stride[d] = tensor.stride(d);
+  select_rows(tensor.scalar_type(), image);
+  return image;
+}
+
+template <class T>
+Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments& arguments, double c1,
+                      double c2, const std::optional<Tensor>& constants) {
+  Problem<T> problem{};
+  problem.preds = image_of<T>(preds, false);
+  problem.target = image_of<T>(target, false);
+  problem.rows = arguments.axes[0];
+  problem.columns = arguments.axes[1];
+  for (size_t d = 0; d < 2; ++d) {
+    problem.taps[d].assign(arguments.taps[d].begin(), arguments.taps[d].end());
+    problem.reversed[d].assign(arguments.taps[d].rbegin(), arguments.taps[d].rend());
+  }
+  problem.c1 = static_cast<T>(c1);
+  problem.c2 = static_cast<T>(c2);
+  if (constants) {
+    const T* values = static_cast<const T*>(constants->const_data_ptr());
+    problem.c1 = values[0];
+    problem.c2 = values[1];
+  }
+  return problem;
+}
+
+// Marches over all planes; the sums of each image.
+template <class T>
+std::vector<Sums> march_all(const Problem<T>& problem, const Arguments& arguments, int maps) {
+  const Division division(problem.rows, problem.columns, arguments.planes());
+  const int64_t segments = (problem.rows.n + kSegment - 1) / kSegment;
+  const int64_t per_plane = division.strips * segments;
+  std::vector<Sums> partial(arguments.planes() * per_plane);
+  const MarchFunction<T> march = select_march<T>(problem, maps);
+
+  // Strips of one place lie together, so that a thread allocates a workspace once for each place.
+  const int64_t per_strip = arguments.planes() * division.tasks_down;
+  torch::stable::parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
+    std::optional<Workspace<T>> work;
+    int64_t current = -1;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t strip = task / per_strip;
+      const int64_t plane = task % per_strip / division.tasks_down;
+      const int64_t row = task % division.tasks_down * division.rows;
+      const Strip<T> place{problem,
+                           plane / arguments.channels,
+                           plane % arguments.channels,
+                           Columns(problem.columns, division.boundary(problem.columns, strip),
+                                   division.boundary(problem.columns, strip + 1), maps > 0),
+                           row,
+                           std::min(row + division.rows, problem.rows.n),
+                           &partial[plane * per_plane + strip * segments + row / kSegment]};
+      if (strip != current) work.emplace(problem, place.columns, maps);
+      current = strip;
+      march(place, *work);
+    }
+  });
+
+  std::vector<Sums> sums(arguments.batch);
+  const int64_t per_image = arguments.channels * per_plane;
+  for (size_t i = 0; i < partial.size(); ++i) {  // in the order of the places, whatever the threads did
+    Sums& image = sums[i / per_image];
+    image.similarity += partial[i].similarity;
+    image.contrast_sensitivity += partial[i].contrast_sensitivity;
+    image.by_c1 += partial[i].by_c1;
+    image.by_c2 += partial[i].by_c2;
+  }
+  return sums;
+}
+
+// Which gradients are wanted, and the marching that yields them: SSIM is symmetric, so the gradient for
+// target alone is the gradient for preds with the images exchanged.
+template <class T>
+std::vector<Sums> march_with_gradients(Problem<T>& problem, const Arguments& arguments,
+                                       const Tensor& grad_preds, const Tensor& grad_target,
+                                       bool want_grad_preds, bool want_grad_target,
+                                       bool want_grad_constants) {
+  problem.wants_constants = want_grad_constants;
+  if (want_grad_preds) {
+    problem.grad_preds = image_of<T>(grad_preds, true);
+    if (want_grad_target) problem.grad_target = image_of<T>(grad_target, true);
+  } else if (want_grad_target) {
+    std::swap(problem.preds, problem.target);
+    problem.grad_preds = image_of<T>(grad_target, true);
+  }
+  const int gradients = int{want_grad_preds} + int{want_grad_target};
+  return march_all(problem, arguments, gradients == 0 ? 0 : 2 + gradients);
+}
+
+// [B] or, for derivatives by the constants, [B, 2], in the compute type.
+template <class T, class F>
+Tensor per_image(const Tensor& like, const std::vector<Sums>& sums, int64_t values, F&& value) {
+  const int64_t shape[] = {static_cast<int64_t>(sums.size()), values};
+  Tensor result = torch::stable::new_empty(like, IntHeaderOnlyArrayRef(shape, values == 1 ? 1 : 2),
+                                           compute_type(like.scalar_type()));
+  T* out = static_cast<T*>(result.mutable_data_ptr());
+  for (const Sums& sum : sums) {
+    for (int64_t v = 0; v < values; ++v) *out++ = static_cast<T>(value(sum, v));
+  }
+  return result;
+}
+
+template <class T>
+Tensor constant_gradients(const Tensor& like, const std::vector<Sums>& sums) {
+  return per_image<T>(like, sums, 2,
+                      [](const Sums& sum, int64_t v) { return v == 0 ? sum.by_c1 : sum.by_c2; });
+}
+
+// Stands for an output that was not asked for.
+Tensor nothing(const Tensor& like) {
+  const int64_t shape[] = {0};
+  return torch::stable::new_empty(like, IntHeaderOnlyArrayRef(shape, 1));
+}
+
+Tensor gradient_like(const Tensor& image, bool wanted) {
+  return wanted ? torch::stable::empty_like(image) : nothing(image);
+}
+
+template <class T>
+SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const Arguments& arguments,
+                                double c1, double c2, const std::optional<Tensor>& constants,
+                                Objective objective, bool want_map, bool want_grad_preds,
+                                bool want_grad_target, bool want_grad_constants) {
+  Problem<T> problem = problem_of<T>(preds, target, arguments, c1, c2, constants);
+  const double outputs = static_cast<double>(arguments.channels * arguments.output_pixels());
+  const double cropped = static_cast<double>(arguments.channels * arguments.cropped_pixels());
+  const bool of_similarity = objective == Objective::similarity;
+  problem.grad_similarity.assign(arguments.batch, static_cast<T>(of_similarity ? 1 / outputs : 0));
+  problem.grad_contrast.assign(arguments.batch, static_cast<T>(of_similarity ? 0 : 1 / cropped));
+
+  Tensor map = nothing(preds);
+  if (want_map) {
+    const int64_t shape[] = {arguments.batch, arguments.channels, arguments.axes[0].output_length(),
+                             arguments.axes[1].output_length()};
+    map = torch::stable::new_empty(preds, IntHeaderOnlyArrayRef(shape, 4));
+    problem.map = image_of<T>(map, true);
+  }
+  const Tensor grad_preds = gradient_like(preds, want_grad_preds);
+  const Tensor grad_target = gradient_like(target, want_grad_target);
+  const auto sums = march_with_gradients(problem, arguments, grad_preds, grad_target, want_grad_preds,
+                                         want_grad_target, want_grad_constants);
+  return {per_image<T>(preds, sums, 1, [&](const Sums& sum, int64_t) { return sum.similarity / outputs; }),
+          per_image<T>(preds, sums, 1,
+                       [&](const Sums& sum, int64_t) { return sum.contrast_sensitivity / cropped; }),
+          map,
+          grad_preds,
+          grad_target,
+          want_grad_constants ? constant_gradients<T>(preds, sums) : nothing(preds)};
+}
+
+SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const std::vector<double>& taps,
+                             const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
+                             const std::string& padding_mode, double c1, double c2,
+                             const std::optional<Tensor>& constants, const std::string& objective,
+                             bool want_map, bool want_grad_preds, bool want_grad_target,
+                             bool want_grad_constants) {
+  const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
+  const auto run = preds.scalar_type() == ScalarType::Double ? similarity_of<double> : similarity_of<float>;
+  return run(preds, target, arguments, c1, c2, constants, parse_objective(objective), want_map,
+             want_grad_preds, want_grad_target, want_grad_constants);
+}
+
+// Weights of one mean for each image: upstream gradient [B] over the number of outputs.
+template <class T>
+std::vector<T> mean_weights(const std::optional<Tensor>& gradient, int64_t batch, int64_t count) {
+  std::vector<T> weights(batch, T(0));
+  if (!gradient) return weights;
+  const T* values = static_cast<const T*>(gradient->const_data_ptr());
+  for (int64_t b = 0; b < batch; ++b) {
+    weights[b] =
+        static_cast<T>(static_cast<double>(values[b * gradient->stride(0)]) / static_cast<double>(count));
+  }
+  return weights;
+}
+
+template <class T>
+BackwardOutputs backward_of(const Tensor& preds, const Tensor& target, const Arguments& arguments, double c1,
+                            double c2, const std::optional<Tensor>& constants,
+                            const std::optional<Tensor>& grad_similarity,
+                            const std::optional<Tensor>& grad_contrast, const std::optional<Tensor>& grad_map,
+                            bool want_grad_preds, bool want_grad_target, bool want_grad_constants) {
+  Problem<T> problem = problem_of<T>(preds, target, arguments, c1, c2, constants);
+  problem.grad_similarity =
+      mean_weights<T>(grad_similarity, arguments.batch, arguments.channels * arguments.output_pixels());
+  problem.grad_contrast =
+      mean_weights<T>(grad_contrast, arguments.batch, arguments.channels * arguments.cropped_pixels());
+  if (grad_map) problem.grad_map = image_of<T>(*grad_map, false);
+  const Tensor grad_preds = gradient_like(preds, want_grad_preds);
+  const Tensor grad_target = gradient_like(target, want_grad_target);
+  const auto sums = march_with_gradients(problem, arguments, grad_preds, grad_target, want_grad_preds,
+                                         want_grad_target, want_grad_constants);
+  return {grad_preds, grad_target, want_grad_constants ? constant_gradients<T>(preds, sums) : nothing(preds)};
+}
+
+BackwardOutputs similarity_backward(const Tensor& preds, const Tensor& target,
+                                    const std::vector<double>& taps, const std::vector<int64_t>& sizes,
+                                    const std::vector<int64_t>& pad, const std::string& padding_mode,
+                                    double c1, double c2, const std::optional<Tensor>& constants,
+                                    const std::optional<Tensor>& grad_similarity,
+                                    const std::optional<Tensor>& grad_contrast,
+                                    const std::optional<Tensor>& grad_map, bool want_grad_preds,
+                                    bool want_grad_target, bool want_grad_constants) {
+  const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
+  check_upstream(arguments, preds, grad_similarity, grad_contrast, grad_map);
+  const auto run = preds.scalar_type() == ScalarType::Double ? backward_of<double> : backward_of<float>;
+  return run(preds, target, arguments, c1, c2, constants, grad_similarity, grad_contrast, grad_map,
+             want_grad_preds, want_grad_target, want_grad_constants);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CPU, m) {
+  m.impl("similarity", TORCH_BOX(&similarity));
+  m.impl("similarity_backward", TORCH_BOX(&similarity_backward));
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,112 @@
+// The SSIM formula and its partial derivatives, for one window position. Host and device; T is float, double,
+// or a vector of either (cpu/lanes.h).
+//
+// The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
+//
+//     a = w*x'    b = w*y'    p = w*(x'y')    d = w*((x-y)^2)
+//
+// With delta = a - b, mu_x = a + pivot, mu_y = b + pivot:
+//
+//     B1 = mu_x^2 + mu_y^2 + c1                luminance             l  = 1 - delta^2 / B1
+//     V  = max(d - delta^2, 0)                 (variance of x - y)
+//     B2 = max(2 (p - ab) + c2 + V, c2)        contrast sensitivity  cs = 1 - V / B2
+//
+// which is the textbook formula rearranged so that nothing subtracts two large numbers when x is close to y:
+// identical images give exactly 1 and a gradient of exactly 0, also with approximate reciprocals.
+#pragma once
+
+#include "host_device.h"
+
+namespace ssim_fused {
+
+template <class T>
+struct Moments {
+  T a, b, p, d;
+};
+
+template <class T>
+struct LocalTerms {
+  T a, b, mu_x, mu_y, delta;
+  T inverse_b1, inverse_b2;
+  T luminance_loss;  // 1 - l
+  T contrast_loss;   // 1 - cs
+
+  SSIM_HOST_DEVICE T luminance() const { return 1 - luminance_loss; }
+  SSIM_HOST_DEVICE T contrast_sensitivity() const { return 1 - contrast_loss; }
+  SSIM_HOST_DEVICE T similarity() const { return luminance() * contrast_sensitivity(); }
+};
+
+// The larger of the two; a NaN in `value` passes through (max(bound, NaN) in the sense of x86's maxps).
+template <class T>
+SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
+  return bound > value ? bound : value;
+}
+
+template <class T>
+SSIM_HOST_DEVICE T reciprocal(T value) {
+  return 1 / value;
+}
+
+#if defined(__CUDA_ARCH__)
+// One MUFU instruction, within 1 ulp; the formula above does not need a correctly rounded quotient.
+template <>
+SSIM_HOST_DEVICE float reciprocal(float value) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+#endif
+
+template <class T>
+SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T c1, T c2) {
+  LocalTerms<T> t;
+  t.a = moments.a;
+  t.b = moments.b;
+  t.mu_x = moments.a + pivot;
+  t.mu_y = moments.b + pivot;
+  t.delta = moments.a - moments.b;
+  const T delta_squared = t.delta * t.delta;
+  const T covariance = moments.p - moments.a * moments.b;
+  // d is not below delta^2 but for rounding; written so that a NaN stays one.
+  const T variance = clamp_below(moments.d - delta_squared, T{});
+  t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
+  t.inverse_b2 = reciprocal(clamp_below(covariance + covariance + (c2 + variance), c2));
+  t.luminance_loss = delta_squared * t.inverse_b1;
+  t.contrast_loss = variance * t.inverse_b2;
+  return t;
+}
+
+// Derivatives of  grad_similarity * l * cs + grad_contrast * cs  by the four moments. x enters the moments as
+// a, p and d, y as b, p and d:
+//     dL/dx = w*(f_a) + y' w*(f_p) + 2 (x - y) w*(f_d)
+//     dL/dy = w*(f_b) + x' w*(f_p) - 2 (x - y) w*(f_d)        with * the adjoint of the window
+template <class T>
+SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
+  const T cs = t.contrast_sensitivity();
+  const T by_luminance = grad_similarity * cs;
+  const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
+  const T g1 = (by_luminance + by_luminance) * t.inverse_b1;
+  const T g2 = (by_contrast + by_contrast) * t.inverse_b2;
+  Moments<T> f;
+  f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + g2 * (t.delta - t.a * t.contrast_loss);
+  f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) - g2 * (t.delta + t.b * t.contrast_loss);
+  f.p = g2 * t.contrast_loss;
+  f.d = -(by_contrast * t.inverse_b2) * cs;
+  return f;
+}
+
+// Derivatives of the same by c1 and c2.
+template <class T>
+struct ConstantPartials {
+  T c1, c2;
+};
+
+template <class T>
+SSIM_HOST_DEVICE ConstantPartials<T> constant_partials(const LocalTerms<T>& t, T grad_similarity,
+                                                       T grad_contrast) {
+  const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
+  return {grad_similarity * t.contrast_sensitivity() * t.luminance_loss * t.inverse_b1,
+          by_contrast * t.contrast_loss * t.inverse_b2};
+}
+
+}  // namespace ssim_fused
