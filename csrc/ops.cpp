@@ -11,11 +11,12 @@
 // `taps` holds one window per axis, one after the other, of lengths `sizes`. c1 and c2 are `constants`, a
 // tensor [2] on the images' device, where it is given. An output that was not asked for has shape [0].
 STABLE_TORCH_LIBRARY(ssim_fused, m) {
-  // The gradients are those of each image's mean similarity (or contrast sensitivity: `objective`).
+  // The gradients are those of each image's mean similarity (or contrast sensitivity: `objective`), times
+  // `grad_scale`, which keeps them in the range of float16.
   m.def(
       "similarity(Tensor preds, Tensor target, float[] taps, int[] sizes, int[] pad, str padding_mode, "
-      "float c1, float c2, Tensor? constants, str objective, bool want_map, bool want_grad_preds, "
-      "bool want_grad_target, bool want_grad_constants) -> "
+      "float c1, float c2, Tensor? constants, str objective, float grad_scale, bool want_map, "
+      "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> "
       "(Tensor similarity, Tensor contrast_sensitivity, Tensor map, Tensor grad_preds, Tensor grad_target, "
       "Tensor grad_constants)");
   m.def(

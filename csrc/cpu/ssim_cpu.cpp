@@ -233,14 +233,14 @@ Tensor gradient_like(const Tensor& image, bool wanted) {
 template <class T>
 SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const Arguments& arguments,
                                 double c1, double c2, const std::optional<Tensor>& constants,
-                                Objective objective, bool want_map, bool want_grad_preds,
+                                Objective objective, double grad_scale, bool want_map, bool want_grad_preds,
                                 bool want_grad_target, bool want_grad_constants) {
   Problem<T> problem = problem_of<T>(preds, target, arguments, c1, c2, constants);
   const double outputs = static_cast<double>(arguments.channels * arguments.output_pixels());
   const double cropped = static_cast<double>(arguments.channels * arguments.cropped_pixels());
   const bool of_similarity = objective == Objective::similarity;
-  problem.grad_similarity.assign(arguments.batch, static_cast<T>(of_similarity ? 1 / outputs : 0));
-  problem.grad_contrast.assign(arguments.batch, static_cast<T>(of_similarity ? 0 : 1 / cropped));
+  problem.grad_similarity.assign(arguments.batch, static_cast<T>(of_similarity ? grad_scale / outputs : 0));
+  problem.grad_contrast.assign(arguments.batch, static_cast<T>(of_similarity ? 0 : grad_scale / cropped));
 
   Tensor map = nothing(preds);
   if (want_map) {
@@ -266,11 +266,11 @@ SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const st
                              const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
                              const std::string& padding_mode, double c1, double c2,
                              const std::optional<Tensor>& constants, const std::string& objective,
-                             bool want_map, bool want_grad_preds, bool want_grad_target,
+                             double grad_scale, bool want_map, bool want_grad_preds, bool want_grad_target,
                              bool want_grad_constants) {
   const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
   const auto run = preds.scalar_type() == ScalarType::Double ? similarity_of<double> : similarity_of<float>;
-  return run(preds, target, arguments, c1, c2, constants, parse_objective(objective), want_map,
+  return run(preds, target, arguments, c1, c2, constants, parse_objective(objective), grad_scale, want_map,
              want_grad_preds, want_grad_target, want_grad_constants);
 }
 

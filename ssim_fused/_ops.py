@@ -1,0 +1,75 @@
+"""Loads the compiled operators ``torch.ops.ssim_fused.*`` and tells PyTorch the shapes they return."""
+
+from __future__ import annotations
+
+import torch
+
+try:
+    from ssim_fused import _C
+except ImportError as error:
+    raise ImportError(
+        "ssim_fused's compiled extension is missing or does not load. Install the package by pip "
+        "(`pip install .` in its source folder builds it), and import it from outside the source folder or "
+        f"after `pip install -e .`. The loader said: {error}"
+    ) from error
+
+Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+similarity = torch.ops.ssim_fused.similarity.default
+similarity_backward = torch.ops.ssim_fused.similarity_backward.default
+
+
+def build_info() -> dict[str, str]:
+    """What was compiled, and the CPU instruction set in use.
+
+    Returns:
+        Strings by the keys ``torch`` (version at build time), ``compiler``, ``instruction_set``,
+        ``best_instruction_set`` (of this machine) and ``cuda`` (empty for a CPU build).
+
+    """
+    return _C.build_info()
+
+
+def has_kernel(device: torch.device) -> bool:
+    """Whether tensors on ``device`` are served by a compiled kernel."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", _DISPATCH_KEYS.get(device.type, ""))
+
+
+_DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of the arithmetic, and of per-image results, for images of ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _gradients(
+    preds: torch.Tensor,
+    target: torch.Tensor,
+    want_grad_preds: bool,
+    want_grad_target: bool,
+    want_grad_constants: bool,
+) -> Tensors3:
+    nothing = preds.new_empty(0)
+    constants = preds.new_empty((preds.shape[0], 2), dtype=compute_dtype(preds.dtype))
+    return (
+        torch.empty_like(preds) if want_grad_preds else nothing,
+        torch.empty_like(target) if want_grad_target else nothing.clone(),
+        constants if want_grad_constants else nothing.clone(),
+    )
+
+
+@torch.library.register_fake("ssim_fused::similarity")
+def _(preds, target, taps, sizes, pad, padding_mode, c1, c2, constants, objective, grad_scale, want_map, *want_grad):
+    per_image = preds.new_empty(preds.shape[0], dtype=compute_dtype(preds.dtype))
+    spatial = [n + 2 * p - size + 1 for n, p, size in zip(preds.shape[2:], pad, sizes, strict=True)]
+    image = preds.new_empty([*preds.shape[:2], *spatial] if want_map else 0)
+    return per_image, torch.empty_like(per_image), image, *_gradients(preds, target, *want_grad)
+
+
+@torch.library.register_fake("ssim_fused::similarity_backward")
+def _(
+    preds, target, taps, sizes, pad, padding_mode, c1, c2, constants,
+    grad_similarity, grad_contrast, grad_map, *want_grad,
+):  # fmt: skip
+    return _gradients(preds, target, *want_grad)

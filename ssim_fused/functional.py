@@ -1,0 +1,230 @@
+"""The public functions: check, fill defaults, dispatch, reduce."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ssim_fused import _ops, composite
+from ssim_fused.autograd import Similarity
+from ssim_fused.window import Window, gaussian, uniform
+
+Reduction = Literal["elementwise_mean", "sum", "none"] | None
+DataRange = float | tuple[float, float] | None
+
+
+def structural_similarity_index_measure(
+    preds: Tensor,
+    target: Tensor,
+    gaussian_kernel: bool = True,
+    sigma: float | Sequence[float] = 1.5,
+    kernel_size: int | Sequence[int] = 11,
+    reduction: Reduction = "elementwise_mean",
+    data_range: DataRange = None,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    return_full_image: bool = False,
+    return_contrast_sensitivity: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Structural similarity (SSIM) of two batches of images, as a metric or a loss.
+
+    Signature and numbers are those of ``torchmetrics.functional.image.structural_similarity_index_measure``
+    (1.9.0); one fused kernel computes the value and, in the same pass over the pixels, the gradients.
+
+    Args:
+        preds: images ``[B, C, H, W]``, of float32, float64, float16 or bfloat16, of any strides. The arithmetic
+            of the 16-bit types is float32.
+        target: images of the same shape; cast to the dtype of ``preds``.
+        gaussian_kernel: whether the window is a Gaussian (else uniform).
+        sigma: standard deviation of the Gaussian, > 0; for each of (H, W) where a sequence. The window has
+            ``2 int(3.5 sigma + 0.5) + 1`` taps.
+        kernel_size: size of the uniform window, odd; for each of (H, W) where a sequence. Must be valid also
+            where the window is a Gaussian, which does not use it.
+        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
+        data_range: the images' range L. A number; or a tuple ``(low, high)``, to which the images are clamped;
+            or None: the larger of both tensors' max - min, through which gradients flow.
+        k1: luminance constant, ``c1 = (k1 L)^2``.
+        k2: contrast constant, ``c2 = (k2 L)^2``.
+        return_full_image: return also the SSIM map ``[B, C, H, W]``.
+        return_contrast_sensitivity: return also the mean contrast sensitivity ``[B]``, over the pixels whose
+            windows lie inside the image. Excludes ``return_full_image``.
+
+    Returns:
+        SSIM in the dtype of ``preds``: a scalar, or ``[B]`` without reduction; with one of the ``return_``
+        arguments a tuple of it and the map or the contrast sensitivity (never reduced).
+
+    Raises:
+        TypeError: something is no tensor, or ``data_range`` no number, tuple or None.
+        RuntimeError: shapes or devices differ, or an image is not larger than the padding (half the window).
+        NotImplementedError: the dtype is not one of the four, or the images are volumes ``[B, C, D, H, W]``.
+        ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
+            positive; an unknown ``reduction``; both ``return_`` arguments.
+
+    References:
+        Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
+        IEEE Transactions on Image Processing 13(4), 2004.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused import structural_similarity_index_measure
+        >>> target = torch.rand(3, 3, 64, 64)
+        >>> preds = (0.75 * target).requires_grad_()
+        >>> loss = 1 - structural_similarity_index_measure(preds, target, data_range=1.0)
+        >>> loss.backward()
+
+    """
+    target = _check_images(preds, target)
+    sigmas, sizes = _check_window(preds.ndim - 2, sigma, kernel_size)
+    _check_reduction(reduction)
+    if return_full_image and return_contrast_sensitivity:
+        raise ValueError(
+            "Arguments `return_full_image` and `return_contrast_sensitivity` are both True and mutually "
+            "exclusive: ask for one of them, or call twice."
+        )
+    preds, target, c1, c2, constants = _apply_range(preds, target, data_range, k1, k2)
+
+    windows = [gaussian(s) for s in sigmas] if gaussian_kernel else [uniform(size) for size in sizes]
+    pad = tuple(len(taps) // 2 for taps in windows)
+    _check_room(preds, pad)
+    window = Window(sum(windows, ()), tuple(map(len, windows)), pad, "reflect", c1, c2)
+
+    similarity, contrast, image = _similarity(
+        preds, target, constants, window, return_contrast_sensitivity, return_full_image
+    )
+    reduced = _reduce(similarity, reduction).to(preds.dtype)
+    if return_full_image:
+        return reduced, image
+    if return_contrast_sensitivity:
+        return reduced, contrast.to(preds.dtype)
+    return reduced
+
+
+def _similarity(
+    preds: Tensor, target: Tensor, constants: Tensor | None, window: Window, want_contrast: bool, want_map: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    if not _ops.has_kernel(preds.device):
+        _warn_of_composite(preds.device.type)
+        return composite.similarity(preds, target, constants, window)
+    return Similarity.apply(preds, target, constants, window, want_contrast, want_map)
+
+
+@functools.cache
+def _warn_of_composite(device_type: str) -> None:
+    warnings.warn(
+        f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
+        "computing with PyTorch's own operations, slower and with more memory.",
+        stacklevel=4,
+    )
+
+
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    if reduction == "elementwise_mean":
+        return values.mean()
+    return values.sum() if reduction == "sum" else values
+
+
+# The checks raise what the reference raises for the same mistake.
+
+
+class _NoTensorError(TypeError, AttributeError):
+    """The reference fails on the first attribute it misses; what is wrong is the type."""
+
+
+def _check_images(preds: Tensor, target: Tensor) -> Tensor:
+    """Checks both images; returns ``target`` in the dtype of ``preds``."""
+    for name, image in (("preds", preds), ("target", target)):
+        if not isinstance(image, Tensor):
+            raise _NoTensorError(f"`{name}` is expected to be a torch.Tensor, got {type(image).__name__}.")
+    if preds.dtype != target.dtype:
+        target = target.to(preds.dtype)
+    if preds.shape != target.shape:
+        raise RuntimeError(
+            "`preds` and `target` are expected to have the same shape, "
+            f"got {tuple(preds.shape)} and {tuple(target.shape)}."
+        )
+    if preds.ndim not in (4, 5):
+        raise ValueError(
+            "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
+            f"got {tuple(preds.shape)}."
+        )
+    if preds.ndim == 5:
+        raise NotImplementedError(
+            f"`preds` has the shape {tuple(preds.shape)}: volumes are not supported yet; pass [B, C, H, W]."
+        )
+    if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        raise NotImplementedError(
+            f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16 or bfloat16: convert it, "
+            "for instance by `preds.float()`, and give the matching `data_range`."
+        )
+    if preds.device != target.device:
+        raise RuntimeError(
+            f"`preds` is on {preds.device} and `target` on {target.device}: move one of them by `.to(...)`."
+        )
+    return target
+
+
+def _check_window(
+    axes: int, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Checks both descriptions of the window; returns them per axis."""
+    per_axis = []
+    for name, value in (("kernel_size", kernel_size), ("sigma", sigma)):
+        values = tuple(value) if isinstance(value, Sequence) else axes * (value,)
+        if len(values) != axes:
+            raise ValueError(
+                f"`{name}` has {len(values)} elements, {value}, expected a number or a sequence of {axes}, "
+                "one for each spatial dimension."
+            )
+        per_axis.append(values)
+    sizes, sigmas = per_axis
+    if any(size % 2 == 0 or size <= 0 for size in sizes):
+        raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
+    if any(not s > 0 for s in sigmas):
+        raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")
+    return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
+
+
+def _check_reduction(reduction: Reduction) -> None:
+    if reduction not in ("elementwise_mean", "sum", "none", None):
+        raise ValueError(f"`reduction` is {reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
+
+
+def _check_room(preds: Tensor, pad: tuple[int, ...]) -> None:
+    """Reflection needs every side to be larger than its padding."""
+    for name, n, p in zip(("height", "width"), preds.shape[2:], pad, strict=True):
+        if n <= p:
+            raise RuntimeError(
+                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n} is too small for the window, whose "
+                f"padding is {p}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)."
+            )
+
+
+def _apply_range(
+    preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float
+) -> tuple[Tensor, Tensor, float, float, Tensor | None]:
+    """The images, clamped where asked, and c1 and c2: numbers, or the tensor [2] where they depend on data."""
+    if isinstance(data_range, tuple):
+        if len(data_range) != 2:
+            raise ValueError(f"`data_range` is {data_range}, expected a tuple (low, high) of two numbers.")
+        low, high = data_range
+        preds, target = preds.clamp(low, high), target.clamp(low, high)
+        data_range = high - low
+    elif data_range is None:
+        dtype = _ops.compute_dtype(preds.dtype)
+        spans = [image.max().to(dtype) - image.min().to(dtype) for image in (preds, target)]
+        data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
+    if isinstance(data_range, Tensor):
+        constants = torch.stack([(k * data_range.to(preds.device)) ** 2 for k in (k1, k2)])
+        return preds, target, 0.0, 0.0, constants.to(_ops.compute_dtype(preds.dtype)).reshape(2)
+    if not isinstance(data_range, numbers.Real):
+        raise TypeError(
+            f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tuple "
+            "(low, high) or None."
+        )
+    return preds, target, float((k1 * data_range) ** 2), float((k2 * data_range) ** 2), None
