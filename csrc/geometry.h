@@ -11,32 +11,33 @@
 
 namespace ssim_fused {
 
-struct Axis {
-  int64_t n;       // input length
-  int64_t radius;  // of the window
-  int64_t pad;     // at either end; 0 is "valid", radius is "same"
-  bool reflects;   // else extended positions outside the input read as zero
+template <class Index>  // CUDA kernels count positions in 32 bits
+struct BasicAxis {
+  Index n;        // input length
+  Index radius;   // of the window
+  Index pad;      // at either end; 0 is "valid", radius is "same"
+  bool reflects;  // else extended positions outside the input read as zero
 
-  SSIM_HOST_DEVICE int64_t output_length() const { return n + 2 * (pad - radius); }
-  SSIM_HOST_DEVICE int64_t centre(int64_t output) const { return output + radius - pad; }
-  SSIM_HOST_DEVICE bool is_output(int64_t output) const { return output >= 0 && output < output_length(); }
+  SSIM_HOST_DEVICE Index output_length() const { return n + 2 * (pad - radius); }
+  SSIM_HOST_DEVICE Index centre(Index output) const { return output + radius - pad; }
+  SSIM_HOST_DEVICE bool is_output(Index output) const { return output >= 0 && output < output_length(); }
 
   // Input position that extended position e reads; -1 where it reads zero. One bounce suffices: pad < n.
-  SSIM_HOST_DEVICE int64_t source(int64_t e) const {
+  SSIM_HOST_DEVICE Index source(Index e) const {
     if (e >= 0 && e < n) return e;
     if (!reflects) return -1;
     return e < 0 ? -e : 2 * (n - 1) - e;
   }
 
   // Whether the derivative of input i gathers from reflected positions too.
-  SSIM_HOST_DEVICE bool is_folded(int64_t i) const {
+  SSIM_HOST_DEVICE bool is_folded(Index i) const {
     return reflects && ((i >= 1 && i <= pad) || (i <= n - 2 && i >= n - 1 - pad));
   }
 
   // The adjoint of padding and window: the derivative at output `output` reaches input i with this weight,
   // the sum of the taps over the extended positions that read i.
   template <class T>
-  SSIM_HOST_DEVICE T adjoint_tap(const T* taps, int64_t i, int64_t output) const {
+  SSIM_HOST_DEVICE T adjoint_tap(const T* taps, Index i, Index output) const {
     if (!is_output(output)) return T(0);
     T weight = tap_at(taps, i, output);
     if (!reflects) return weight;
@@ -47,10 +48,12 @@ struct Axis {
 
  private:
   template <class T>
-  SSIM_HOST_DEVICE T tap_at(const T* taps, int64_t extended, int64_t output) const {
-    const int64_t k = extended + pad - output;
+  SSIM_HOST_DEVICE T tap_at(const T* taps, Index extended, Index output) const {
+    const Index k = extended + pad - output;
     return k >= 0 && k <= 2 * radius ? taps[k] : T(0);
   }
 };
+
+using Axis = BasicAxis<int64_t>;
 
 }  // namespace ssim_fused

@@ -35,7 +35,7 @@ pybind11::dict build_info() {
   pybind11::dict info;
   info["torch"] = SSIM_STRINGIZE(TORCH_VERSION_MAJOR) "." SSIM_STRINGIZE(
       TORCH_VERSION_MINOR) "." SSIM_STRINGIZE(TORCH_VERSION_PATCH);
-  info["compiler"] = SSIM_FUSED_COMPILER;
+  info["compiler"] = __VERSION__;
   info["instruction_set"] = kInstructionSetNames[static_cast<int>(ssim_fused::chosen_instruction_set())];
   info["best_instruction_set"] = kInstructionSetNames[static_cast<int>(ssim_fused::best_instruction_set())];
   info["cuda"] = SSIM_FUSED_CUDA_BUILD;

@@ -42,6 +42,16 @@ SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
   return bound > value ? bound : value;
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// One instruction; plain fmaxf would swallow the NaN.
+template <>
+SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
+  return result;
+}
+#endif
+
 template <class T>
 SSIM_HOST_DEVICE T reciprocal(T value) {
   return 1 / value;
@@ -92,6 +102,20 @@ SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, 
   f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) - g2 * (t.delta + t.b * t.contrast_loss);
   f.p = g2 * t.contrast_loss;
   f.d = -(by_contrast * t.inverse_b2) * cs;
+  return f;
+}
+
+// The same with both weights given doubled, and with `d` holding 2 dL/dd, which is what enters the gradient:
+// two multiplications less.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
+  const T g1 = by_luminance * t.inverse_b1;
+  const T g2 = by_contrast * t.inverse_b2;
+  Moments<T> f;
+  f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + g2 * (t.delta - t.a * t.contrast_loss);
+  f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) - g2 * (t.delta + t.b * t.contrast_loss);
+  f.p = g2 * t.contrast_loss;
+  f.d = -g2 * t.contrast_sensitivity();
   return f;
 }
 

@@ -1,7 +1,7 @@
 """SSIM as one fused kernel per device, with the numbers of torchmetrics and a handwritten backward."""
 
 from ssim_fused._ops import build_info
+from ssim_fused._version import __version__
 from ssim_fused.functional import structural_similarity_index_measure
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "build_info", "structural_similarity_index_measure"]

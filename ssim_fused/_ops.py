@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 try:
@@ -12,6 +14,11 @@ except ImportError as error:
         "(`pip install .` in its source folder builds it), and import it from outside the source folder or "
         f"after `pip install -e .`. The loader said: {error}"
     ) from error
+
+# The CUDA kernels are a library of their own, so that a torch without CUDA can import the package all the same.
+if torch.version.cuda is not None:
+    for library in Path(__file__).parent.glob("_cuda*.so"):
+        torch.ops.load_library(str(library))
 
 Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -52,8 +52,7 @@ class Similarity(torch.autograd.Function):
         elif ctx.scale:
             factor = grads[0] / ctx.scale
             found = tuple(
-                _times(gradient, factor) if want else None
-                for gradient, want in zip(gradients, wanted, strict=True)
+                _times(gradient, factor) if want else None for gradient, want in zip(gradients, wanted, strict=True)
             )
         else:
             found = _ops.similarity_backward(preds, target, *ctx.window, constants, *grads, *wanted)

@@ -1,0 +1,96 @@
+// What the kernels need of a GPU beyond plain C++: shared memory, asynchronous copies, 16-bit floats. The host
+// build of the kernels (tests/simt/simt.h) defines the same names; nothing else in them is specific to CUDA.
+#pragma once
+
+#if defined(SSIM_SIMT)
+#include "simt.h"
+#else
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#define SSIM_DEVICE __device__ __forceinline__
+#define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define SSIM_PARAMS const __grid_constant__
+
+namespace ssim_fused {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+SSIM_DEVICE double to_compute(double value) { return value; }
+SSIM_DEVICE float to_compute(float value) { return value; }
+SSIM_DEVICE float to_compute(Half value) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+}
+SSIM_DEVICE float to_compute(BFloat16 value) {
+  return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
+}
+
+SSIM_DEVICE void store_as(double& out, double value) { out = value; }
+SSIM_DEVICE void store_as(float& out, float value) { out = value; }
+SSIM_DEVICE void store_as(Half& out, float value) {
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+}
+SSIM_DEVICE void store_as(BFloat16& out, float value) {
+#if __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+#else
+  const uint32_t bits = __float_as_uint(value);
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  out.bits = is_nan ? 0x7fff : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+#endif
+}
+
+SSIM_DEVICE char* shared_memory() {
+  extern __shared__ __align__(16) char memory[];
+  return memory;
+}
+
+// Copies Bytes bytes from global to shared memory, visible to the block after wait_for_copies and a barrier.
+template <int Bytes>
+SSIM_DEVICE void copy_async(void* shared, const void* global) {
+  static_assert(Bytes == 2 || Bytes == 4 || Bytes == 8 || Bytes == 16);
+  if constexpr (Bytes == 2) {  // smaller than the hardware's asynchronous copies
+    *static_cast<uint16_t*>(shared) = *static_cast<const uint16_t*>(global);
+  } else {
+#if __CUDA_ARCH__ >= 800
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    if constexpr (Bytes == 16) {
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(address), "l"(global));
+    } else {
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2;\n" ::"r"(address), "l"(global), "n"(Bytes));
+    }
+#else
+    if constexpr (Bytes == 16) *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+    if constexpr (Bytes == 8) *static_cast<uint2*>(shared) = *static_cast<const uint2*>(global);
+    if constexpr (Bytes == 4) *static_cast<uint32_t*>(shared) = *static_cast<const uint32_t*>(global);
+#endif
+  }
+}
+
+SSIM_DEVICE void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;\n" ::: "memory");
+#endif
+}
+
+template <class T>
+SSIM_DEVICE T shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+template <class T>
+SSIM_DEVICE T shuffle_down(T value, int lanes) {
+  return __shfl_down_sync(0xffffffffu, value, lanes);
+}
+
+}  // namespace ssim_fused
+
+#endif  // SSIM_SIMT
