@@ -25,7 +25,7 @@ struct Division {
   Division(const Axis& rows_axis, const Axis& columns, int64_t planes) {
     // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
     const int64_t reach = std::max(columns.radius, columns.pad);
-    const int64_t width = std::max<int64_t>(256, 8 * reach);
+    const int64_t width = std::max<int64_t>(320, 8 * reach);
     strips = std::max<int64_t>(1, (columns.n + width / 2) / width);
     // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
     // are computed twice. The division does not change the result.

@@ -86,7 +86,7 @@ class Workspace {
         // One vector more, which the last vector of outputs may reach into.
         derivatives(padded(extended + 2 * problem.columns.radius) + padded(1)),
         // Room for several steps before the last 2 radius rows move back to the front.
-        ring_rows(2 * problem.rows.radius + kRows * std::max<int64_t>(4, problem.rows.radius)) {
+        ring_rows(2 * problem.rows.radius + kRows * std::max<int64_t>(16, problem.rows.radius)) {
     std::array<std::pair<T**, int64_t>, 10> parts{{
         {&staged, 4 * raw},
         {&moments, ring_rows * 4 * outputs},
