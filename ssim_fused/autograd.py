@@ -11,8 +11,24 @@ from ssim_fused import _ops, composite
 from ssim_fused.window import Window
 
 
+def similarity(
+    preds: torch.Tensor,
+    target: torch.Tensor,
+    constants: torch.Tensor | None,
+    window: Window,
+    want_contrast: bool,
+    want_map: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Per-image SSIM ``[B]``, contrast sensitivity ``[B]`` and the SSIM map, differentiable where wanted."""
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (preds, target, constants)):
+        return Similarity.apply(preds, target, constants, window, want_contrast, want_map)
+    return _ops.similarity(
+        preds, target, *window, constants, "similarity", 1.0, want_map, False, False, False
+    )[:3]  # fmt: skip
+
+
 class Similarity(torch.autograd.Function):
-    """Per-image SSIM ``[B]``, contrast sensitivity ``[B]`` and the SSIM map.
+    """The function above where something requires a gradient.
 
     Where only SSIM is asked for, the forward's pass over the pixels computes each image's gradient too, and the
     backward is one multiplication. Otherwise, the upstream gradient being a picture or of two kinds, the backward

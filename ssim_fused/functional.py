@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssim_fused import _ops, composite
-from ssim_fused.autograd import Similarity
+from ssim_fused import _ops, autograd, composite
 from ssim_fused.window import Window, gaussian, uniform
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
@@ -111,7 +110,7 @@ def _similarity(
     if not _ops.has_kernel(preds.device):
         _warn_of_composite(preds.device.type)
         return composite.similarity(preds, target, constants, window)
-    return Similarity.apply(preds, target, constants, window, want_contrast, want_map)
+    return autograd.similarity(preds, target, constants, window, want_contrast, want_map)
 
 
 @functools.cache
