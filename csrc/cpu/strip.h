@@ -234,6 +234,10 @@ class March {
     if (row < 0) {
       std::fill(x, x + 2 * work_.raw, T(0));
     } else {
+      if (row + kRows < rows.n) {
+        problem_.preds.prefetch(plane_preds_, row + kRows, c_.begin, c_.end - c_.begin);
+        problem_.target.prefetch(plane_target_, row + kRows, c_.begin, c_.end - c_.begin);
+      }
       read_extended(problem_.preds, plane_preds_, row, from, count, x);
       read_extended(problem_.target, plane_target_, row, from, count, y);
     }
