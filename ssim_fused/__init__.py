@@ -2,6 +2,14 @@
 
 from ssim_fused._ops import build_info
 from ssim_fused._version import __version__
-from ssim_fused.functional import structural_similarity_index_measure
+from ssim_fused.functional import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
-__all__ = ["__version__", "build_info", "structural_similarity_index_measure"]
+__all__ = [
+    "__version__",
+    "build_info",
+    "multiscale_structural_similarity_index_measure",
+    "structural_similarity_index_measure",
+]

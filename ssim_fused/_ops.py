@@ -24,6 +24,9 @@ Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 similarity = torch.ops.ssim_fused.similarity.default
 similarity_backward = torch.ops.ssim_fused.similarity_backward.default
+downsample = torch.ops.ssim_fused.downsample.default
+level_product = torch.ops.ssim_fused.level_product.default
+pyramid_gradient = torch.ops.ssim_fused.pyramid_gradient.default
 
 
 def build_info() -> dict[str, str]:
@@ -80,3 +83,20 @@ def _(
     grad_similarity, grad_contrast, grad_map, *want_grad,
 ):  # fmt: skip
     return _gradients(preds, target, *want_grad)
+
+
+@torch.library.register_fake("ssim_fused::downsample")
+def _(preds, target):
+    shape = [*preds.shape[:2], *(n // 2 for n in preds.shape[2:])]
+    half = preds.new_empty(shape, dtype=compute_dtype(preds.dtype))
+    return half, torch.empty_like(half)
+
+
+@torch.library.register_fake("ssim_fused::level_product")
+def _(means, betas, normalize):
+    return torch.empty_like(means[0]), means[0].new_empty((len(means), *means[0].shape))
+
+
+@torch.library.register_fake("ssim_fused::pyramid_gradient")
+def _(gradients, factors):
+    return torch.empty_like(gradients[0])

@@ -46,7 +46,7 @@ class Similarity(torch.autograd.Function):
         want_map: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         wanted = ctx.needs_input_grad[:3]
-        scale = None if want_contrast or want_map else _gradient_scale(preds, constants, window)
+        scale = None if want_contrast or want_map else gradient_scale(preds, constants, window)
         similarity, contrast, image, *gradients = _ops.similarity(
             preds, target, *window, constants, "similarity", scale or 1.0, want_map,
             *(wanted if scale else (False, False, False)),
@@ -85,7 +85,7 @@ def _times(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return torch.mul(gradient, factor, out=torch.empty_like(gradient))
 
 
-def _gradient_scale(preds: torch.Tensor, constants: torch.Tensor | None, window: Window) -> float | None:
+def gradient_scale(preds: torch.Tensor, constants: torch.Tensor | None, window: Window) -> float | None:
     """What the gradient kept between forward and backward is multiplied by; None where it cannot be kept.
 
     The gradient of a mean over millions of pixels underflows float16. The gradient of the sum is bounded by a

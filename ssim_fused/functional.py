@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssim_fused import _ops, autograd, composite
+from ssim_fused import _ops, autograd, composite, multiscale
 from ssim_fused.window import Window, gaussian, uniform
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
@@ -88,10 +88,9 @@ def structural_similarity_index_measure(
         )
     preds, target, c1, c2, constants = _apply_range(preds, target, data_range, k1, k2)
 
-    windows = [gaussian(s) for s in sigmas] if gaussian_kernel else [uniform(size) for size in sizes]
-    pad = tuple(len(taps) // 2 for taps in windows)
-    _check_room(preds, pad)
-    window = Window(sum(windows, ()), tuple(map(len, windows)), pad, "reflect", c1, c2)
+    windows, pad = _windows(gaussian_kernel, sigmas, sizes)
+    _check_room(preds.shape[2:], pad, preds)
+    window = Window(*windows, pad, "reflect", c1, c2)
 
     similarity, contrast, image = _similarity(
         preds, target, constants, window, return_contrast_sensitivity, return_full_image
@@ -102,6 +101,91 @@ def structural_similarity_index_measure(
     if return_contrast_sensitivity:
         return reduced, contrast.to(preds.dtype)
     return reduced
+
+
+def multiscale_structural_similarity_index_measure(
+    preds: Tensor,
+    target: Tensor,
+    gaussian_kernel: bool = True,
+    sigma: float | Sequence[float] = 1.5,
+    kernel_size: int | Sequence[int] = 11,
+    reduction: Reduction = "elementwise_mean",
+    data_range: DataRange = None,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    betas: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+    normalize: Literal["relu", "simple"] | None = "relu",
+) -> Tensor:
+    r"""Multi-scale structural similarity (MS-SSIM) of two batches of images, as a metric or a loss.
+
+    The product of each level's mean contrast sensitivity, of the coarsest level's SSIM, to the powers ``betas``;
+    each level has half the size of the one before, by the means of 2x2 pixels. Signature and numbers are those of
+    ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` (1.9.0).
+
+    Args:
+        preds: images ``[B, C, H, W]``, as for :func:`structural_similarity_index_measure`.
+        target: images of the same shape; cast to the dtype of ``preds``.
+        gaussian_kernel: whether the window is a Gaussian (else uniform).
+        sigma: standard deviation of the Gaussian, the same at every level.
+        kernel_size: size of the uniform window, odd; it also sets the least size of the images.
+        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
+        data_range: the images' range. A number; or a tuple ``(low, high)``, to which each level's images are
+            clamped (after the pooling of unclamped ones); or None: taken from the images of each level.
+        k1: luminance constant.
+        k2: contrast constant.
+        betas: the levels' exponents, a tuple of floats, the finest level first.
+        normalize: ``"relu"`` clamps the means at zero, where value and gradient are then zero; ``"simple"`` maps
+            them to ``(mean + 1) / 2``; None leaves them, and a negative mean gives NaN, as in the reference.
+
+    Returns:
+        MS-SSIM in the dtype of ``preds``: a scalar, or ``[B]`` without reduction.
+
+    Raises:
+        TypeError: as :func:`structural_similarity_index_measure`.
+        RuntimeError: as there, at any level.
+        NotImplementedError: as there.
+        ValueError: as there; ``betas`` no tuple of floats; an unknown ``normalize``; images smaller than
+            ``2 ** len(betas)`` or not larger than ``(kernel_size - 1) * max(1, len(betas) - 1) ** 2``.
+
+    References:
+        Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
+        Conference on Signals, Systems and Computers, 2003.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused import multiscale_structural_similarity_index_measure
+        >>> target = torch.rand(3, 3, 256, 256)
+        >>> preds = (0.75 * target).requires_grad_()
+        >>> loss = 1 - multiscale_structural_similarity_index_measure(preds, target, data_range=1.0)
+        >>> loss.backward()
+
+    """
+    if not isinstance(betas, tuple) or not betas or not all(isinstance(beta, float) for beta in betas):
+        raise ValueError(f"`betas` is {betas!r}, expected a tuple of floats, one for each level.")
+    if normalize and normalize not in ("relu", "simple"):
+        raise ValueError(f"`normalize` is {normalize!r}, expected 'relu', 'simple' or None.")
+    target = _check_images(preds, target)
+    sigmas, sizes = _check_window(preds.ndim - 2, sigma, kernel_size)
+    _check_reduction(reduction)
+    _check_pyramid(preds, sizes, len(betas))
+    # The reference keeps its exponents in a tensor of the default dtype.
+    betas = tuple(torch.tensor(betas).tolist())
+    normalize = normalize or "none"
+    windows, pad = _windows(gaussian_kernel, sigmas, sizes)
+    for level in range(len(betas)):
+        _check_room(tuple(n >> level for n in preds.shape[2:]), pad, preds, level)
+
+    def level_means(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, y, c1, c2, constants = _apply_range(x, y, data_range, k1, k2)
+        window = Window(*windows, pad, "reflect", c1, c2)
+        return _similarity(x, y, constants, window, want_contrast=True, want_map=False)[:2]
+
+    if isinstance(data_range, numbers.Real) and _ops.has_kernel(preds.device):
+        *_, c1, c2, _ = _apply_range(preds, target, data_range, k1, k2)
+        value = multiscale.fused(preds, target, Window(*windows, pad, "reflect", c1, c2), betas, normalize)
+    else:  # the images of a level depend on its range: level by level
+        value = multiscale.by_levels(preds, target, betas, normalize, level_means)
+    return _reduce(value, reduction).to(preds.dtype)
 
 
 def _similarity(
@@ -194,13 +278,35 @@ def _check_reduction(reduction: Reduction) -> None:
         raise ValueError(f"`reduction` is {reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
 
 
-def _check_room(preds: Tensor, pad: tuple[int, ...]) -> None:
+def _windows(
+    gaussian_kernel: bool, sigmas: tuple[float, ...], sizes: tuple[int, ...]
+) -> tuple[tuple[tuple[float, ...], tuple[int, ...]], tuple[int, ...]]:
+    """The axes' taps, one after the other, with their lengths; and the padding of each axis."""
+    windows = [gaussian(s) for s in sigmas] if gaussian_kernel else [uniform(size) for size in sizes]
+    lengths = tuple(map(len, windows))
+    return (sum(windows, ()), lengths), tuple(length // 2 for length in lengths)
+
+
+def _check_room(spatial: Sequence[int], pad: tuple[int, ...], preds: Tensor, level: int = 0) -> None:
     """Reflection needs every side to be larger than its padding."""
-    for name, n, p in zip(("height", "width"), preds.shape[2:], pad, strict=True):
+    for name, n, p in zip(("height", "width"), spatial, pad, strict=True):
         if n <= p:
+            at = f", at level {level} of the pyramid," if level else ""
             raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n} is too small for the window, whose "
-                f"padding is {p}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)."
+                f"`preds` has the shape {tuple(preds.shape)}: its {name}{at} is {n}, too small for the window, whose "
+                f"padding is {p}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)"
+                f"{' or fewer `betas`' if level else ''}."
+            )
+
+
+def _check_pyramid(preds: Tensor, sizes: tuple[int, ...], levels: int) -> None:
+    """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
+    for name, n, size in zip(("height", "width"), preds.shape[-2:], sizes, strict=False):
+        least = max(2**levels, (size - 1) * max(1, levels - 1) ** 2 + 1)
+        if n < 2**levels or n // max(1, levels - 1) ** 2 <= size - 1:
+            raise ValueError(
+                f"`preds` has the shape {tuple(preds.shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
+                f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images."
             )
 
 

@@ -8,6 +8,7 @@
 
 #include "../args.h"
 #include "march.h"
+#include "tensor_image.h"
 
 namespace ssim_fused {
 namespace {
@@ -47,15 +48,6 @@ struct Division {
 
 // ---------------------------------------------------------------------------------------------------------
 // Operators
-
-template <class T>
-Image<T> image_of(const Tensor& tensor, bool is_output) {
-  Image<T> image;
-  image.data = is_output ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
-  for (int64_t d = 0; d < 4; ++d) image.stride[d] = tensor.stride(d);
-  select_rows(tensor.scalar_type(), image);
-  return image;
-}
 
 template <class T>
 Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments& arguments, double c1,

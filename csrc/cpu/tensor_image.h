@@ -1,0 +1,19 @@
+// A tensor [B, C, H, W] as an image of the CPU kernels.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include "image.h"
+
+namespace ssim_fused {
+
+template <class T>
+inline Image<T> image_of(const torch::stable::Tensor& tensor, bool is_output) {
+  Image<T> image;
+  image.data = is_output ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+  for (int64_t d = 0; d < 4; ++d) image.stride[d] = tensor.stride(d);
+  select_rows(tensor.scalar_type(), image);
+  return image;
+}
+
+}  // namespace ssim_fused
