@@ -145,7 +145,7 @@ def multiscale_structural_similarity_index_measure(
         RuntimeError: as there, at any level.
         NotImplementedError: as there.
         ValueError: as there; ``betas`` no tuple of floats; an unknown ``normalize``; images smaller than
-            ``2 ** len(betas)`` or not larger than ``(kernel_size - 1) * max(1, len(betas) - 1) ** 2``.
+            ``2 ** len(betas)`` or than ``kernel_size * max(1, len(betas) - 1) ** 2``.
 
     References:
         Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
@@ -302,8 +302,8 @@ def _check_room(spatial: Sequence[int], pad: tuple[int, ...], preds: Tensor, lev
 def _check_pyramid(preds: Tensor, sizes: tuple[int, ...], levels: int) -> None:
     """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
     for name, n, size in zip(("height", "width"), preds.shape[-2:], sizes, strict=False):
-        least = max(2**levels, (size - 1) * max(1, levels - 1) ** 2 + 1)
-        if n < 2**levels or n // max(1, levels - 1) ** 2 <= size - 1:
+        least = max(2**levels, size * max(1, levels - 1) ** 2)
+        if n < least:
             raise ValueError(
                 f"`preds` has the shape {tuple(preds.shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
                 f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images."
