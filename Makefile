@@ -28,7 +28,9 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff format
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
 
+# piq asks for a torchvision, which its SSIM does not use and which may not fit the torch that is installed.
 bench: $(VENV)/installed-bench
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks.bench
 	$(BIN)/python -m benchmarks.plot
 

@@ -73,9 +73,17 @@ inline Objective parse_objective(const std::string& objective) {
   return objective == "similarity" ? Objective::similarity : Objective::contrast_sensitivity;
 }
 
-inline Arguments check_arguments(const Tensor& preds, const Tensor& target, const std::vector<double>& taps,
-                                 const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
-                                 const std::string& padding_mode, const std::optional<Tensor>& constants) {
+// An output that was not asked for.
+inline Tensor absent(const Tensor& like) {
+  const int64_t shape[] = {0};
+  return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(shape, 1));
+}
+
+inline Tensor empty_if(bool wanted, const Tensor& like) {
+  return wanted ? torch::stable::empty_like(like) : absent(like);
+}
+
+inline void check_images(const Tensor& preds, const Tensor& target) {
   STD_TORCH_CHECK(preds.dim() == 4, "preds has shape ", to_text(preds.sizes()), ", expected [B, C, H, W]");
   STD_TORCH_CHECK(target.dim() == 4, "target has shape ", to_text(target.sizes()), ", expected [B, C, H, W]");
   for (int64_t d = 0; d < 4; ++d) {
@@ -90,6 +98,12 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
                   torch::headeronly::toString(preds.scalar_type()));
   STD_TORCH_CHECK(preds.device() == target.device(),
                   "target is on another device than preds; move one of them");
+}
+
+inline Arguments check_arguments(const Tensor& preds, const Tensor& target, const std::vector<double>& taps,
+                                 const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
+                                 const std::string& padding_mode, const std::optional<Tensor>& constants) {
+  check_images(preds, target);
   STD_TORCH_CHECK(sizes.size() == 2, "sizes has ", sizes.size(),
                   " elements, expected one window size per axis, 2");
   STD_TORCH_CHECK(pad.size() == 2, "pad has ", pad.size(), " elements, expected one padding per axis, 2");

@@ -80,7 +80,7 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T
   // d is not below delta^2 but for rounding; written so that a NaN stays one.
   const T variance = clamp_below(moments.d - delta_squared, T{});
   t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
-  t.inverse_b2 = reciprocal(clamp_below(covariance + covariance + (c2 + variance), c2));
+  t.inverse_b2 = reciprocal(clamp_below(2 * covariance + (c2 + variance), c2));
   t.luminance_loss = delta_squared * t.inverse_b1;
   t.contrast_loss = variance * t.inverse_b2;
   return t;

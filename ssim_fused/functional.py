@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ssim_fused import _ops, autograd, composite, multiscale
 from ssim_fused.window import Window, gaussian, uniform
@@ -59,7 +61,7 @@ def structural_similarity_index_measure(
         arguments a tuple of it and the map or the contrast sensitivity (never reduced).
 
     Raises:
-        TypeError: something is no tensor, or ``data_range`` no number, tuple or None.
+        TypeError: something is no tensor, or no number where one is expected.
         RuntimeError: shapes or devices differ, or an image is not larger than the padding (half the window).
         NotImplementedError: the dtype is not one of the four, or the images are volumes ``[B, C, D, H, W]``.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
@@ -79,7 +81,7 @@ def structural_similarity_index_measure(
 
     """
     target = _check_images(preds, target)
-    sigmas, sizes = _check_window(preds.ndim - 2, sigma, kernel_size)
+    sigmas, sizes = _check_window(preds.ndim - 2, gaussian_kernel, sigma, kernel_size)
     _check_reduction(reduction)
     if return_full_image and return_contrast_sensitivity:
         raise ValueError(
@@ -165,7 +167,7 @@ def multiscale_structural_similarity_index_measure(
     if normalize and normalize not in ("relu", "simple"):
         raise ValueError(f"`normalize` is {normalize!r}, expected 'relu', 'simple' or None.")
     target = _check_images(preds, target)
-    sigmas, sizes = _check_window(preds.ndim - 2, sigma, kernel_size)
+    sigmas, sizes = _check_window(preds.ndim - 2, gaussian_kernel, sigma, kernel_size)
     _check_reduction(reduction)
     _check_pyramid(preds, sizes, len(betas))
     # The reference keeps its exponents in a tensor of the default dtype.
@@ -180,7 +182,7 @@ def multiscale_structural_similarity_index_measure(
         window = Window(*windows, pad, "reflect", c1, c2)
         return _similarity(x, y, constants, window, want_contrast=True, want_map=False)[:2]
 
-    if isinstance(data_range, numbers.Real) and _ops.has_kernel(preds.device):
+    if isinstance(data_range, numbers.Real) and _kernels_serve(preds):
         *_, c1, c2, _ = _apply_range(preds, target, data_range, k1, k2)
         value = multiscale.fused(preds, target, Window(*windows, pad, "reflect", c1, c2), betas, normalize)
     else:  # the images of a level depend on its range: level by level
@@ -191,10 +193,17 @@ def multiscale_structural_similarity_index_measure(
 def _similarity(
     preds: Tensor, target: Tensor, constants: Tensor | None, window: Window, want_contrast: bool, want_map: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if not _ops.has_kernel(preds.device):
-        _warn_of_composite(preds.device.type)
+    if not _kernels_serve(preds):
         return composite.similarity(preds, target, constants, window)
     return autograd.similarity(preds, target, constants, window, want_contrast, want_map)
+
+
+def _kernels_serve(preds: Tensor) -> bool:
+    """Whether the kernels can; else the composite does, which also has forward-mode derivatives."""
+    if not _ops.has_kernel(preds.device):
+        _warn_of_composite(preds.device.type)
+        return False
+    return forward_ad._current_level < 0
 
 
 @functools.cache
@@ -202,7 +211,7 @@ def _warn_of_composite(device_type: str) -> None:
     warnings.warn(
         f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
         "computing with PyTorch's own operations, slower and with more memory.",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -253,7 +262,7 @@ def _check_images(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def _check_window(
-    axes: int, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
+    axes: int, gaussian_kernel: bool, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Checks both descriptions of the window; returns them per axis."""
     per_axis = []
@@ -264,12 +273,18 @@ def _check_window(
                 f"`{name}` has {len(values)} elements, {value}, expected a number or a sequence of {axes}, "
                 "one for each spatial dimension."
             )
+        if not all(isinstance(v, numbers.Real) for v in values):
+            raise TypeError(f"`{name}` is {value!r}, expected a number or a sequence of {axes} numbers.")
         per_axis.append(values)
     sizes, sigmas = per_axis
     if any(size % 2 == 0 or size <= 0 for size in sizes):
         raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
     if any(not s > 0 for s in sigmas):
         raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")
+    if any(math.isinf(s) for s in sigmas):
+        raise OverflowError(f"`sigma` is {sigma}, expected finite numbers.")
+    if not gaussian_kernel and not all(isinstance(size, numbers.Integral) for size in sizes):
+        raise TypeError(f"`kernel_size` is {kernel_size}, expected integers: the window is uniform.")
     return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
 
 
@@ -291,9 +306,9 @@ def _check_room(spatial: Sequence[int], pad: tuple[int, ...], preds: Tensor, lev
     """Reflection needs every side to be larger than its padding."""
     for name, n, p in zip(("height", "width"), spatial, pad, strict=True):
         if n <= p:
-            at = f", at level {level} of the pyramid," if level else ""
+            at = f" at level {level} of the pyramid" if level else ""
             raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: its {name}{at} is {n}, too small for the window, whose "
+                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at} is too small for the window, whose "
                 f"padding is {p}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)"
                 f"{' or fewer `betas`' if level else ''}."
             )
@@ -310,13 +325,25 @@ def _check_pyramid(preds: Tensor, sizes: tuple[int, ...], levels: int) -> None:
             )
 
 
+def _check_bounds(bounds: tuple[float, float]) -> None:
+    expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two numbers, low < high."
+    if len(bounds) < 2:
+        raise IndexError(expected)
+    if not all(isinstance(bound, numbers.Real) for bound in bounds):
+        raise TypeError(expected)
+    if len(bounds) > 2 or not bounds[0] < bounds[1]:
+        raise ValueError(expected)
+
+
 def _apply_range(
     preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float
 ) -> tuple[Tensor, Tensor, float, float, Tensor | None]:
     """The images, clamped where asked, and c1 and c2: numbers, or the tensor [2] where they depend on data."""
+    for name, k in (("k1", k1), ("k2", k2)):
+        if not isinstance(k, numbers.Real):
+            raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
     if isinstance(data_range, tuple):
-        if len(data_range) != 2:
-            raise ValueError(f"`data_range` is {data_range}, expected a tuple (low, high) of two numbers.")
+        _check_bounds(data_range)
         low, high = data_range
         preds, target = preds.clamp(low, high), target.clamp(low, high)
         data_range = high - low
@@ -324,12 +351,13 @@ def _apply_range(
         dtype = _ops.compute_dtype(preds.dtype)
         spans = [image.max().to(dtype) - image.min().to(dtype) for image in (preds, target)]
         data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
-    if isinstance(data_range, Tensor):
-        constants = torch.stack([(k * data_range.to(preds.device)) ** 2 for k in (k1, k2)])
-        return preds, target, 0.0, 0.0, constants.to(_ops.compute_dtype(preds.dtype)).reshape(2)
-    if not isinstance(data_range, numbers.Real):
+    elif not isinstance(data_range, numbers.Real | Tensor):
         raise TypeError(
             f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tuple "
             "(low, high) or None."
         )
+    data_range = data_range + (data_range - data_range)  # of an infinite range nothing is known: NaN
+    if isinstance(data_range, Tensor):
+        constants = torch.stack([(k * data_range.to(preds.device)) ** 2 for k in (k1, k2)])
+        return preds, target, 0.0, 0.0, constants.to(_ops.compute_dtype(preds.dtype)).reshape(2)
     return preds, target, float((k1 * data_range) ** 2), float((k2 * data_range) ** 2), None

@@ -213,7 +213,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "kernel_size": ({"kernel_size": 4, "betas": (1.0,)}, "`kernel_size` is 4"),
     "padding": (
         {"sigma": 5.0, "betas": (0.2, 0.3, 0.5), "kernel_size": 3},
-        "its height, at level 2 of the pyramid, is 15",
+        "its height 15 at level 2 of the pyramid is too small",
     ),
 }
 

@@ -1,5 +1,6 @@
-// What the kernels need of a GPU beyond plain C++: shared memory, asynchronous copies, 16-bit floats. The host
-// build of the kernels (tests/simt/simt.h) defines the same names; nothing else in them is specific to CUDA.
+// What the kernels need of a GPU beyond plain C++: shared memory, asynchronous copies, 16-bit floats. The
+// host build of the kernels (tests/simt/simt.h) defines the same names; nothing else in them is specific to
+// CUDA.
 #pragma once
 
 #if defined(SSIM_SIMT)
@@ -47,6 +48,13 @@ SSIM_DEVICE void store_as(BFloat16& out, float value) {
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   out.bits = is_nan ? 0x7fff : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 #endif
+}
+
+// The thread's index, read anew: what is computed from it need not stay in a register.
+SSIM_DEVICE unsigned fresh_thread_index() {
+  unsigned thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
 }
 
 SSIM_DEVICE char* shared_memory() {

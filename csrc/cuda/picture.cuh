@@ -1,5 +1,5 @@
-// What the strip kernel (strip.cuh) and the kernels for wide windows (wide.cuh) share: the images they read and
-// write, the pivot, and the sums of a block and of an image.
+// What the strip kernel (strip.cuh) and the kernels for wide windows (wide.cuh) share: the images they read
+// and write, the pivot, and the sums of a block and of an image.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,11 @@ struct Picture {
   Storage* data = nullptr;
   int64_t stride[4] = {};
 
+  SSIM_DEVICE int64_t plane_offset(int64_t batch, int64_t channel) const {
+    return batch * stride[0] + channel * stride[1];
+  }
   SSIM_DEVICE Storage* plane(int64_t batch, int64_t channel) const {
-    return data + batch * stride[0] + channel * stride[1];
+    return data + plane_offset(batch, channel);
   }
 };
 
@@ -38,6 +41,23 @@ struct Weight {
   SSIM_DEVICE T of(int64_t b) const {
     return static_cast<T>(values ? static_cast<double>(values[b * stride]) * scale : scale);
   }
+};
+
+// What is asked for, as the kernels see it.
+template <class Storage>
+struct Problem {
+  using T = ComputeOf<Storage>;
+  Picture<const Storage> preds, target;
+  DeviceAxis rows, columns;
+  int64_t batch, channels;
+  T c1, c2;
+  const T* constants;                    // [2], in place of c1 and c2 where given
+  Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
+  Picture<const Storage> grad_map;       // added to the former, where given
+  Picture<Storage> map;                  // outputs, where wanted
+  Picture<Storage> grad_preds, grad_target;
+  bool wants_constants;  // derivatives by c1 and c2 in the sums
+  double* partial;       // [blocks, sums], the blocks of an image one after the other
 };
 
 // Sixteen bytes of pixels, the unit of memory transactions.

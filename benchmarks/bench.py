@@ -1,0 +1,411 @@
+"""Measures ssim_fused beside other SSIM libraries: `python -m benchmarks.bench`.
+
+In every round each library gets one block of steps, some tens of milliseconds long, in an order
+that rotates: a machine that slows down slows all of them. The table has the median and the 20th
+and 80th percentile over the rounds; the slowest libraries sit out some rounds. CUDA blocks are
+timed by events. A complete run writes benchmarks/results/<device>.csv, from which plot.py makes
+the figures and the README's table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from . import memory
+from .cases import GRADIENT, Case, Step, make_inputs, make_step, select
+from .peers import FUSED_PEER, OURS, REFERENCE, Peer, load
+
+RESULTS = Path(__file__).parent / "results"
+COPY_BANDWIDTH = "copy bandwidth"  # the library of the rows with the physical bound
+
+MIN_SAMPLES = 3
+QUICK_PIXELS = 2_000_000
+BUSY_LOAD = 0.8  # another process slows those most that have a barrier per operator: ratios shift
+# How borders are padded moves the mean of these inputs by less, a wrong window or range by more.
+VALUE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds, length of a block, and the time a library gets in a case."""
+
+    rounds: int
+    block_s: float
+    library_s: float
+
+
+FULL = Effort(rounds=11, block_s=0.03, library_s=3.0)
+QUICK = Effort(rounds=3, block_s=0.01, library_s=1.0)
+
+
+@dataclass
+class Row:
+    """One line of the CSV. `ratio_to_x` is the time of x divided by the time of this library."""
+
+    op: str
+    sigma: float
+    device: str
+    device_name: str
+    threads: int
+    dtype: str
+    shape: str
+    mode: str
+    library: str
+    version: str
+    torch: str
+    median_ms: float
+    p20_ms: float
+    p80_ms: float
+    mpix_per_s: float
+    ratio_to_torchmetrics: float | None = None
+    ratio_to_frame_analytics: float | None = None
+    peak_bytes: int | None = None
+    peak_images: float | None = None
+    date: str = ""
+
+
+class Log:
+    """Messages above the progress bar; errors are kept for the end."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[str, str]] = []
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        tqdm.write(message, file=sys.stderr)
+
+    def error(self, library: str, message: str) -> None:
+        """Print what went wrong with a library, and remember it."""
+        self.errors.append((library, message))
+        self.say(f"ERROR {library}: {message}")
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's with the instruction set torch uses on it."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        model = found[1].strip() if found else model
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def seconds_per_step(step: Step, repeats: int, device: str) -> float:
+    """Mean time of a step in a block of `repeats` of them."""
+    if device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repeats):
+            step()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3 / repeats
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    return (time.perf_counter() - begin) / repeats
+
+
+class Block:
+    """A library's step for a case, warmed up, with the repeats and rounds its speed allows."""
+
+    def __init__(self, name: str, step: Step, device: str, effort: Effort) -> None:
+        self.name, self.step, self.device, self.rounds = name, step, device, effort.rounds
+        self.value = float(step())  # compiles, fills caches
+        once = max(seconds_per_step(step, 1, device), 1e-6)
+        self.repeats = max(1, round(effort.block_s / once))
+        affordable = int(effort.library_s / (once * self.repeats))
+        self.wanted = min(effort.rounds, max(MIN_SAMPLES, affordable))
+        self.samples: list[float] = []
+
+    def attends(self, turn: int) -> bool:
+        """Whether this round is one of the `wanted`, which are evenly spread."""
+        return (turn + 1) * self.wanted // self.rounds > turn * self.wanted // self.rounds
+
+    def measure(self) -> None:
+        """Take one sample."""
+        if self.repeats > 1:
+            self.step()  # untimed: the library before may still hold caches and spinning threads
+        self.samples.append(seconds_per_step(self.step, self.repeats, self.device))
+
+
+def prepare(peers: list[Peer], case: Case, device: str, effort: Effort, bar: tqdm, log: Log) -> list[Block]:
+    """Warm every library up; one that raises, or that scores differently, is an error."""
+    preds, target = make_inputs(case, device)
+    blocks = []
+    for peer in peers:
+        bar.set_postfix_str(f"warming up {peer.name}")
+        try:
+            step = make_step(case, peer.function(case, device), preds, target)
+            blocks.append(Block(peer.name, step, device, effort))
+        except Exception:
+            log.error(peer.name, f"{case.label}\n{traceback.format_exc()}")
+    usual = statistics.median(block.value for block in blocks) if blocks else 0.0
+    for block in [b for b in blocks if not abs(b.value - usual) <= VALUE_TOLERANCE]:
+        log.error(block.name, f"{case.label}: SSIM is {block.value:.4f}, for most {usual:.4f}")
+        blocks.remove(block)
+    return blocks
+
+
+def run_rounds(blocks: list[Block], effort: Effort, bar: tqdm) -> None:
+    """Take the samples, round by round, in rotating order."""
+    for turn in range(effort.rounds):
+        shift = turn % len(blocks) if blocks else 0
+        for block in blocks[shift:] + blocks[:shift]:
+            bar.set_postfix_str(f"round {turn + 1}/{effort.rounds}, {block.name}")
+            if block.attends(turn):
+                block.measure()
+            bar.update()
+
+
+def peak_memory(block: Block, case: Case, device: str) -> int | None:
+    """Peak bytes of a step beyond its inputs; None where an image is too small to tell."""
+    if device == "cuda":
+        return memory.cuda_peak(block.step)
+    if case.image_bytes < memory.MIN_IMAGE_BYTES:
+        return None
+    return memory.cpu_peak(block.name, case, torch.get_num_threads())
+
+
+def copy_seconds_per_byte() -> list[float]:
+    """Samples of the time a byte takes when the GPU copies a large tensor, read and written."""
+    free, _ = torch.cuda.mem_get_info()
+    source = torch.ones(min(1 << 30, free // 4), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    seconds = [seconds_per_step(lambda: target.copy_(source), 5, "cuda") for _ in range(FULL.rounds + 1)]
+    return [each / (2 * source.numel()) for each in seconds[1:]]
+
+
+def summarize(samples: list[float], pixels: int) -> dict[str, float]:
+    """Median and percentiles in ms, and the rate, of times in seconds."""
+    levels = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    p20, median, p80 = torch.tensor(samples, dtype=torch.float64).quantile(levels).tolist()
+    return {
+        "median_ms": median * 1e3,
+        "p20_ms": p20 * 1e3,
+        "p80_ms": p80 * 1e3,
+        "mpix_per_s": pixels / median / 1e6,
+    }
+
+
+def add_ratios(rows: list[Row]) -> None:
+    """Fill in the ratios of one case's rows."""
+    medians = {row.library: row.median_ms for row in rows}
+    for row in rows:
+        if REFERENCE in medians:
+            row.ratio_to_torchmetrics = medians[REFERENCE] / row.median_ms
+        if FUSED_PEER in medians:
+            row.ratio_to_frame_analytics = medians[FUSED_PEER] / row.median_ms
+
+
+class Bench:
+    """One run: what every row has in common, and the bar that all of it advances."""
+
+    def __init__(self, peers: list[Peer], device: str, effort: Effort, with_memory: bool, log: Log) -> None:
+        self.peers, self.device, self.effort = peers, device, effort
+        self.with_memory, self.log = with_memory, log
+        self.common = {
+            "device": device,
+            "device_name": device_name(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "date": datetime.date.today().isoformat(),
+        }
+        self.copies = copy_seconds_per_byte() if device == "cuda" else []
+
+    def run(self, cases: list[Case]) -> list[Row]:
+        """Measure all cases."""
+        table = [(case, [peer for peer in self.peers if peer.supports(case)]) for case in cases]
+        ticks = self.effort.rounds + self.with_memory
+        total = sum(len(peers) * ticks for _, peers in table)
+        rows, done = [], 0
+        with tqdm(total=total, unit="block", dynamic_ncols=True) as bar:
+            for case, peers in table:
+                bar.set_description(case.label)
+                rows += self.run_case(case, peers, bar)
+                done += len(peers) * ticks
+                bar.update(done - bar.n)  # blocks that errors left out
+        return rows
+
+    def run_case(self, case: Case, peers: list[Peer], bar: tqdm) -> list[Row]:
+        """Time, then memory, of the libraries in one case."""
+        blocks = prepare(peers, case, self.device, self.effort, bar, self.log)
+        run_rounds(blocks, self.effort, bar)
+        versions = {peer.name: peer.version for peer in peers}
+        rows = []
+        for block in blocks:
+            timing = summarize(block.samples, case.pixels)
+            row = self.row(case, block.name, versions[block.name], timing)
+            if self.with_memory:
+                bar.set_postfix_str(f"memory, {block.name}")
+                try:
+                    row.peak_bytes = peak_memory(block, case, self.device)
+                except Exception:
+                    self.log.error(block.name, f"{case.label}, memory\n{traceback.format_exc()}")
+                bar.update()
+            if row.peak_bytes is not None:
+                row.peak_images = row.peak_bytes / case.image_bytes
+            rows.append(row)
+        if self.copies:
+            # The least a step can move: both inputs, and for the gradient one output.
+            moved = (3 if case.mode == GRADIENT else 2) * case.image_bytes
+            bound = summarize([moved * seconds for seconds in self.copies], case.pixels)
+            rows.append(self.row(case, COPY_BANDWIDTH, "", bound))
+        add_ratios(rows)
+        return rows
+
+    def row(self, case: Case, library: str, version: str, timing: dict[str, float]) -> Row:
+        """A row without memory and ratios."""
+        return Row(
+            op=case.op,
+            sigma=case.sigma,
+            dtype=case.dtype_label,
+            shape=case.shape_label,
+            mode=case.mode,
+            library=library,
+            version=version,
+            **self.common,
+            **timing,
+        )
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Write the rows. The file is replaced: ratios mean something within one run only."""
+
+    def text(value: object) -> object:
+        return f"{value:.6g}" if isinstance(value, float) else value
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: text(value) for key, value in asdict(row).items()} for row in rows)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text, a block for each case."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    header = (
+        f"{'':18}{'median ms':>11}{'p20':>10}{'p80':>10}{'Mpix/s':>11}"
+        f"{'x ' + REFERENCE:>16}{'x ' + FUSED_PEER:>19}{'memory/image':>14}"
+    )
+    lines, title = [], ""
+    for row in rows:
+        row_title = f"{row.op} {row.shape} {row.dtype}, sigma {row.sigma:g}, {row.mode}"
+        if row_title != title:
+            title = row_title
+            lines += ["", title, header]
+        lines.append(
+            f"  {row.library:16}{row.median_ms:11.3f}{row.p20_ms:10.3f}{row.p80_ms:10.3f}"
+            f"{row.mpix_per_s:11.1f}{number(row.ratio_to_torchmetrics):>16}"
+            f"{number(row.ratio_to_frame_analytics):>19}{number(row.peak_images):>14}"
+        )
+    return "\n".join(lines)
+
+
+def memory_wanted(device: str, quick: bool, log: Log) -> bool:
+    """Whether the memory column can be measured; if not, the log says why."""
+    if quick or device == "cuda":
+        return not quick
+    if not memory.cpu_supported():
+        log.say("memory is not measured: on the CPU that needs Linux and glibc")
+        return False
+    try:
+        memory.self_check()
+    except RuntimeError as error:
+        log.say(f"memory is not measured: {error}")
+        return False
+    return True
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads (default: all)")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"at least {MIN_SAMPLES} (default: {FULL.rounds})")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, small shapes, no memory")
+    parser.add_argument("--cases", nargs="+", default=[], metavar="GLOB", help="cases whose label ends so")
+    parser.add_argument("--libraries", nargs="+", default=[], metavar="NAME", help="libraries (default: all)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="CSV",
+        help="default: benchmarks/results/<device>.csv if the run is complete, else nothing",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, write the CSV; 1 if ssim_fused or the reference failed, else 0."""
+    args = parse_arguments(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch sees no CUDA device")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)  # before a library starts a pool of its own
+    effort = QUICK if args.quick else FULL
+    if args.rounds is not None:
+        effort = Effort(max(args.rounds, MIN_SAMPLES), effort.block_s, effort.library_s)
+    try:
+        cases = select(args.device, args.cases)
+        peers, missing, import_errors = load(args.device, args.libraries)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if args.quick:
+        cases = [case for case in cases if case.pixels <= QUICK_PIXELS]
+
+    log = Log()
+    for line in missing:
+        log.say(line)
+    for name, message in import_errors:
+        log.error(name, message)
+    bench = Bench(peers, args.device, effort, memory_wanted(args.device, args.quick, log), log)
+    log.say(
+        f"{bench.common['device_name']}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}; " + ", ".join(f"{p.name} {p.version}" for p in peers)
+    )
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY_LOAD:
+        log.say(f"WARNING load average {os.getloadavg()[0]:.1f}: measure on an idle machine")
+    rows = bench.run(cases)
+    print(table(rows))
+
+    partial = args.quick or args.cases or args.libraries
+    path = args.out or (None if partial else RESULTS / f"{args.device}.csv")
+    if path is None:
+        print("\na partial run: no CSV written (--out CSV writes one)")
+    else:
+        write_csv(rows, path)
+        print(f"\nwrote {path}")
+    if log.errors:
+        print(f"\n{len(log.errors)} errors; the table lacks what they left out")
+        for name, message in log.errors:
+            print(f"\n{name}: {message}")
+    return int(any(name in (OURS, REFERENCE) for name, _ in log.errors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

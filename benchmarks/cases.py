@@ -1,0 +1,120 @@
+"""What is measured: the table of cases, their inputs, and what one step of a case is.
+
+A step is the same for every library: the mean SSIM or MS-SSIM of a batch, or that and the gradient of
+`1 - ssim` for `preds`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor
+
+VALUE = "value"
+GRADIENT = "value+gradient"
+SSIM = "ssim"
+MS_SSIM = "ms_ssim"
+
+SSIMFunction = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: an operator, a shape (B, C, H, W), with or without the gradient."""
+
+    op: str
+    shape: tuple[int, ...]
+    mode: str
+    sigma: float = 1.5
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def taps(self) -> int:
+        """Window size that the reference derives from sigma; other libraries are told it."""
+        return 2 * int(3.5 * self.sigma + 0.5) + 1
+
+    @property
+    def pixels(self) -> int:
+        """Values in one input; a pixel of a three-channel image counts as three."""
+        return math.prod(self.shape)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one input: the unit of the memory column."""
+        return self.pixels * self.dtype.itemsize
+
+    @property
+    def shape_label(self) -> str:
+        """The shape as in the CSV, `8x3x256x256`."""
+        return "x".join(map(str, self.shape))
+
+    @property
+    def dtype_label(self) -> str:
+        """The dtype as in the CSV, `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def label(self) -> str:
+        """Unique name, for the command line and for messages."""
+        sigma = "" if self.sigma == 1.5 else f"/sigma{self.sigma:g}"
+        return f"{self.op}/{self.shape_label}{sigma}/{self.mode}"
+
+
+def _both_modes(*shape: int, op: str = SSIM) -> list[Case]:
+    return [Case(op, shape, GRADIENT), Case(op, shape, VALUE)]
+
+
+_COMMON = [
+    *_both_modes(8, 3, 256, 256),
+    *_both_modes(1, 3, 1080, 1920),
+    *_both_modes(8, 1, 64, 64),
+    Case(SSIM, (8, 3, 256, 256), GRADIENT, sigma=3.1),
+]
+_MULTI_SCALE = [*_both_modes(4, 3, 256, 256, op=MS_SSIM), *_both_modes(1, 3, 1080, 1920, op=MS_SSIM)]
+_LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
+_LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
+
+CASES = {"cpu": _COMMON + _MULTI_SCALE, "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE}
+
+
+def select(device: str, patterns: list[str]) -> list[Case]:
+    """Cases of a device whose label ends in one of the glob patterns; without patterns, all.
+
+    A pattern that matches nothing raises ValueError.
+    """
+    cases = CASES[device]
+    for pattern in patterns:
+        if not any(fnmatch(case.label, f"*{pattern}") for case in cases):
+            labels = "\n  ".join(case.label for case in cases)
+            raise ValueError(f"no case on {device} matches {pattern!r}; the cases are\n  {labels}")
+    return [c for c in cases if not patterns or any(fnmatch(c.label, f"*{p}") for p in patterns)]
+
+
+def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
+    """A noisy batch and its clean target in [0, 1]; with a gradient, `preds` requires it."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(case.shape, generator=generator)
+    noise = torch.randn(case.shape, generator=generator)
+    preds = noise.mul_(0.1).add_(target).clamp_(0, 1)
+    preds, target = (image.to(device, case.dtype) for image in (preds, target))
+    return preds.requires_grad_(case.mode == GRADIENT), target
+
+
+def make_step(case: Case, function: SSIMFunction, preds: Tensor, target: Tensor) -> Step:
+    """The timed call, which returns the SSIM: forward, or forward, backward and a new gradient."""
+
+    def value() -> Tensor:
+        with torch.no_grad():
+            return function(preds, target)
+
+    def value_and_gradient() -> Tensor:
+        loss = 1 - function(preds, target)
+        torch.autograd.grad(loss, preds)
+        return 1 - loss.detach()
+
+    return value if case.mode == VALUE else value_and_gradient

@@ -1,0 +1,136 @@
+"""Peak memory of one step beyond its inputs, in bytes.
+
+On CUDA torch's allocator knows it: the libraries allocate through it, cuDNN's workspaces included.
+
+On the CPU they do not: oneDNN and C++ kernels allocate by themselves, where torch's profiler does
+not look. So the peak is read from the operating system, for one step in a process of its own: its
+highest resident size (VmHWM, reset through /proc/self/clear_refs) less that before the step. Two
+things make this exact to a few percent of an image of 4 MiB or more:
+
+- glibc is told to give every freed block above 64 KiB back at once, so that no memory freed before
+  the step serves it unseen (with glibc's defaults, five images read as six in the self-check);
+- the warm-up runs on small images: imports, threads and compilation are over by then, but scratch
+  that a library keeps between calls still has to grow, and so counts.
+
+`self_check` measures an allocation of known size. The module is also the program of that process:
+`python -m benchmarks.memory LIBRARY CASE THREADS`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from . import peers
+from .cases import CASES, Case, Step, make_inputs, make_step
+
+# The kernel counts resident pages in batches per CPU: some hundred KiB of uncertainty.
+MIN_IMAGE_BYTES = 4 << 20
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+# (B, H, W), with B at most that of the case. Two, because a library that compiles does so for the
+# first shape, then for any; above 176, the least for MS-SSIM.
+_WARM_UP_SHAPES = ((2, 192, 208), (3, 200, 224))
+_SELF_CHECK = "self-check"
+_SELF_CHECK_IMAGES = 5
+
+
+def cuda_peak(step: Step) -> int:
+    """Peak of torch's CUDA allocator in a step already warmed up, beyond what it held before."""
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def cpu_supported() -> bool:
+    """Whether this system has what the measurement on the CPU needs: Linux's /proc and glibc."""
+    return _CLEAR_REFS.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+def cpu_peak(library: str, case: Case, threads: int) -> int:
+    """Peak resident memory of one step of a case, measured in a process of its own.
+
+    If that process fails, RuntimeError carries its error output.
+    """
+    return _run(library, case.label, str(threads))
+
+
+def self_check() -> None:
+    """Measure an allocation of five images, two of them outside torch, after a freed one of four.
+
+    Raises RuntimeError if it reads otherwise by a tenth of an image: no figure can be trusted then.
+    """
+    images = _run(_SELF_CHECK) / MIN_IMAGE_BYTES
+    if abs(images - _SELF_CHECK_IMAGES) > 0.1:
+        raise RuntimeError(f"{_SELF_CHECK_IMAGES} images read as {images:.2f} on this system")
+
+
+def _run(*arguments: str) -> int:
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", *arguments],
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | _GIVE_BACK,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode != 0:
+        raise RuntimeError(f"benchmarks.memory {' '.join(arguments)} failed:\n{result.stderr}")
+    return int(result.stdout.splitlines()[-1])
+
+
+def _status_bytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    match = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f"/proc/self/status has no {field}")
+    return int(match[1]) * 1024
+
+
+def _resident_peak(step: Step) -> int:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    _CLEAR_REFS.write_text("5")  # sets VmHWM to VmRSS
+    before = _status_bytes("VmRSS")
+    step()
+    return _status_bytes("VmHWM") - before
+
+
+def _case_peak(library: str, label: str, threads: str) -> int:
+    torch.set_num_threads(int(threads))  # before the library starts a pool of its own
+    case = next(case for case in CASES["cpu"] if case.label == label)
+    function = peers.create(library).function(case, "cpu")
+    for batch, height, width in _WARM_UP_SHAPES:
+        shape = (min(batch, case.shape[0]), case.shape[1], height, width)
+        small = replace(case, shape=shape)
+        make_step(small, function, *make_inputs(small, "cpu"))()
+    return _resident_peak(make_step(case, function, *make_inputs(case, "cpu")))
+
+
+def _known_step() -> torch.Tensor:
+    image = MIN_IMAGE_BYTES
+    torch.ones(4 * image, dtype=torch.uint8)  # freed at once, and less than the five that follow
+    inside = torch.ones(3 * image, dtype=torch.uint8)
+    outside = bytearray(b"\1") * (2 * image)
+    return inside[: len(outside)]
+
+
+def _self_check_peak() -> int:
+    _known_step()
+    return _resident_peak(_known_step)
+
+
+if __name__ == "__main__":
+    print(_self_check_peak() if sys.argv[1:] == [_SELF_CHECK] else _case_peak(*sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""One adapter per library: how to call it for the mean SSIM or MS-SSIM of a case, in its fastest way.
+
+Each adapter says what its library computes differently. All run with their own and torch's default
+settings; windows that can be built ahead are built in `function`, outside the timed step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from importlib import metadata
+from types import ModuleType
+
+import torch
+
+from .cases import MS_SSIM, SSIM, Case, SSIMFunction
+
+OURS = "ssim_fused"
+REFERENCE = "torchmetrics"
+FUSED_PEER = "frame-analytics"
+
+
+class Peer:
+    """A library under measurement. Creating one imports the library."""
+
+    name: str  # as on the package index
+    module: str
+    ops: tuple[str, ...] = (SSIM, MS_SSIM)
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    def __init__(self) -> None:
+        self.library = importlib.import_module(self.module)
+        self.version = getattr(self.library, "__version__", None) or metadata.version(self.name)
+
+    def supports(self, case: Case) -> bool:
+        """Whether the library has this operator with these parameters."""
+        return case.op in self.ops
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        """The differentiable mean `(preds, target) -> scalar` for a case."""
+        raise NotImplementedError
+
+
+class SSIMFused(Peer):
+    """The library that is measured against the others."""
+
+    name, module = OURS, "ssim_fused"
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        ssim = {
+            SSIM: self.library.structural_similarity_index_measure,
+            MS_SSIM: self.library.multiscale_structural_similarity_index_measure,
+        }[case.op]
+        return lambda preds, target: ssim(preds, target, sigma=case.sigma, data_range=1.0)
+
+
+class TorchMetrics(Peer):
+    """The reference: reflected borders, one dense 2-D convolution of five stacked images."""
+
+    name, module = REFERENCE, "torchmetrics.functional.image"
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        ssim = {
+            SSIM: self.library.structural_similarity_index_measure,
+            MS_SSIM: self.library.multiscale_structural_similarity_index_measure,
+        }[case.op]
+        return lambda preds, target: ssim(preds, target, sigma=case.sigma, data_range=1.0)
+
+
+class PytorchMSSSIM(Peer):
+    """Without padding: the map is smaller by the window."""
+
+    name, module = "pytorch-msssim", "pytorch_msssim"
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        module = {SSIM: self.library.SSIM, MS_SSIM: self.library.MS_SSIM}[case.op]
+        ssim = module(data_range=1.0, win_size=case.taps, win_sigma=case.sigma, channel=case.shape[1])
+        # Not a buffer, so Module.to would leave it and every call would copy it to the device.
+        ssim.win = ssim.win.to(device, case.dtype)
+        return ssim
+
+
+class Kornia(Peer):
+    """Reflected borders as in the reference; sigma always 1.5; gives the map, averaged here."""
+
+    name, module = "kornia", "kornia.metrics"
+    ops = (SSIM,)
+
+    def supports(self, case: Case) -> bool:
+        return super().supports(case) and case.sigma == 1.5
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        ssim = self.library.ssim
+        return lambda preds, target: ssim(preds, target, case.taps, max_val=1.0).mean()
+
+
+class PIQ(Peer):
+    """Without padding. Every call checks that the inputs lie in [0, 1], which is in its time."""
+
+    name, module = "piq", "piq.ssim"
+
+    def __init__(self) -> None:
+        # The package itself imports feature extractors, and with them a torchvision that has to
+        # match torch. Its ssim needs neither, so only that module is loaded.
+        spec = importlib.util.find_spec("piq")
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError("No module named 'piq'", name="piq")
+        package = sys.modules.setdefault("piq", ModuleType("piq"))
+        package.__path__ = spec.submodule_search_locations
+        super().__init__()
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        if case.op == MS_SSIM:
+            ms_ssim = importlib.import_module("piq.ms_ssim").multi_scale_ssim
+            return lambda preds, target: ms_ssim(preds, target, kernel_size=case.taps, kernel_sigma=case.sigma)
+        ssim = self.library.ssim
+        # Its default, downsample=True, scores 1080 rows at a quarter of their size.
+        return lambda preds, target: ssim(
+            preds, target, kernel_size=case.taps, kernel_sigma=case.sigma, downsample=False
+        )
+
+
+class FrameAnalytics(Peer):
+    """Without padding; the result is float64.
+
+    `ssim` is the entry point of values and gradients: it takes the C++ or CUDA kernel where that
+    can serve (values up to 11 taps, on CUDA gradients too), else PyTorch code with torch.compile.
+    """
+
+    name, module = FUSED_PEER, "frame_analytics"
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        # A second shape in one process makes torch.compile build code for any shape, which is
+        # slower. Forgetting the first gives every case code of its own, as training has it.
+        torch._dynamo.reset()
+        self.library.set_compile_enabled(True)  # also empties the library's own cache
+        ssim = {SSIM: self.library.ssim, MS_SSIM: self.library.ms_ssim}[case.op]
+        return lambda preds, target: ssim(preds, target, data_range=1.0, win_size=case.taps, sigma=case.sigma)
+
+
+class FusedSSIM(Peer):
+    """Zero padding; 11 taps, sigma 1.5 and range 1 fixed; a gradient for `preds` only."""
+
+    name, module = "fused-ssim", "fused_ssim"
+    ops = (SSIM,)
+    devices = ("cuda",)
+
+    def supports(self, case: Case) -> bool:
+        return super().supports(case) and case.sigma == 1.5 and case.dtype == torch.float32
+
+    def function(self, case: Case, device: str) -> SSIMFunction:
+        ssim = self.library.fused_ssim
+        # train=False spares the three maps that only its backward reads.
+        return lambda preds, target: ssim(preds, target, train=preds.requires_grad)
+
+
+PEERS: list[type[Peer]] = [
+    SSIMFused,
+    TorchMetrics,
+    PytorchMSSSIM,
+    Kornia,
+    PIQ,
+    FrameAnalytics,
+    FusedSSIM,
+]
+
+
+def create(name: str) -> Peer:
+    """The adapter of one library, by its name."""
+    return next(peer for peer in PEERS if peer.name == name)()
+
+
+def load(device: str, names: list[str]) -> tuple[list[Peer], list[str], list[tuple[str, str]]]:
+    """Import the named libraries, or all, as far as they have code for the device.
+
+    Gives the adapters, a line for each library that is not installed, and name and traceback of
+    each that is installed but cannot be imported. An unknown name raises ValueError.
+    """
+    known = [peer.name for peer in PEERS]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown library {name!r}; the libraries are {', '.join(known)}")
+    peers, missing, errors = [], [], []
+    for peer in PEERS:
+        if device not in peer.devices or (names and peer.name not in names):
+            continue
+        try:
+            peers.append(peer())
+        except Exception as error:
+            top = peer.module.partition(".")[0]
+            if isinstance(error, ModuleNotFoundError) and error.name == top:
+                missing.append(f"{peer.name} is not installed; going on without it")
+            else:
+                errors.append((peer.name, f"import\n{traceback.format_exc()}"))
+    return peers, missing, errors

@@ -1,0 +1,289 @@
+"""Turns benchmarks/results/*.csv into figures and README.md's table: `python -m benchmarks.plot`.
+
+Every name and number comes from the CSV. A file NAME.csv gives docs/figures/speed_NAME.png and
+memory_NAME.png, and one part of the README between the marks `bench:begin` and `bench:end`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from .bench import COPY_BANDWIDTH, RESULTS
+from .peers import FUSED_PEER, OURS, REFERENCE
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGE = "one is the bytes of one input"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+OURS_COLOR, PEER_COLOR, BOUND_COLOR, TEXT_COLOR = "#d9480f", "#adb5bd", "#1864ab", "#343a40"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the CSV, as far as figures and table need it."""
+
+    setting: str  # operator, shape and parameters: a row of figures and tables
+    mode: str
+    library: str
+    version: str
+    mpix_per_s: float
+    ratio: dict[str, float]  # time of that library / time of this one
+    peak_images: float | None
+
+
+class Run:
+    """One CSV: the results of one run on one device."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        if not lines:
+            raise ValueError(f"{path} has no results")
+        self.name = path.stem
+        first = lines[0]
+        threads = f"{first['threads']} threads, " if first["device"] == "cpu" else ""
+        self.conditions = f"{first['device_name']}, {threads}torch {first['torch']}, {first['date']}"
+        self.results = [_parse(line) for line in lines]
+        # Three digits of a GPU's rate are easier to read in Gpix/s.
+        large = max(result.mpix_per_s for result in self.results) >= 1e4
+        self.unit, self.scale = ("Gpix/s", 1e-3) if large else ("Mpix/s", 1.0)
+        self.settings = list(dict.fromkeys(result.setting for result in self.results))
+        self.modes = list(dict.fromkeys(result.mode for result in self.results))
+
+        rates: dict[str, list[float]] = {}
+        for result in self.results:
+            rates.setdefault(result.library, []).append(math.log(result.mpix_per_s))
+        rates.pop(COPY_BANDWIDTH, None)
+        self.libraries = sorted(rates, key=lambda name: (name != OURS, -sum(rates[name]) / len(rates[name])))
+        self.versions = {result.library: result.version for result in self.results}
+
+    def panel(self, setting: str, mode: str) -> dict[str, Result]:
+        """Results of one case by library, ours first, then fastest on average first."""
+        found = {r.library: r for r in self.results if (r.setting, r.mode) == (setting, mode)}
+        order = [*self.libraries, COPY_BANDWIDTH]
+        return {name: found[name] for name in order if name in found}
+
+
+def _parse(line: dict[str, str]) -> Result:
+    sigma = "" if float(line["sigma"]) == 1.5 else f", sigma {line['sigma']}"
+    dtype = "" if line["dtype"] == "float32" else f", {line['dtype']}"
+    operator = line["op"].upper().replace("_", "-")
+    ratios = {
+        REFERENCE: line["ratio_to_torchmetrics"],
+        FUSED_PEER: line["ratio_to_frame_analytics"],
+    }
+    return Result(
+        setting=f"{operator} {line['shape']}{sigma}{dtype}",
+        mode=line["mode"],
+        library=line["library"],
+        version=line["version"],
+        mpix_per_s=float(line["mpix_per_s"]),
+        ratio={name: float(ratio) for name, ratio in ratios.items() if ratio},
+        peak_images=float(line["peak_images"]) if line["peak_images"] else None,
+    )
+
+
+def significant(value: float) -> str:
+    """Three significant digits, at most two decimals, without an exponent."""
+    decimals = 2 if value < 1e-9 else min(2, max(0, 2 - math.floor(math.log10(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def times(ratio: float) -> str:
+    """A speed ratio as people say it: 62x, 1.3x."""
+    return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.1f}x"
+
+
+def _bars(axes: Axes, run: Run, values: dict[str, float], labels: list[str]) -> None:
+    names = list(values)
+    colors = [OURS_COLOR if name == OURS else PEER_COLOR for name in names]
+    bars = axes.barh(range(len(names)), list(values.values()), color=colors, height=0.75)
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    axes.bar_label(bars, labels, padding=4, fontsize=8, color=TEXT_COLOR, bbox=background)
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
+    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_fontweight("bold" if name == OURS else "normal")
+        tick.set_color(OURS_COLOR if name == OURS else TEXT_COLOR)
+    axes.set_ylim(len(run.libraries) - 0.5, -0.5)  # bars as thick where a library is missing
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#ced4da")
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", which="both", labelsize=7.5, colors=TEXT_COLOR, labelbottom=False)
+    axes.grid(axis="x", color="#e9ecef", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _speed_panel(axes: Axes, run: Run, panel: dict[str, Result]) -> None:
+    bound = panel.pop(COPY_BANDWIDTH, None)
+    rates = {name: result.mpix_per_s * run.scale for name, result in panel.items()}
+    labels = []
+    for name, rate in rates.items():
+        label = f"{significant(rate)} {run.unit}" if name == OURS else significant(rate)
+        if name != OURS and OURS in rates:
+            ratio = rates[OURS] / rate
+            label += f"   {times(ratio)} slower" if ratio >= 1 else f"   {times(1 / ratio)} faster"
+        labels.append(label)
+    if bound is not None:
+        rate = bound.mpix_per_s * run.scale
+        axes.axvline(rate, color=BOUND_COLOR, linestyle="--", linewidth=1, zorder=0)
+        axes.annotate(
+            f"{COPY_BANDWIDTH}\n{significant(rate)}",
+            (rate, len(run.libraries) - 0.6),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=BOUND_COLOR,
+            va="bottom",
+        )
+    _bars(axes, run, rates, labels)
+    axes.set_xscale("log")
+    every = [result.mpix_per_s * run.scale for result in run.results]
+    axes.set_xlim(min(every) / 2, max(every) * 8)  # room for the labels
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
+def _memory_panel(axes: Axes, run: Run, panel: dict[str, Result]) -> None:
+    images = {n: r.peak_images for n, r in panel.items() if r.peak_images is not None}
+    _bars(axes, run, images, [significant(value) for value in images.values()])
+    every = [result.peak_images for result in run.results if result.peak_images is not None]
+    axes.set_xlim(0, max(every) * 1.15)
+
+
+def figure(run: Run, kind: str, path: Path) -> bool:
+    """Draw speed or memory, a row of panels for each setting; False if there is nothing to draw."""
+    draw = {"speed": _speed_panel, "memory": _memory_panel}[kind]
+    title, meaning = {
+        "speed": ("Speed", f"{run.unit}, logarithmic axis: longer is faster"),
+        "memory": ("Memory", f"peak beyond the inputs, in images ({IMAGE}): shorter is better"),
+    }[kind]
+
+    def drawable(panel: dict[str, Result]) -> bool:
+        return any(kind == "speed" or r.peak_images is not None for r in panel.values())
+
+    panels = {(s, m): run.panel(s, m) for s in run.settings for m in run.modes}
+    panels = {case: panel for case, panel in panels.items() if drawable(panel)}
+    settings = list(dict.fromkeys(setting for setting, _ in panels))
+    if not settings:
+        return False
+    head, row_height = 0.75, 0.5 + 0.2 * len(run.libraries)  # inches
+    size = (5.4 * len(run.modes), head + 0.3 + row_height * len(settings))
+    fig, grid = plt.subplots(len(settings), len(run.modes), figsize=size, squeeze=False)
+    for column, mode in enumerate(run.modes):
+        drawn = None
+        for axes, setting in zip(grid[:, column], settings, strict=True):
+            if (setting, mode) not in panels:
+                axes.set_axis_off()
+                continue
+            draw(axes, run, panels[setting, mode])
+            axes.set_title(f"{setting}, {mode}", fontsize=9.5, loc="left", color=TEXT_COLOR)
+            drawn = axes
+        if drawn is not None:
+            drawn.tick_params(axis="x", labelbottom=True)  # the panels share one scale
+    fig.text(0.01, 1 - 0.1 / size[1], title, va="top", fontsize=13, fontweight="bold")
+    conditions = f"{meaning}\n{run.conditions}"
+    fig.text(0.01, 1 - 0.36 / size[1], conditions, va="top", fontsize=8.5, color=TEXT_COLOR)
+    fig.tight_layout(rect=(0, 0, 1, 1 - head / size[1]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=130)
+    plt.close(fig)
+    return True
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", "---"] + ["---:"] * (len(header) - 2)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def tables(run: Run) -> str:
+    """The run as Markdown: conditions, a table of speed, one of memory if it was measured."""
+    names = [*run.libraries, *([COPY_BANDWIDTH] if COPY_BANDWIDTH in run.versions else [])]
+    header = ["", "", *(f"{name} {run.versions[name]}".strip() for name in names)]
+    cases = [(s, m, run.panel(s, m)) for s in run.settings for m in run.modes]
+    cases = [case for case in cases if case[2]]
+
+    def speed(panel: dict[str, Result], name: str) -> str:
+        if name not in panel:
+            return ""
+        rate = significant(panel[name].mpix_per_s * run.scale)
+        return f"**{rate}**" if name == OURS else rate
+
+    def memory(panel: dict[str, Result], name: str) -> str:
+        images = panel[name].peak_images if name in panel else None
+        text = "" if images is None else significant(images)
+        return f"**{text}**" if text and name == OURS else text
+
+    def ratio(panel: dict[str, Result], peer: str) -> str:
+        value = panel[OURS].ratio.get(peer) if OURS in panel else None
+        return "" if value is None else times(value)
+
+    compared = [peer for peer in (REFERENCE, FUSED_PEER) if peer in run.versions]
+    speed_header = [*header, *(f"{OURS} vs {peer}" for peer in compared)]
+    speed_rows = [
+        [s, m, *(speed(p, name) for name in names), *(ratio(p, peer) for peer in compared)] for s, m, p in cases
+    ]
+    text = f"**{run.conditions}**\n\nSpeed in {run.unit}:\n\n"
+    text += f"{_markdown(speed_header, speed_rows)}\n"
+    memory_rows = [[s, m, *(memory(p, n) for n in run.libraries)] for s, m, p in cases]
+    memory_rows = [cells for cells in memory_rows if any(cells[2:])]
+    if memory_rows:
+        memory_header = ["", "", *run.libraries]
+        text += f"\nPeak memory beyond the inputs, in images ({IMAGE}):\n\n{_markdown(memory_header, memory_rows)}\n"
+    return text
+
+
+def rewrite_readme(readme: Path, content: str) -> None:
+    """Put the content between the two marks; ValueError if the file lacks them."""
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme} needs the lines {BEGIN} and {END}, once each")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    readme.write_text(f"{head}{BEGIN}\n{content}{END}{tail}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw every run and rewrite the README's table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plot",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures", metavar="FOLDER")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    args = parser.parse_args(argv)
+
+    paths = sorted(args.results.glob("*.csv"))
+    if not paths:
+        raise SystemExit(f"no CSV in {args.results}; run `python -m benchmarks.bench` first")
+    parts = []
+    for path in paths:
+        run = Run(path)
+        part = tables(run)
+        for kind in ("speed", "memory"):
+            image = args.figures / f"{kind}_{run.name}.png"
+            if figure(run, kind, image):
+                print(f"wrote {image}")
+                link = Path(os.path.relpath(image, args.readme.parent)).as_posix()
+                part += f"\n![{kind} on {run.conditions}]({link})\n"
+        parts.append(part)
+    rewrite_readme(args.readme, "\n".join(parts))
+    print(f"wrote the table in {args.readme}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

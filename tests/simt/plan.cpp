@@ -1,0 +1,57 @@
+// Prints the launch planner's choice for `plan MAPS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`,
+// float32, on an SM with so much shared memory and so many threads. The occupancy is computed here as CUDA
+// would.
+#define SSIM_SIMT
+
+#include <cstdlib>
+#include <iostream>
+
+#include "../../csrc/cuda/dispatch.cuh"
+
+namespace {
+
+using namespace ssim_fused;
+
+struct Sm {
+  int shared_bytes, max_threads;
+};
+
+template <int Maps, int... Widths>
+void print_plan(const int64_t (&shape)[3], int sms, Sm sm, std::integer_sequence<int, Widths...>) {
+  constexpr int kReservedByCuda = 1024;
+  const auto variant = [&]<int Width>() {
+    using Config = StripConfig<float, Width, Maps, false, false>;
+    // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
+    const int by_registers = wanted_blocks<Config>();
+    const int by_shared = sm.shared_bytes / (Config::kSharedBytes + kReservedByCuda);
+    return StripVariant{Width, Config::kStep, Width - Config::kLead,
+                        std::min({by_registers, by_shared, sm.max_threads / Width})};
+  };
+  const std::vector<StripVariant> variants{variant.template operator()<Widths>()...};
+  const PlanInput input{shape[0], shape[1], shape[2], Maps > 0 ? 2 * kRadius : kRadius, kRadius, kRows, sms};
+  const Plan plan = plan_strips(input, variants);
+  std::cout << "{\"variant\": " << plan.variant;
+  if (plan.variant >= 0) {
+    const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
+    std::cout << ", \"columns\": " << v.columns << ", \"step\": " << v.step << ", \"last\": " << v.last
+              << ", \"blocks_per_sm\": " << v.blocks_per_sm << ", \"strips\": " << plan.strips
+              << ", \"splits\": " << plan.splits << ", \"rows\": " << plan.rows
+              << ", \"cost\": " << plan.cost;
+  }
+  std::cout << "}\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 8) return std::cerr << "usage: plan MAPS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS\n", 2;
+  const auto number = [&](int i) { return std::atoll(argv[i]); };
+  const int64_t shape[3] = {number(2), number(3), number(4)};
+  const int sms = static_cast<int>(number(5));
+  const Sm sm{static_cast<int>(number(6)), static_cast<int>(number(7))};
+  using Widths = std::integer_sequence<int, 64, 96, 128, 256>;
+  if (number(1) == 0)
+    print_plan<0>(shape, sms, sm, Widths{});
+  else
+    print_plan<3>(shape, sms, sm, Widths{});
+}

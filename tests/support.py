@@ -1,0 +1,104 @@
+"""How results are compared with the reference, torchmetrics 1.9.0 in float64, in every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure as reference
+
+from ssim_fused import structural_similarity_index_measure as ssim
+
+# What a user may ask for; each is a path of its own through the kernels.
+CALLS: dict[str, dict[str, Any]] = {
+    "similarity": {"reduction": "none"},
+    "map": {"reduction": "none", "return_full_image": True},
+    "contrast": {"reduction": "none", "return_contrast_sensitivity": True},
+}
+
+# The project's rule for float64: both sides round at 1e-16, and a sum over a window, a quotient
+# and a mean over pixels amplify that by far less than a million.
+FLOAT64_TOLERANCE = 1e-10
+
+# What float32 may be off by beyond the reference in float32.
+# The result itself is rounded, as is the reference's; where that one is exact by luck, as in a constant
+# picture, ours may still be a few units off, as the formula rounds about eight times.
+FLOAT32_SLACK = 4 * torch.finfo(torch.float32).eps
+
+
+def as_tuple(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def upstream(output: Tensor, seed: int = 0) -> Tensor:
+    """Random upstream gradients for `output`: quarters in [-2, 2], exact in every float type."""
+    generator = torch.Generator().manual_seed(seed)
+    quarters = torch.randint(1, 9, output.shape, generator=generator)
+    signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
+    return (quarters * signs / 4).to(output)
+
+
+def evaluate(function: Callable[..., Any], preds: Tensor, target: Tensor, **arguments: Any) -> dict[str, Tensor]:
+    """Outputs and both gradients, under random upstream gradients, as float64 on the CPU."""
+    preds, target = preds.detach().requires_grad_(), target.detach().requires_grad_()
+    outputs = as_tuple(function(preds, target, **arguments))
+    gradients = torch.autograd.grad(
+        outputs, (preds, target), [upstream(output, seed) for seed, output in enumerate(outputs)]
+    )
+    for gradient, given in zip(gradients, (preds, target), strict=True):
+        assert gradient.shape == given.shape
+        assert gradient.dtype == given.dtype
+        assert gradient.device == given.device
+    second = "map" if arguments.get("return_full_image") else "contrast_sensitivity"
+    results = dict(zip(("similarity", second), outputs, strict=False))
+    results |= dict(zip(("grad_preds", "grad_target"), gradients, strict=True))
+    return {name: result.detach().double().cpu() for name, result in results.items()}
+
+
+def error(result: Tensor, exact: Tensor, scale: float | None = None) -> float:
+    """Largest error over `scale`, by default the largest exact magnitude; NaN has to stand where it should."""
+    assert result.shape == exact.shape
+    assert torch.equal(result.isnan(), exact.isnan())
+    known = ~exact.isnan()
+    if not known.any():
+        return 0.0
+    scale = scale or exact[known].abs().max().item() or 1.0
+    return (result - exact)[known].abs().max().item() / scale
+
+
+def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """Of each result: of a score absolute, of a picture relative to its largest exact magnitude.
+
+    A score is a mean of pixels of both signs, so its rounding shows relative to what a pixel can be, one, not to
+    what is left of the sum.
+    """
+    assert results.keys() == exact.keys()
+    scales = {"similarity": 1.0, "contrast_sensitivity": 1.0}
+    return {name: error(result, exact[name], scales.get(name)) for name, result in results.items()}
+
+
+def reference_noise(preds: Tensor, target: Tensor, arguments: dict[str, Any]) -> float:
+    """How far float64 torchmetrics itself may be off.
+
+    It takes a variance as the difference of two numbers near x^2, each rounded, and adds c2; so
+    relative to c2 it is off by a few epsilon times x^2 / c2. Only a large offset makes this count.
+    """
+    data_range, k2 = arguments.get("data_range"), arguments.get("k2", 0.03)
+    if isinstance(data_range, tuple):
+        preds, target = preds.clamp(*data_range), target.clamp(*data_range)
+        data_range = data_range[1] - data_range[0]
+    elif data_range is None:
+        data_range = max(picture.max() - picture.min() for picture in (preds, target))
+    largest = max(picture.abs().max() for picture in (preds, target))
+    return float(4 * torch.finfo(torch.float64).eps * (largest / (k2 * data_range)) ** 2)
+
+
+def assert_matches(preds: Tensor, target: Tensor, **arguments: Any) -> None:
+    """Float64 outputs and gradients on the pictures' device agree with the reference's."""
+    ours = evaluate(ssim, preds, target, **arguments)
+    exact = evaluate(reference, preds.cpu(), target.cpu(), **arguments)
+    tolerance = FLOAT64_TOLERANCE + reference_noise(preds, target, arguments)
+    for name, found in errors(ours, exact).items():
+        assert found <= tolerance, name

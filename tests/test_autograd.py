@@ -1,0 +1,279 @@
+"""Differentiation: first and second derivatives of every output, and autograd's rules around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import CALLS, FLOAT64_TOLERANCE, as_tuple, error, reference, ssim, upstream
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# Radius 2, so that a picture of 6x7 has inner pixels, and gradcheck few of them.
+SMALL = {"sigma": 0.6}
+RANGES: dict[str, Any] = {"number": 1.0, "none": None, "clamped": (0.1, 0.9)}
+WANTED = {"preds": (True, False), "target": (False, True), "both": (True, True)}
+
+
+def pictures(
+    *shape: int, wanted: str = "both", device: str = "cpu", dtype: torch.dtype = torch.float64, seed: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Random pictures, of which those in `wanted` require gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    preds, target = (torch.rand(shape, generator=generator, dtype=torch.float64).to(device, dtype) for _ in range(2))
+    for image, wants in zip((preds, target), WANTED[wanted], strict=True):
+        image.requires_grad_(wants)
+    return preds, target
+
+
+def requiring(*images: Tensor) -> list[Tensor]:
+    return [image for image in images if image.requires_grad]
+
+
+# gradcheck compares with central differences of step 1e-6: 1e-10 of truncation and 1e-16 / 1e-6 of rounding,
+# both times the curvature that small constants bring; its default tolerances (1e-5, 1e-3) hold that.
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", [*CALLS, "elementwise_mean"])
+def test_gradcheck(device: str, call: str, data_range: str, wanted: str) -> None:
+    images = pictures(2, 1, 6, 7, wanted=wanted, device=device)
+    arguments = {**SMALL, "data_range": RANGES[data_range], **CALLS.get(call, {"reduction": call})}
+    assert torch.autograd.gradcheck(lambda x, y: ssim(x, y, **arguments), images)
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("call", CALLS)
+def test_gradgradcheck(device: str, call: str, wanted: str) -> None:
+    images = pictures(1, 1, 4, 5, wanted=wanted, device=device)
+    # The default constants curve the score so much that differences of step 1e-6 see third derivatives.
+    arguments = {"sigma": 0.4, "data_range": 1.0, "k1": 0.1, "k2": 0.3, **CALLS[call]}
+    assert torch.autograd.gradgradcheck(lambda x, y: ssim(x, y, **arguments), images)
+
+
+def second_derivatives(function: Callable[..., Any], preds: Tensor, target: Tensor, **arguments: Any) -> list[Tensor]:
+    """First gradients, then those of a penalty on them, with upstream gradients that also ask for theirs."""
+    outputs = as_tuple(function(preds, target, **arguments))
+    weights = [upstream(output, seed).requires_grad_() for seed, output in enumerate(outputs)]
+    images = requiring(preds, target)
+    first = torch.autograd.grad(outputs, images, weights, create_graph=True)
+    penalty = sum(((gradient**2).sum() for gradient in first), torch.zeros((), device=preds.device))
+    second = torch.autograd.grad(penalty, [preds, target, *weights], allow_unused=True)
+    return [*first, *(torch.zeros(()) if gradient is None else gradient for gradient in second)]
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", CALLS)
+def test_gradient_penalty(device: str, call: str, data_range: str, wanted: str) -> None:
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    arguments = {"data_range": RANGES[data_range], **CALLS[call]}
+    if wanted != "both":  # the other picture's path is cut off, so that the penalty is on one gradient only
+        preds, target = pictures(2, 2, 13, 12, wanted=wanted, device=device)
+
+        def cut(function: Callable[..., Any]) -> list[Tensor]:
+            outputs = as_tuple(function(preds, target, **arguments))
+            (image,) = requiring(preds, target)
+            weights = [upstream(output, seed) for seed, output in enumerate(outputs)]
+            (first,) = torch.autograd.grad(outputs, image, weights, create_graph=True)
+            return [first, *torch.autograd.grad((first**2).sum(), image)]
+
+        ours, exact = cut(ssim), cut(reference)
+    else:
+        ours, exact = (second_derivatives(function, preds, target, **arguments) for function in (ssim, reference))
+    for mine, theirs in zip(ours, exact, strict=True):
+        assert error(mine.detach(), theirs.detach()) <= FLOAT64_TOLERANCE
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_gradient_that_can_be_differentiated_is_the_same_gradient(device: str, call: str) -> None:
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    outputs = as_tuple(ssim(preds, target, data_range=None, **CALLS[call]))
+    weights = [upstream(output) for output in outputs]
+    plain = torch.autograd.grad(outputs, (preds, target), weights, retain_graph=True)
+    differentiable = torch.autograd.grad(outputs, (preds, target), weights, create_graph=True)
+    for one, other in zip(plain, differentiable, strict=True):
+        assert not one.requires_grad
+        assert other.requires_grad
+        assert error(one, other.detach()) <= FLOAT64_TOLERANCE
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", CALLS)
+def test_only_the_gradients_asked_for(device: str, call: str, data_range: str, wanted: str) -> None:
+    results = []
+    for function in (ssim, reference):
+        preds, target = pictures(2, 2, 13, 12, wanted=wanted, device=device)
+        outputs = as_tuple(function(preds, target, data_range=RANGES[data_range], **CALLS[call]))
+        torch.autograd.backward(outputs, [upstream(output) for output in outputs])
+        results.append((preds.grad, target.grad))
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert error(ours, theirs) <= FLOAT64_TOLERANCE
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", ["map", "contrast"])
+def test_any_subset_of_outputs(device: str, call: str, data_range: str, used: tuple[int, ...]) -> None:
+    results = []
+    for function in (ssim, reference):
+        preds, target = pictures(2, 2, 13, 12, device=device)
+        outputs = function(preds, target, data_range=RANGES[data_range], **CALLS[call])
+        chosen = [outputs[i] for i in used]
+        results.append(torch.autograd.grad(chosen, (preds, target), [upstream(output) for output in chosen]))
+    for ours, theirs in zip(*results, strict=True):
+        assert error(ours, theirs) <= FLOAT64_TOLERANCE
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("call", CALLS)
+def test_every_output_knows_whether_it_can_be_differentiated(device: str, call: str, wanted: str) -> None:
+    preds, target = pictures(1, 1, 13, 12, wanted=wanted, device=device)
+    assert all(output.requires_grad for output in as_tuple(ssim(preds, target, **CALLS[call])))
+    preds, target = preds.detach(), target.detach()
+    assert not any(output.requires_grad for output in as_tuple(ssim(preds, target, **CALLS[call])))
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(device: str, mode: Callable[[], Any], call: str) -> None:
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    expected = as_tuple(ssim(preds, target, **CALLS[call]))
+    with mode():
+        outputs = as_tuple(ssim(preds, target, **CALLS[call]))
+    for output, same in zip(outputs, expected, strict=True):
+        assert not output.requires_grad
+        # With and without a gradient the kernel may sum in another order.
+        assert error(output.clone(), same.detach()) <= FLOAT64_TOLERANCE
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_second_backward_needs_the_graph_retained(device: str, call: str) -> None:
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    outputs = as_tuple(ssim(preds, target, **CALLS[call]))
+    total = sum(output.sum() for output in outputs)
+    total.backward(retain_graph=True)
+    once = preds.grad.clone(), target.grad.clone()
+    total.backward()
+    assert torch.equal(preds.grad, 2 * once[0])
+    assert torch.equal(target.grad, 2 * once[1])
+    with pytest.raises(RuntimeError, match="second time"):
+        total.backward()
+
+
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", [*CALLS, "elementwise_mean", "sum"])
+def test_a_gradient_handed_out_is_the_callers_own(device: str, call: str, data_range: str) -> None:
+    # What forward saved for backward must not be what the caller gets and writes to.
+    preds, target = pictures(1, 1, 13, 12, device=device)
+    arguments = {"data_range": RANGES[data_range], **CALLS.get(call, {"reduction": call})}
+    outputs = as_tuple(ssim(preds, target, **arguments))
+    ones = [torch.ones_like(output) for output in outputs]
+    handed = torch.autograd.grad(outputs, (preds, target), ones, retain_graph=True)
+    kept = [gradient.clone() for gradient in handed]
+    for gradient in handed:
+        gradient.zero_()
+    for again, before in zip(torch.autograd.grad(outputs, (preds, target), ones), kept, strict=True):
+        assert torch.equal(again, before)
+
+
+@pytest.mark.parametrize("data_range", RANGES)
+@pytest.mark.parametrize("call", CALLS)
+def test_inputs_overwritten_before_backward(device: str, call: str, data_range: str) -> None:
+    """Autograd either notices or does not need them: never the gradient of something else."""
+    arguments = {"data_range": RANGES[data_range], **CALLS[call]}
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    overwritten = preds.clone()
+    outputs = as_tuple(ssim(overwritten, target, **arguments))
+    weights = [upstream(output) for output in outputs]
+    with torch.no_grad():
+        overwritten.mul_(3)
+    expected = torch.autograd.grad(as_tuple(ssim(preds, target, **arguments)), (preds, target), weights)
+    try:
+        gradients = torch.autograd.grad(outputs, (preds, target), weights)
+    except RuntimeError as raised:
+        assert "modified by an inplace operation" in str(raised)  # noqa: PT017 - raising is one of two right answers
+    else:
+        assert all(map(torch.equal, gradients, expected))
+
+
+def test_intermediate_pictures(device: str) -> None:
+    results = []
+    for function in (ssim, reference):
+        preds, target = pictures(2, 3, 13, 12, device=device)
+        middle = preds.sigmoid()
+        gray = middle[:, :1].expand(2, 3, 13, 12)
+        flipped = target.transpose(-1, -2)[..., ::2, :].repeat_interleave(2, -2)[..., :12, :].transpose(-1, -2)
+        score = function(gray, flipped, data_range=1.0)
+        results.append(torch.autograd.grad(score, (gray, middle, preds, target)))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.shape == theirs.shape
+        assert error(ours, theirs) <= FLOAT64_TOLERANCE
+
+
+def test_one_picture_depending_on_the_other(device: str) -> None:
+    results = []
+    for function in (ssim, reference):
+        preds, _ = pictures(2, 2, 13, 12, device=device)
+        score = function(preds, preds**2 + 0.1 * preds.roll(1, -1), data_range=None)
+        (first,) = torch.autograd.grad(score, preds, create_graph=True)
+        results.append((first, *torch.autograd.grad((first**2).sum(), preds)))
+    for ours, theirs in zip(*results, strict=True):
+        assert error(ours.detach(), theirs.detach()) <= FLOAT64_TOLERANCE
+
+
+def test_a_picture_with_itself(device: str) -> None:
+    preds, _ = pictures(2, 2, 13, 12, device=device)
+    score = ssim(preds, preds, data_range=1.0)
+    (gradient,) = torch.autograd.grad(score, preds)
+    assert score == 1
+    # The score is at its largest: what is left is rounding, of terms that the constants limit to 1e3.
+    assert gradient.abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_upstream_gradient_repeated_by_strides(device: str, call: str) -> None:
+    # `.sum()` hands down one number with strides of zero.
+    preds, target = pictures(2, 2, 13, 12, device=device)
+    outputs = as_tuple(ssim(preds, target, data_range=1.0, **CALLS[call]))
+    summed = torch.autograd.grad(sum(output.sum() for output in outputs), (preds, target), retain_graph=True)
+    dense = torch.autograd.grad(outputs, (preds, target), [torch.ones_like(output) for output in outputs])
+    assert all(map(torch.equal, summed, dense))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("call", CALLS)
+def test_gradients_are_of_their_pictures_type(device: str, dtype: torch.dtype, call: str) -> None:
+    preds, target = pictures(2, 2, 13, 12, device=device, dtype=dtype)
+    target = target.detach().double().requires_grad_()
+    outputs = as_tuple(ssim(preds, target, data_range=1.0, **CALLS[call]))
+    for image, gradient in zip(
+        (preds, target), torch.autograd.grad(outputs, (preds, target), list(map(upstream, outputs))), strict=True
+    ):
+        assert (gradient.dtype, gradient.shape) == (image.dtype, image.shape)
+        assert gradient.isfinite().all()
+        assert (gradient != 0).any()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_forward_mode_is_right_or_refused(device: str, call: str) -> None:
+    preds, target = (image.detach() for image in pictures(2, 2, 13, 12, device=device))
+    arguments = {"data_range": 1.0, **CALLS[call]}
+
+    def tangents(function: Callable[..., Any]) -> list[Tensor | None]:
+        with forward_ad.dual_level():
+            outputs = as_tuple(function(forward_ad.make_dual(preds, target), target, **arguments))
+            return [forward_ad.unpack_dual(output).tangent for output in outputs]
+
+    try:
+        ours = tangents(ssim)
+    except NotImplementedError as raised:
+        assert "forward" in str(raised)  # noqa: PT017 - refusing is one of two right answers
+    else:
+        for mine, theirs in zip(ours, tangents(reference), strict=True):
+            assert mine is not None, "a tangent is lost, which means a derivative of zero"
+            assert error(mine, theirs) <= FLOAT64_TOLERANCE

@@ -1,0 +1,171 @@
+"""Values and gradients over the exactness suite, in every float type, against the reference.
+
+"Exact" is torchmetrics in float64 on the pictures as rounded to the type under test.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from suite import Pair, suite
+from support import (
+    CALLS,
+    FLOAT32_SLACK,
+    FLOAT64_TOLERANCE,
+    as_tuple,
+    error,
+    errors,
+    evaluate,
+    reference,
+    reference_noise,
+    ssim,
+)
+from torch import Tensor
+
+# (radius, arguments): compiled radius, another family of taps, and the run-time radius.
+WINDOWS: dict[str, tuple[int, dict[str, Any]]] = {
+    "gaussian11": (5, {}),
+    "uniform7": (3, {"gaussian_kernel": False, "kernel_size": 7}),
+    "gaussian23": (11, {"sigma": 3.1}),
+}
+
+# The gradient of identical pictures is zero, which has no relative error: it has its own test.
+CASES = [
+    pytest.param(pair, window, call, id=f"{pair.name}-{window}-{call}")
+    for pair in suite().values()
+    for window, (radius, _) in WINDOWS.items()
+    for call in CALLS
+    if pair.name != "identical" and pair.fits(radius)
+]
+
+# In half precision 1000 + [0, 1] is a constant, the gradient of a picture of range 1e-6 overflows float16,
+# and where many pixels tie for the largest, autograd adds two gradients already rounded.
+HALF_CASES = [
+    pytest.param(pair, call, id=f"{pair.name}-{call}")
+    for pair in suite().values()
+    for call in CALLS
+    if pair.name not in {"identical", "offset", "tiny_values", "saturated"}
+]
+
+
+def arguments_of(pair: Pair, window: str, call: str) -> dict[str, Any]:
+    return {"data_range": pair.data_range, **WINDOWS[window][1], **CALLS[call]}
+
+
+def rounded(pair: Pair, dtype: torch.dtype, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    return pair.preds.to(device, dtype), pair.target.to(device, dtype)
+
+
+@cache
+def exact_results(name: str, dtype: torch.dtype, window: str, call: str) -> dict[str, Tensor]:
+    pair = suite()[name]
+    preds, target = rounded(pair, dtype)
+    return evaluate(reference, preds.double(), target.double(), **arguments_of(pair, window, call))
+
+
+@pytest.mark.parametrize(("pair", "window", "call"), CASES)
+def test_float64(device: str, pair: Pair, window: str, call: str) -> None:
+    arguments = arguments_of(pair, window, call)
+    exact = exact_results(pair.name, torch.float64, window, call)
+    ours = evaluate(ssim, *rounded(pair, torch.float64, device), **arguments)
+    tolerance = FLOAT64_TOLERANCE + reference_noise(pair.preds, pair.target, arguments)
+    for name, found in errors(ours, exact).items():
+        assert found <= tolerance, name
+
+
+@pytest.mark.parametrize(("pair", "window", "call"), CASES)
+def test_float32_is_at_least_as_accurate_as_the_reference(device: str, pair: Pair, window: str, call: str) -> None:
+    arguments = arguments_of(pair, window, call)
+    exact = exact_results(pair.name, torch.float32, window, call)
+    ours = evaluate(ssim, *rounded(pair, torch.float32, device), **arguments)
+    theirs = evaluate(reference, *rounded(pair, torch.float32), **arguments)
+    permitted = errors(theirs, exact)
+    for name, found in errors(ours, exact).items():
+        assert found <= permitted[name] + FLOAT32_SLACK, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+@pytest.mark.parametrize(("pair", "call"), HALF_CASES)
+def test_half_loses_only_its_rounding(device: str, dtype: torch.dtype, pair: Pair, call: str) -> None:
+    arguments = arguments_of(pair, "gaussian11", call)
+    exact = exact_results(pair.name, dtype, "gaussian11", call)
+    ours = evaluate(ssim, *rounded(pair, dtype, device), **arguments)
+    in_float32 = evaluate(reference, *(image.float() for image in rounded(pair, dtype)), **arguments)
+    for name, value in exact.items():
+        beneath = error(in_float32[name], value) + FLOAT32_SLACK
+        assert_within_two_roundings(ours[name], value, dtype, beneath)
+
+
+def assert_within_two_roundings(result: Tensor, exact: Tensor, dtype: torch.dtype, beneath: float) -> None:
+    """Each number is off by a rounding to half and another in its product with an upstream gradient; and by
+    `beneath`, relative to the largest: what float32, in which it is computed, may be off by.
+    """
+    info = torch.finfo(dtype)
+    assert torch.equal(result.isnan(), exact.isnan())
+    known = ~exact.isnan()
+    if known.any():
+        result, exact = result[known], exact[known]
+        rounding = (exact.abs() * info.eps / 2).clamp(min=info.smallest_normal * info.eps / 2)
+        assert ((result - exact).abs() <= 2 * rounding + beneath * exact.abs().max()).all()
+
+
+def test_half_gradient_keeps_its_accuracy_under_loss_scaling(device: str) -> None:
+    # A pixel's share of the mean is near float16's smallest number; training scales the loss so
+    # that gradients are not. What is saved between forward and backward must not spoil that.
+    pair, scale = suite()["noisy"], 1024.0
+    results = []
+    for function, dtype, where in (
+        (ssim, torch.float16, device),
+        (reference, torch.float64, "cpu"),
+    ):
+        preds = pair.preds.half().to(where, dtype).requires_grad_()
+        target = pair.target.half().to(where, dtype)
+        scores = function(preds, target, reduction="none", data_range=1.0)
+        (gradient,) = torch.autograd.grad(scores, preds, torch.full_like(scores, scale))
+        results.append(gradient.double().cpu())
+    assert_within_two_roundings(*results, torch.float16, 2 * FLOAT32_SLACK)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", ["random", "offset", "bytes", "hdr", "noisy", "channels"])
+def test_identical_pictures_score_exactly_one(device: str, dtype: torch.dtype, window: str, name: str) -> None:
+    pair = suite()[name]
+    picture = pair.target.to(device, dtype)
+    # In half precision the offset picture is constant, and a constant has no range of its own.
+    data_range = 1.0 if pair.data_range is None else pair.data_range
+    radius, arguments = WINDOWS[window]
+    for call, outputs_asked in CALLS.items():
+        outputs = as_tuple(ssim(picture, picture.clone(), data_range=data_range, **arguments, **outputs_asked))
+        assert (outputs[0] == 1).all(), call
+        if call != "contrast" or min(picture.shape[-2:]) > 2 * radius:  # else cropped to nothing: NaN
+            assert (outputs[-1] == 1).all(), call
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("call", CALLS)
+def test_gradient_of_identical_pictures(device: str, dtype: torch.dtype, call: str) -> None:
+    # The exact gradient is zero; ours may not be farther from it than the reference's.
+    pair = suite()["identical"]
+    arguments = arguments_of(pair, "gaussian11", call)
+    ours = evaluate(ssim, *rounded(pair, dtype, device), **arguments)
+    theirs = evaluate(reference, *rounded(pair, dtype), **arguments)
+    for name in ("grad_preds", "grad_target"):
+        assert ours[name].isfinite().all()
+        assert ours[name].abs().max() <= theirs[name].abs().max(), name
+
+
+def test_large_offset(device: str) -> None:
+    # Range 1 on top of 1000: float32 holds such pixels to 3e-5, and the score may not lose more
+    # than about that; the reference in float32 is wrong in the first digit.
+    pair = suite()["offset"]
+    exact = exact_results(pair.name, torch.float32, "gaussian11", "map")
+    arguments = arguments_of(pair, "gaussian11", "map")
+    ours = evaluate(ssim, *rounded(pair, torch.float32, device), **arguments)
+    for name in ("similarity", "map"):
+        assert (ours[name] - exact[name]).abs().max() <= 1e-4, name
+    theirs = evaluate(reference, *rounded(pair, torch.float32), **arguments)
+    assert (theirs["similarity"] - exact["similarity"]).abs().max() > 1e-2

@@ -1,0 +1,102 @@
+"""The CUDA launch planner (csrc/cuda/plan.h), a compiled program without a GPU: valid, balanced, not wasteful."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SIMT = Path(__file__).parent / "simt"
+ROWS_OF_STEP, SCHEDULERS, WARP = 8, 4, 32
+
+
+@dataclass(frozen=True)
+class Machine:
+    sms: int
+    shared_bytes: int  # of an SM
+    max_threads: int  # of an SM
+
+
+MACHINES = {
+    "H100": Machine(132, 228 * 1024, 2048),
+    "A100": Machine(108, 164 * 1024, 2048),
+    "RTX 4090": Machine(128, 100 * 1024, 1536),
+    "T4": Machine(40, 64 * 1024, 1024),
+}
+
+# planes, height, width: the least share of the issue slots that useful pixels may get by the planner's own model,
+# for H100, A100, RTX 4090, T4. What is lost goes to warm-up rows, strip margins, the last wave and latency; a 64x64
+# picture cannot fill a GPU.
+SHAPES = {
+    "1x1x64x64": ((1, 64, 64), 0.003, 0.003, 0.003, 0.01),
+    "8x1x64x64": ((8, 64, 64), 0.025, 0.03, 0.025, 0.06),
+    "128x3x64x64": ((384, 64, 64), 0.30, 0.30, 0.30, 0.25),
+    "1x3x1080x1920": ((3, 1080, 1920), 0.50, 0.48, 0.45, 0.40),
+    "64x3x256x256": ((192, 256, 256), 0.50, 0.48, 0.45, 0.40),
+    "16x3x1080x1920": ((48, 1080, 1920), 0.65, 0.60, 0.55, 0.45),
+}
+ODD_SHAPES = [(1, 1, 1), (1, 1, 5000), (1, 5000, 1), (100_000, 11, 11), (1, 100_000, 11), (7, 33, 1_000_003)]
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    binary = tmp_path_factory.mktemp("plan") / "plan"
+    command = [compiler, "-std=c++20", "-O1", "-Wno-unknown-pragmas", f"-I{SIMT}", "-o", str(binary)]
+    built = subprocess.run([*command, str(SIMT / "plan.cpp")], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-4000:]
+    return binary
+
+
+def plan(planner: Path, shape: tuple[int, int, int], machine: Machine, gradient: bool) -> dict[str, float]:
+    numbers = [3 if gradient else 0, *shape, machine.sms, machine.shared_bytes, machine.max_threads]
+    ran = subprocess.run([planner, *map(str, numbers)], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
+
+
+def check_valid(chosen: dict[str, float], shape: tuple[int, int, int], machine: Machine) -> None:
+    _, height, width = shape
+    assert chosen["blocks_per_sm"] > 0
+    assert chosen["blocks_per_sm"] * chosen["columns"] <= machine.max_threads
+    # The strips cover the width and none is empty; so do the splits the height.
+    owned_before_last = (chosen["strips"] - 1) * chosen["step"]
+    assert owned_before_last < width <= owned_before_last + chosen["last"]
+    assert (chosen["splits"] - 1) * chosen["rows"] < height <= chosen["splits"] * chosen["rows"]
+
+
+@pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "value"])
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("machine_name", MACHINES)
+def test_planned_launches(machine_name: str, name: str, gradient: bool, planner: Path) -> None:
+    machine, (shape, *bounds) = MACHINES[machine_name], SHAPES[name]
+    chosen = plan(planner, shape, machine, gradient)
+    check_valid(chosen, shape, machine)
+    planes, height, width = shape
+
+    # Every SM has work, or else every block has so little that more would only repeat the warm-up.
+    blocks = planes * chosen["strips"] * chosen["splits"]
+    assert blocks >= 0.9 * machine.sms or chosen["rows"] <= 20
+
+    useful_turns = planes * height * width / (WARP * ROWS_OF_STEP) / (machine.sms * SCHEDULERS)
+    bound = bounds[list(MACHINES).index(machine_name)]
+    assert useful_turns / chosen["cost"] >= bound
+
+
+@pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "value"])
+@pytest.mark.parametrize("shape", ODD_SHAPES)
+@pytest.mark.parametrize("machine_name", MACHINES)
+def test_odd_shapes_get_a_valid_plan(
+    machine_name: str, shape: tuple[int, int, int], gradient: bool, planner: Path
+) -> None:
+    check_valid(plan(planner, shape, MACHINES[machine_name], gradient), shape, MACHINES[machine_name])
+
+
+def test_no_plan_where_no_kernel_fits(planner: Path) -> None:
+    assert plan(planner, (1, 64, 64), Machine(1, 8 * 1024, 1024), True)["variant"] == -1

@@ -1,0 +1,118 @@
+"""Random shapes, windows, layouts, types and ranges against the reference, chosen and shrunk by hypothesis."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from conftest import DEVICES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import CALLS, FLOAT32_SLACK, FLOAT64_TOLERANCE, errors, evaluate, reference, reference_noise, ssim
+from torch import Tensor
+
+SEQUENCES = (tuple, list)
+
+# Two float32 results with errors of one size differ by chance, and a search finds where.
+FLOAT32_FACTOR = 2.0
+
+# With a smaller one the window is all but one pixel, and both gradients are rounding errors of terms that cancel;
+# such windows are tested on pictures on which little cancels.
+SMALLEST_SIGMA = 0.5
+
+
+# Pictures around zero are in the suite; in noise of mean zero a search finds windows whose luminance is 0 / 0 but
+# for c1, and there float32 results are rounding, the reference's too.
+OFFSETS = {torch.float64: [0.0, -0.5, 3.0], torch.float32: [0.0, 0.0, 3.0]}
+
+
+class Example(NamedTuple):
+    preds: Tensor
+    target: Tensor
+    arguments: dict[str, Any]
+    recipe: str
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What hypothesis prints of a failure: how to make the pictures, not their pixels."""
+        strides = f"strides {self.preds.stride()} and {self.target.stride()}"
+        printer.text(f"{self.recipe}, {self.preds.dtype}, {strides}, {self.arguments}")
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Arguments, and the radii they mean. A size of one is left out: its CS differs on purpose."""
+    per_axis = draw(st.booleans())
+    count = 2 if per_axis else 1
+    if draw(st.booleans()):
+        sigmas = [draw(st.floats(SMALLEST_SIGMA, 3.5)) for _ in range(count)]
+        radii = [int(3.5 * sigma + 0.5) for sigma in sigmas]
+        arguments: dict[str, Any] = {"sigma": draw(st.sampled_from(SEQUENCES))(sigmas) if per_axis else sigmas[0]}
+    else:
+        radii = [draw(st.integers(1, 8)) for _ in range(count)]
+        sizes = [2 * radius + 1 for radius in radii]
+        arguments = {"gaussian_kernel": False}
+        arguments["kernel_size"] = draw(st.sampled_from(SEQUENCES))(sizes) if per_axis else sizes[0]
+    return arguments, (radii[0], radii[-1])
+
+
+def laid_out(draw: st.DrawFn, image: Tensor) -> Tensor:
+    """The same picture with other strides: its axes in another order in memory, and gaps between its elements."""
+    order = draw(st.permutations(range(4)))
+    steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(4)]
+    sizes = [image.shape[axis] * steps[axis] for axis in order]
+    view = image.new_full(sizes, -7.0).permute([order.index(axis) for axis in range(4)])
+    view = view[tuple(slice(None, None, step) for step in steps)]
+    view.copy_(image)
+    return view
+
+
+@st.composite
+def examples(draw: st.DrawFn, dtype: torch.dtype) -> Example:
+    window, radii = draw(windows())
+    # Near the smallest side that can be padded, and now and then across a strip of 256 columns.
+    height = radii[0] + draw(st.integers(1, 24))
+    width = radii[1] + draw(st.one_of(st.integers(1, 24), st.integers(240, 270)))
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 2)), height, width
+
+    seed = draw(st.integers(0, 2**31))
+    generator = torch.Generator().manual_seed(seed)
+    scale = draw(st.sampled_from([1e-3, 1.0, 255.0]))
+    offset = draw(st.sampled_from(OFFSETS[dtype])) * scale
+    target = torch.rand(shape, generator=generator, dtype=torch.float64)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+    distance = draw(st.sampled_from([1e-2, 0.3, 1.0]))
+    images = [offset + scale * image for image in ((1 - distance) * target + distance * noise, target)]
+    preds, target = (laid_out(draw, image.to(dtype)) for image in images)
+
+    data_range = draw(
+        st.sampled_from([None, scale, 2.5 * scale, (offset, offset + scale), (offset + 0.2 * scale, offset + scale)])
+    )
+    call = CALLS[draw(st.sampled_from(sorted(CALLS)))]
+    constants = draw(st.sampled_from([{}, {}, {"k1": 0.03, "k2": 0.1}]))
+    recipe = f"{shape=}, {seed=}, {scale=}, {offset=}, {distance=}"
+    return Example(preds, target, {**window, **call, **constants, "data_range": data_range}, recipe)
+
+
+def run(function: Any, example: Example, device: str = "cpu", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    preds, target = (image.to(device, dtype) for image in (example.preds, example.target))
+    return evaluate(function, preds, target, **example.arguments)
+
+
+@settings(max_examples=150)
+@given(examples(torch.float64))
+def test_float64(example: Example) -> None:
+    exact = run(reference, example)
+    tolerance = FLOAT64_TOLERANCE + reference_noise(example.preds, example.target, example.arguments)
+    for device in DEVICES:
+        for name, found in errors(run(ssim, example, device), exact).items():
+            assert found <= tolerance, name
+
+
+@settings(max_examples=100)
+@given(examples(torch.float32))
+def test_float32(example: Example) -> None:
+    exact = run(reference, example, dtype=torch.float64)
+    theirs = errors(run(reference, example), exact)
+    for device in DEVICES:
+        for name, found in errors(run(ssim, example, device), exact).items():
+            assert found <= FLOAT32_FACTOR * theirs[name] + FLOAT32_SLACK, name

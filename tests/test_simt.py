@@ -1,0 +1,569 @@
+"""The CUDA kernels, run on the host by tests/simt under AddressSanitizer and UBSan, against float64.
+
+The oracle is a few lines of differentiable PyTorch in float64 (`exact`), itself held against torchmetrics
+below. Where there is a GPU, every case runs there, too, through torch.ops.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional.image import structural_similarity_index_measure as reference
+
+SIMT = Path(__file__).parent / "simt"
+CUDA_SOURCES = Path(__file__).parent.parent / "csrc"
+C1, C2 = 1e-4, 9e-4
+
+# Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
+# dozen times at 6e-8. 16-bit results carry their own rounding, half an ulp of 2^-11 or 2^-8, on top.
+TOLERANCE = {
+    torch.float64: 1e-11,
+    torch.float32: 4e-6,
+    torch.float16: 2.0**-10,
+    torch.bfloat16: 2.0**-7,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of the kernels. `strip_columns` and `split_rows` override the planner on the host."""
+
+    shape: tuple[int, int, int, int] = (1, 1, 40, 44)
+    sizes: tuple[int, int] = (11, 11)
+    pad: tuple[int, int] | None = None  # None: "same"
+    padding_mode: str = "reflect"
+    dtype: torch.dtype = torch.float32
+    gradients: str = "preds"  # any of: preds target constants
+    want_map: bool = False
+    objective: str = "similarity"
+    upstream: str = ""  # any of: similarity contrast map; empty: the forward operator
+    constants: bool = False  # c1 and c2 as a tensor
+    strip_columns: int = 64
+    split_rows: int = 0
+    layout: str = "contiguous"
+    offset: float = 0.0
+    seed: int = 0
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        return self.pad if self.pad is not None else (self.sizes[0] // 2, self.sizes[1] // 2)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        inputs, sizes, pads = self.shape[2:], self.sizes, self.padding
+        return self.shape[:2] + tuple(n + 2 * p - s + 1 for n, s, p in zip(inputs, sizes, pads, strict=True))
+
+    def id(self) -> str:
+        default = Case()
+        changed = [
+            f"{name}={value}".replace("torch.", "")
+            for name, value in vars(self).items()
+            if value != getattr(default, name)
+        ]
+        return " ".join(changed).replace(" ", "_") or "default"
+
+
+def taps(size: int, uneven: bool = False) -> Tensor:
+    """A Gaussian, or one that is not symmetric, which tells the window from its adjoint."""
+    position = torch.arange(size, dtype=torch.float64) - size // 2
+    window = torch.exp(-0.5 * (position / max(size / 7, 0.4)) ** 2)
+    if uneven:
+        window = window * (1 + 0.3 * torch.sin(position))
+    return window / window.sum()
+
+
+def pictures(case: Case) -> tuple[Tensor, Tensor]:
+    """preds and target, rounded to the case's type, in float64."""
+    generator = torch.Generator().manual_seed(case.seed)
+    target = torch.rand(case.shape, generator=generator, dtype=torch.float64)
+    preds = target + 0.2 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
+    return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
+
+
+def pad(picture: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
+    p = (padding[1], padding[1], padding[0], padding[0])
+    return functional.pad(picture, p, mode="reflect") if mode == "reflect" else functional.pad(picture, p)
+
+
+def windows(case: Case) -> tuple[Tensor, Tensor]:
+    return taps(case.sizes[0], uneven=True), taps(case.sizes[1], uneven=True)
+
+
+def terms(
+    preds: Tensor, target: Tensor, window: tuple[Tensor, Tensor], padding: tuple[int, int], mode: str, constants: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The maps of similarity and contrast sensitivity, textbook formula."""
+    rows, columns = window
+    channels = preds.shape[1]
+
+    def convolve(picture: Tensor) -> Tensor:
+        padded = pad(picture, padding, mode)
+        across = functional.conv2d(padded, columns.expand(channels, 1, 1, -1), groups=channels)
+        return functional.conv2d(across, rows.view(-1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+    # About the mean: the same numbers, with less to cancel.
+    shift = target.mean().detach()
+    x, y = preds - shift, target - shift
+    if mode == "zero":  # zero is a value of the picture, so it has to stay zero
+        shift, x, y = torch.zeros(()), preds, target
+    mean_x, mean_y = convolve(x), convolve(y)
+    variance_x = convolve(x * x) - mean_x**2
+    variance_y = convolve(y * y) - mean_y**2
+    covariance = convolve(x * y) - mean_x * mean_y
+    mean_x, mean_y = mean_x + shift, mean_y + shift
+    luminance = (2 * mean_x * mean_y + constants[0]) / (mean_x**2 + mean_y**2 + constants[0])
+    contrast = (2 * covariance + constants[1]) / (variance_x + variance_y + constants[1])
+    return luminance * contrast, contrast
+
+
+def upstream(case: Case) -> dict[str, Tensor]:
+    """Upstream gradients, rounded to the case's type."""
+    generator = torch.Generator().manual_seed(case.seed + 1)
+    batch = case.shape[0]
+    result = {}
+    if "similarity" in case.upstream:
+        result["grad_similarity"] = torch.randn(batch, generator=generator, dtype=torch.float64)
+    if "contrast" in case.upstream:
+        result["grad_contrast"] = torch.randn(batch, generator=generator, dtype=torch.float64)
+    if "map" in case.upstream:
+        picture = torch.randn(case.output_shape, generator=generator, dtype=torch.float64)
+        result["grad_map"] = picture.to(case.dtype).double()
+    return result
+
+
+def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What the kernels should return, in float64."""
+    dtype = preds.dtype  # float64, but for textbook_error
+    preds, target = preds.clone().requires_grad_(), target.clone().requires_grad_()
+    batch = case.shape[0]
+    # One pair of constants for each image, so that each has a gradient of its own.
+    constants = torch.tensor([[C1], [C2]], dtype=dtype).repeat(1, batch).requires_grad_()
+    rows, columns = (window.to(dtype) for window in windows(case))
+    similarity, contrast = terms(
+        preds, target, (rows, columns), case.padding, case.padding_mode, constants.view(2, batch, 1, 1, 1)
+    )
+    (top, side), (height, width) = case.padding, similarity.shape[2:]
+    cropped = contrast[:, :, top : height - top, side : width - side]
+    means = similarity.mean((1, 2, 3)), cropped.mean((1, 2, 3))
+    if case.upstream:
+        given = {name: value.to(dtype) for name, value in upstream(case).items()}
+        objective = similarity.sum() * 0
+        if "grad_similarity" in given:
+            objective = objective + (means[0] * given["grad_similarity"]).sum()
+        if "grad_contrast" in given:
+            objective = objective + (means[1] * given["grad_contrast"]).sum()
+        if "grad_map" in given:
+            objective = objective + (similarity * given["grad_map"]).sum()
+    else:
+        objective = means[case.objective != "similarity"].sum()
+    gradients = torch.autograd.grad(objective, (preds, target, constants), allow_unused=True)
+    results = {"similarity": means[0], "contrast_sensitivity": means[1], "map": similarity}
+    results |= dict(zip(("grad_preds", "grad_target", "grad_constants"), gradients, strict=True))
+    results["grad_constants"] = results["grad_constants"].T.contiguous()
+    return {name: value.detach().double() for name, value in results.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------
+# On the host
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The kernels, compiled for the host; kept between runs until a source changes."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    flags = ["-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags += ["-Wall", "-Wno-unknown-pragmas", "-Wno-clobbered", f"-I{SIMT}"]
+    cache = request.config.cache.mkdir("simt")
+    binary = cache / "driver"
+    sources = [*CUDA_SOURCES.glob("*.h"), *(CUDA_SOURCES / "cuda").glob("*"), *SIMT.glob("*")]
+    if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        fresh = tmp_path_factory.mktemp("simt") / "driver"
+        command = [compiler, *flags, "-o", str(fresh), str(SIMT / "driver.cpp")]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr[-4000:]
+        shutil.move(fresh, binary)
+    return binary
+
+
+def raw(picture: Tensor) -> bytes:
+    return picture.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
+    """Strides, offset and number of elements of a picture in the case's layout."""
+    _, channels, height, width = shape
+    if case.layout == "channels_last":
+        strides, offset = [channels * height * width, 1, width * channels, channels], 0
+    elif case.layout == "padded":  # rows longer than the picture, an odd base
+        strides, offset = [channels * height * (width + 3), height * (width + 3), width + 3, 1], 1
+    elif case.layout == "aligned":  # the same with every row at sixteen bytes
+        row = (width + 31) // 16 * 16
+        strides, offset = [channels * height * row, height * row, row, 1], 16
+    elif case.layout == "sliced":  # every second column
+        strides, offset = [channels * height * 2 * width, height * 2 * width, 2 * width, 2], 1
+    else:
+        strides, offset = [channels * height * width, height * width, width, 1], 0
+    last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    return strides, offset, offset + last + 1
+
+
+class Host:
+    """Writes a case, runs the driver, reads the results."""
+
+    def __init__(self, driver: Path, directory: Path):
+        self.driver, self.directory = driver, directory
+
+    def run(self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False) -> dict[str, Tensor]:
+        self.plan: dict[str, int] = {}
+        rows, columns = windows(case)
+        fields: dict[str, object] = {
+            "dtype": str(case.dtype).removeprefix("torch."),
+            "shape": case.shape,
+            "pad": case.padding,
+            "padding_mode": case.padding_mode,
+            "row_taps": [f"{tap:.17g}" for tap in rows.tolist()],
+            "column_taps": [f"{tap:.17g}" for tap in columns.tolist()],
+            "c1": C1,
+            "c2": C2,
+            "constants": int(case.constants),
+            "strip_columns": case.strip_columns,
+            "split_rows": case.split_rows,
+            "want_grad_constants": int("constants" in case.gradients),
+        }
+        compute = torch.float64 if case.dtype == torch.float64 else torch.float32
+        batch = case.shape[0]
+        outputs: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "similarity": ((batch,), compute),
+            "contrast_sensitivity": ((batch,), compute),
+        }
+        swapped = "target" in case.gradients and "preds" not in case.gradients
+        if swapped:  # as the operator does: SSIM is symmetric
+            preds, target = target, preds
+        if case.want_map:
+            outputs["map"] = (case.output_shape, case.dtype)
+        if swapped or "preds" in case.gradients:
+            outputs["grad_preds"] = (case.shape, case.dtype)
+        if "target" in case.gradients and not swapped:
+            outputs["grad_target"] = (case.shape, case.dtype)
+        if "constants" in case.gradients:
+            outputs["grad_constants"] = ((batch, 2), compute)
+        for name, (shape, _) in outputs.items():
+            if len(shape) == 4:
+                fields[f"want_{name}"] = 1
+        if case.upstream:
+            for name, value in upstream(case).items():
+                if name == "grad_map":
+                    fields[name] = 1
+                else:
+                    fields[name] = [f"{number:.17g}" for number in value.tolist()]
+        else:
+            fields["objective"] = case.objective
+
+        inputs = {"preds": preds, "target": target}
+        if "map" in case.upstream:
+            inputs["grad_map"] = upstream(case)["grad_map"]
+        pictures = [*inputs, *(name for name, (shape, _) in outputs.items() if len(shape) == 4)]
+        for name in pictures:
+            shape = case.output_shape if name in ("map", "grad_map") else case.shape
+            strides, offset, count = storage(case, shape)
+            fields[f"{name}_stride"], fields[f"{name}_offset"] = strides, offset
+            if name in inputs:
+                elements = torch.full((count,), torch.nan, dtype=case.dtype)
+                elements.as_strided(shape, strides, offset).copy_(inputs[name])
+                (self.directory / f"{name}.bin").write_bytes(raw(elements))
+        lines = []
+        for name, value in fields.items():
+            words = value if isinstance(value, (list, tuple)) else [value]
+            lines.append(" ".join([name, *map(str, words)]))
+        (self.directory / "case.txt").write_text("\n".join(lines) + "\n")
+
+        environment = dict(os.environ, **({"SSIM_SIMT_REVERSE": "1"} if reverse else {}))
+        ran = subprocess.run(
+            [self.driver, self.directory], capture_output=True, text=True, check=False, env=environment, timeout=120
+        )
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        words = ran.stdout.split()
+        self.plan = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+
+        results = {}
+        for name, (shape, dtype) in outputs.items():
+            elements = torch.frombuffer(bytearray((self.directory / f"{name}.bin").read_bytes()), dtype=dtype)
+            if len(shape) == 4:
+                strides, offset, count = storage(case, shape)
+                picture = elements.as_strided(shape, strides, offset)
+                # What lies between the pixels is not ours to write: still the bytes it was filled with.
+                untouched = torch.ones(count, dtype=torch.bool)
+                untouched.as_strided(shape, strides, offset).fill_(False)
+                assert (elements.view(torch.uint8).view(count, -1)[untouched] == 255).all(), name
+                results[name] = picture.double()
+            else:
+                results[name] = elements.view(shape).double()
+        if swapped:
+            results["grad_target"] = results.pop("grad_preds")
+        return results
+
+
+@pytest.fixture
+def host(driver: Path, tmp_path: Path) -> Host:
+    return Host(driver, tmp_path)
+
+
+def textbook_error(case: Case, preds: Tensor, target: Tensor, expected: dict[str, Tensor]) -> dict[str, float]:
+    """How far off the textbook formula is in float32: the project's rule allows as much."""
+    if case.dtype == torch.float64:
+        return {}
+    results = exact(case, preds.float(), target.float())
+    errors = {}
+    for name, value in results.items():
+        known = ~expected[name].isnan()
+        largest = expected[name][known].abs().max().clamp(min=1e-30) if known.any() else 1
+        errors[name] = ((value - expected[name]).nan_to_num().abs().max() / largest).item()
+    return errors
+
+
+def check(case: Case, results: dict[str, Tensor], preds: Tensor, target: Tensor) -> None:
+    expected = exact(case, preds, target)
+    textbook = textbook_error(case, preds, target, expected)
+    for name, value in results.items():
+        assert not value.isnan().any() or expected[name].isnan().any(), f"{name}: not every element was written"
+        known = ~expected[name].isnan()
+        assert torch.equal(known, ~value.isnan()), name
+        if not known.any():
+            continue
+        scale = expected[name][known].abs().max().clamp(min=1e-30)
+        error = ((value - expected[name])[known].abs().max() / scale).item()
+        # Means are not rounded to the pictures' type.
+        type_of_result = case.dtype if value.dim() == 4 or case.dtype == torch.float64 else torch.float32
+        allowed = TOLERANCE[type_of_result] + textbook.get(name, 0)
+        assert error <= allowed, f"{name}: off by {error:.2e}, textbook {textbook.get(name, 0):.2e}"
+
+
+FULL = {"gradients": "preds target constants", "upstream": "similarity contrast map"}
+
+
+def cases() -> list[Case]:
+    every: list[Case] = []
+    # A strip of 64 columns owns 52 of them, and up to 59 where it is the last; without gradients 60 and 63. Steps are
+    # of 8 rows.
+    widths = [6, 10, 11, 12, 51, 52, 53, 59, 60, 63, 64, 65, 104, 111, 112]
+    heights = [6, 7, 10, 11, 12, 16, 19, 27, 33]
+    for i, width in enumerate(widths):
+        height = heights[i % len(heights)]
+        every.append(Case((1, 2, height, width)))
+        every.append(Case((1, 1, height, width), gradients="", seed=1))
+    every += [Case((1, 1, height, 24), seed=2) for height in heights]
+    every += [Case((2, 1, 37, 30), split_rows=rows) for rows in (1, 3, 4, 8, 12, 36)]
+    every += [Case((2, 1, 37, 30), split_rows=rows, gradients="") for rows in (1, 6, 14)]
+    every += [Case((1, 1, 30, 140), strip_columns=96), Case((1, 1, 30, 140), strip_columns=96, gradients="")]
+    every += [Case((1, 1, 30, 76), strip_columns=64, split_rows=12, **FULL)]
+    # Modes, on shapes that are whole vectors and that are not.
+    for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
+        for mode, pad in (
+            ("reflect", None),
+            ("zero", None),
+            ("reflect", (0, 0)),
+            ("reflect", (2, 5)),
+            ("zero", (3, 1)),
+        ):
+            base = Case(shape, pad=pad, padding_mode=mode)
+            every += [
+                base,
+                replace(base, gradients="preds target"),
+                replace(base, gradients=""),
+                replace(base, want_map=True, **FULL),
+            ]
+    every += [
+        Case(gradients="target"),
+        Case(gradients="target", upstream="map"),
+        Case(gradients="constants", constants=True),
+        Case(gradients="", want_map=True),
+        Case(gradients="preds constants", constants=True, shape=(3, 2, 14, 20)),
+        Case(objective="contrast_sensitivity"),
+        Case(objective="contrast_sensitivity", gradients="preds target", shape=(2, 3, 13, 17)),
+        Case(upstream="similarity", shape=(3, 1, 15, 20)),
+        Case(upstream="contrast", shape=(3, 1, 15, 20)),
+        Case(offset=250.0, gradients="preds target"),
+    ]
+    for layout in ("channels_last", "padded", "aligned", "sliced"):
+        every += [Case((2, 3, 14, 56), layout=layout, gradients="preds target", want_map=True)]
+        every += [Case((2, 3, 14, 56), layout=layout)]
+    # Shorter windows, also of two sizes, in the smallest pictures, too.
+    for size in (1, 3, 5, 7, 9):
+        every.append(Case((1, 1, 20, 58), sizes=(size, size)))
+        every.append(
+            Case((1, 1, size // 2 + 1, size // 2 + 1), sizes=(size, size), want_map=True, gradients="preds target")
+        )
+        every.append(Case((1, 1, size, size), sizes=(size, size), pad=(0, 0), gradients="preds target constants"))
+    every += [
+        Case((1, 1, 19, 61), sizes=(3, 11), **FULL),
+        Case((1, 1, 19, 61), sizes=(11, 5), padding_mode="zero", **FULL),
+        Case((1, 1, 1, 1), sizes=(1, 1)),
+    ]
+    # Wider windows, and windows padded by more than their radius.
+    every += [
+        Case((2, 2, 30, 34), sizes=(13, 13)),
+        Case((1, 1, 30, 34), sizes=(13, 13), gradients=""),
+        Case((2, 1, 30, 34), sizes=(21, 15), want_map=True, **FULL),
+        Case((1, 1, 30, 34), sizes=(21, 15), padding_mode="zero", **FULL),
+        Case((1, 1, 30, 34), sizes=(21, 15), pad=(0, 0), gradients="preds target", upstream="map"),
+        Case((1, 1, 12, 300), sizes=(5, 23), gradients="preds target"),
+        Case((1, 1, 12, 20), sizes=(5, 5), pad=(2, 9), want_map=True, **FULL),
+        Case((1, 1, 12, 20), sizes=(11, 11), pad=(5, 19), padding_mode="zero", gradients="preds target"),
+        Case((1, 1, 12, 20), sizes=(3, 31), pad=(1, 15), dtype=torch.float64, **FULL),
+        Case((1, 1, 10, 520), sizes=(3, 515), pad=(1, 3), objective="contrast_sensitivity"),
+    ]
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        for shape in ((2, 1, 14, 56), (1, 1, 13, 67)):
+            every += [
+                Case(shape, dtype=dtype),
+                Case(shape, dtype=dtype, gradients=""),
+                Case(shape, dtype=dtype, gradients="preds target"),
+                Case(shape, dtype=dtype, want_map=True, constants=True, **FULL),
+                Case(shape, dtype=dtype, sizes=(7, 5), **FULL),
+                Case(shape, dtype=dtype, sizes=(13, 5), **FULL),
+            ]
+    return list(dict.fromkeys(every))
+
+
+@pytest.mark.parametrize("case", cases(), ids=Case.id)
+def test_kernels_on_the_host(case: Case, host: Host) -> None:
+    preds, target = pictures(case)
+    check(case, host.run(case, preds, target), preds, target)
+
+
+@pytest.mark.parametrize("gradients", ["", "preds target"])
+def test_the_order_of_threads_does_not_matter(gradients: str, host: Host) -> None:
+    """Threads that race would see one another's values in one order and not in the other."""
+    case = Case((1, 2, 37, 61), gradients=gradients, split_rows=12)
+    preds, target = pictures(case)
+    forward, backward = host.run(case, preds, target), host.run(case, preds, target, reverse=True)
+    assert all(torch.equal(forward[name], backward[name]) for name in forward)
+
+
+@pytest.mark.parametrize("sizes", [(11, 11), (7, 3), (13, 13)])
+@pytest.mark.parametrize("pad", [None, (0, 0)], ids=["same", "valid"])
+@pytest.mark.parametrize("place", [(14, 50), (0, 3), (29, 63), (5, 5)])
+def test_nan_reaches_its_windows_only(
+    sizes: tuple[int, int], pad: tuple[int, int] | None, place: tuple[int, int], host: Host
+) -> None:
+    case = Case((1, 1, 30, 64), sizes=sizes, pad=pad, gradients="preds target", want_map=True, split_rows=12)
+    preds, target = pictures(case)
+    row, column = place
+    preds[0, 0, row, column] = torch.nan
+    check(case, host.run(case, preds, target), preds, target)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+def test_the_pivot_is_neither_nan_nor_outlier(bad: float, host: Host) -> None:
+    """Samples for the pivot lie at quarters; one bad image must not spoil the next."""
+    case = Case((2, 1, 16, 48), want_map=True, offset=100.0)
+    preds, target = pictures(case)
+    clean = host.run(case, preds, target)
+    target[0, 0, 8, 24] = bad
+    spoilt = host.run(case, preds, target)
+    assert all(torch.equal(clean[name][1], spoilt[name][1]) for name in clean)
+    # Rows the bad pixel does not reach, with another pivot: nearly the same.
+    assert (clean["map"][0, 0, :2] - spoilt["map"][0, 0, :2]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [(11, 11), (5, 5), (13, 13)])
+def test_identical_images_score_exactly_one(dtype: torch.dtype, sizes: tuple[int, int], host: Host) -> None:
+    case = Case((2, 1, 20, 40), sizes=sizes, dtype=dtype, gradients="preds target")
+    _, target = pictures(case)
+    results = host.run(case, target, target)
+    assert (results["similarity"] == 1).all()
+    assert (results["contrast_sensitivity"] == 1).all()
+    assert (results["grad_preds"] == 0).all()
+    assert (results["grad_target"] == 0).all()
+
+
+def test_the_planner_cuts_the_picture(host: Host) -> None:
+    """Left to itself, on a device of four SMs, it uses several splits; with the right results."""
+    case = Case((1, 1, 70, 70), strip_columns=0)
+    preds, target = pictures(case)
+    check(case, host.run(case, preds, target), preds, target)
+    assert host.plan["splits"] > 1
+
+
+def test_the_oracle_agrees_with_torchmetrics() -> None:
+    case = Case((2, 3, 24, 30))
+    preds, target = pictures(case)
+    position = torch.arange(11, dtype=torch.float64) - 5
+    window = torch.exp(-0.5 * (position / 1.5) ** 2)
+    window = window / window.sum()
+    constants = torch.tensor([C1, C2], dtype=torch.float64)
+    preds.requires_grad_()
+    ours, _ = terms(preds, target, (window, window), (5, 5), "reflect", constants)
+    theirs = reference(preds, target, data_range=1.0)
+    assert torch.allclose(ours.mean(), theirs, rtol=0, atol=1e-12)
+    (our_gradient,) = torch.autograd.grad(ours.mean(), preds)
+    (their_gradient,) = torch.autograd.grad(theirs, preds)
+    assert torch.allclose(our_gradient, their_gradient, rtol=0, atol=1e-13)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# On a GPU
+
+
+def on_device(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """The same case through the operators; the planner decides for itself."""
+    import ssim_fused  # noqa: F401  (registers the operators)
+
+    def place(picture: Tensor, shape: tuple[int, ...]) -> Tensor:
+        strides, offset, count = storage(case, shape)
+        elements = torch.full((count,), torch.nan, dtype=case.dtype, device="cuda")
+        return elements.as_strided(shape, strides, offset).copy_(picture)
+
+    compute = torch.float64 if case.dtype == torch.float64 else torch.float32
+    constants = torch.tensor([C1, C2], dtype=compute, device="cuda") if case.constants else None
+    shared = [
+        place(preds, case.shape),
+        place(target, case.shape),
+        [tap for window in windows(case) for tap in window.tolist()],
+        list(case.sizes),
+        list(case.padding),
+        case.padding_mode,
+        C1,
+        C2,
+        constants,
+    ]
+    wanted = [name in case.gradients for name in ("preds", "target", "constants")]
+    names = ["grad_preds", "grad_target", "grad_constants"]
+    results: dict[str, Tensor] = {}
+    forward = torch.ops.ssim_fused.similarity(
+        *shared, case.objective, case.want_map, *([False] * 3 if case.upstream else wanted)
+    )
+    results |= zip(("similarity", "contrast_sensitivity", "map"), forward, strict=False)
+    gradients = forward[3:]
+    if case.upstream:
+        given = upstream(case)
+        scalars = [
+            given[name].to("cuda", compute) if name in given else None for name in ("grad_similarity", "grad_contrast")
+        ]
+        picture = place(given["grad_map"], case.output_shape) if "grad_map" in given else None
+        gradients = torch.ops.ssim_fused.similarity_backward(*shared, *scalars, picture, *wanted)
+    results |= zip(names, gradients, strict=True)
+    kept = ["similarity", "contrast_sensitivity", *(["map"] if case.want_map else [])]
+    kept += [name for name, want in zip(names, wanted, strict=True) if want]
+    return {name: results[name].double().cpu() for name in kept}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("case", cases(), ids=Case.id)
+def test_kernels_on_the_gpu(case: Case) -> None:
+    preds, target = pictures(case)
+    results = on_device(case, preds, target)
+    check(case, results, preds, target)
+    again = on_device(case, preds, target)
+    assert all(torch.equal(results[name], again[name]) for name in results)
