@@ -75,9 +75,12 @@ if cuda:
     extensions.append(
         CUDAExtension(
             "ssim_fused._cuda",
-            ["csrc/cuda/ssim_cuda.cu"],
+            sorted(glob.glob("csrc/cuda/*.cu")),
             define_macros=[ABI, ("USE_CUDA", None)],
-            extra_compile_args={"cxx": CXX, "nvcc": ["-std=c++20", "-O3", "--extended-lambda"]},
+            extra_compile_args={
+                "cxx": CXX,
+                "nvcc": ["-std=c++20", "-O3", "--threads=2", "-Xcompiler=-fvisibility=hidden"],
+            },
         )
     )
 for extension in extensions:

@@ -105,17 +105,27 @@ SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, 
   return f;
 }
 
+// The part of it that comes through the contrast sensitivity, whose doubled weight is given; `d` holds
+// 2 dL/dd, which is what enters the gradient.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> partials_of_doubled_contrast(const LocalTerms<T>& t, T by_contrast) {
+  const T g2 = by_contrast * t.inverse_b2;
+  Moments<T> f;
+  f.a = g2 * (t.delta - t.a * t.contrast_loss);
+  f.b = -g2 * (t.delta + t.b * t.contrast_loss);
+  f.p = g2 * t.contrast_loss;
+  f.d = -g2 * t.contrast_sensitivity();
+  return f;
+}
+
 // The same with both weights given doubled, and with `d` holding 2 dL/dd, which is what enters the gradient:
 // two multiplications less.
 template <class T>
 SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
   const T g1 = by_luminance * t.inverse_b1;
-  const T g2 = by_contrast * t.inverse_b2;
-  Moments<T> f;
-  f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + g2 * (t.delta - t.a * t.contrast_loss);
-  f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) - g2 * (t.delta + t.b * t.contrast_loss);
-  f.p = g2 * t.contrast_loss;
-  f.d = -g2 * t.contrast_sensitivity();
+  Moments<T> f = partials_of_doubled_contrast(t, by_contrast);
+  f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + f.a;
+  f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) + f.b;
   return f;
 }
 

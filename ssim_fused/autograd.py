@@ -80,8 +80,11 @@ class Similarity(torch.autograd.Function):
 
 
 def _times(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """``gradient`` times one factor per image, rounded once."""
+    """``gradient`` times one factor per image."""
     factor = factor.view(-1, *[1] * (gradient.ndim - 1))
+    if factor.dtype == gradient.dtype:
+        return gradient * factor
+    # A product of float16 and float32 is rounded once, and not kept in float32.
     return torch.mul(gradient, factor, out=torch.empty_like(gradient))
 
 

@@ -153,16 +153,6 @@ Tensor constant_gradients(const Tensor& like, const std::vector<Sums>& sums) {
                       [](const Sums& sum, int64_t v) { return v == 0 ? sum.by_c1 : sum.by_c2; });
 }
 
-// Stands for an output that was not asked for.
-Tensor nothing(const Tensor& like) {
-  const int64_t shape[] = {0};
-  return torch::stable::new_empty(like, IntHeaderOnlyArrayRef(shape, 1));
-}
-
-Tensor gradient_like(const Tensor& image, bool wanted) {
-  return wanted ? torch::stable::empty_like(image) : nothing(image);
-}
-
 template <class T>
 SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const Arguments& arguments,
                                 double c1, double c2, const std::optional<Tensor>& constants,
@@ -175,15 +165,15 @@ SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const
   problem.grad_similarity.assign(arguments.batch, static_cast<T>(of_similarity ? grad_scale / outputs : 0));
   problem.grad_contrast.assign(arguments.batch, static_cast<T>(of_similarity ? 0 : grad_scale / cropped));
 
-  Tensor map = nothing(preds);
+  Tensor map = absent(preds);
   if (want_map) {
     const int64_t shape[] = {arguments.batch, arguments.channels, arguments.axes[0].output_length(),
                              arguments.axes[1].output_length()};
     map = torch::stable::new_empty(preds, IntHeaderOnlyArrayRef(shape, 4));
     problem.map = image_of<T>(map, true);
   }
-  const Tensor grad_preds = gradient_like(preds, want_grad_preds);
-  const Tensor grad_target = gradient_like(target, want_grad_target);
+  const Tensor grad_preds = empty_if(want_grad_preds, preds);
+  const Tensor grad_target = empty_if(want_grad_target, target);
   const auto sums = march_with_gradients(problem, arguments, grad_preds, grad_target, want_grad_preds,
                                          want_grad_target, want_grad_constants);
   return {per_image<T>(preds, sums, 1, [&](const Sums& sum, int64_t) { return sum.similarity / outputs; }),
@@ -192,7 +182,7 @@ SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const
           map,
           grad_preds,
           grad_target,
-          want_grad_constants ? constant_gradients<T>(preds, sums) : nothing(preds)};
+          want_grad_constants ? constant_gradients<T>(preds, sums) : absent(preds)};
 }
 
 SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const std::vector<double>& taps,
@@ -232,11 +222,11 @@ BackwardOutputs backward_of(const Tensor& preds, const Tensor& target, const Arg
   problem.grad_contrast =
       mean_weights<T>(grad_contrast, arguments.batch, arguments.channels * arguments.cropped_pixels());
   if (grad_map) problem.grad_map = image_of<T>(*grad_map, false);
-  const Tensor grad_preds = gradient_like(preds, want_grad_preds);
-  const Tensor grad_target = gradient_like(target, want_grad_target);
+  const Tensor grad_preds = empty_if(want_grad_preds, preds);
+  const Tensor grad_target = empty_if(want_grad_target, target);
   const auto sums = march_with_gradients(problem, arguments, grad_preds, grad_target, want_grad_preds,
                                          want_grad_target, want_grad_constants);
-  return {grad_preds, grad_target, want_grad_constants ? constant_gradients<T>(preds, sums) : nothing(preds)};
+  return {grad_preds, grad_target, want_grad_constants ? constant_gradients<T>(preds, sums) : absent(preds)};
 }
 
 BackwardOutputs similarity_backward(const Tensor& preds, const Tensor& target,

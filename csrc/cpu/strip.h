@@ -142,7 +142,8 @@ struct Strip {
 };
 
 // A value near the strip's mean: the median of a few pixels of target, so that neither an outlier nor a NaN
-// can be chosen. It does not depend on the rows of a march.
+// can be chosen. Zero, from which no pixel is rounded, where they lie on both sides of it. It does not depend
+// on the rows of a march.
 template <class T>
 T choose_pivot(const Problem<T>& problem, int64_t plane, const Columns& c) {
   std::array<T, 9> samples;
@@ -156,6 +157,8 @@ T choose_pivot(const Problem<T>& problem, int64_t plane, const Columns& c) {
     }
   }
   if (count == 0) return T(0);
+  const auto [low, high] = std::minmax_element(samples.begin(), samples.begin() + count);
+  if (*low <= 0 && *high >= 0) return T(0);
   std::nth_element(samples.begin(), samples.begin() + count / 2, samples.begin() + count);
   return samples[count / 2];
 }

@@ -21,8 +21,7 @@
 
 namespace ssim_fused {
 
-constexpr int64_t kMaxBlocks = 2147483647;      // CUDA's bound on grid.x
-constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight rows of them, fit 32 bits
+constexpr int64_t kMaxBlocks = 2147483647;               // CUDA's bound on grid.x
 constexpr int64_t kWideScratchBytes = int64_t{1} << 28;  // the wide kernels' scratch, or one plane's
 
 // Windows in the compute type, one for each axis, [2 radius + 1].
@@ -40,7 +39,7 @@ struct Results {  // [B], [B], [B, 2]; null where not wanted
 };
 
 // Widths compiled for a kind of call. Calls that are not on the path of training make do with one.
-template <class Storage, int Maps, bool General>
+template <class Storage, int Maps, Weights weights>
 struct StripWidths {
 #if defined(SSIM_SIMT)  // the host's compiler has no need of all
   using type = std::integer_sequence<int, 64, 96>;
@@ -48,8 +47,9 @@ struct StripWidths {
   using type = std::integer_sequence<int, 64, 96, 128, 256>;
 #endif
 };
-template <class Storage>
-struct StripWidths<Storage, 4, false> {
+template <class Storage, Weights weights>
+  requires(weights != Weights::general)
+struct StripWidths<Storage, 4, weights> {
 #if defined(SSIM_SIMT)
   using type = std::integer_sequence<int, 64>;
 #else
@@ -57,7 +57,7 @@ struct StripWidths<Storage, 4, false> {
 #endif
 };
 template <class Storage, int Maps>
-struct StripWidths<Storage, Maps, true> {
+struct StripWidths<Storage, Maps, Weights::general> {
   using type = std::integer_sequence<int, 64>;
 };
 
@@ -84,7 +84,7 @@ bool is_vectors(const Picture<Storage>& picture) {
          picture.stride[2] % kSize == 0 && picture.stride[1] % kSize == 0 && picture.stride[0] % kSize == 0;
 }
 
-template <class Storage, int Maps, bool General, bool Narrow, class Launcher, int... Widths>
+template <class Storage, int Maps, Weights weights, bool Narrow, class Launcher, int... Widths>
 void run_strips(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
                 const Results<ComputeOf<Storage>>& results, Launcher& launcher,
                 std::integer_sequence<int, Widths...>) {
@@ -103,7 +103,7 @@ void run_strips(const Problem<Storage>& problem, const Windows<ComputeOf<Storage
   const PlanInput input{planes,  problem.rows.n, problem.columns.n, Maps > 0 ? 2 * kRadius : kRadius,
                         kRadius, kRows,          launcher.sms()};
   const auto variant = [&]<int Width>() {
-    using Config = StripConfig<Storage, Width, Maps, General, Narrow>;
+    using Config = StripConfig<Storage, Width, Maps, weights, Narrow>;
     return StripVariant{
         Width, Config::kStep, Width - Config::kLead,
         launcher.template blocks_per_sm<strip_kernel<Config>>(Config::kThreads, Config::kSharedBytes)};
@@ -114,7 +114,7 @@ void run_strips(const Problem<Storage>& problem, const Windows<ComputeOf<Storage
   params.splits = static_cast<int>(plan.splits);
   params.rows_of_split = static_cast<int>(plan.rows);
 
-  const int sums = General ? kWithConstants : kMeans;
+  const int sums = weights == Weights::general ? kWithConstants : kMeans;
   const int64_t per_plane = plan.strips * plan.splits;
   params.partial = launcher.template scratch<double>(planes * per_plane * sums);
   const int64_t planes_of_launch = std::max<int64_t>(1, kMaxBlocks / per_plane);
@@ -123,7 +123,7 @@ void run_strips(const Problem<Storage>& problem, const Windows<ComputeOf<Storage
     int index = 0;
     const auto launch = [&]<int Width>() {
       if (index++ != plan.variant) return;
-      using Config = StripConfig<Storage, Width, Maps, General, Narrow>;
+      using Config = StripConfig<Storage, Width, Maps, weights, Narrow>;
       launcher.template launch<strip_kernel<Config>>(blocks, Config::kThreads, Config::kSharedBytes, params);
     };
     (launch.template operator()<Widths>(), ...);
@@ -183,42 +183,45 @@ void run_wide(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>
 }
 
 template <class Storage, int Maps, class Launcher>
-void run_maps(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
-              bool is_gradient_of_mean_similarity, const Results<ComputeOf<Storage>>& results,
-              Launcher& launcher) {
-  const bool is_narrow = problem.rows.radius < kRadius || problem.columns.radius < kRadius;
-  const bool is_general =
-      problem.map.data || problem.wants_constants || (Maps > 0 && !is_gradient_of_mean_similarity);
-  using General = typename StripWidths<Storage, Maps, true>::type;
-  if constexpr (!std::is_same_v<Storage,
-                                double>) {  // which makes do with the one kernel that does everything
-    if (!is_narrow && !is_general) {
-      using Widths = typename StripWidths<Storage, Maps, false>::type;
-      return run_strips<Storage, Maps, false, false>(problem, windows, results, launcher, Widths{});
+void run_maps(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows, Weights weights,
+              const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  const auto run_variant = [&]<Weights kWeights, bool Narrow>() {
+    using Widths = typename StripWidths<Storage, Maps, kWeights>::type;
+    run_strips<Storage, Maps, kWeights, Narrow>(problem, windows, results, launcher, Widths{});
+  };
+  // double makes do with the one kernel that does everything.
+  if constexpr (!std::is_same_v<Storage, double>) {
+    if (problem.rows.radius == kRadius && problem.columns.radius == kRadius) {
+      if (problem.map.data || problem.wants_constants || (Maps > 0 && weights == Weights::general)) {
+        return run_variant.template operator()<Weights::general, false>();
+      }
+      if constexpr (Maps > 0) {
+        if (weights == Weights::mean_contrast) {
+          return run_variant.template operator()<Weights::mean_contrast, false>();
+        }
+      }
+      return run_variant.template operator()<Weights::mean_similarity, false>();
     }
-    if (!is_narrow)
-      return run_strips<Storage, Maps, true, false>(problem, windows, results, launcher, General{});
   }
-  run_strips<Storage, Maps, true, true>(problem, windows, results, launcher, General{});
+  run_variant.template operator()<Weights::general, true>();
 }
 
 // Everything a call asks for. Where only target's gradient is wanted, the caller exchanges the images: SSIM
 // is symmetric.
 template <class Storage, class Launcher>
-void run(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
-         bool is_gradient_of_mean_similarity, const Results<ComputeOf<Storage>>& results,
-         Launcher& launcher) {
+void run(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows, Weights weights,
+         const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const int maps = problem.grad_target.data ? 4 : problem.grad_preds.data ? 3 : 0;
   const auto fits = [](const DeviceAxis& axis) { return axis.radius <= kRadius && axis.pad <= axis.radius; };
   if (!fits(problem.rows) || !fits(problem.columns))
     return run_wide(problem, windows, maps, results, launcher);
   switch (maps) {
     case 0:
-      return run_maps<Storage, 0>(problem, windows, is_gradient_of_mean_similarity, results, launcher);
+      return run_maps<Storage, 0>(problem, windows, weights, results, launcher);
     case 3:
-      return run_maps<Storage, 3>(problem, windows, is_gradient_of_mean_similarity, results, launcher);
+      return run_maps<Storage, 3>(problem, windows, weights, results, launcher);
     default:
-      return run_maps<Storage, 4>(problem, windows, is_gradient_of_mean_similarity, results, launcher);
+      return run_maps<Storage, 4>(problem, windows, weights, results, launcher);
   }
 }
 

@@ -16,6 +16,7 @@ using ComputeOf = std::conditional_t<std::is_same_v<Storage, double>, double, fl
 
 // Positions along an axis fit 32 bits; offsets into an image do not.
 using DeviceAxis = BasicAxis<int>;
+constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight rows of them, fit 32 bits
 
 // A batch of planes; strides in elements: batch, channel, row, column. No data: the image is not wanted.
 template <class Storage>
@@ -71,7 +72,8 @@ struct alignas(16) Vector {
 enum Sum { kSimilarity, kContrastSensitivity, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
 
 // A value near the mean of target's rectangle [row, row + rows) x [column, column + columns): the median of
-// nine pixels, so that neither an outlier nor a NaN can be chosen. For one warp; the result is in every lane.
+// nine pixels, so that neither an outlier nor a NaN can be chosen, or zero, from which no pixel is rounded,
+// where they lie on both sides of it. For one warp; the result is in every lane.
 template <class Storage>
 SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_stride, int64_t column_stride,
                                             int row, int rows, int column, int columns, int lane) {
@@ -85,10 +87,13 @@ SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_st
   }
   const int finite = lane < kSamples && sample - sample == T(0);
   int count = 0, rank = 0;
+  bool some_below = false, some_above = false;
   for (int k = 0; k < kSamples; ++k) {
     const T other = shuffle(sample, k);
     if (!shuffle(finite, k)) continue;  // the same in every lane
     ++count;
+    some_below |= other <= T(0);
+    some_above |= other >= T(0);
     rank += other < sample || (other == sample && k < lane);
   }
   T pivot = T(0);
@@ -96,7 +101,7 @@ SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_st
     const T candidate = shuffle(sample, k);
     if (shuffle(finite && rank == count / 2 ? 1 : 0, k)) pivot = candidate;
   }
-  return pivot;
+  return some_below && some_above ? T(0) : pivot;
 }
 
 // Adds up `sums` over a block of kThreads threads, always in the same order, into out[0, N). Every thread of

@@ -31,16 +31,19 @@ constexpr int kChunk = 8;  // columns a thread takes along a row
 // Rows marched through before the first gradient row (the first value) of a split is complete.
 constexpr int warm_up_rows(bool with_gradient) { return with_gradient ? 4 * kRadius : 2 * kRadius; }
 
+// Whose gradient is computed. That of a mean is the path of training, and serves the plain metric: there is
+// neither map, nor upstream gradient, nor derivative by the constants.
+enum class Weights { mean_similarity, mean_contrast, general };
+
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Maps` counts the
-// derivative maps: 0 without gradients, 3 for preds, 4 for preds and target. Without `General` the weights
-// are those of the mean similarity, and there is neither map, nor upstream gradient, nor derivative by the
-// constants: the path of training and of the plain metric.
-template <class Storage_, int Columns_, int Maps_, bool General_, bool Narrow_>
+// derivative maps: 0 without gradients, 3 for preds, 4 for preds and target.
+template <class Storage_, int Columns_, int Maps_, Weights Weights_, bool Narrow_>
 struct StripConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_, kMaps = Maps_;
-  static constexpr bool kGeneral = General_, kNarrow = Narrow_;
+  static constexpr bool kGeneral = Weights_ == Weights::general, kNarrow = Narrow_;
+  static constexpr bool kOfContrast = Weights_ == Weights::mean_contrast;
 
   // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
   // (One would not be needed without gradients; it puts the first raw column in the right place.)
@@ -228,7 +231,7 @@ class StripMarch {
   struct Column {
     int place;  // in the exchange's first row, in shared memory
     int z;
-    bool exists, is_owned;
+    bool exists, is_owned, is_cropped_in;
 
     SSIM_DEVICE explicit Column(const StripMarch& march) {
       const int thread = static_cast<int>(fresh_thread_index());
@@ -236,6 +239,7 @@ class StripMarch {
       z = march.column_begin_ - Config::kLead + thread;
       exists = StripMarch::exists(march.p_.columns, z);
       is_owned = exists && z >= march.column_begin_ && z < march.column_end_;
+      is_cropped_in = exists && in_crop(march.p_.columns, z);
     }
   };
 
@@ -520,6 +524,9 @@ class StripMarch {
       const T by_contrast = of_similarity * terms.luminance() + of_contrast;
       if constexpr (kMaps > 0)
         f = partials_of_doubled(terms, by_luminance + by_luminance, by_contrast + by_contrast);
+    } else if constexpr (kMaps > 0 && Config::kOfContrast) {
+      const bool counts = (kAllRowsCount || in_crop(p_.rows, z)) && column.is_cropped_in;
+      f = partials_of_doubled_contrast(terms, counts ? T(2) * numbers[kContrastWeight] : T(0));
     } else if constexpr (kMaps > 0) {
       // An output that does not exist gets weight zero. It may be a NaN all the same, but then its neighbours
       // that do exist have the NaN in their windows, too, and with them every pixel this one reaches.

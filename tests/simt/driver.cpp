@@ -187,8 +187,10 @@ void run_case(const Case& c) {
   };
   problem.of_similarity = weight(similarity_weights, count, objective == "similarity");
   problem.of_contrast = weight(contrast_weights, cropped, objective == "contrast_sensitivity");
-  const bool is_mean_similarity =
-      !problem.grad_map.data && contrast_weights.empty() && objective != "contrast_sensitivity";
+  const Weights weights =
+      problem.grad_map.data || (!similarity_weights.empty() && !contrast_weights.empty()) ? Weights::general
+      : !contrast_weights.empty() || objective == "contrast_sensitivity" ? Weights::mean_contrast
+                                                                         : Weights::mean_similarity;
   problem.wants_constants = c.one("want_grad_constants", 0) != 0;
 
   const auto images = static_cast<size_t>(problem.batch);
@@ -196,7 +198,7 @@ void run_case(const Case& c) {
   const Results<T> results{similarity.data(), contrast.data(),
                            problem.wants_constants ? grad_constants.data() : nullptr, count, cropped};
   HostLauncher launcher(c);
-  run(problem, windows, is_mean_similarity, results, launcher);
+  run(problem, windows, weights, results, launcher);
 
   write(c, "similarity", similarity);
   write(c, "contrast_sensitivity", contrast);

@@ -4,9 +4,11 @@
 
 namespace ssim_fused {
 
-#define SSIM_INSTANTIATE(Storage, columns, maps)                                            \
-  template __global__ void strip_kernel<StripConfig<Storage, columns, maps, false, false>>( \
+#define SSIM_INSTANTIATE_FOR(Storage, columns, maps, weights)                                 \
+  template __global__ void strip_kernel<StripConfig<Storage, columns, maps, weights, false>>( \
       const __grid_constant__ StripParams<Storage>);
+#define SSIM_INSTANTIATE(Storage, columns, maps) \
+  SSIM_INSTANTIATE_FOR(Storage, columns, maps, Weights::mean_similarity)
 
 SSIM_INSTANTIATE(float, 64, 0)
 SSIM_INSTANTIATE(float, 96, 0)
@@ -18,5 +20,9 @@ SSIM_INSTANTIATE(float, 128, 3)
 SSIM_INSTANTIATE(float, 256, 3)
 SSIM_INSTANTIATE(float, 64, 4)
 SSIM_INSTANTIATE(float, 128, 4)
+SSIM_INSTANTIATE_FOR(float, 64, 3, Weights::mean_contrast)
+SSIM_INSTANTIATE_FOR(float, 96, 3, Weights::mean_contrast)
+SSIM_INSTANTIATE_FOR(float, 128, 3, Weights::mean_contrast)
+SSIM_INSTANTIATE_FOR(float, 256, 3, Weights::mean_contrast)
 
 }  // namespace ssim_fused

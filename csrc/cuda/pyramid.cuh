@@ -1,0 +1,124 @@
+// The kernels of MS-SSIM's pyramid: halve both images, weigh the levels' means, and gather the levels'
+// gradients. One thread for each pixel (of both images; of the finest gradient), or for each image of the
+// batch.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../pyramid_math.h"
+#include "picture.cuh"
+
+namespace ssim_fused {
+
+constexpr int kPyramidThreads = 256;
+constexpr int64_t kMostPyramidBlocks = 1 << 20;  // beyond it, threads take several pixels
+
+inline int64_t pyramid_blocks(int64_t pixels) {
+  return std::clamp<int64_t>((pixels + kPyramidThreads - 1) / kPyramidThreads, 1, kMostPyramidBlocks);
+}
+
+// A pixel's place in a batch of planes, counted along the rows.
+struct PixelPlace {
+  int64_t batch, channel;
+  int row, column;
+
+  SSIM_DEVICE PixelPlace(int64_t index, int64_t channels, int height, int width) {
+    column = static_cast<int>(index % width);
+    const int64_t rows = index / width;
+    row = static_cast<int>(rows % height);
+    const int64_t plane = rows / height;
+    channel = plane % channels;
+    batch = plane / channels;
+  }
+  template <class Storage>
+  SSIM_DEVICE Storage& of(const Picture<Storage>& picture) const {
+    return picture.plane(batch, channel)[row * picture.stride[2] + column * picture.stride[3]];
+  }
+};
+
+template <class Storage>
+struct DownsampleParams {
+  Picture<const Storage> from[2];
+  Picture<ComputeOf<Storage>> to[2];
+  int64_t channels, pixels;  // `pixels`: of one result
+  int height, width;         // of the results
+};
+
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, 1)
+downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
+       i += step) {
+    const PixelPlace place(i, p.channels, p.height, p.width);
+    for (int image = 0; image < 2; ++image) {
+      const auto& from = p.from[image];
+      const Storage* const first = from.plane(place.batch, place.channel) + 2 * place.row * from.stride[2] +
+                                   2 * place.column * from.stride[3];
+      const T upper = to_compute(first[0]) + to_compute(first[from.stride[2]]);
+      const T lower = to_compute(first[from.stride[3]]) + to_compute(first[from.stride[2] + from.stride[3]]);
+      place.of(p.to[image]) = (upper + lower) * T(0.25);
+    }
+  }
+}
+
+template <class T>
+struct ProductParams {
+  const T* means[kMaxLevels];  // [B] each
+  int64_t stride[kMaxLevels];
+  LevelWeights weights;
+  int64_t batch;
+  T* value;    // [B]
+  T* factors;  // [levels, B]
+};
+
+template <class T>
+SSIM_KERNEL(kPyramidThreads, 1)
+product_kernel(SSIM_PARAMS ProductParams<T> p) {
+  const int64_t b = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x;
+  if (b >= p.batch) return;
+  p.value[b] = static_cast<T>(weighted_product(
+      p.weights, [&](int l) { return p.means[l][b * p.stride[l]]; },
+      [&](int l, double factor) { p.factors[l * p.batch + b] = static_cast<T>(factor); }));
+}
+
+template <class Storage>
+struct GatherParams {
+  using T = ComputeOf<Storage>;
+  Picture<const Storage> finest;
+  Picture<const T> levels[kMaxLevels];  // from the second on
+  int height[kMaxLevels], width[kMaxLevels];
+  int count;
+  Picture<Storage> result;
+  const T* factors;  // [levels, B]
+  int64_t factor_stride[2];
+  int64_t channels, pixels;
+};
+
+// A pixel of level l stands for 4^l of the finest, and its gradient is shared out among them.
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, 1)
+gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
+       i += step) {
+    const PixelPlace place(i, p.channels, p.height[0], p.width[0]);
+    const T* const factors = p.factors + place.batch * p.factor_stride[1];
+    T sum = T(0);
+    for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a quarter at each step
+      const int row = place.row >> l, column = place.column >> l;
+      if (row < p.height[l] && column < p.width[l]) {
+        const Picture<const T>& level = p.levels[l];
+        sum += factors[l * p.factor_stride[0]] *
+               level.plane(place.batch, place.channel)[row * level.stride[2] + column * level.stride[3]];
+      }
+      sum *= T(0.25);
+    }
+    store_as(place.of(p.result), factors[0] * to_compute(place.of(p.finest)) + sum);
+  }
+}
+
+}  // namespace ssim_fused
