@@ -44,6 +44,7 @@ struct LanesOf {
     friend type operator*(const type& x, T y) {
       return map([&](int i) { return x.lane[i] * y; });
     }
+    friend type operator*(int x, const type& y) { return y * static_cast<T>(x); }
     friend type operator-(int x, const type& y) {
       return map([&](int i) { return x - y.lane[i]; });
     }

@@ -20,7 +20,7 @@ template <int Maps, int... Widths>
 void print_plan(const int64_t (&shape)[3], int sms, Sm sm, std::integer_sequence<int, Widths...>) {
   constexpr int kReservedByCuda = 1024;
   const auto variant = [&]<int Width>() {
-    using Config = StripConfig<float, Width, Maps, false, false>;
+    using Config = StripConfig<float, Width, Maps, Weights::mean_similarity, false>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (Config::kSharedBytes + kReservedByCuda);
