@@ -33,7 +33,6 @@ from tqdm import tqdm
 import ssim_fused
 
 NOISE = 25 / 255  # standard deviation; pixels lie in [0, 1]
-L1_WEIGHT = 0.3  # SSIM alone hardly sees a slow drift of brightness or color; a little L1 holds both in place
 ZOOM = (slice(60, 160), slice(120, 270))  # rows, columns of the held-out photograph: an eye and fur
 
 SsimFunction = Callable[..., Tensor]
@@ -112,9 +111,9 @@ def training_step(
     noisy: Tensor,
     ssim: SsimFunction,
 ) -> tuple[Tensor, Tensor]:
-    """Take one step on 1 - SSIM plus a little L1; return the loss and the restored patches, detached."""
+    """Take one step on 1 - SSIM; return the loss and the restored patches, detached."""
     restored = network(noisy)
-    loss = 1 - ssim(restored, clean, data_range=1.0) + L1_WEIGHT * (restored - clean).abs().mean()
+    loss = 1 - ssim(restored, clean, data_range=1.0)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -283,7 +282,7 @@ def draw_losses(axes: Axes, losses: list[float]) -> None:
     centers = np.arange(len(smooth)) + (window + 1) / 2
     axes.plot(range(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.8, label="batch")
     axes.plot(centers, smooth, color="#08519c", label=f"moving average, {window} batches")
-    axes.set(xlabel="training step", ylabel=f"1 - SSIM + {L1_WEIGHT} L1", xlim=(0, len(losses)), ylim=(0, None))
+    axes.set(xlabel="training step", ylabel="1 - SSIM", xlim=(0, len(losses)), ylim=(0, None))
     axes.set_title("Training loss", fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper right")

@@ -62,7 +62,8 @@ def structural_similarity_index_measure(
 
     Raises:
         TypeError: something is no tensor, or no number where one is expected.
-        RuntimeError: shapes or devices differ, or an image is not larger than the padding (half the window).
+        RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or the
+            images are on CUDA and the package was built without it.
         NotImplementedError: the dtype is not one of the four, or the images are volumes ``[B, C, D, H, W]``.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
             positive; an unknown ``reduction``; both ``return_`` arguments.
@@ -201,6 +202,12 @@ def _similarity(
 def _kernels_serve(preds: Tensor) -> bool:
     """Whether the kernels can; else the composite does, which also has forward-mode derivatives."""
     if not _ops.has_kernel(preds.device):
+        if preds.device.type == "cuda":
+            raise RuntimeError(
+                f"`preds` is on {preds.device}, but this ssim_fused was built without CUDA. Where nvcc is installed, "
+                "build it against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
+                "--force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
+            )
         _warn_of_composite(preds.device.type)
         return False
     return forward_ad._current_level < 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +163,13 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(monkeypa
     assert len(warned) == 1
     for ours, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ops, "has_kernel", lambda device: False)
+    preds = SimpleNamespace(device=torch.device("cuda", 0))
+    with pytest.raises(RuntimeError, match=r"`preds` is on cuda:0, .*SSIM_FUSED_CUDA=1 pip install"):
+        functional._kernels_serve(preds)
 
 
 SETS = ["baseline", "avx2", "avx512"]

@@ -7,19 +7,17 @@ below. Where there is a GPU, every case runs there, too, through torch.ops.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from host_program import host_program
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
-SIMT = Path(__file__).parent / "simt"
-CUDA_SOURCES = Path(__file__).parent.parent / "csrc"
 C1, C2 = 1e-4, 9e-4
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -178,21 +176,7 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The kernels, compiled for the host; kept between runs until a source changes."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    flags = ["-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    flags += ["-Wall", "-Wno-unknown-pragmas", "-Wno-clobbered", f"-I{SIMT}"]
-    cache = request.config.cache.mkdir("simt")
-    binary = cache / "driver"
-    sources = [*CUDA_SOURCES.glob("*.h"), *(CUDA_SOURCES / "cuda").glob("*"), *SIMT.glob("*")]
-    if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        fresh = tmp_path_factory.mktemp("simt") / "driver"
-        command = [compiler, *flags, "-o", str(fresh), str(SIMT / "driver.cpp")]
-        built = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert built.returncode == 0, built.stderr[-4000:]
-        shutil.move(fresh, binary)
-    return binary
+    return host_program("driver", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
 
 
 def raw(picture: Tensor) -> bytes:

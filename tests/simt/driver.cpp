@@ -4,37 +4,18 @@
 #define SSIM_SIMT
 
 #include <cstdint>
-#include <fstream>
+#include <cstring>
 #include <iostream>
-#include <map>
-#include <sstream>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "../../csrc/cuda/dispatch.cuh"
+#include "files.h"
 
 namespace {
 
 using namespace ssim_fused;
-
-struct Case {
-  std::string directory;
-  std::map<std::string, std::string> fields;
-
-  bool has(const std::string& name) const { return fields.count(name) > 0; }
-  template <class T>
-  std::vector<T> list(const std::string& name) const {
-    std::vector<T> values;
-    if (!has(name)) return values;
-    std::istringstream in(fields.at(name));
-    for (T value; in >> value;) values.push_back(value);
-    return values;
-  }
-  template <class T>
-  T one(const std::string& name, T otherwise) const {
-    return has(name) ? list<T>(name).at(0) : otherwise;
-  }
-};
 
 // A picture in an allocation of exactly its size, which may begin some elements before the picture does.
 template <class Element>
@@ -43,25 +24,6 @@ struct Buffer {
   int64_t offset = 0;
   std::vector<int64_t> stride;
 };
-
-template <class Element>
-std::vector<Element> read(const Case& c, const std::string& name) {
-  std::ifstream in(c.directory + "/" + name + ".bin", std::ios::binary);
-  if (!in) throw std::runtime_error("no file " + name);
-  in.seekg(0, std::ios::end);
-  std::vector<Element> elements(static_cast<size_t>(in.tellg()) / sizeof(Element));
-  in.seekg(0);
-  in.read(reinterpret_cast<char*>(elements.data()),
-          static_cast<std::streamsize>(elements.size() * sizeof(Element)));
-  return elements;
-}
-
-template <class Element>
-void write(const Case& c, const std::string& name, const std::vector<Element>& elements) {
-  std::ofstream out(c.directory + "/" + name + ".bin", std::ios::binary);
-  out.write(reinterpret_cast<const char*>(elements.data()),
-            static_cast<std::streamsize>(elements.size() * sizeof(Element)));
-}
 
 class HostLauncher {
  public:
@@ -210,12 +172,7 @@ void run_case(const Case& c) {
 
 int main(int argc, char** argv) {
   if (argc != 2) return std::cerr << "usage: driver CASE_DIRECTORY\n", 2;
-  Case c{argv[1], {}};
-  std::ifstream in(c.directory + "/case.txt");
-  for (std::string line; std::getline(in, line);) {
-    const size_t space = line.find(' ');
-    c.fields[line.substr(0, space)] = space == std::string::npos ? "" : line.substr(space + 1);
-  }
+  const Case c = read_case(argv[1]);
   const auto dtype = c.one<std::string>("dtype", "");
   if (dtype == "float32")
     run_case<float>(c);

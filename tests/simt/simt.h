@@ -35,7 +35,7 @@
 struct Index3 {
   unsigned x = 0, y = 0, z = 0;
 };
-inline Index3 threadIdx, blockIdx;
+inline Index3 threadIdx, blockIdx, gridDim;
 
 using std::max;
 using std::min;
@@ -149,6 +149,7 @@ inline void run_block(unsigned threads, bool reverse) {
 template <class F>
 void launch(int64_t blocks, unsigned threads, size_t shared_bytes, F&& kernel) {
   static const bool reverse = std::getenv("SSIM_SIMT_REVERSE") != nullptr;
+  gridDim.x = static_cast<unsigned>(blocks);
   while (fibers.size() < threads) {
     fibers.emplace_back();
     fibers.back().stack = std::make_unique<char[]>(kStack);
