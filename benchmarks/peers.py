@@ -43,19 +43,6 @@ class Peer:
         raise NotImplementedError
 
 
-class SSIMFused(Peer):
-    """The library that is measured against the others."""
-
-    name, module = OURS, "ssim_fused"
-
-    def function(self, case: Case, device: str) -> SSIMFunction:
-        ssim = {
-            SSIM: self.library.structural_similarity_index_measure,
-            MS_SSIM: self.library.multiscale_structural_similarity_index_measure,
-        }[case.op]
-        return lambda preds, target: ssim(preds, target, sigma=case.sigma, data_range=1.0)
-
-
 class TorchMetrics(Peer):
     """The reference: reflected borders, one dense 2-D convolution of five stacked images."""
 
@@ -67,6 +54,12 @@ class TorchMetrics(Peer):
             MS_SSIM: self.library.multiscale_structural_similarity_index_measure,
         }[case.op]
         return lambda preds, target: ssim(preds, target, sigma=case.sigma, data_range=1.0)
+
+
+class SSIMFused(TorchMetrics):
+    """The library that is measured against the others; it has the reference's functions."""
+
+    name, module = OURS, "ssim_fused"
 
 
 class PytorchMSSSIM(Peer):

@@ -171,17 +171,6 @@ void run_case(const Case& c) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return std::cerr << "usage: driver CASE_DIRECTORY\n", 2;
-  const Case c = read_case(argv[1]);
-  const auto dtype = c.one<std::string>("dtype", "");
-  if (dtype == "float32")
-    run_case<float>(c);
-  else if (dtype == "float64")
-    run_case<double>(c);
-  else if (dtype == "float16")
-    run_case<Half>(c);
-  else if (dtype == "bfloat16")
-    run_case<BFloat16>(c);
-  else
-    return std::cerr << "unknown dtype " << dtype << "\n", 2;
+  return run_program(argc, argv,
+                     [](const Case& c, auto storage) { run_case<typename decltype(storage)::type>(c); });
 }

@@ -4,11 +4,15 @@
 
 #include <cstdint>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
+
+#include "simt.h"
 
 struct Case {
   std::string directory;
@@ -56,4 +60,23 @@ inline Case read_case(const std::string& directory) {
     c.fields[line.substr(0, space)] = space == std::string::npos ? "" : line.substr(space + 1);
   }
   return c;
+}
+
+// Runs the case that the command line names, for its type: run_case(case, std::type_identity<Storage>).
+template <class F>
+int run_program(int argc, char** argv, F&& run_case) {
+  if (argc != 2) return std::cerr << "usage: " << argv[0] << " CASE_DIRECTORY\n", 2;
+  const Case c = read_case(argv[1]);
+  const auto dtype = c.one<std::string>("dtype", "");
+  if (dtype == "float32")
+    run_case(c, std::type_identity<float>{});
+  else if (dtype == "float64")
+    run_case(c, std::type_identity<double>{});
+  else if (dtype == "float16")
+    run_case(c, std::type_identity<ssim_fused::Half>{});
+  else if (dtype == "bfloat16")
+    run_case(c, std::type_identity<ssim_fused::BFloat16>{});
+  else
+    return std::cerr << "unknown dtype " << dtype << "\n", 2;
+  return 0;
 }
