@@ -39,6 +39,7 @@ def test_plain_loops_stand_in_for_vector_types(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no C++ compiler on PATH")
     flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wno-psabi", f"-I{ROOT / 'csrc'}"]
+    flags += ["-fsanitize=address"]
     flags += [f"-I{path}" for path in include_paths()]
     outputs = []
     for name, extra in (("vectors", []), ("loops", ["-DSSIM_FUSED_PLAIN_LANES"])):
