@@ -15,10 +15,15 @@ except ImportError as error:
         f"after `pip install -e .`. The loader said: {error}"
     ) from error
 
-# The CUDA kernels are a library of their own, so that a torch without CUDA can import the package all the same.
+# The CUDA kernels are a library of their own, so that a torch without CUDA, or with another one, can import the
+# package all the same; a CUDA tensor is then told why not.
+why_no_cuda = "this ssim_fused was built without CUDA"
 if torch.version.cuda is not None:
     for library in Path(__file__).parent.glob("_cuda*.so"):
-        torch.ops.load_library(str(library))
+        try:
+            torch.ops.load_library(str(library))
+        except OSError as error:
+            why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
 
 Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

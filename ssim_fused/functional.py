@@ -17,7 +17,7 @@ from ssim_fused import _ops, autograd, composite, multiscale
 from ssim_fused.window import Window, gaussian, uniform
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
-DataRange = float | tuple[float, float] | None
+DataRange = float | Tensor | tuple[float, float] | None
 
 
 def structural_similarity_index_measure(
@@ -48,8 +48,8 @@ def structural_similarity_index_measure(
         kernel_size: size of the uniform window, odd; for each of (H, W) where a sequence. Must be valid also
             where the window is a Gaussian, which does not use it.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range L. A number; or a tuple ``(low, high)``, to which the images are clamped;
-            or None: the larger of both tensors' max - min, through which gradients flow.
+        data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
+            images are clamped; or None: the larger of both tensors' max - min, through which gradients flow.
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
         return_full_image: return also the SSIM map ``[B, C, H, W]``.
@@ -204,8 +204,8 @@ def _kernels_serve(preds: Tensor) -> bool:
     if not _ops.has_kernel(preds.device):
         if preds.device.type == "cuda":
             raise RuntimeError(
-                f"`preds` is on {preds.device}, but this ssim_fused was built without CUDA. Where nvcc is installed, "
-                "build it against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
+                f"`preds` is on {preds.device}, but {_ops.why_no_cuda}. Where nvcc is installed, build ssim_fused "
+                "against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
                 "--force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
             )
         _warn_of_composite(preds.device.type)
