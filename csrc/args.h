@@ -124,6 +124,9 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
     STD_TORCH_CHECK(pad[d] >= 0 && (d == 1 || pad[d] <= axis.radius), "pad is ", to_text(pad),
                     ", expected non-negative numbers, the first at most half the window's size, sizes ",
                     to_text(sizes));
+    STD_TORCH_CHECK(reflects || pad[d] <= 2 * axis.radius, "pad is ", to_text(pad),
+                    ", expected less than the window's size, sizes ", to_text(sizes),
+                    ": a window of zeros alone has nothing to compare");
     STD_TORCH_CHECK(!reflects || pad[d] < axis.n, "preds has shape ", to_text(preds.sizes()),
                     ", too small for reflection by pad ", to_text(pad),
                     ": each side must be larger than its pad");

@@ -172,7 +172,7 @@ def multiscale_structural_similarity_index_measure(
     _check_reduction(reduction)
     _check_pyramid(preds, sizes, len(betas))
     # The reference keeps its exponents in a tensor of the default dtype.
-    betas = tuple(torch.tensor(betas).tolist())
+    betas = tuple(torch.tensor(betas, device="cpu").tolist())
     normalize = normalize or "none"
     windows, pad = _windows(gaussian_kernel, sigmas, sizes)
     for level in range(len(betas)):

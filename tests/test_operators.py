@@ -108,6 +108,7 @@ WRONG = {
     "pad is [-1, 4]": {4: [-1, 4]},
     "pad is [9, 4]": {4: [9, 4]},
     "too small for reflection by pad [3, 17]": {4: [3, 17]},
+    "pad is [0, 11], expected less than the window's size": {4: [0, 11], 5: "zero"},
     "padding_mode is 'circular'": {5: "circular"},
     "constants has shape [3]": {8: torch.rand(3)},
     "constants has dtype Double": {8: torch.rand(2, dtype=torch.float64)},

@@ -3,9 +3,9 @@
 //
 //     int sms() const;
 //     template <auto kernel> int blocks_per_sm(int threads, int shared_bytes);
-//     template <auto kernel, class Params> void launch(int64_t blocks, int threads, int shared_bytes, const
-//     Params&); T* scratch<T>(int64_t count);     // device memory until the launches are done int
-//     variant(plan's choice);       // the tests may choose another
+//     Plan choose(plan, input, variants);  // the tests may choose another
+//     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
+//     template <class T> T* scratch(int64_t count);  // device memory until the launches are done
 #pragma once
 
 #include <algorithm>

@@ -32,6 +32,14 @@ struct Picture {
   }
 };
 
+// c1 or c2 as the formula takes it: what is positive stays so in the float reciprocal, which takes denormals
+// for zero.
+SSIM_DEVICE float formula_constant(float c) {
+  constexpr float kLeastNormal = 1.17549435e-38f;
+  return c > 0 && c < kLeastNormal ? kLeastNormal : c;
+}
+SSIM_DEVICE double formula_constant(double c) { return c; }
+
 // Upstream gradient of one mean, as a weight for each output of image b.
 template <class T>
 struct Weight {

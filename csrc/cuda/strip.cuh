@@ -275,8 +275,8 @@ class StripMarch {
                                    row_end_ - row_begin_, column_begin_, column_end_ - column_begin_, thread);
       if (thread == 0) {
         number(kPivot) = value;
-        number(kC1) = p_.constants ? p_.constants[0] : p_.c1;
-        number(kC2) = p_.constants ? p_.constants[1] : p_.c2;
+        number(kC1) = formula_constant(p_.constants ? p_.constants[0] : p_.c1);
+        number(kC2) = formula_constant(p_.constants ? p_.constants[1] : p_.c2);
         number(kSimilarityWeight) = p_.of_similarity.of(image_);
         number(kContrastWeight) = p_.of_contrast.of(image_);
       }

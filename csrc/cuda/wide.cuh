@@ -156,7 +156,8 @@ wide_formula_kernel(SSIM_PARAMS WideParams<Storage> p) {
       sum.p += tap * from[2 * map];
       sum.d += tap * from[3 * map];
     }
-    const T c1 = p.constants ? p.constants[0] : p.c1, c2 = p.constants ? p.constants[1] : p.c2;
+    const T c1 = formula_constant(p.constants ? p.constants[0] : p.c1);
+    const T c2 = formula_constant(p.constants ? p.constants[1] : p.c2);
     const auto terms = local_terms(sum, pivot, c1, c2);
     const T similarity = terms.similarity();
     const bool is_cropped_in = i >= p.rows.pad && i < p.rows.output_length() - p.rows.pad &&
