@@ -155,7 +155,7 @@ def prepare(peers: list[Peer], case: Case, device: str, effort: Effort, bar: tqd
         try:
             step = make_step(case, peer.function(case, device), preds, target)
             blocks.append(Block(peer.name, step, device, effort))
-        except Exception:
+        except Exception:  # whatever it is, it is reported, and the others are measured
             log.error(peer.name, f"{case.label}\n{traceback.format_exc()}")
     usual = statistics.median(block.value for block in blocks) if blocks else 0.0
     for block in [b for b in blocks if not abs(b.value - usual) <= VALUE_TOLERANCE]:
@@ -257,7 +257,7 @@ class Bench:
                 bar.set_postfix_str(f"memory, {block.name}")
                 try:
                     row.peak_bytes = peak_memory(block, case, self.device)
-                except Exception:
+                except Exception:  # reported, as above; the time that was measured stands
                     self.log.error(block.name, f"{case.label}, memory\n{traceback.format_exc()}")
                 bar.update()
             if row.peak_bytes is not None:

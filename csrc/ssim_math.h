@@ -86,27 +86,10 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T
   return t;
 }
 
-// Derivatives of  grad_similarity * l * cs + grad_contrast * cs  by the four moments. x enters the moments as
-// a, p and d, y as b, p and d:
-//     dL/dx = w*(f_a) + y' w*(f_p) + 2 (x - y) w*(f_d)
-//     dL/dy = w*(f_b) + x' w*(f_p) - 2 (x - y) w*(f_d)        with * the adjoint of the window
-template <class T>
-SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
-  const T cs = t.contrast_sensitivity();
-  const T by_luminance = grad_similarity * cs;
-  const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
-  const T g1 = (by_luminance + by_luminance) * t.inverse_b1;
-  const T g2 = (by_contrast + by_contrast) * t.inverse_b2;
-  Moments<T> f;
-  f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + g2 * (t.delta - t.a * t.contrast_loss);
-  f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) - g2 * (t.delta + t.b * t.contrast_loss);
-  f.p = g2 * t.contrast_loss;
-  f.d = -(by_contrast * t.inverse_b2) * cs;
-  return f;
-}
-
-// The part of it that comes through the contrast sensitivity, whose doubled weight is given; `d` holds
-// 2 dL/dd, which is what enters the gradient.
+// Derivatives of  by_contrast / 2 * cs  by the four moments; of d twice the derivative, which is what enters
+// the gradients. x enters the moments as a, p and d, y as b, p and d; with * the adjoint of the window:
+//     dL/dx = w*(f_a) + y' w*(f_p) + (x - y) w*(f_d)
+//     dL/dy = w*(f_b) + x' w*(f_p) - (x - y) w*(f_d)
 template <class T>
 SSIM_HOST_DEVICE Moments<T> partials_of_doubled_contrast(const LocalTerms<T>& t, T by_contrast) {
   const T g2 = by_contrast * t.inverse_b2;
@@ -118,8 +101,7 @@ SSIM_HOST_DEVICE Moments<T> partials_of_doubled_contrast(const LocalTerms<T>& t,
   return f;
 }
 
-// The same with both weights given doubled, and with `d` holding 2 dL/dd, which is what enters the gradient:
-// two multiplications less.
+// The same of  by_luminance / 2 * l + by_contrast / 2 * cs.
 template <class T>
 SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
   const T g1 = by_luminance * t.inverse_b1;
@@ -127,6 +109,14 @@ SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_lum
   f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + f.a;
   f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) + f.b;
   return f;
+}
+
+// The same of  grad_similarity * l * cs + grad_contrast * cs.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
+  const T by_luminance = grad_similarity * t.contrast_sensitivity();
+  const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
+  return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
 }
 
 // Derivatives of the same by c1 and c2.

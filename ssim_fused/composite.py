@@ -5,6 +5,8 @@ It follows the kernels' mathematics (``csrc/ssim_math.h``) term by term, at the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F  # noqa: N812
 
@@ -49,11 +51,23 @@ def similarity_backward(
     wanted: tuple[bool, bool, bool],
 ) -> tuple[torch.Tensor | None, ...]:
     """Gradients by preds, target and constants that can be differentiated again."""
+    return gradients(lambda *inputs: similarity(*inputs, window), (preds, target, constants), grads, wanted)
+
+
+def gradients(
+    function: Callable[..., tuple[torch.Tensor, ...]],
+    inputs: tuple[torch.Tensor | None, ...],
+    grads: tuple[torch.Tensor | None, ...],
+    wanted: tuple[bool, ...],
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of ``function`` by the wanted inputs that can be differentiated again; None for the others.
+
+    ``grads`` holds an upstream gradient, or None, for each output.
+    """
     with torch.enable_grad():
         # Views, so that a path from one input to the other outside of this function is not counted here.
-        inputs = [None if t is None else t.view_as(t) for t in (preds, target, constants)]
-        outputs = similarity(*inputs, window)
-        pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+        inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
+        pairs = [(output, grad) for output, grad in zip(function(*inputs), grads, strict=True) if grad is not None]
         asked = [t for t, want in zip(inputs, wanted, strict=True) if want]
         used, upstream = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(used, asked, upstream, create_graph=True))

@@ -83,7 +83,10 @@ class MultiScale(torch.autograd.Function):
     ) -> Tensor:
         wanted = ctx.needs_input_grad[:2]
         value, factors, gradients, ctx.scale = _pyramid(preds, target, window, betas, normalize, wanted)
-        ctx.window, ctx.betas, ctx.normalize = window, betas, normalize
+        ctx.by_composite = lambda x, y: (
+            by_levels(x, y, betas, normalize, lambda x, y: composite.similarity(x, y, None, window)[:2]),
+        )
+        ctx.levels = len(betas)
         kept = [gradient for levels, want in zip(gradients, wanted, strict=True) if want for gradient in levels]
         ctx.save_for_backward(preds, target, factors, *kept)
         return value
@@ -93,17 +96,12 @@ class MultiScale(torch.autograd.Function):
         preds, target, factors, *kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # the gradient shall be differentiated again
-            inputs = [image.view_as(image) for image in (preds, target)]
-            value = by_levels(
-                *inputs, ctx.betas, ctx.normalize, lambda x, y: composite.similarity(x, y, None, ctx.window)[:2]
-            )
-            asked = [image for image, want in zip(inputs, wanted, strict=True) if want]
-            found = iter(torch.autograd.grad(value, asked, grad, create_graph=True))
-            return *(next(found) if want else None for want in wanted), None, None, None
+            found = composite.gradients(ctx.by_composite, (preds, target), (grad,), wanted)
+            return *found, None, None, None
         factors = factors * grad
         if ctx.scale != 1:
             factors[0] /= ctx.scale
-        levels, found = len(ctx.betas), []
+        levels, found = ctx.levels, []
         for image, want in zip((preds, target), wanted, strict=True):
             if want:
                 found.append(_ops.pyramid_gradient(kept[:levels], factors).to(image.dtype))

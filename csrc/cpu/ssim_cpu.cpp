@@ -31,8 +31,8 @@ struct Division {
     // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
     // are computed twice. The division does not change the result.
     const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
-    const int64_t splits =
-        std::max<int64_t>(1, (wanted + planes * strips - 1) / std::max<int64_t>(1, planes * strips));
+    const int64_t places = std::max<int64_t>(1, planes * strips);
+    const int64_t splits = (wanted + places - 1) / places;
     const int64_t least = std::max<int64_t>(kSegment, 8 * rows_axis.radius);
     rows = std::max(least, (rows_axis.n + splits - 1) / splits);
     rows = (rows + kSegment - 1) / kSegment * kSegment;

@@ -514,7 +514,7 @@ class March {
     for (int64_t i = 0; i < count; i += kLanes) {
       const V raw_x = load<V>(x + i), raw_y = load<V>(y + i), p = load<V>(by_p + i);
       const V difference = raw_x - raw_y;
-      const V by_difference = (difference + difference) * load<V>(by_d + i);
+      const V by_difference = difference * load<V>(by_d + i);
       store(grad_x + i, load<V>(by_a + i) + ((raw_y - pivot) * p + by_difference));
       if constexpr (Maps == 4) {
         const V b = load<V>(by_a + 3 * work_.extended + i);

@@ -520,10 +520,7 @@ class StripMarch {
         step[kByC1] += by.c1;
         step[kByC2] += by.c2;
       }
-      const T by_luminance = of_similarity * terms.contrast_sensitivity();
-      const T by_contrast = of_similarity * terms.luminance() + of_contrast;
-      if constexpr (kMaps > 0)
-        f = partials_of_doubled(terms, by_luminance + by_luminance, by_contrast + by_contrast);
+      if constexpr (kMaps > 0) f = partials(terms, of_similarity, of_contrast);
     } else if constexpr (kMaps > 0 && Config::kOfContrast) {
       const bool counts = (kAllRowsCount || in_crop(p_.rows, z)) && column.is_cropped_in;
       f = partials_of_doubled_contrast(terms, counts ? T(2) * numbers[kContrastWeight] : T(0));

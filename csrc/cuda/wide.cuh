@@ -236,7 +236,7 @@ wide_gradient_kernel(SSIM_PARAMS WideParams<Storage> p) {
       to_compute(p.preds.plane(place.image, place.channel)[i * p.preds.stride[2] + j * p.preds.stride[3]]);
   const T y =
       to_compute(p.target.plane(place.image, place.channel)[i * p.target.stride[2] + j * p.target.stride[3]]);
-  const T by_difference = T(2) * (x - y) * sum[2];
+  const T by_difference = (x - y) * sum[2];
   store_as(
       p.grad_preds.plane(place.image, place.channel)[i * p.grad_preds.stride[2] + j * p.grad_preds.stride[3]],
       sum[0] + ((y - place.pivot) * sum[1] + by_difference));
