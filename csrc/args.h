@@ -33,15 +33,27 @@ using SimilarityOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Ten
 // grad_preds, grad_target, grad_constants [B, 2]
 using BackwardOutputs = std::tuple<Tensor, Tensor, Tensor>;
 
-// What every operator takes, in the terms of the kernels.
+// What every operator takes, in the terms of the kernels. An image is a volume of one slice, whose window has
+// one tap along the depth.
 struct Arguments {
   int64_t batch, channels;
-  std::array<Axis, 2> axes;                 // rows, columns
-  std::array<std::vector<double>, 2> taps;  // one window per axis, [2 radius + 1]
+  bool is_volume;                           // [B, C, D, H, W]
+  std::array<Axis, 3> axes;                 // depth, rows, columns
+  std::array<std::vector<double>, 3> taps;  // one window per axis, [2 radius + 1]
 
+  const Axis& depth() const { return axes[0]; }
+  const Axis& rows() const { return axes[1]; }
+  const Axis& columns() const { return axes[2]; }
   int64_t planes() const { return batch * channels; }
-  int64_t output_pixels() const {  // of one plane
-    return axes[0].output_length() * axes[1].output_length();
+  int64_t output_pixels() const {  // of one channel
+    return depth().output_length() * rows().output_length() * columns().output_length();
+  }
+  std::vector<int64_t> output_shape() const {
+    std::vector<int64_t> shape{batch, channels};
+    for (const Axis& axis : axes) {
+      if (is_volume || &axis != &depth()) shape.push_back(axis.output_length());
+    }
+    return shape;
   }
   // Outputs that count for the mean contrast sensitivity: `pad` cropped from both ends of each axis.
   int64_t cropped_pixels() const {
@@ -83,13 +95,24 @@ inline Tensor empty_if(bool wanted, const Tensor& like) {
   return wanted ? torch::stable::empty_like(like) : absent(like);
 }
 
-inline void check_images(const Tensor& preds, const Tensor& target) {
-  STD_TORCH_CHECK(preds.dim() == 4, "preds has shape ", to_text(preds.sizes()), ", expected [B, C, H, W]");
-  STD_TORCH_CHECK(target.dim() == 4, "target has shape ", to_text(target.sizes()), ", expected [B, C, H, W]");
-  for (int64_t d = 0; d < 4; ++d) {
-    STD_TORCH_CHECK(preds.size(d) == target.size(d), "target has shape ", to_text(target.sizes()),
-                    ", expected the shape of preds, ", to_text(preds.sizes()));
+inline Tensor new_image(const Tensor& like, const std::vector<int64_t>& shape) {
+  return torch::stable::new_empty(
+      like, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()));
+}
+
+// Of a tensor [B, C, H, W] or [B, C, D, H, W], the strides of batch, channel, slice, row and column.
+inline std::array<int64_t, 5> image_strides(const Tensor& tensor) {
+  if (tensor.dim() == 5) {
+    return {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3), tensor.stride(4)};
   }
+  return {tensor.stride(0), tensor.stride(1), 0, tensor.stride(2), tensor.stride(3)};
+}
+
+inline void check_images(const Tensor& preds, const Tensor& target) {
+  STD_TORCH_CHECK(preds.dim() == 4 || preds.dim() == 5, "preds has shape ", to_text(preds.sizes()),
+                  ", expected [B, C, H, W] or [B, C, D, H, W]");
+  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
+                  to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   STD_TORCH_CHECK(is_supported(preds.scalar_type()), "preds has dtype ",
                   torch::headeronly::toString(preds.scalar_type()),
                   ", expected float32, float64, float16 or bfloat16");
@@ -104,25 +127,32 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
                                  const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
                                  const std::string& padding_mode, const std::optional<Tensor>& constants) {
   check_images(preds, target);
-  STD_TORCH_CHECK(sizes.size() == 2, "sizes has ", sizes.size(),
-                  " elements, expected one window size per axis, 2");
-  STD_TORCH_CHECK(pad.size() == 2, "pad has ", pad.size(), " elements, expected one padding per axis, 2");
+  const size_t dims = static_cast<size_t>(preds.dim()) - 2;
+  STD_TORCH_CHECK(sizes.size() == dims, "sizes has ", sizes.size(),
+                  " elements, expected one window size per axis, ", dims);
+  STD_TORCH_CHECK(pad.size() == dims, "pad has ", pad.size(), " elements, expected one padding per axis, ",
+                  dims);
   STD_TORCH_CHECK(padding_mode == "reflect" || padding_mode == "zero", "padding_mode is '", padding_mode,
                   "', expected 'reflect' or 'zero' (for 'valid' let pad be 0)");
   STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()),
                   ", expected at least one channel");
 
-  Arguments arguments{preds.size(0), preds.size(1), {}, {}};
   const bool reflects = padding_mode == "reflect";
+  const size_t first = 3 - dims;  // of `axes`
+  Arguments arguments{preds.size(0), preds.size(1), dims == 3, {}, {}};
+  if (first > 0) {
+    arguments.axes[0] = {1, 0, 0, reflects};
+    arguments.taps[0] = {1.0};
+  }
   auto begin = taps.begin();
-  for (size_t d = 0; d < 2; ++d) {
+  for (size_t d = 0; d < dims; ++d) {
     STD_TORCH_CHECK(sizes[d] > 0 && sizes[d] % 2 == 1, "sizes is ", to_text(sizes),
                     ", expected odd positive numbers");
     STD_TORCH_CHECK(taps.end() - begin >= sizes[d], "taps has ", taps.size(),
                     " elements, expected the sum of sizes, ", to_text(sizes));
     const Axis axis{preds.size(2 + d), sizes[d] / 2, pad[d], reflects};
-    STD_TORCH_CHECK(pad[d] >= 0 && (d == 1 || pad[d] <= axis.radius), "pad is ", to_text(pad),
-                    ", expected non-negative numbers, the first at most half the window's size, sizes ",
+    STD_TORCH_CHECK(pad[d] >= 0 && (d + 1 == dims || pad[d] <= axis.radius), "pad is ", to_text(pad),
+                    ", expected non-negative numbers, all but the last at most half the window's size, sizes ",
                     to_text(sizes));
     STD_TORCH_CHECK(reflects || pad[d] <= 2 * axis.radius, "pad is ", to_text(pad),
                     ", expected less than the window's size, sizes ", to_text(sizes),
@@ -132,8 +162,8 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
                     ": each side must be larger than its pad");
     STD_TORCH_CHECK(axis.output_length() > 0, "preds has shape ", to_text(preds.sizes()),
                     ", smaller than the window, sizes ", to_text(sizes), " with pad ", to_text(pad));
-    arguments.axes[d] = axis;
-    arguments.taps[d].assign(begin, begin + sizes[d]);
+    arguments.axes[first + d] = axis;
+    arguments.taps[first + d].assign(begin, begin + sizes[d]);
     begin += sizes[d];
   }
   STD_TORCH_CHECK(begin == taps.end(), "taps has ", taps.size(), " elements, expected the sum of sizes, ",
@@ -172,10 +202,7 @@ inline void check_upstream(const Arguments& arguments, const Tensor& preds,
   };
   check("grad_similarity", grad_similarity, {arguments.batch}, type);
   check("grad_contrast", grad_contrast, {arguments.batch}, type);
-  check("grad_map", grad_map,
-        {arguments.batch, arguments.channels, arguments.axes[0].output_length(),
-         arguments.axes[1].output_length()},
-        preds.scalar_type());
+  check("grad_map", grad_map, arguments.output_shape(), preds.scalar_type());
 }
 
 }  // namespace ssim_fused

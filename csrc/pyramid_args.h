@@ -11,6 +11,7 @@ namespace ssim_fused {
 
 inline void check_downsample(const Tensor& preds, const Tensor& target) {
   check_images(preds, target);
+  STD_TORCH_CHECK(preds.dim() == 4, "preds has shape ", to_text(preds.sizes()), ", expected [B, C, H, W]");
   STD_TORCH_CHECK(preds.size(2) >= 2 && preds.size(3) >= 2, "preds has shape ", to_text(preds.sizes()),
                   ", expected at least two rows and columns to halve");
 }

@@ -55,11 +55,13 @@ Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments
   Problem<T> problem{};
   problem.preds = image_of<T>(preds, false);
   problem.target = image_of<T>(target, false);
-  problem.rows = arguments.axes[0];
-  problem.columns = arguments.axes[1];
+  STD_TORCH_CHECK(!arguments.is_volume, "volumes [B, C, D, H, W] are not supported on the CPU");
+  problem.rows = arguments.rows();
+  problem.columns = arguments.columns();
   for (size_t d = 0; d < 2; ++d) {
-    problem.taps[d].assign(arguments.taps[d].begin(), arguments.taps[d].end());
-    problem.reversed[d].assign(arguments.taps[d].rbegin(), arguments.taps[d].rend());
+    const std::vector<double>& taps = arguments.taps[1 + d];
+    problem.taps[d].assign(taps.begin(), taps.end());
+    problem.reversed[d].assign(taps.rbegin(), taps.rend());
   }
   problem.c1 = static_cast<T>(c1);
   problem.c2 = static_cast<T>(c2);
@@ -167,9 +169,7 @@ SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const
 
   Tensor map = absent(preds);
   if (want_map) {
-    const int64_t shape[] = {arguments.batch, arguments.channels, arguments.axes[0].output_length(),
-                             arguments.axes[1].output_length()};
-    map = torch::stable::new_empty(preds, IntHeaderOnlyArrayRef(shape, 4));
+    map = new_image(preds, arguments.output_shape());
     problem.map = image_of<T>(map, true);
   }
   const Tensor grad_preds = empty_if(want_grad_preds, preds);

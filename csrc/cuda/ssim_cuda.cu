@@ -42,6 +42,7 @@ struct Call {
 template <class Storage>
 Problem<Storage> problem_of(const Call& call, const Tensor& grad_preds, const Tensor& grad_target) {
   using T = ComputeOf<Storage>;
+  STD_TORCH_CHECK(!call.arguments.is_volume, "volumes [B, C, D, H, W] are not supported on CUDA");
   Problem<Storage> problem{};
   problem.preds = input_picture<Storage>(call.preds);
   problem.target = input_picture<Storage>(call.target);
@@ -52,8 +53,8 @@ Problem<Storage> problem_of(const Call& call, const Tensor& grad_preds, const Te
     std::swap(problem.preds, problem.target);
     problem.grad_preds = output_picture<Storage>(grad_target);
   }
-  problem.rows = device_axis(call.arguments.axes[0]);
-  problem.columns = device_axis(call.arguments.axes[1]);
+  problem.rows = device_axis(call.arguments.rows());
+  problem.columns = device_axis(call.arguments.columns());
   problem.batch = call.arguments.batch;
   problem.channels = call.arguments.channels;
   problem.c1 = static_cast<T>(call.c1);
@@ -76,7 +77,7 @@ void run_on_device(const Call& call, const Problem<Storage>& problem, Weights we
   using T = ComputeOf<Storage>;
   if (call.arguments.batch == 0) return;
   const auto& taps = call.arguments.taps;
-  const Windows<T> windows{{taps[0].begin(), taps[0].end()}, {taps[1].begin(), taps[1].end()}};
+  const Windows<T> windows{{taps[1].begin(), taps[1].end()}, {taps[2].begin(), taps[2].end()}};
   results.outputs = call.outputs();
   results.cropped = call.cropped();
   if (call.wants_grad_constants) results.grad_constants = static_cast<T*>(grad_constants.mutable_data_ptr());
@@ -102,10 +103,7 @@ SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const st
   const Tensor grad_preds = empty_if(want_grad_preds, preds),
                grad_target = empty_if(want_grad_target, target);
   const Tensor grad_constants = want_grad_constants ? per_image(call, 2) : absent(preds);
-  const int64_t shape[] = {arguments.batch, arguments.channels, arguments.axes[0].output_length(),
-                           arguments.axes[1].output_length()};
-  const Tensor map =
-      want_map ? torch::stable::new_empty(preds, IntHeaderOnlyArrayRef(shape, 4)) : absent(preds);
+  const Tensor map = want_map ? new_image(preds, arguments.output_shape()) : absent(preds);
 
   with_storage(preds.scalar_type(), [&]<class Storage>() {
     using T = ComputeOf<Storage>;
