@@ -9,18 +9,40 @@
 
 namespace ssim_fused {
 
+// Lengths of an image's or a volume's axes.
+struct ImageSize {
+  int64_t depth, height, width;
+
+  explicit ImageSize(const Tensor& image)
+      : depth(image.dim() == 5 ? image.size(2) : 1),
+        height(image.size(image.dim() - 2)),
+        width(image.size(image.dim() - 1)) {}
+};
+
+// From a level of the pyramid to the next: 2x2 pixels or 2x2x2 voxels become one.
+struct Halving {
+  int64_t slices;
+  double share;  // of each of them in the mean
+
+  explicit Halving(const Tensor& image)
+      : slices(image.dim() == 5 ? 2 : 1), share(image.dim() == 5 ? 0.125 : 0.25) {}
+};
+
 inline void check_downsample(const Tensor& preds, const Tensor& target) {
   check_images(preds, target);
-  STD_TORCH_CHECK(preds.dim() == 4, "preds has shape ", to_text(preds.sizes()), ", expected [B, C, H, W]");
-  STD_TORCH_CHECK(preds.size(2) >= 2 && preds.size(3) >= 2, "preds has shape ", to_text(preds.sizes()),
-                  ", expected at least two rows and columns to halve");
+  for (int64_t d = 2; d < preds.dim(); ++d) {
+    STD_TORCH_CHECK(preds.size(d) >= 2, "preds has shape ", to_text(preds.sizes()),
+                    ", expected at least two pixels along each axis to halve");
+  }
 }
 
-// [B, C, floor(H / 2), floor(W / 2)] in the compute type: 16-bit pixels are not rounded again at each level.
+// Each axis halved and rounded down, in the compute type: 16-bit pixels are not rounded again at each level.
 inline Tensor new_half(const Tensor& image) {
-  const int64_t shape[] = {image.size(0), image.size(1), image.size(2) / 2, image.size(3) / 2};
-  return torch::stable::new_empty(image, torch::headeronly::IntHeaderOnlyArrayRef(shape, 4),
-                                  compute_type(image.scalar_type()));
+  std::vector<int64_t> shape(image.sizes().begin(), image.sizes().end());
+  for (size_t d = 2; d < shape.size(); ++d) shape[d] /= 2;
+  return torch::stable::new_empty(
+      image, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()),
+      compute_type(image.scalar_type()));
 }
 
 inline LevelWeights check_level_product(const std::vector<Tensor>& means, const std::vector<double>& betas,
@@ -68,11 +90,12 @@ inline void check_pyramid_gradient(const std::vector<Tensor>& gradients, const T
   const ScalarType type = compute_type(first.scalar_type());
   for (size_t l = 0; l < gradients.size(); ++l) {
     const Tensor& gradient = gradients[l];
-    STD_TORCH_CHECK(gradient.dim() == 4, "gradients has an element of shape ", to_text(gradient.sizes()),
-                    ", expected [B, C, H, W]");
+    STD_TORCH_CHECK((gradient.dim() == 4 || gradient.dim() == 5) && gradient.dim() == first.dim(),
+                    "gradients has an element of shape ", to_text(gradient.sizes()),
+                    ", expected [B, C, H, W], or [B, C, D, H, W] for all");
     bool fits = gradient.size(0) == first.size(0) && gradient.size(1) == first.size(1);
     if (l > 0) {
-      for (int64_t d = 2; d < 4; ++d) fits = fits && gradient.size(d) == gradients[l - 1].size(d) / 2;
+      for (int64_t d = 2; d < first.dim(); ++d) fits = fits && gradient.size(d) == gradients[l - 1].size(d) / 2;
     }
     STD_TORCH_CHECK(fits, "gradients has an element of shape ", to_text(gradient.sizes()), " for level ", l,
                     ", expected half the level above, rounded down");

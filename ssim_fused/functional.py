@@ -33,26 +33,28 @@ def structural_similarity_index_measure(
     return_full_image: bool = False,
     return_contrast_sensitivity: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""Structural similarity (SSIM) of two batches of images, as a metric or a loss.
+    r"""Structural similarity (SSIM) of two batches of images or volumes, as a metric or a loss.
 
     Signature and numbers are those of ``torchmetrics.functional.image.structural_similarity_index_measure``
     (1.9.0); one fused kernel computes the value and, in the same pass over the pixels, the gradients.
 
     Args:
-        preds: images ``[B, C, H, W]``, of float32, float64, float16 or bfloat16, of any strides. The arithmetic
-            of the 16-bit types is float32.
+        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16 or bfloat16, of
+            any strides. The arithmetic of the 16-bit types is float32.
         target: images of the same shape; cast to the dtype of ``preds``.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
-        sigma: standard deviation of the Gaussian, > 0; for each of (H, W) where a sequence. The window has
-            ``2 int(3.5 sigma + 0.5) + 1`` taps.
-        kernel_size: size of the uniform window, odd; for each of (H, W) where a sequence. Must be valid also
-            where the window is a Gaussian, which does not use it.
+        sigma: standard deviation of the Gaussian, > 0; for each of (H, W) or (D, H, W) where a sequence. The window
+            has ``2 int(3.5 sigma + 0.5) + 1`` taps.
+        kernel_size: size of the uniform window, odd; for each of (H, W) or (D, H, W) where a sequence. Must be valid
+            also where the window is a Gaussian. That does not use it, but for the width of volumes, which is padded
+            by ``(kernel_size - 1) // 2`` as in the reference: where the Gaussian has another size, the map is wider
+            or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
         data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
             images are clamped; or None: the larger of both tensors' max - min, through which gradients flow.
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
-        return_full_image: return also the SSIM map ``[B, C, H, W]``.
+        return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
         return_contrast_sensitivity: return also the mean contrast sensitivity ``[B]``, over the pixels whose
             windows lie inside the image. Excludes ``return_full_image``.
 
@@ -64,7 +66,7 @@ def structural_similarity_index_measure(
         TypeError: something is no tensor, or no number where one is expected.
         RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or the
             images are on CUDA and the package was built without it.
-        NotImplementedError: the dtype is not one of the four, or the images are volumes ``[B, C, D, H, W]``.
+        NotImplementedError: the dtype is not one of the four.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
             positive; an unknown ``reduction``; both ``return_`` arguments.
 
@@ -92,7 +94,7 @@ def structural_similarity_index_measure(
     preds, target, c1, c2, constants = _apply_range(preds, target, data_range, k1, k2)
 
     windows, pad = _windows(gaussian_kernel, sigmas, sizes)
-    _check_room(preds.shape[2:], pad, preds)
+    _check_room(preds.shape[2:], windows[1], pad, preds)
     window = Window(*windows, pad, "reflect", c1, c2)
 
     similarity, contrast, image = _similarity(
@@ -119,18 +121,20 @@ def multiscale_structural_similarity_index_measure(
     betas: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
     normalize: Literal["relu", "simple"] | None = "relu",
 ) -> Tensor:
-    r"""Multi-scale structural similarity (MS-SSIM) of two batches of images, as a metric or a loss.
+    r"""Multi-scale structural similarity (MS-SSIM) of two batches of images or volumes, as a metric or a loss.
 
     The product of each level's mean contrast sensitivity, of the coarsest level's SSIM, to the powers ``betas``;
-    each level has half the size of the one before, by the means of 2x2 pixels. Signature and numbers are those of
+    each level has half the size of the one before, by the means of 2x2 pixels or 2x2x2 voxels. Signature and numbers are those of
     ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` (1.9.0).
 
     Args:
-        preds: images ``[B, C, H, W]``, as for :func:`structural_similarity_index_measure`.
+        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, as for
+            :func:`structural_similarity_index_measure`.
         target: images of the same shape; cast to the dtype of ``preds``.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
         sigma: standard deviation of the Gaussian, the same at every level.
-        kernel_size: size of the uniform window, odd; it also sets the least size of the images.
+        kernel_size: size of the uniform window, odd; it also sets the least height and width of the images (of
+            volumes by its first two elements, as in the reference).
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
         data_range: the images' range. A number; or a tuple ``(low, high)``, to which each level's images are
             clamped (after the pooling of unclamped ones); or None: taken from the images of each level.
@@ -176,7 +180,7 @@ def multiscale_structural_similarity_index_measure(
     normalize = normalize or "none"
     windows, pad = _windows(gaussian_kernel, sigmas, sizes)
     for level in range(len(betas)):
-        _check_room(tuple(n >> level for n in preds.shape[2:]), pad, preds, level)
+        _check_room(tuple(n >> level for n in preds.shape[2:]), windows[1], pad, preds, level)
 
     def level_means(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         x, y, c1, c2, constants = _apply_range(x, y, data_range, k1, k2)
@@ -252,10 +256,6 @@ def _check_images(preds: Tensor, target: Tensor) -> Tensor:
             "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
             f"got {tuple(preds.shape)}."
         )
-    if preds.ndim == 5:
-        raise NotImplementedError(
-            f"`preds` has the shape {tuple(preds.shape)}: volumes are not supported yet; pass [B, C, H, W]."
-        )
     if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         raise NotImplementedError(
             f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16 or bfloat16: convert it, "
@@ -306,18 +306,33 @@ def _windows(
     """The axes' taps, one after the other, with their lengths; and the padding of each axis."""
     windows = [gaussian(s) for s in sigmas] if gaussian_kernel else [uniform(size) for size in sizes]
     lengths = tuple(map(len, windows))
-    return (sum(windows, ()), lengths), tuple(length // 2 for length in lengths)
+    pad = tuple(length // 2 for length in lengths)
+    if len(sizes) == 3:  # the reference pads the last axis of a volume for `kernel_size`, whatever the window
+        pad = (*pad[:2], sizes[2] // 2)
+    return (sum(windows, ()), lengths), pad
 
 
-def _check_room(spatial: Sequence[int], pad: tuple[int, ...], preds: Tensor, level: int = 0) -> None:
-    """Reflection needs every side to be larger than its padding."""
-    for name, n, p in zip(("height", "width"), spatial, pad, strict=True):
+_AXES = ("depth", "height", "width")
+
+
+def _check_room(
+    spatial: Sequence[int], lengths: tuple[int, ...], pad: tuple[int, ...], preds: Tensor, level: int = 0
+) -> None:
+    """Reflection needs every side to be larger than its padding; and with it, a window must fit in."""
+    for name, n, length, p in zip(_AXES[-len(spatial) :], spatial, lengths, pad, strict=True):
+        at = f" at level {level} of the pyramid" if level else ""
+        fewer = " or fewer `betas`" if level else ""
         if n <= p:
-            at = f" at level {level} of the pyramid" if level else ""
             raise RuntimeError(
                 f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at} is too small for the window, whose "
                 f"padding is {p}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)"
-                f"{' or fewer `betas`' if level else ''}."
+                f"{fewer}."
+            )
+        if n + 2 * p < length:
+            raise RuntimeError(
+                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at}, padded by {p} on either side for "
+                f"`kernel_size`, is smaller than the Gaussian of {length} taps. Use a smaller `sigma` or a larger "
+                f"`kernel_size`{fewer}."
             )
 
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace ssim_fused {
 
@@ -42,31 +43,42 @@ void write_row(void* base, int64_t offset, int64_t stride, int64_t count, const 
   }
 }
 
-// A batch of planes; strides in elements: batch, channel, row, column. No data: the image is not wanted.
+// Where a plane lies in a batch of images or volumes.
+struct Plane {
+  int64_t batch, channel, slice;
+};
+
+// A batch of planes; strides in elements: batch, channel, slice, row, column. No data: the image is not wanted.
 template <class T>
 struct Image {
   void* data = nullptr;
   int64_t element_size = 0;
-  std::array<int64_t, 4> stride{};
+  std::array<int64_t, 5> stride{};
   ReadRow<T> read = nullptr;
   WriteRow<T> write = nullptr;
 
   explicit operator bool() const { return data != nullptr; }
-  int64_t plane_offset(int64_t batch, int64_t channel) const {
-    return batch * stride[0] + channel * stride[1];
+  // The same volumes, cut into planes across the rows: row r of slice s becomes row s of slice r.
+  Image across_rows() const {
+    Image turned = *this;
+    std::swap(turned.stride[2], turned.stride[3]);
+    return turned;
+  }
+  int64_t offset(const Plane& plane) const {
+    return plane.batch * stride[0] + plane.channel * stride[1] + plane.slice * stride[2];
   }
   void read_into(T* out, int64_t plane, int64_t row, int64_t column, int64_t count) const {
-    read(data, plane + row * stride[2] + column * stride[3], stride[3], count, out);
+    read(data, plane + row * stride[3] + column * stride[4], stride[4], count, out);
   }
   void write_from(const T* in, int64_t plane, int64_t row, int64_t column, int64_t count) const {
-    write(data, plane + row * stride[2] + column * stride[3], stride[3], count, in);
+    write(data, plane + row * stride[3] + column * stride[4], stride[4], count, in);
   }
   // Asks for part of a row that is needed soon: rows lie on pages of their own, across which the hardware's
   // prefetchers do not look.
   void prefetch(int64_t plane, int64_t row, int64_t column, int64_t count) const {
 #if defined(__GNUC__)
-    if (stride[3] != 1) return;
-    const char* from = static_cast<const char*>(data) + (plane + row * stride[2] + column) * element_size;
+    if (stride[4] != 1) return;
+    const char* from = static_cast<const char*>(data) + (plane + row * stride[3] + column) * element_size;
     for (int64_t byte = 0; byte < count * element_size; byte += 64) __builtin_prefetch(from + byte);
 #endif
   }

@@ -8,57 +8,69 @@
 namespace ssim_fused {
 namespace {
 
-template <class T, int Radius, int Maps>
+template <class T, int Radius, int Maps, Pass pass>
 void march_baseline(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 16, Radius, Maps>(strip, work).run();
+  March<T, 16, Radius, Maps, pass>(strip, work).run();
 }
 
 #if defined(SSIM_X86_TARGETS)
-template <class T, int Radius, int Maps>
+template <class T, int Radius, int Maps, Pass pass>
 SSIM_TARGET_AVX2 void march_avx2(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 32, Radius, Maps>(strip, work).run();
+  March<T, 32, Radius, Maps, pass>(strip, work).run();
 }
 
-template <class T, int Radius, int Maps>
+template <class T, int Radius, int Maps, Pass pass>
 SSIM_TARGET_AVX512 void march_avx512(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 64, Radius, Maps>(strip, work).run();
+  March<T, 64, Radius, Maps, pass>(strip, work).run();
 }
 #endif
 
-template <class T, int Radius, int Maps>
+template <class T, int Radius, int Maps, Pass pass>
 MarchFunction<T> for_instruction_set() {
 #if defined(SSIM_X86_TARGETS)
   switch (chosen_instruction_set()) {
     case InstructionSet::avx512:
-      return march_avx512<T, Radius, Maps>;
+      return march_avx512<T, Radius, Maps, pass>;
     case InstructionSet::avx2:
-      return march_avx2<T, Radius, Maps>;
+      return march_avx2<T, Radius, Maps, pass>;
     case InstructionSet::baseline:
       break;
   }
 #endif
-  return march_baseline<T, Radius, Maps>;
+  return march_baseline<T, Radius, Maps, pass>;
 }
 
 constexpr int kCompiledRadius = 5;  // the default window, sigma 1.5
 
-template <class T, int Maps>
+template <class T, int Maps, Pass pass>
 MarchFunction<T> for_radius(const Problem<T>& problem) {
-  const bool compiled = problem.rows.radius == kCompiledRadius && problem.columns.radius == kCompiledRadius;
-  return compiled ? for_instruction_set<T, kCompiledRadius, Maps>() : for_instruction_set<T, -1, Maps>();
+  const bool rows = problem.rows.radius == kCompiledRadius;
+  const bool columns = pass == Pass::depth || problem.columns.radius == kCompiledRadius;
+  return rows && columns ? for_instruction_set<T, kCompiledRadius, Maps, pass>()
+                         : for_instruction_set<T, -1, Maps, pass>();
+}
+
+template <class T, Pass pass>
+MarchFunction<T> for_maps(const Problem<T>& problem, int maps) {
+  if constexpr (pass != Pass::gradient) {
+    if (maps == 0) return for_radius<T, 0, pass>(problem);
+  }
+  return maps == 3 ? for_radius<T, 3, pass>(problem) : for_radius<T, 4, pass>(problem);
 }
 
 }  // namespace
 
 template <class T>
-MarchFunction<T> select_march(const Problem<T>& problem, int maps) {
-  switch (maps) {
-    case 0:
-      return for_radius<T, 0>(problem);
-    case 3:
-      return for_radius<T, 3>(problem);
+MarchFunction<T> select_march(const Problem<T>& problem, Pass pass, int maps) {
+  switch (pass) {
+    case Pass::image:
+      return for_maps<T, Pass::image>(problem, maps);
+    case Pass::moments:
+      return for_radius<T, 0, Pass::moments>(problem);
+    case Pass::depth:
+      return for_maps<T, Pass::depth>(problem, maps);
     default:
-      return for_radius<T, 4>(problem);
+      return for_maps<T, Pass::gradient>(problem, maps);
   }
 }
 

@@ -1,5 +1,4 @@
-// The operators of the pyramid on the CPU: halve both images, weigh the levels' means, gather their
-// gradients.
+// The operators of the pyramid on the CPU: halve both images, weigh the levels' means, gather their gradients.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -14,26 +13,29 @@
 namespace ssim_fused {
 namespace {
 
-// out[i] = mean of the 2x2 pixels at columns 2i and 2i + 1 of two rows, whose sum is `rows`.
-template <class T>
-void halve_row(const T* rows, int64_t count, T* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = (rows[2 * i] + rows[2 * i + 1]) * T(0.25);
-}
-
 template <class T>
 void downsample_image(const Tensor& from, const Tensor& to) {
   const Image<T> in = image_of<T>(from, false), out = image_of<T>(to, true);
-  const int64_t channels = from.size(1), height = to.size(2), width = to.size(3);
-  torch::stable::parallel_for(0, from.size(0) * channels * height, 16, [&](int64_t begin, int64_t end) {
-    std::vector<T> upper(2 * width), lower(2 * width), mean(width);
+  const Halving halving(from);
+  const ImageSize size(to);
+  const int64_t wide = 2 * size.width, rows = size.depth * size.height;
+  torch::stable::parallel_for(0, from.size(0) * from.size(1) * rows, 16, [&](int64_t begin, int64_t end) {
+    std::vector<T> sum(wide), row(wide), mean(size.width);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t batch = task / height / channels, channel = task / height % channels, row = task % height;
-      const int64_t plane = in.plane_offset(batch, channel);
-      in.read_into(upper.data(), plane, 2 * row, 0, 2 * width);
-      in.read_into(lower.data(), plane, 2 * row + 1, 0, 2 * width);
-      for (int64_t i = 0; i < 2 * width; ++i) upper[i] += lower[i];
-      halve_row(upper.data(), width, mean.data());
-      out.write_from(mean.data(), out.plane_offset(batch, channel), row, 0, width);
+      const int64_t image = task / rows, slice = task % rows / size.height, y = task % size.height;
+      const Plane plane{image / from.size(1), image % from.size(1), slice};
+      std::fill(sum.begin(), sum.end(), T(0));
+      for (int64_t k = 0; k < halving.slices; ++k) {
+        const int64_t source = in.offset({plane.batch, plane.channel, halving.slices * slice + k});
+        for (int64_t j = 0; j < 2; ++j) {
+          in.read_into(row.data(), source, 2 * y + j, 0, wide);
+          for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
+        }
+      }
+      for (int64_t i = 0; i < size.width; ++i) {
+        mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
+      }
+      out.write_from(mean.data(), out.offset(plane), y, 0, size.width);
     }
   });
 }
@@ -71,36 +73,37 @@ std::tuple<Tensor, Tensor> level_product(const std::vector<Tensor>& means, const
   return {value, factors};
 }
 
-// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and a
-// quarter of what comes from the levels below, each of whose pixels stands for four of this one's.
+// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and the share of
+// what comes from the levels below, each of whose pixels stands for several of this one's.
 template <class T>
 class Gatherer {
  public:
-  Gatherer(const std::vector<Image<T>>& levels, const std::vector<std::array<int64_t, 2>>& sizes)
-      : levels_(levels), sizes_(sizes), rows_(levels.size()), current_(levels.size(), -1) {
-    for (size_t l = 0; l < levels.size(); ++l) rows_[l].resize(sizes[l][1]);
+  Gatherer(const std::vector<Image<T>>& levels, const std::vector<ImageSize>& sizes, const Halving& halving)
+      : levels_(levels), sizes_(sizes), halving_(halving), rows_(levels.size()), current_(levels.size(), -1) {
+    for (size_t l = 0; l < levels.size(); ++l) rows_[l].resize(sizes[l].width);
   }
 
-  void start_plane(int64_t batch, int64_t channel, const std::vector<T>& factors) {
+  void start_image(int64_t batch, int64_t channel, const std::vector<T>& factors) {
     batch_ = batch;
     channel_ = channel;
     factors_ = factors;
     std::fill(current_.begin(), current_.end(), -1);
   }
 
-  const T* row(size_t level, int64_t y) {
+  const T* row(size_t level, int64_t slice, int64_t y) {
     std::vector<T>& out = rows_[level];
-    if (current_[level] == y) return out.data();
-    current_[level] = y;
-    const int64_t width = sizes_[level][1];
+    const ImageSize& size = sizes_[level];
+    if (current_[level] == slice * size.height + y) return out.data();
+    current_[level] = slice * size.height + y;
     const Image<T>& image = levels_[level];
-    image.read_into(out.data(), image.plane_offset(batch_, channel_), y, 0, width);
+    image.read_into(out.data(), image.offset({batch_, channel_, slice}), y, 0, size.width);
     for (T& value : out) value *= factors_[level];
-    if (level + 1 < levels_.size() && y / 2 < sizes_[level + 1][0]) {
-      const T* const below = row(level + 1, y / 2);
-      const int64_t halves = sizes_[level + 1][1];
-      for (int64_t i = 0; i < halves; ++i) {
-        const T part = below[i] * T(0.25);
+    if (level + 1 == levels_.size()) return out.data();
+    const ImageSize& half = sizes_[level + 1];
+    if (slice / halving_.slices < half.depth && y / 2 < half.height) {
+      const T* const below = row(level + 1, slice / halving_.slices, y / 2);
+      for (int64_t i = 0; i < half.width; ++i) {
+        const T part = below[i] * static_cast<T>(halving_.share);
         out[2 * i] += part;
         out[2 * i + 1] += part;
       }
@@ -110,7 +113,8 @@ class Gatherer {
 
  private:
   const std::vector<Image<T>>& levels_;
-  const std::vector<std::array<int64_t, 2>>& sizes_;
+  const std::vector<ImageSize>& sizes_;
+  const Halving& halving_;
   std::vector<std::vector<T>> rows_;
   std::vector<int64_t> current_;
   int64_t batch_ = 0, channel_ = 0;
@@ -120,29 +124,31 @@ class Gatherer {
 template <class T>
 void gather(const std::vector<Tensor>& gradients, const Tensor& factors, const Tensor& result) {
   const Image<T> out = image_of<T>(result, true);
+  const Halving halving(result);
   std::vector<Image<T>> levels;
-  std::vector<std::array<int64_t, 2>> sizes;
+  std::vector<ImageSize> sizes;
   for (const Tensor& gradient : gradients) {
     levels.push_back(image_of<T>(gradient, false));
-    sizes.push_back({gradient.size(2), gradient.size(3)});
+    sizes.emplace_back(gradient);
   }
   const T* const all_factors = static_cast<const T*>(factors.const_data_ptr());
-  const int64_t channels = result.size(1), height = result.size(2);
+  const int64_t channels = result.size(1), height = sizes[0].height, rows = sizes[0].depth * height;
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
-  torch::stable::parallel_for(0, result.size(0) * channels * height, kGrain, [&](int64_t begin, int64_t end) {
-    Gatherer<T> gatherer(levels, sizes);
+  torch::stable::parallel_for(0, result.size(0) * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
+    Gatherer<T> gatherer(levels, sizes, halving);
     std::vector<T> of_image(levels.size());
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t batch = task / height / channels, channel = task / height % channels, y = task % height;
-      if (task / height != current) {
-        current = task / height;
+      const int64_t batch = task / rows / channels, channel = task / rows % channels;
+      const int64_t slice = task % rows / height, y = task % height;
+      if (task / rows != current) {
+        current = task / rows;
         for (size_t l = 0; l < levels.size(); ++l) {
           of_image[l] = all_factors[static_cast<int64_t>(l) * factors.stride(0) + batch * factors.stride(1)];
         }
-        gatherer.start_plane(batch, channel, of_image);
+        gatherer.start_image(batch, channel, of_image);
       }
-      out.write_from(gatherer.row(0, y), out.plane_offset(batch, channel), y, 0, sizes[0][1]);
+      out.write_from(gatherer.row(0, slice, y), out.offset({batch, channel, slice}), y, 0, sizes[0].width);
     }
   });
 }

@@ -1,4 +1,4 @@
-// The operators on the CPU: check, allocate, march all strips in parallel, reduce.
+// The operators on the CPU: check, allocate, march, reduce.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../args.h"
-#include "march.h"
+#include "march_all.h"
 #include "tensor_image.h"
 
 namespace ssim_fused {
@@ -15,47 +15,12 @@ namespace {
 
 using torch::headeronly::IntHeaderOnlyArrayRef;
 
-// ---------------------------------------------------------------------------------------------------------
-// How a call is divided into strips
-
-struct Division {
-  int64_t strips;  // of one plane
-  int64_t rows;    // input rows of one task, whole segments
-  int64_t tasks_down;
-
-  Division(const Axis& rows_axis, const Axis& columns, int64_t planes) {
-    // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
-    const int64_t reach = std::max(columns.radius, columns.pad);
-    const int64_t width = std::max<int64_t>(320, 8 * reach);
-    strips = std::max<int64_t>(1, (columns.n + width / 2) / width);
-    // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
-    // are computed twice. The division does not change the result.
-    const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
-    const int64_t places = std::max<int64_t>(1, planes * strips);
-    const int64_t splits = (wanted + places - 1) / places;
-    const int64_t least = std::max<int64_t>(kSegment, 8 * rows_axis.radius);
-    rows = std::max(least, (rows_axis.n + splits - 1) / splits);
-    rows = (rows + kSegment - 1) / kSegment * kSegment;
-    tasks_down = (rows_axis.n + rows - 1) / rows;
-  }
-
-  // First input column of strip k.
-  int64_t boundary(const Axis& columns, int64_t k) const {
-    constexpr int64_t lanes = 16;
-    return k == strips ? columns.n : k * columns.n / strips / lanes * lanes;
-  }
-};
-
-// ---------------------------------------------------------------------------------------------------------
-// Operators
-
 template <class T>
 Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments& arguments, double c1,
                       double c2, const std::optional<Tensor>& constants) {
   Problem<T> problem{};
   problem.preds = image_of<T>(preds, false);
   problem.target = image_of<T>(target, false);
-  STD_TORCH_CHECK(!arguments.is_volume, "volumes [B, C, D, H, W] are not supported on the CPU");
   problem.rows = arguments.rows();
   problem.columns = arguments.columns();
   for (size_t d = 0; d < 2; ++d) {
@@ -63,6 +28,8 @@ Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments
     problem.taps[d].assign(taps.begin(), taps.end());
     problem.reversed[d].assign(taps.rbegin(), taps.rend());
   }
+  problem.crop_rows = problem.rows.pad;
+  problem.crop_columns = problem.columns.pad;
   problem.c1 = static_cast<T>(c1);
   problem.c2 = static_cast<T>(c2);
   if (constants) {
@@ -71,50 +38,6 @@ Problem<T> problem_of(const Tensor& preds, const Tensor& target, const Arguments
     problem.c2 = values[1];
   }
   return problem;
-}
-
-// Marches over all planes; the sums of each image.
-template <class T>
-std::vector<Sums> march_all(const Problem<T>& problem, const Arguments& arguments, int maps) {
-  const Division division(problem.rows, problem.columns, arguments.planes());
-  const int64_t segments = (problem.rows.n + kSegment - 1) / kSegment;
-  const int64_t per_plane = division.strips * segments;
-  std::vector<Sums> partial(arguments.planes() * per_plane);
-  const MarchFunction<T> march = select_march<T>(problem, maps);
-
-  // Strips of one place lie together, so that a thread allocates a workspace once for each place.
-  const int64_t per_strip = arguments.planes() * division.tasks_down;
-  torch::stable::parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
-    std::optional<Workspace<T>> work;
-    int64_t current = -1;
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t strip = task / per_strip;
-      const int64_t plane = task % per_strip / division.tasks_down;
-      const int64_t row = task % division.tasks_down * division.rows;
-      const Strip<T> place{problem,
-                           plane / arguments.channels,
-                           plane % arguments.channels,
-                           Columns(problem.columns, division.boundary(problem.columns, strip),
-                                   division.boundary(problem.columns, strip + 1), maps > 0),
-                           row,
-                           std::min(row + division.rows, problem.rows.n),
-                           &partial[plane * per_plane + strip * segments + row / kSegment]};
-      if (strip != current) work.emplace(problem, place.columns, maps);
-      current = strip;
-      march(place, *work);
-    }
-  });
-
-  std::vector<Sums> sums(arguments.batch);
-  const int64_t per_image = arguments.channels * per_plane;
-  for (size_t i = 0; i < partial.size(); ++i) {  // in the order of the places, whatever the threads did
-    Sums& image = sums[i / per_image];
-    image.similarity += partial[i].similarity;
-    image.contrast_sensitivity += partial[i].contrast_sensitivity;
-    image.by_c1 += partial[i].by_c1;
-    image.by_c2 += partial[i].by_c2;
-  }
-  return sums;
 }
 
 // Which gradients are wanted, and the marching that yields them: SSIM is symmetric, so the gradient for
@@ -133,7 +56,8 @@ std::vector<Sums> march_with_gradients(Problem<T>& problem, const Arguments& arg
     problem.grad_preds = image_of<T>(grad_target, true);
   }
   const int gradients = int{want_grad_preds} + int{want_grad_target};
-  return march_all(problem, arguments, gradients == 0 ? 0 : 2 + gradients);
+  const int maps = gradients == 0 ? 0 : 2 + gradients;
+  return (arguments.is_volume ? march_volumes<T> : march_images<T>)(problem, arguments, maps);
 }
 
 // [B] or, for derivatives by the constants, [B, 2], in the compute type.

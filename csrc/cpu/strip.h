@@ -5,6 +5,8 @@
 //            --(down the ring)--> moments -> formula -> derivative maps, a second ring
 //            --(down the ring)--(along the row)--> gradient rows
 //
+// Volumes take three marches, each a part of this one, with maps of a whole volume between them (`Pass`).
+//
 // kRows rows are taken at a time, so that each row loaded going down a ring serves kRows outputs. Everything
 // between raw pixels and results stays in a workspace of O(strip width x window) elements. T is the compute
 // type; `Maps` counts the derivative maps: 0 without gradients, 3 for preds, 4 for preds and target. The
@@ -27,6 +29,10 @@
 
 namespace ssim_fused {
 
+// What a march does. An image takes one. A volume takes three: from its slices to the moments of each; in planes
+// across the rows, along the depth, from those moments to derivatives; and from these to the slices' gradients.
+enum class Pass { image, moments, depth, gradient };
+
 constexpr int kRows = 4;          // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kRows
 constexpr int64_t kLine = 64;     // bytes of a cache line, and of the widest vector
@@ -36,15 +42,27 @@ struct Sums {
   double similarity = 0, contrast_sensitivity = 0, by_c1 = 0, by_c2 = 0;
 };
 
-// What all strips of a call share.
+// Between the passes: four moments, or in their place three or four derivatives, of each position of a volume.
+template <class T>
+struct MapRows {
+  T* data = nullptr;
+  int64_t volume, slice, row, map;  // strides; along a row they are one
+
+  T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
+};
+
+// What all strips of a pass share.
 template <class T>
 struct Problem {
   Image<T> preds, target;
   Image<T> map, grad_preds, grad_target;  // outputs, where wanted
   Image<T> grad_map;                      // upstream picture, where given
+  MapRows<T> maps;                         // of volumes, from pass to pass
   Axis rows, columns;
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
+  int64_t crop_rows, crop_columns;  // outputs at either end that do not count for the contrast sensitivity
+  T zero_slice;                     // in Pass::depth: the windows' sum over a slice of ones
   T c1, c2;
   std::vector<T> grad_similarity;  // [B], weight of every output in the derivatives
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
@@ -79,7 +97,7 @@ struct Columns {
 template <class T>
 class Workspace {
  public:
-  Workspace(const Problem<T>& problem, const Columns& c, int maps)
+  Workspace(const Problem<T>& problem, const Columns& c, Pass pass, int maps)
       : outputs(padded(c.output_end - c.output_begin)),
         raw(padded(outputs + 2 * problem.columns.radius)),
         extended(padded(c.extended_end - c.extended_begin)),
@@ -89,7 +107,7 @@ class Workspace {
         ring_rows(2 * problem.rows.radius + kRows * std::max<int64_t>(16, problem.rows.radius)) {
     std::array<std::pair<T**, int64_t>, 10> parts{{
         {&staged, 4 * raw},
-        {&moments, ring_rows * 4 * outputs},
+        {&moments, pass == Pass::gradient ? 0 : ring_rows * 4 * outputs},
         {&derivative_rows, ring_rows * maps * derivatives},
         {&column_sums, kRows * maps * derivatives},
         {&gathered, maps * extended},
@@ -135,25 +153,30 @@ class Workspace {
 template <class T>
 struct Strip {
   const Problem<T>& problem;
-  int64_t batch, channel;
+  Plane plane;
   Columns columns;
   int64_t row_begin, row_end;  // input rows owned
+  T pivot;                     // the same for all passes over a volume
   Sums* sums;                  // one for each segment of rows owned
+  int64_t volume = 0;          // in `maps`
+  bool slice_counts = true;    // for the contrast sensitivity
 };
 
-// A value near the strip's mean: the median of a few pixels of target, so that neither an outlier nor a NaN
-// can be chosen. Zero, from which no pixel is rounded, where they lie on both sides of it. It does not depend
-// on the rows of a march.
+// A value near the mean of target's slices and of columns [begin, end): the median of a few pixels, so that
+// neither an outlier nor a NaN can be chosen. Zero, from which no pixel is rounded, where they lie on both sides of
+// it. It does not depend on the rows of a march.
 template <class T>
-T choose_pivot(const Problem<T>& problem, int64_t plane, const Columns& c) {
-  std::array<T, 9> samples;
+T choose_pivot(const Image<T>& target, Plane plane, int64_t slices, int64_t rows, int64_t begin, int64_t end) {
+  std::array<T, 27> samples;
   size_t count = 0;
-  for (int64_t i = 1; i <= 3; ++i) {
-    for (int64_t j = 1; j <= 3; ++j) {
-      T sample;
-      problem.target.read_into(&sample, plane, problem.rows.n * i / 4, c.begin + (c.end - c.begin) * j / 4,
-                               1);
-      if (std::isfinite(sample)) samples[count++] = sample;
+  for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {
+    if (slices > 1) plane.slice = slices * k / 4;
+    for (int64_t i = 1; i <= 3; ++i) {
+      for (int64_t j = 1; j <= 3; ++j) {
+        T sample;
+        target.read_into(&sample, target.offset(plane), rows * i / 4, begin + (end - begin) * j / 4, 1);
+        if (std::isfinite(sample)) samples[count++] = sample;
+      }
     }
   }
   if (count == 0) return T(0);
@@ -164,7 +187,7 @@ T choose_pivot(const Problem<T>& problem, int64_t plane, const Columns& c) {
 }
 
 // The march, for vectors of Bytes bytes.
-template <class T, int Bytes, int Radius, int Maps>
+template <class T, int Bytes, int Radius, int Maps, Pass pass>
 class March {
   using V = Lanes<T, Bytes>;
   static constexpr int64_t kLanes = Bytes / sizeof(T);
@@ -177,10 +200,10 @@ class March {
         c_(strip.columns),
         work_(work),
         row_radius_(Radius >= 0 ? Radius : problem_.rows.radius),
-        column_radius_(Radius >= 0 ? Radius : problem_.columns.radius),
-        plane_preds_(problem_.preds.plane_offset(strip.batch, strip.channel)),
-        plane_target_(problem_.target.plane_offset(strip.batch, strip.channel)),
-        pivot_(choose_pivot(problem_, plane_target_, strip.columns)) {}
+        column_radius_(pass == Pass::depth ? 0 : Radius >= 0 ? Radius : problem_.columns.radius),
+        plane_preds_(problem_.preds.offset(strip.plane)),
+        plane_target_(problem_.target.offset(strip.plane)),
+        pivot_(strip.pivot) {}
 
   SSIM_HOST_DEVICE void run() {
     const Axis& rows = problem_.rows;
@@ -192,16 +215,23 @@ class March {
     const int64_t end = Maps ? strip_.row_end + rows.pad : owned_end_;
 
     int64_t base = 0;  // of both rings: row `base` holds extended row (output row) `q - pad` (`q - 2 radius`)
-    for (int64_t k = 0; k < 2 * row_radius_; ++k) moments_of_row(begin - rows.pad + k, k);
+    if constexpr (pass != Pass::gradient) {
+      for (int64_t k = 0; k < 2 * row_radius_; ++k) moments_of_row(begin - rows.pad + k, k);
+    }
     for (int64_t q = begin; q < end; q += kRows) {
-      for (int j = 0; j < kRows; ++j) {
-        moments_of_row(q - rows.pad + 2 * row_radius_ + j, base + 2 * row_radius_ + j);
+      if constexpr (pass == Pass::gradient) {
+        load_derivatives(q, base);
+      } else {
+        for (int j = 0; j < kRows; ++j) {
+          moments_of_row(q - rows.pad + 2 * row_radius_ + j, base + 2 * row_radius_ + j);
+        }
+        if constexpr (pass == Pass::moments) store_moments(q, base);
+        if constexpr (pass != Pass::moments) formula(q, base);
       }
-      formula(q, base);
       if constexpr (Maps > 0) gradient_rows(q - rows.pad, base);
       base += kRows;
       if (base + 2 * row_radius_ + kRows > work_.ring_rows) {
-        rewind(work_.moments, 4 * work_.outputs, base);
+        if constexpr (pass != Pass::gradient) rewind(work_.moments, 4 * work_.outputs, base);
         if constexpr (Maps > 0) rewind(work_.derivative_rows, Maps * work_.derivatives, base);
         base = 0;
       }
@@ -223,11 +253,17 @@ class March {
     for (int64_t i = to; i < e + count; ++i) out[i - e] = axis.reflects ? out[axis.source(i) - e] : T(0);
   }
 
+  // Row `row` of the maps between the passes.
+  SSIM_HOST_DEVICE T* row_of_maps(int64_t row) const {
+    return problem_.maps.at(strip_.volume, strip_.plane.slice, row);
+  }
+
   // The four moments along extended row e, for the ring's row `slot`.
   SSIM_HOST_DEVICE void moments_of_row(int64_t e, int64_t slot) {
     const Axis& rows = problem_.rows;
     if (e < -rows.pad || e >= rows.n + rows.pad) return;  // only outputs that do not exist would read it
     const int64_t row = rows.source(e);
+    if constexpr (pass == Pass::depth) return load_moments(row, work_.moments + slot * 4 * work_.outputs);
     T* const x = work_.staged;
     T* const y = x + work_.raw;
     T* const p = y + work_.raw;
@@ -260,6 +296,78 @@ class March {
       along_row<4>(sum, x + i, work_.raw, taps);
       unrolled<4>([&](auto m) SSIM_INLINE_LAMBDA { store(out + m * work_.outputs + i, sum[m]); });
     }
+  }
+
+  // Those of a row of the maps. A slice of zeros, less the pivot, has the same moments everywhere.
+  SSIM_HOST_DEVICE void load_moments(int64_t row, T* to) {
+    const int64_t count = c_.output_end - c_.output_begin;
+    const T zero = -pivot_ * problem_.zero_slice;
+    const T of_zeros[4] = {zero, zero, -pivot_ * zero, T(0)};
+    for (int m = 0; m < 4; ++m) {
+      T* const out = to + m * work_.outputs;
+      if (row < 0) {
+        std::fill(out, out + count, of_zeros[m]);
+      } else {
+        copy(row_of_maps(row) + m * problem_.maps.map + c_.output_begin, count, out);
+      }
+    }
+  }
+
+  // The moments of outputs q ... q + kRows - 1, to the maps.
+  SSIM_HOST_DEVICE void store_moments(int64_t q, int64_t base) {
+    const T* const in = work_.moments + base * 4 * work_.outputs;
+    const int64_t count = c_.output_end - c_.output_begin;
+    for (int64_t i = 0; i < work_.outputs; i += kLanes) {
+      V moment[4][kRows];
+      down_rows<4>(moment, in + i, 4 * work_.outputs, work_.outputs, problem_.taps[0].data());
+      unrolled<kRows>([&](auto j) SSIM_INLINE_LAMBDA {
+        if (q + j >= owned_end_) return;
+        T* const out = row_of_maps(q + j) + c_.output_begin + i;
+        unrolled<4>([&](auto m) SSIM_INLINE_LAMBDA {
+          store_some(out + m * problem_.maps.map, moment[m][j], count - i);
+        });
+      });
+    }
+  }
+
+  // The derivatives of outputs q ... q + kRows - 1, from the maps into the second ring.
+  SSIM_HOST_DEVICE void load_derivatives(int64_t q, int64_t base) {
+    const int64_t margin = derivative_margin(), count = c_.output_end - c_.output_begin;
+    for (int j = 0; j < kRows; ++j) {
+      for (int m = 0; m < Maps; ++m) {
+        T* const row =
+            work_.derivative_rows + ((base + 2 * row_radius_ + j) * Maps + m) * work_.derivatives;
+        const bool exists = problem_.rows.is_output(q + j);
+        if (exists) copy(row_of_maps(q + j) + m * problem_.maps.map + c_.output_begin, count, row + margin);
+        std::fill(row + (exists ? margin + count : 0), row + work_.derivatives, T(0));
+      }
+    }
+  }
+
+  // The derivatives of a row after the adjoint down the ring, to the maps.
+  SSIM_HOST_DEVICE void store_derivatives(int64_t row, const T* sums) {
+    T* const out = row_of_maps(row) + c_.begin;
+    for (int m = 0; m < Maps; ++m) {
+      copy(sums + m * work_.derivatives, c_.end - c_.begin, out + m * problem_.maps.map);
+    }
+  }
+
+  static SSIM_HOST_DEVICE void copy(const T* from, int64_t count, T* to) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
+  }
+
+  // The first `count` lanes, or all of them.
+  static SSIM_HOST_DEVICE void store_some(T* to, const V& v, int64_t count) {
+    if (count >= kLanes) {
+      store(to, v);
+    } else {
+      for (int64_t k = 0; k < count; ++k) to[k] = v[k];
+    }
+  }
+
+  // Where output_begin lies among the derivative columns: what lies before and after stays zero.
+  SSIM_HOST_DEVICE int64_t derivative_margin() const {
+    return c_.output_begin - (c_.extended_begin + problem_.columns.pad - 2 * column_radius_);
   }
 
   // One vector of each of N convolutions along a row; row n starts at in + n * stride.
@@ -318,31 +426,33 @@ class March {
   // Weights of the outputs of row q in the derivatives.
   SSIM_HOST_DEVICE void upstream_weights(int64_t q, T* of_similarity, T* of_contrast) {
     const int64_t count = c_.output_end - c_.output_begin;
-    const T similarity = problem_.grad_similarity[strip_.batch],
-            contrast = problem_.grad_contrast[strip_.batch];
+    const T similarity = problem_.grad_similarity[strip_.plane.batch],
+            contrast = problem_.grad_contrast[strip_.plane.batch];
     if (problem_.grad_map) {
-      problem_.grad_map.read_into(of_similarity, problem_.grad_map.plane_offset(strip_.batch, strip_.channel),
-                                  q, c_.output_begin, count);
+      problem_.grad_map.read_into(of_similarity, problem_.grad_map.offset(strip_.plane), q, c_.output_begin,
+                                  count);
       for (int64_t i = 0; i < count; ++i) of_similarity[i] += similarity;
     } else {
       std::fill(of_similarity, of_similarity + count, similarity);
     }
     std::fill(of_contrast, of_contrast + count, T(0));
-    if (contrast != T(0) && in_crop(problem_.rows, q)) {
+    if (contrast != T(0) && in_crop(q)) {
       const Range crop = cropped(c_.output_begin, c_.output_end);
       if (crop.from < crop.to) std::fill(of_contrast + crop.from, of_contrast + crop.to, contrast);
     }
   }
 
-  static SSIM_HOST_DEVICE bool in_crop(const Axis& axis, int64_t output) {
-    return output >= axis.pad && output < axis.output_length() - axis.pad;
+  // Whether row q has outputs that count for the contrast sensitivity.
+  SSIM_HOST_DEVICE bool in_crop(int64_t q) const {
+    const int64_t crop = problem_.crop_rows;
+    return strip_.slice_counts && q >= crop && q < problem_.rows.output_length() - crop;
   }
 
   // Outputs [begin, end) without the crop.
   SSIM_HOST_DEVICE Range cropped(int64_t begin, int64_t end) const {
-    const Axis& axis = problem_.columns;
-    return {std::max(begin, axis.pad) - c_.output_begin,
-            std::min(end, axis.output_length() - axis.pad) - c_.output_begin};
+    const int64_t crop = problem_.crop_columns;
+    return {std::max(begin, crop) - c_.output_begin,
+            std::min(end, problem_.columns.output_length() - crop) - c_.output_begin};
   }
 
   // Adds the lanes of v, which stands at i, that lie in the range.
@@ -367,8 +477,7 @@ class March {
     const T* const in = work_.moments + base * 4 * work_.outputs;
     const int64_t derivative_row = Maps * work_.derivatives;
     T* const out = work_.derivative_rows + (base + 2 * row_radius_) * derivative_row;
-    // Where output_begin lies among the derivative columns: what lies before and after stays zero.
-    const int64_t margin = c_.output_begin - (c_.extended_begin + problem_.columns.pad - 2 * column_radius_);
+    const int64_t margin = derivative_margin();
     const int64_t count = c_.output_end - c_.output_begin;
     const Range own{c_.owned_begin - c_.output_begin, c_.owned_end - c_.output_begin};
     const Range crop = cropped(c_.owned_begin, c_.owned_end);
@@ -378,7 +487,7 @@ class March {
     for (int j = 0; j < kRows; ++j) {
       exists[j] = rows.is_output(q + j);
       owned[j] = exists[j] && q + j >= owned_begin_ && q + j < owned_end_;
-      counts[j] = owned[j] && in_crop(rows, q + j);
+      counts[j] = owned[j] && in_crop(q + j);
       if (exists[j] && (Maps > 0 || problem_.wants_constants)) {
         upstream_weights(q + j, work_.weights + 2 * j * work_.outputs,
                          work_.weights + (2 * j + 1) * work_.outputs);
@@ -427,8 +536,7 @@ class March {
       if (!owned[j]) continue;
       if (problem_.map) {
         problem_.map.write_from(work_.values + j * work_.outputs + own.from,
-                                problem_.map.plane_offset(strip_.batch, strip_.channel), q + j,
-                                c_.owned_begin, own.to - own.from);
+                                problem_.map.offset(strip_.plane), q + j, c_.owned_begin, own.to - own.from);
       }
       Sums& sums = strip_.sums[(rows.centre(q + j) - strip_.row_begin) / kSegment];
       sums.similarity += total(sum[0][j], rest[0][j]);
@@ -464,7 +572,8 @@ class March {
       if (i + j < strip_.row_begin || i + j >= strip_.row_end) continue;
       T* const sums = work_.column_sums + j * row;
       if (folded) folded_row(i + j, in + j * row, sums);
-      finish_row(i + j, sums);
+      if constexpr (pass == Pass::depth) store_derivatives(i + j, sums);
+      if constexpr (pass != Pass::depth) finish_row(i + j, sums);
     }
   }
 
@@ -526,8 +635,7 @@ class March {
   }
 
   SSIM_HOST_DEVICE void write_gradient(const Image<T>& image, int64_t row, const T* values) {
-    image.write_from(values, image.plane_offset(strip_.batch, strip_.channel), row, c_.begin,
-                     c_.end - c_.begin);
+    image.write_from(values, image.offset(strip_.plane), row, c_.begin, c_.end - c_.begin);
   }
 
   const Strip<T>& strip_;
