@@ -96,8 +96,7 @@ inline Tensor empty_if(bool wanted, const Tensor& like) {
 }
 
 inline Tensor new_image(const Tensor& like, const std::vector<int64_t>& shape) {
-  return torch::stable::new_empty(
-      like, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()));
+  return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()));
 }
 
 // Of a tensor [B, C, H, W] or [B, C, D, H, W], the strides of batch, channel, slice, row and column.
@@ -151,9 +150,10 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
     STD_TORCH_CHECK(taps.end() - begin >= sizes[d], "taps has ", taps.size(),
                     " elements, expected the sum of sizes, ", to_text(sizes));
     const Axis axis{preds.size(2 + d), sizes[d] / 2, pad[d], reflects};
-    STD_TORCH_CHECK(pad[d] >= 0 && (d + 1 == dims || pad[d] <= axis.radius), "pad is ", to_text(pad),
-                    ", expected non-negative numbers, all but the last at most half the window's size, sizes ",
-                    to_text(sizes));
+    STD_TORCH_CHECK(
+        pad[d] >= 0 && (d + 1 == dims || pad[d] <= axis.radius), "pad is ", to_text(pad),
+        ", expected non-negative numbers, all but the last at most half the window's size, sizes ",
+        to_text(sizes));
     STD_TORCH_CHECK(reflects || pad[d] <= 2 * axis.radius, "pad is ", to_text(pad),
                     ", expected less than the window's size, sizes ", to_text(sizes),
                     ": a window of zeros alone has nothing to compare");

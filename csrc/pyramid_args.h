@@ -40,9 +40,8 @@ inline void check_downsample(const Tensor& preds, const Tensor& target) {
 inline Tensor new_half(const Tensor& image) {
   std::vector<int64_t> shape(image.sizes().begin(), image.sizes().end());
   for (size_t d = 2; d < shape.size(); ++d) shape[d] /= 2;
-  return torch::stable::new_empty(
-      image, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()),
-      compute_type(image.scalar_type()));
+  return torch::stable::new_empty(image, torch::headeronly::IntHeaderOnlyArrayRef(shape.data(), shape.size()),
+                                  compute_type(image.scalar_type()));
 }
 
 inline LevelWeights check_level_product(const std::vector<Tensor>& means, const std::vector<double>& betas,
@@ -95,7 +94,8 @@ inline void check_pyramid_gradient(const std::vector<Tensor>& gradients, const T
                     ", expected [B, C, H, W], or [B, C, D, H, W] for all");
     bool fits = gradient.size(0) == first.size(0) && gradient.size(1) == first.size(1);
     if (l > 0) {
-      for (int64_t d = 2; d < first.dim(); ++d) fits = fits && gradient.size(d) == gradients[l - 1].size(d) / 2;
+      for (int64_t d = 2; d < first.dim(); ++d)
+        fits = fits && gradient.size(d) == gradients[l - 1].size(d) / 2;
     }
     STD_TORCH_CHECK(fits, "gradients has an element of shape ", to_text(gradient.sizes()), " for level ", l,
                     ", expected half the level above, rounded down");

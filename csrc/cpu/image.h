@@ -48,7 +48,8 @@ struct Plane {
   int64_t batch, channel, slice;
 };
 
-// A batch of planes; strides in elements: batch, channel, slice, row, column. No data: the image is not wanted.
+// A batch of planes; strides in elements: batch, channel, slice, row, column. No data: the image is not
+// wanted.
 template <class T>
 struct Image {
   void* data = nullptr;

@@ -1,17 +1,18 @@
-// All marches of a call, in parallel: how planes are divided into strips and rows, and for volumes the passes.
+// All marches of a call, in parallel: how planes are divided into strips and rows, and for volumes the
+// passes.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <numeric>
 #include <optional>
 #include <vector>
 
 #include "../args.h"
 #include "march.h"
+#include "scratch.h"
 
 namespace ssim_fused {
 
@@ -69,8 +70,8 @@ struct Partial {
   }
 };
 
-// Planes `slices` of each of the volumes [first, first + volumes), a volume being a channel of an image of the
-// batch.
+// Planes `slices` of each of the volumes [first, first + volumes), a volume being a channel of an image of
+// the batch.
 struct Planes {
   int64_t first, volumes, channels, slices;
 
@@ -83,8 +84,8 @@ struct Planes {
 
 // One pass over the planes. `complete(strip)` sets what depends on the place: pivot, maps, sums.
 template <class T, class F>
-void march_planes(const Problem<T>& problem, Pass pass, int maps, const Planes& planes, const Division& division,
-                  F&& complete) {
+void march_planes(const Problem<T>& problem, Pass pass, int maps, const Planes& planes,
+                  const Division& division, F&& complete) {
   const MarchFunction<T> march = select_march<T>(problem, pass, maps);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
@@ -116,32 +117,34 @@ std::vector<Sums> march_images(const Problem<T>& problem, const Arguments& argum
   const Planes planes{0, arguments.planes(), arguments.channels, 1};
   const Division division(problem.rows, problem.columns, planes.count());
   Partial partial(problem.rows, division, planes.count());
-  march_planes(problem, Pass::image, maps, planes, division, [&](Strip<T>& place, int64_t plane, int64_t strip) {
-    place.pivot = choose_pivot(problem.target, place.plane, 1, problem.rows.n, place.columns.begin,
-                               place.columns.end);
-    place.sums = &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
-  });
+  march_planes(
+      problem, Pass::image, maps, planes, division, [&](Strip<T>& place, int64_t plane, int64_t strip) {
+        place.pivot = choose_pivot(problem.target, place.plane, 1, problem.rows.n, place.columns.begin,
+                                   place.columns.end);
+        place.sums =
+            &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
+      });
   return partial.of_images(arguments.batch);
 }
 
-// Volumes, some at a time, so that what lies between the passes is bounded: four maps of one volume, or of as many
-// as fit the caches.
+// Volumes, some at a time, so that what lies between the passes is bounded: four maps of one volume, or of as
+// many as fit the caches.
 template <class T>
 std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& arguments, int maps) {
   constexpr int64_t kBytesOfThread = int64_t{1} << 20;
   constexpr int64_t kLanes = kLine / sizeof(T);
   const int64_t depth = arguments.depth().n, height = slices.rows.output_length(),
                 width = slices.columns.output_length();
-  // Rows of maps are whole cache lines. One line more, so that the rows of a slice do not meet in the same sets.
-  const int64_t row_of_map = (width + kLanes - 1) / kLanes * kLanes, row_of_maps = 4 * row_of_map + kLanes;
+  // A line after the maps of a row, so that the rows of a slice do not meet in the same sets of the caches.
+  const int64_t row_of_maps = 4 * width + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_maps;
   const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
   const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, arguments.planes()));
-  const std::unique_ptr<T[]> scratch = std::make_unique_for_overwrite<T[]>(slab * volume + kLanes);
+  const Scratch<T> scratch(slab * volume);
 
   // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
   Problem<T> first = slices;
-  first.maps = {scratch.get(), volume, row_of_maps, depth * row_of_maps, row_of_map};
+  first.maps = {scratch.get(), volume, row_of_maps, depth * row_of_maps, width};
   Problem<T> across = first;
   std::swap(across.maps.slice, across.maps.row);
   across.map = slices.map.across_rows();
@@ -164,7 +167,8 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
     const Planes across_rows{begin, count, arguments.channels, height};
     std::vector<T> pivots(count);
     for (int64_t v = 0; v < count; ++v) {
-      pivots[v] = choose_pivot(slices.target, of_slices.plane(v * depth), depth, slices.rows.n, 0, slices.columns.n);
+      pivots[v] =
+          choose_pivot(slices.target, of_slices.plane(v * depth), depth, slices.rows.n, 0, slices.columns.n);
     }
     const auto place_in_maps = [&](Strip<T>& place, int64_t volume) {
       place.volume = volume;
@@ -180,8 +184,8 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
     march_planes(across, Pass::depth, maps, across_rows, down,
                  [&](Strip<T>& place, int64_t plane, int64_t strip) {
                    place_in_maps(place, plane / height);
-                   place.slice_counts = place.plane.slice >= slices.crop_rows &&
-                                        place.plane.slice < height - slices.crop_rows;
+                   place.slice_counts =
+                       place.plane.slice >= slices.crop_rows && place.plane.slice < height - slices.crop_rows;
                    place.sums = &partial->sums[(begin * height + plane) * partial->per_plane +
                                                strip * partial->segments + place.row_begin / kSegment];
                  });

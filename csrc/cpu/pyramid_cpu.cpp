@@ -1,4 +1,5 @@
-// The operators of the pyramid on the CPU: halve both images, weigh the levels' means, gather their gradients.
+// The operators of the pyramid on the CPU: halve both images, weigh the levels' means, gather their
+// gradients.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -73,8 +74,8 @@ std::tuple<Tensor, Tensor> level_product(const std::vector<Tensor>& means, const
   return {value, factors};
 }
 
-// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and the share of
-// what comes from the levels below, each of whose pixels stands for several of this one's.
+// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and the
+// share of what comes from the levels below, each of whose pixels stands for several of this one's.
 template <class T>
 class Gatherer {
  public:

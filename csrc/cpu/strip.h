@@ -29,8 +29,9 @@
 
 namespace ssim_fused {
 
-// What a march does. An image takes one. A volume takes three: from its slices to the moments of each; in planes
-// across the rows, along the depth, from those moments to derivatives; and from these to the slices' gradients.
+// What a march does. An image takes one. A volume takes three: from its slices to the moments of each; in
+// planes across the rows, along the depth, from those moments to derivatives; and from these to the slices'
+// gradients.
 enum class Pass { image, moments, depth, gradient };
 
 constexpr int kRows = 4;          // rows a step
@@ -42,7 +43,8 @@ struct Sums {
   double similarity = 0, contrast_sensitivity = 0, by_c1 = 0, by_c2 = 0;
 };
 
-// Between the passes: four moments, or in their place three or four derivatives, of each position of a volume.
+// Between the passes: four moments, or in their place three or four derivatives, of each position of a
+// volume.
 template <class T>
 struct MapRows {
   T* data = nullptr;
@@ -57,7 +59,7 @@ struct Problem {
   Image<T> preds, target;
   Image<T> map, grad_preds, grad_target;  // outputs, where wanted
   Image<T> grad_map;                      // upstream picture, where given
-  MapRows<T> maps;                         // of volumes, from pass to pass
+  MapRows<T> maps;                        // of volumes, from pass to pass
   Axis rows, columns;
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
@@ -163,10 +165,11 @@ struct Strip {
 };
 
 // A value near the mean of target's slices and of columns [begin, end): the median of a few pixels, so that
-// neither an outlier nor a NaN can be chosen. Zero, from which no pixel is rounded, where they lie on both sides of
-// it. It does not depend on the rows of a march.
+// neither an outlier nor a NaN can be chosen. Zero, from which no pixel is rounded, where they lie on both
+// sides of it. It does not depend on the rows of a march.
 template <class T>
-T choose_pivot(const Image<T>& target, Plane plane, int64_t slices, int64_t rows, int64_t begin, int64_t end) {
+T choose_pivot(const Image<T>& target, Plane plane, int64_t slices, int64_t rows, int64_t begin,
+               int64_t end) {
   std::array<T, 27> samples;
   size_t count = 0;
   for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {
@@ -200,7 +203,9 @@ class March {
         c_(strip.columns),
         work_(work),
         row_radius_(Radius >= 0 ? Radius : problem_.rows.radius),
-        column_radius_(pass == Pass::depth ? 0 : Radius >= 0 ? Radius : problem_.columns.radius),
+        column_radius_(pass == Pass::depth ? 0
+                       : Radius >= 0       ? Radius
+                                           : problem_.columns.radius),
         plane_preds_(problem_.preds.offset(strip.plane)),
         plane_target_(problem_.target.offset(strip.plane)),
         pivot_(strip.pivot) {}
@@ -335,9 +340,10 @@ class March {
     const int64_t margin = derivative_margin(), count = c_.output_end - c_.output_begin;
     for (int j = 0; j < kRows; ++j) {
       for (int m = 0; m < Maps; ++m) {
-        T* const row =
-            work_.derivative_rows + ((base + 2 * row_radius_ + j) * Maps + m) * work_.derivatives;
+        T* const row = work_.derivative_rows + ((base + 2 * row_radius_ + j) * Maps + m) * work_.derivatives;
         const bool exists = problem_.rows.is_output(q + j);
+        const T* const soon = row_of_maps(q + j + kRows) + m * problem_.maps.map + c_.output_begin;
+        if (problem_.rows.is_output(q + j + kRows)) prefetch(soon, count);
         if (exists) copy(row_of_maps(q + j) + m * problem_.maps.map + c_.output_begin, count, row + margin);
         std::fill(row + (exists ? margin + count : 0), row + work_.derivatives, T(0));
       }
@@ -350,6 +356,12 @@ class March {
     for (int m = 0; m < Maps; ++m) {
       copy(sums + m * work_.derivatives, c_.end - c_.begin, out + m * problem_.maps.map);
     }
+  }
+
+  static SSIM_HOST_DEVICE void prefetch(const T* from, int64_t count) {
+#if defined(__GNUC__)
+    for (int64_t i = 0; i < count; i += kLine / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(from + i);
+#endif
   }
 
   static SSIM_HOST_DEVICE void copy(const T* from, int64_t count, T* to) {
