@@ -45,12 +45,17 @@ def build_info() -> dict[str, str]:
     return _C.build_info()
 
 
+# Types of devices that a compiled kernel serves.
+_SERVED = {
+    device
+    for device, key in (("cpu", "CPU"), ("cuda", "CUDA"))
+    if torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", key)
+}
+
+
 def has_kernel(device: torch.device) -> bool:
     """Whether tensors on ``device`` are served by a compiled kernel."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", _DISPATCH_KEYS.get(device.type, ""))
-
-
-_DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+    return device.type in _SERVED
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
