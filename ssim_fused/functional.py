@@ -124,8 +124,8 @@ def multiscale_structural_similarity_index_measure(
     r"""Multi-scale structural similarity (MS-SSIM) of two batches of images or volumes, as a metric or a loss.
 
     The product of each level's mean contrast sensitivity, of the coarsest level's SSIM, to the powers ``betas``;
-    each level has half the size of the one before, by the means of 2x2 pixels or 2x2x2 voxels. Signature and numbers are those of
-    ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` (1.9.0).
+    each level has half the size of the one before, by the means of 2x2 pixels or 2x2x2 voxels. Signature and numbers
+    are those of ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` (1.9.0).
 
     Args:
         preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, as for

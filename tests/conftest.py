@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -21,6 +22,18 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(params=[(14, 15), (7, 8, 9)], ids=["image", "volume"])
+def sides(request: pytest.FixtureRequest) -> tuple[int, ...]:
+    """The sides of a small picture: an image, or a volume."""
+    return request.param
+
+
+@pytest.fixture
+def window(sides: tuple[int, ...]) -> dict[str, Any]:
+    """A window smaller than `sides`: the default, or for volumes 7 taps, with the width padded for 9."""
+    return {} if len(sides) == 2 else {"sigma": 0.8, "kernel_size": 9}
 
 
 @pytest.fixture

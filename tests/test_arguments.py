@@ -36,24 +36,33 @@ def test_kernel_size_is_ignored_by_a_gaussian(device: str) -> None:
     assert torch.equal(ssim(preds, target, kernel_size=3), ssim(preds, target))
 
 
-def test_sigma_is_ignored_by_a_uniform_window(device: str) -> None:
-    preds, target = pictures(1, 1, 16, 16, device=device)
+def test_sigma_is_ignored_by_a_uniform_window(device: str, sides: tuple[int, ...]) -> None:
+    preds, target = pictures(1, 1, *sides, device=device)
     assert torch.equal(ssim(preds, target, False, sigma=9.0), ssim(preds, target, False))
 
 
 @pytest.mark.parametrize(
-    ("window", "radii"),
+    ("window", "pad"),
     [
         ({"gaussian_kernel": False, "kernel_size": 1}, (0, 0)),
         ({"gaussian_kernel": False, "kernel_size": (1, 7)}, (0, 3)),
         ({"gaussian_kernel": False, "kernel_size": (5, 1)}, (2, 0)),
         ({"sigma": 0.1}, (0, 0)),
+        ({"gaussian_kernel": False, "kernel_size": 1}, (0, 0, 0)),
+        ({"gaussian_kernel": False, "kernel_size": (1, 3, 5)}, (0, 1, 2)),
+        ({"gaussian_kernel": False, "kernel_size": (5, 1, 3)}, (2, 0, 1)),
+        ({"sigma": (0.5, 0.3, 0.1), "kernel_size": 1}, (2, 1, 0)),
+        # The last axis is padded for `kernel_size`, by 5, whether or not the window needs it.
+        ({"sigma": 0.1}, (0, 0, 5)),
+        ({"sigma": (0.5, 0.1, 0.8)}, (2, 0, 5)),
+        # Not padded, as the window needs it: no pixel of the map is cropped either.
+        ({"sigma": (0.5, 0.3, 0.8), "kernel_size": (1, 1, 1)}, (2, 1, 0)),
     ],
     ids=str,
 )
-def test_window_of_size_one(device: str, window: dict[str, Any], radii: tuple[int, int]) -> None:
+def test_window_of_size_one(device: str, window: dict[str, Any], pad: tuple[int, ...]) -> None:
     """The one deliberate difference in values: the reference crops by `0:-0`, to nothing, and gives NaN for CS."""
-    preds, target = pictures(2, 2, 12, 13, device=device)
+    preds, target = pictures(2, 2, *((12, 13) if len(pad) == 2 else (6, 7, 8)), device=device)
     for call in ("similarity", "map"):
         assert_matches(preds, target, data_range=1.0, **window, **CALLS[call])
 
@@ -62,25 +71,28 @@ def test_window_of_size_one(device: str, window: dict[str, Any], radii: tuple[in
     score, contrast = ssim(preds, target, data_range=1.0, **window, **CALLS["contrast"])
     # A huge k1 makes every luminance one, so that the reference's SSIM map is its CS map.
     _, full = reference(preds, target, data_range=1.0, k1=1e12, **window, **CALLS["map"])
-    (top, left), (height, width) = radii, full.shape[-2:]
-    expected = full[..., top : height - top, left : width - left].flatten(1).mean(1)
+    for dim, (length, cropped) in enumerate(zip(full.shape[2:], pad, strict=True), start=2):
+        full = full.narrow(dim, cropped, length - 2 * cropped)
+    expected = full.flatten(1).mean(1)
     assert error(contrast, expected) <= FLOAT64_TOLERANCE
     assert torch.equal(score, ssim(preds, target, data_range=1.0, reduction="none", **window))
 
 
 @pytest.mark.parametrize("reduction", ["elementwise_mean", "sum", "none", None])
 @pytest.mark.parametrize("second", [{}, {"return_full_image": True}, {"return_contrast_sensitivity": True}], ids=str)
-def test_reduction(device: str, reduction: str | None, second: dict[str, bool]) -> None:
-    assert_matches(*pictures(3, 2, 14, 15, device=device), reduction=reduction, data_range=1.0, **second)
+def test_reduction(
+    device: str, sides: tuple[int, ...], window: dict[str, Any], reduction: str | None, second: dict[str, bool]
+) -> None:
+    assert_matches(*pictures(3, 2, *sides, device=device), reduction=reduction, data_range=1.0, **window, **second)
 
 
-def test_reduction_defaults_to_the_mean(device: str) -> None:
-    preds, target = pictures(3, 1, 14, 15, device=device)
+def test_reduction_defaults_to_the_mean(device: str, sides: tuple[int, ...]) -> None:
+    preds, target = pictures(3, 1, *sides, device=device)
     assert torch.equal(ssim(preds, target), ssim(preds, target, reduction="elementwise_mean"))
 
 
-def test_positional_arguments(device: str) -> None:
-    preds, target = pictures(2, 1, 14, 15, device=device)
+def test_positional_arguments(device: str, sides: tuple[int, ...]) -> None:
+    preds, target = pictures(2, 1, *sides, device=device)
     arguments = (False, 1.0, 5, "sum", (0.1, 0.9), 0.02, 0.05, True, False)
     for ours, theirs in zip(ssim(preds, target, *arguments), reference(preds, target, *arguments), strict=True):
         assert error(ours, theirs) <= FLOAT64_TOLERANCE
@@ -92,22 +104,24 @@ def test_positional_arguments(device: str) -> None:
     [None, 1, 1.5, True, 0.0, -2.0, 255, (0, 1), (0.25, 0.75), (-1.0, 0.4), (2, 3)],
     ids=str,
 )
-def test_data_range(device: str, data_range: Any, call: str) -> None:
-    assert_matches(*pictures(2, 2, 15, 14, device=device), data_range=data_range, **CALLS[call])
+def test_data_range(device: str, sides: tuple[int, ...], window: dict[str, Any], data_range: Any, call: str) -> None:
+    assert_matches(*pictures(2, 2, *sides, device=device), data_range=data_range, **window, **CALLS[call])
 
 
 @pytest.mark.parametrize("wider", ["preds", "target"])
-def test_data_range_is_that_of_the_wider_picture(device: str, wider: str) -> None:
-    preds, target = pictures(2, 2, 15, 14, device=device)
+def test_data_range_is_that_of_the_wider_picture(
+    device: str, sides: tuple[int, ...], window: dict[str, Any], wider: str
+) -> None:
+    preds, target = pictures(2, 2, *sides, device=device)
     preds, target = (4 * preds, target) if wider == "preds" else (preds, 4 * target)
     for call in CALLS.values():
-        assert_matches(preds, target, **call)
+        assert_matches(preds, target, **window, **call)
 
 
-def test_data_range_as_a_tensor_passes_gradients(device: str) -> None:
+def test_data_range_as_a_tensor_passes_gradients(device: str, sides: tuple[int, ...]) -> None:
     results = []
     for function in (ssim, reference):
-        preds, target = pictures(2, 1, 14, 15, device=device)
+        preds, target = pictures(2, 1, *sides, device=device)
         data_range = target.detach().max().requires_grad_()
         score = function(preds, target, data_range=data_range)
         results.append((score, *torch.autograd.grad(score, data_range)))
@@ -116,12 +130,14 @@ def test_data_range_as_a_tensor_passes_gradients(device: str) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_clamped_pixels_have_no_gradient(device: str, call: str) -> None:
-    preds, target = pictures(2, 2, 15, 14, device=device)
+def test_clamped_pixels_have_no_gradient(
+    device: str, sides: tuple[int, ...], window: dict[str, Any], call: str
+) -> None:
+    preds, target = pictures(2, 2, *sides, device=device)
     # Quarters: many lie outside of (0.25, 0.75), and many at its ends, where the gradient passes.
     preds, target = ((4 * image).round() / 4 for image in (preds, target))
-    assert_matches(preds, target, data_range=(0.25, 0.75), **CALLS[call])
-    ours = evaluate(ssim, preds, target, data_range=(0.25, 0.75), **CALLS[call])
+    assert_matches(preds, target, data_range=(0.25, 0.75), **window, **CALLS[call])
+    ours = evaluate(ssim, preds, target, data_range=(0.25, 0.75), **window, **CALLS[call])
     for name, image in (("grad_preds", preds), ("grad_target", target)):
         outside = ((image < 0.25) | (image > 0.75)).cpu()
         assert outside.any()
@@ -130,25 +146,27 @@ def test_clamped_pixels_have_no_gradient(device: str, call: str) -> None:
 
 
 @pytest.mark.parametrize("constants", [{"k1": 0.1}, {"k2": 0.2}, {"k1": 0.0, "k2": 1.0}, {"k1": -0.3}], ids=str)
-def test_constants(device: str, constants: dict[str, float]) -> None:
+def test_constants(device: str, sides: tuple[int, ...], window: dict[str, Any], constants: dict[str, float]) -> None:
     for data_range in (None, 2.0):
         for call in CALLS.values():
-            assert_matches(*pictures(2, 1, 14, 15, device=device), data_range=data_range, **constants, **call)
+            assert_matches(*pictures(2, 1, *sides, device=device), data_range=data_range, **constants, **window, **call)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_outputs_have_the_type_and_shape_of_the_reference(device: str, dtype: torch.dtype, call: str) -> None:
-    preds, target = pictures(2, 1, 14, 15, device=device, dtype=dtype)
-    outputs = as_tuple(ssim(preds, target, data_range=1.0, **CALLS[call]))
-    expected = as_tuple(reference(preds, target, data_range=1.0, **CALLS[call]))
+def test_outputs_have_the_type_and_shape_of_the_reference(
+    device: str, sides: tuple[int, ...], window: dict[str, Any], dtype: torch.dtype, call: str
+) -> None:
+    preds, target = pictures(2, 1, *sides, device=device, dtype=dtype)
+    outputs = as_tuple(ssim(preds, target, data_range=1.0, **window, **CALLS[call]))
+    expected = as_tuple(reference(preds, target, data_range=1.0, **window, **CALLS[call]))
     for ours, theirs in zip(outputs, expected, strict=True):
         assert (ours.dtype, ours.shape, ours.device) == (theirs.dtype, theirs.shape, theirs.device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8], ids=str)
-def test_target_is_cast_to_the_type_of_preds(device: str, dtype: torch.dtype) -> None:
-    preds, target = pictures(2, 1, 14, 15, device=device)
+def test_target_is_cast_to_the_type_of_preds(device: str, sides: tuple[int, ...], dtype: torch.dtype) -> None:
+    preds, target = pictures(2, 1, *sides, device=device)
     target = (255 * target).to(dtype)
     assert torch.equal(ssim(preds, target), ssim(preds, target.double()))
     if dtype.is_floating_point:
@@ -158,33 +176,35 @@ def test_target_is_cast_to_the_type_of_preds(device: str, dtype: torch.dtype) ->
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "channels_last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
     "transposed": lambda x: x.transpose(-1, -2).contiguous().transpose(-1, -2),
-    "batch_innermost": lambda x: x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
+    "batch_innermost": lambda x: x.movedim(0, -1).contiguous().movedim(-1, 0),
     "every_second_column": lambda x: torch.stack((x, -x), -1).flatten(-2)[..., ::2],
     "every_third_row": lambda x: torch.stack((x, -x, x + 1), -2).flatten(-3, -2)[..., ::3, :],
+    "every_second_slice": lambda x: x.repeat_interleave(2, 2)[:, :, ::2],  # of an image, every second row
     "cropped": lambda x: torch.nn.functional.pad(x, (3, 2, 1, 4), value=9.0)[..., 1:-4, 3:-2],
     "unaligned": lambda x: torch.cat((x.new_zeros(1), x.flatten()))[1:].view(x.shape),
     "expanded_batch": lambda x: x[:1].expand_as(x),
     "expanded_channels": lambda x: x[:, :1].expand_as(x),
+    "expanded_slices": lambda x: x[:, :, :1].expand_as(x),
     "expanded_rows": lambda x: x[..., :1, :].expand_as(x),
     "expanded_columns": lambda x: x[..., :1].expand_as(x),
-    "overlapping": lambda x: x.flatten().as_strided(x.shape, (11, 7, 5, 1)),
+    "overlapping": lambda x: x.flatten().as_strided(x.shape, (13, 11, 7, 5, 1)[-x.ndim :]),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layout(device: str, layout: str, call: str) -> None:
-    preds, target = pictures(2, 3, 17, 15, device=device)
+def test_layout(device: str, sides: tuple[int, ...], window: dict[str, Any], layout: str, call: str) -> None:
+    preds, target = pictures(2, 3, *sides, device=device)
     view = LAYOUTS[layout]
-    assert_matches(view(preds), target, data_range=1.0, **CALLS[call])
-    assert_matches(preds, view(target), data_range=None, **CALLS[call])
+    assert_matches(view(preds), target, data_range=1.0, **window, **CALLS[call])
+    assert_matches(preds, view(target), data_range=None, **window, **CALLS[call])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_upstream_picture_in_any_layout(device: str, layout: str) -> None:
-    preds, target = (image.requires_grad_() for image in pictures(2, 3, 17, 15, device=device))
+def test_upstream_picture_in_any_layout(device: str, sides: tuple[int, ...], layout: str) -> None:
+    preds, target = (image.requires_grad_() for image in pictures(2, 3, *sides, device=device))
     weights = LAYOUTS[layout](torch.rand_like(target) - 0.5)
     results = []
     for function in (ssim, reference):
@@ -194,9 +214,9 @@ def test_upstream_picture_in_any_layout(device: str, layout: str) -> None:
         assert error(ours, theirs) <= FLOAT64_TOLERANCE
 
 
-def test_empty_batch(device: str) -> None:
+def test_empty_batch(device: str, sides: tuple[int, ...]) -> None:
     """The reference fails here; no image has no score, no gradient, and the mean of none is NaN."""
-    preds, target = (image.requires_grad_() for image in pictures(0, 3, 16, 16, device=device))
+    preds, target = (image.requires_grad_() for image in pictures(0, 3, *sides, device=device))
     score = ssim(preds, target, data_range=1.0, reduction="none")
     assert score.shape == (0,)
     (gradient,) = torch.autograd.grad(score.sum(), preds)
@@ -207,10 +227,19 @@ def test_empty_batch(device: str) -> None:
     assert ssim(preds, target, data_range=1.0).isnan()
 
 
-# One plane of several strips and row ranges, several planes, and a window of run-time radius.
+# One plane of several strips and row ranges, several planes, and a window of run-time radius; for volumes too.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
-    ("shape", "window"), [((1, 1, 300, 700), {}), ((3, 2, 40, 50), {}), ((1, 1, 90, 300), {"sigma": 3.0})], ids=str
+    ("shape", "window"),
+    [
+        ((1, 1, 300, 700), {}),
+        ((3, 2, 40, 50), {}),
+        ((1, 1, 90, 300), {"sigma": 3.0}),
+        ((1, 1, 21, 25, 270), {}),
+        ((3, 2, 11, 13, 12), {}),
+        ((1, 1, 13, 16, 40), {"sigma": (1.5, 2.0, 3.0)}),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("call", CALLS)
 def test_results_repeat_bit_by_bit_on_any_number_of_threads(
@@ -225,19 +254,20 @@ def test_results_repeat_bit_by_bit_on_any_number_of_threads(
         assert all(torch.equal(first[name], again[name]) for name in first), threads
 
 
-def test_an_image_scores_the_same_alone_and_in_a_batch(device: str) -> None:
-    preds, target = pictures(5, 2, 40, 50, device=device, dtype=torch.float32)
+@pytest.mark.parametrize("sides", [(40, 50), (9, 12, 10)], ids=str)
+def test_an_image_scores_the_same_alone_and_in_a_batch(device: str, sides: tuple[int, ...]) -> None:
+    preds, target = pictures(5, 2, *sides, device=device, dtype=torch.float32)
     batch = evaluate(ssim, preds, target, data_range=1.0, reduction="sum")
     for i in range(5):
         alone = evaluate(ssim, preds[i : i + 1], target[i : i + 1], data_range=1.0, reduction="sum")
         assert torch.equal(batch["grad_preds"][i : i + 1], alone["grad_preds"])
 
 
-def test_inputs_are_left_as_they_were(device: str) -> None:
+def test_inputs_are_left_as_they_were(device: str, sides: tuple[int, ...], window: dict[str, Any]) -> None:
     for data_range in (None, 1.0, (0.2, 0.8)):
         for call in CALLS.values():
-            preds, target = pictures(2, 1, 14, 15, device=device)
+            preds, target = pictures(2, 1, *sides, device=device)
             before = preds.clone(), target.clone()
-            evaluate(ssim, preds, target, data_range=data_range, **call)
+            evaluate(ssim, preds, target, data_range=data_range, **window, **call)
             assert torch.equal(preds, before[0])
             assert torch.equal(target, before[1])

@@ -32,13 +32,17 @@ WINDOWS: dict[str, tuple[int, dict[str, Any]]] = {
     "gaussian23": (11, {"sigma": 3.1}),
 }
 
+# The reference takes long to convolve a volume with a window that it does not separate.
+VOLUME_CALLS = {"gaussian11": {"similarity"}, "uniform7": {"map", "contrast"}, "gaussian23": set()}
+
 # The gradient of identical pictures is zero, which has no relative error: it has its own test.
 CASES = [
     pytest.param(pair, window, call, id=f"{pair.name}-{window}-{call}")
     for pair in suite().values()
     for window, (radius, _) in WINDOWS.items()
     for call in CALLS
-    if pair.name != "identical" and pair.fits(radius)
+    if pair.name not in {"identical", "volume_identical"} and pair.fits(radius)
+    if not pair.is_volume or call in VOLUME_CALLS[window]
 ]
 
 # In half precision 1000 + [0, 1] is a constant, the gradient of a picture of range 1e-6 overflows float16,
@@ -48,6 +52,7 @@ HALF_CASES = [
     for pair in suite().values()
     for call in CALLS
     if pair.name not in {"identical", "offset", "tiny_values", "saturated"}
+    if not pair.is_volume or pair.name in {"volume_noisy", "volume_bytes", "volume_channels"}
 ]
 
 
@@ -66,7 +71,9 @@ def exact_results(name: str, dtype: torch.dtype, window: str, call: str) -> dict
     return evaluate(reference, preds.double(), target.double(), **arguments_of(pair, window, call))
 
 
-@pytest.mark.parametrize(("pair", "window", "call"), CASES)
+@pytest.mark.parametrize(
+    ("pair", "window", "call"), [case for case in CASES if not case.id.startswith("volume") or "gaussian11" in case.id]
+)
 def test_float64(device: str, pair: Pair, window: str, call: str) -> None:
     arguments = arguments_of(pair, window, call)
     exact = exact_results(pair.name, torch.float64, window, call)
@@ -130,9 +137,16 @@ def test_half_gradient_keeps_its_accuracy_under_loss_scaling(device: str) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("name", ["random", "offset", "bytes", "hdr", "noisy", "channels"])
-def test_identical_pictures_score_exactly_one(device: str, dtype: torch.dtype, window: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        (prefix + kind, window)
+        for prefix, windows in (("", WINDOWS), ("volume_", ["gaussian11", "uniform7"]))
+        for kind in ("random", "offset", "bytes", "hdr", "noisy", "channels")
+        for window in windows
+    ],
+)
+def test_identical_pictures_score_exactly_one(device: str, name: str, window: str, dtype: torch.dtype) -> None:
     pair = suite()[name]
     picture = pair.target.to(device, dtype)
     # In half precision the offset picture is constant, and a constant has no range of its own.
@@ -141,21 +155,21 @@ def test_identical_pictures_score_exactly_one(device: str, dtype: torch.dtype, w
     for call, outputs_asked in CALLS.items():
         outputs = as_tuple(ssim(picture, picture.clone(), data_range=data_range, **arguments, **outputs_asked))
         assert (outputs[0] == 1).all(), call
-        if call != "contrast" or min(picture.shape[-2:]) > 2 * radius:  # else cropped to nothing: NaN
+        if call != "contrast" or min(picture.shape[2:]) > 2 * radius:  # else cropped to nothing: NaN
             assert (outputs[-1] == 1).all(), call
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("window", ["gaussian11", "uniform7"])
+@pytest.mark.parametrize("name", ["identical", "volume_identical"])
 @pytest.mark.parametrize("call", CALLS)
-def test_gradient_of_identical_pictures(device: str, dtype: torch.dtype, call: str) -> None:
-    # The exact gradient is zero; ours may not be farther from it than the reference's.
-    pair = suite()["identical"]
-    arguments = arguments_of(pair, "gaussian11", call)
-    ours = evaluate(ssim, *rounded(pair, dtype, device), **arguments)
-    theirs = evaluate(reference, *rounded(pair, dtype), **arguments)
-    for name in ("grad_preds", "grad_target"):
-        assert ours[name].isfinite().all()
-        assert ours[name].abs().max() <= theirs[name].abs().max(), name
+def test_identical_pictures_have_no_gradient(
+    device: str, call: str, name: str, window: str, dtype: torch.dtype
+) -> None:
+    pair = suite()[name]
+    ours = evaluate(ssim, *rounded(pair, dtype, device), **arguments_of(pair, window, call))
+    for gradient in (ours["grad_preds"], ours["grad_target"]):
+        assert (gradient == 0).all()
 
 
 def test_large_offset(device: str) -> None:
