@@ -1,5 +1,6 @@
 # Each target sets up all it needs, in a virtual environment of its own.
 #   make demo    trains a small denoiser with the SSIM loss and draws the result
+#   make demo-volume   the same for a volume, the image of a brain
 #   make test    tests and lint
 #   make bench   measures against other libraries, draws plots, rewrites the README's table
 
@@ -10,10 +11,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo demo-volume test lint format bench clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
+
+demo-volume: $(VENV)/installed-volume
+	$(BIN)/python examples/train_volume_denoiser.py
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest

@@ -1,7 +1,7 @@
 """What is measured: the table of cases, their inputs, and what one step of a case is.
 
-A step is the same for every library: the mean SSIM or MS-SSIM of a batch, or that and the gradient of
-`1 - ssim` for `preds`.
+A step is the same for every library: the mean SSIM or MS-SSIM of a batch of images or volumes, or that
+and the gradient of `1 - ssim` for `preds`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Step = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: an operator, a shape (B, C, H, W), with or without the gradient."""
+    """One row of the table: an operator, a shape (B, C, H, W) or (B, C, D, H, W), with or without the gradient."""
 
     op: str
     shape: tuple[int, ...]
@@ -39,8 +39,13 @@ class Case:
         return 2 * int(3.5 * self.sigma + 0.5) + 1
 
     @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.shape) - 2
+
+    @property
     def pixels(self) -> int:
-        """Values in one input; a pixel of a three-channel image counts as three."""
+        """Values in one input: pixels or voxels; a pixel of a three-channel image counts as three."""
         return math.prod(self.shape)
 
     @property
@@ -76,10 +81,15 @@ _COMMON = [
     Case(SSIM, (8, 3, 256, 256), GRADIENT, sigma=3.1),
 ]
 _MULTI_SCALE = [*_both_modes(4, 3, 256, 256, op=MS_SSIM), *_both_modes(1, 3, 1080, 1920, op=MS_SSIM)]
+_VOLUMES = _both_modes(1, 1, 96, 96, 96)
+_LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
-CASES = {"cpu": _COMMON + _MULTI_SCALE, "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE}
+CASES = {
+    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES,
+    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES,
+}
 
 
 def select(device: str, patterns: list[str]) -> list[Case]:

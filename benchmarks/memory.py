@@ -5,7 +5,7 @@ On CUDA torch's allocator knows it: the libraries allocate through it, cuDNN's w
 On the CPU they do not: oneDNN and C++ kernels allocate by themselves, where torch's profiler does
 not look. So the peak is read from the operating system, for one step in a process of its own: its
 highest resident size (VmHWM, reset through /proc/self/clear_refs) less that before the step. Two
-things make this exact to a few percent of an image of 4 MiB or more:
+things make this exact to a few percent of an image of 3 MiB or more:
 
 - glibc is told to give every freed block above 64 KiB back at once, so that no memory freed before
   the step serves it unseen (with glibc's defaults, five images read as six in the self-check);
@@ -33,13 +33,13 @@ from . import peers
 from .cases import CASES, Case, Step, make_inputs, make_step
 
 # The kernel counts resident pages in batches per CPU: some hundred KiB of uncertainty.
-MIN_IMAGE_BYTES = 4 << 20
+MIN_IMAGE_BYTES = 3 << 20
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-# (B, H, W), with B at most that of the case. Two, because a library that compiles does so for the
-# first shape, then for any; above 176, the least for MS-SSIM.
-_WARM_UP_SHAPES = ((2, 192, 208), (3, 200, 224))
+# (B, *sides), with B at most that of the case. Two, because a library that compiles does so for the
+# first shape, then for any; images above 176, the least for MS-SSIM.
+_WARM_UP_SHAPES = {2: ((2, 192, 208), (3, 200, 224)), 3: ((2, 16, 18, 20), (3, 18, 20, 22))}
 _SELF_CHECK = "self-check"
 _SELF_CHECK_IMAGES = 5
 
@@ -112,8 +112,8 @@ def _case_peak(library: str, label: str, threads: str) -> int:
     torch.set_num_threads(int(threads))  # before the library starts a pool of its own
     case = next(case for case in CASES["cpu"] if case.label == label)
     function = peers.create(library).function(case, "cpu")
-    for batch, height, width in _WARM_UP_SHAPES:
-        shape = (min(batch, case.shape[0]), case.shape[1], height, width)
+    for batch, *sides in _WARM_UP_SHAPES[case.spatial_dims]:
+        shape = (min(batch, case.shape[0]), case.shape[1], *sides)
         small = replace(case, shape=shape)
         make_step(small, function, *make_inputs(small, "cpu"))()
     return _resident_peak(make_step(case, function, *make_inputs(case, "cpu")))

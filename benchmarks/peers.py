@@ -19,7 +19,6 @@ from .cases import MS_SSIM, SSIM, Case, SSIMFunction
 
 OURS = "ssim_fused"
 REFERENCE = "torchmetrics"
-FUSED_PEER = "frame-analytics"
 
 
 class Peer:
@@ -28,6 +27,7 @@ class Peer:
     name: str  # as on the package index
     module: str
     ops: tuple[str, ...] = (SSIM, MS_SSIM)
+    spatial_dims: tuple[int, ...] = (2, 3)  # images, volumes
     devices: tuple[str, ...] = ("cpu", "cuda")
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Peer:
 
     def supports(self, case: Case) -> bool:
         """Whether the library has this operator with these parameters."""
-        return case.op in self.ops
+        return case.op in self.ops and case.spatial_dims in self.spatial_dims
 
     def function(self, case: Case, device: str) -> SSIMFunction:
         """The differentiable mean `(preds, target) -> scalar` for a case."""
@@ -44,7 +44,7 @@ class Peer:
 
 
 class TorchMetrics(Peer):
-    """The reference: reflected borders, one dense 2-D convolution of five stacked images."""
+    """The reference: reflected borders, one dense convolution of five stacked images."""
 
     name, module = REFERENCE, "torchmetrics.functional.image"
 
@@ -69,7 +69,13 @@ class PytorchMSSSIM(Peer):
 
     def function(self, case: Case, device: str) -> SSIMFunction:
         module = {SSIM: self.library.SSIM, MS_SSIM: self.library.MS_SSIM}[case.op]
-        ssim = module(data_range=1.0, win_size=case.taps, win_sigma=case.sigma, channel=case.shape[1])
+        ssim = module(
+            data_range=1.0,
+            win_size=case.taps,
+            win_sigma=case.sigma,
+            channel=case.shape[1],
+            spatial_dims=case.spatial_dims,
+        )
         # Not a buffer, so Module.to would leave it and every call would copy it to the device.
         ssim.win = ssim.win.to(device, case.dtype)
         return ssim
@@ -85,7 +91,7 @@ class Kornia(Peer):
         return super().supports(case) and case.sigma == 1.5
 
     def function(self, case: Case, device: str) -> SSIMFunction:
-        ssim = self.library.ssim
+        ssim = {2: self.library.ssim, 3: self.library.ssim3d}[case.spatial_dims]
         return lambda preds, target: ssim(preds, target, case.taps, max_val=1.0).mean()
 
 
@@ -93,6 +99,7 @@ class PIQ(Peer):
     """Without padding. Every call checks that the inputs lie in [0, 1], which is in its time."""
 
     name, module = "piq", "piq.ssim"
+    spatial_dims = (2,)  # it takes a fifth dimension for complex numbers
 
     def __init__(self) -> None:
         # The package itself imports feature extractors, and with them a torchvision that has to
@@ -122,7 +129,8 @@ class FrameAnalytics(Peer):
     can serve (values up to 11 taps, on CUDA gradients too), else PyTorch code with torch.compile.
     """
 
-    name, module = FUSED_PEER, "frame_analytics"
+    name, module = "frame-analytics", "frame_analytics"
+    spatial_dims = (2,)
 
     def function(self, case: Case, device: str) -> SSIMFunction:
         # A second shape in one process makes torch.compile build code for any shape, which is
@@ -141,10 +149,12 @@ class FusedSSIM(Peer):
     devices = ("cuda",)
 
     def supports(self, case: Case) -> bool:
+        if case.spatial_dims == 3 and not hasattr(self.library, "fused_ssim3d"):  # an older version
+            return False
         return super().supports(case) and case.sigma == 1.5 and case.dtype == torch.float32
 
     def function(self, case: Case, device: str) -> SSIMFunction:
-        ssim = self.library.fused_ssim
+        ssim = self.library.fused_ssim if case.spatial_dims == 2 else self.library.fused_ssim3d
         # train=False spares the three maps that only its backward reads.
         return lambda preds, target: ssim(preds, target, train=preds.requires_grad)
 

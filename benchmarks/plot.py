@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from .bench import COPY_BANDWIDTH, RESULTS
-from .peers import FUSED_PEER, OURS, REFERENCE
+from .peers import OURS, REFERENCE
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGE = "one is the bytes of one input"
+IMAGE = "one is the bytes of one input, images or volumes"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 OURS_COLOR, PEER_COLOR, BOUND_COLOR, TEXT_COLOR = "#d9480f", "#adb5bd", "#1864ab", "#343a40"
@@ -39,7 +39,6 @@ class Result:
     library: str
     version: str
     mpix_per_s: float
-    ratio: dict[str, float]  # time of that library / time of this one
     peak_images: float | None
 
 
@@ -59,6 +58,7 @@ class Run:
         # Three digits of a GPU's rate are easier to read in Gpix/s.
         large = max(result.mpix_per_s for result in self.results) >= 1e4
         self.unit, self.scale = ("Gpix/s", 1e-3) if large else ("Mpix/s", 1.0)
+        self.has_volumes = any("volume" in result.setting for result in self.results)
         self.settings = list(dict.fromkeys(result.setting for result in self.results))
         self.modes = list(dict.fromkeys(result.mode for result in self.results))
 
@@ -80,17 +80,13 @@ def _parse(line: dict[str, str]) -> Result:
     sigma = "" if float(line["sigma"]) == 1.5 else f", sigma {line['sigma']}"
     dtype = "" if line["dtype"] == "float32" else f", {line['dtype']}"
     operator = line["op"].upper().replace("_", "-")
-    ratios = {
-        REFERENCE: line["ratio_to_torchmetrics"],
-        FUSED_PEER: line["ratio_to_frame_analytics"],
-    }
+    volume = "volume " if line["shape"].count("x") == 4 else ""
     return Result(
-        setting=f"{operator} {line['shape']}{sigma}{dtype}",
+        setting=f"{operator} {volume}{line['shape']}{sigma}{dtype}",
         mode=line["mode"],
         library=line["library"],
         version=line["version"],
         mpix_per_s=float(line["mpix_per_s"]),
-        ratio={name: float(ratio) for name, ratio in ratios.items() if ratio},
         peak_images=float(line["peak_images"]) if line["peak_images"] else None,
     )
 
@@ -225,16 +221,20 @@ def tables(run: Run) -> str:
         text = "" if images is None else significant(images)
         return f"**{text}**" if text and name == OURS else text
 
-    def ratio(panel: dict[str, Result], peer: str) -> str:
-        value = panel[OURS].ratio.get(peer) if OURS in panel else None
-        return "" if value is None else times(value)
+    def ratios(panel: dict[str, Result]) -> list[str]:
+        """To the reference, and to the fastest of the others, named."""
+        rates = {name: panel[name].mpix_per_s for name in run.libraries if name in panel}
+        ours = rates.pop(OURS, None)
+        if ours is None or not rates:
+            return ["", ""]
+        fastest = max(rates, key=lambda name: rates[name])
+        reference = times(ours / rates[REFERENCE]) if REFERENCE in rates else ""
+        return [reference, f"{times(ours / rates[fastest])} {fastest}"]
 
-    compared = [peer for peer in (REFERENCE, FUSED_PEER) if peer in run.versions]
-    speed_header = [*header, *(f"{OURS} vs {peer}" for peer in compared)]
-    speed_rows = [
-        [s, m, *(speed(p, name) for name in names), *(ratio(p, peer) for peer in compared)] for s, m, p in cases
-    ]
-    text = f"**{run.conditions}**\n\nSpeed in {run.unit}:\n\n"
+    speed_header = [*header, f"{OURS} vs {REFERENCE}", f"{OURS} vs the fastest other"]
+    speed_rows = [[s, m, *(speed(p, name) for name in names), *ratios(p)] for s, m, p in cases]
+    voxels = ", where voxels of volumes count as pixels" if run.has_volumes else ""
+    text = f"**{run.conditions}**\n\nSpeed in {run.unit}{voxels}:\n\n"
     text += f"{_markdown(speed_header, speed_rows)}\n"
     memory_rows = [[s, m, *(memory(p, n) for n in run.libraries)] for s, m, p in cases]
     memory_rows = [cells for cells in memory_rows if any(cells[2:])]

@@ -36,6 +36,7 @@ NOISE = 25 / 255  # standard deviation; pixels lie in [0, 1]
 ZOOM = (slice(60, 160), slice(120, 270))  # rows, columns of the held-out photograph: an eye and fur
 
 SsimFunction = Callable[..., Tensor]
+DrawBatch = Callable[[], tuple[Tensor, Tensor]]  # clean and noisy
 
 
 class Denoiser(nn.Module):
@@ -99,13 +100,13 @@ def psnr(preds: Tensor, target: Tensor) -> float:
     return -10 * float(torch.log10((preds - target).square().mean()))
 
 
-def make_optimizer(network: Denoiser) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer, the same for the training and for the timing."""
     return torch.optim.Adam(network.parameters(), lr=2e-3)
 
 
 def training_step(
-    network: Denoiser,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     clean: Tensor,
     noisy: Tensor,
@@ -120,20 +121,16 @@ def training_step(
     return loss.detach(), restored.detach()
 
 
-def train(network: Denoiser, photographs: list[Tensor], steps: int, batch: int, patch: int) -> list[float]:
+def train(network: nn.Module, draw_batch: DrawBatch, steps: int) -> list[float]:
     """Train `network` in place; return the loss of every step."""
     optimizer = make_optimizer(network)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses = []
     with tqdm(range(steps), desc="training", unit="step") as progress:
         for step in progress:
-            clean = sample_patches(photographs, batch, patch)
+            clean, noisy = draw_batch()
             loss, restored = training_step(
-                network,
-                optimizer,
-                clean,
-                add_noise(clean),
-                ssim_fused.structural_similarity_index_measure,
+                network, optimizer, clean, noisy, ssim_fused.structural_similarity_index_measure
             )
             schedule.step()
             losses.append(loss)
@@ -151,7 +148,9 @@ class StepTime:
     loss: float
 
 
-def measure_steps(network: Denoiser, clean: Tensor, noisy: Tensor) -> list[StepTime]:
+def measure_steps(
+    network: nn.Module, clean: Tensor, noisy: Tensor, warm_up: int = 3, rounds: int = 15
+) -> list[StepTime]:
     """Time training steps on one batch: torchmetrics first, ssim_fused second.
 
     The rounds alternate between the two, so that a change of the machine's load reaches both alike.
@@ -179,7 +178,6 @@ def measure_steps(network: Denoiser, clean: Tensor, noisy: Tensor) -> list[StepT
         preds.grad = None
         (1 - ssim(preds, clean, data_range=1.0)).backward()
 
-    warm_up, rounds = 3, 15
     steps: dict[str, list[float]] = {name: [] for name in functions}
     losses: dict[str, list[float]] = {name: [] for name in functions}
     for _ in tqdm(range(warm_up + rounds), desc="timing  ", unit="round"):
@@ -303,14 +301,19 @@ def draw_times(axes: Axes, times: list[StepTime]) -> None:
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
+def draw_progress(figure: SubFigure, losses: list[float], times: list[StepTime]) -> None:
+    """Plot the losses and the step times side by side."""
+    left, right = figure.subplots(1, 2)
+    draw_losses(left, losses)
+    draw_times(right, times)
+
+
 def draw(result: Restoration, losses: list[float], times: list[StepTime], path: Path) -> None:
     """Write the figure."""
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     pictures, plots = figure.subfigures(2, 1, height_ratios=[1.85, 1])
     draw_pictures(pictures, result)
-    left, right = plots.subplots(1, 2)
-    draw_losses(left, losses)
-    draw_times(right, times)
+    draw_progress(plots, losses, times)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -323,6 +326,28 @@ def positive(text: str) -> int:
     return number
 
 
+def add_common_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Add the options of device, seed and figure."""
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if ssim_fused was built for it"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, patches and noise")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).resolve().parent / "output" / output,
+        help="where the figure goes",
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name, or for `auto` the best that ssim_fused was built for."""
+    if name == "auto":
+        has_kernel = torch.cuda.is_available() and ssim_fused.build_info()["cuda"]
+        name = "cuda" if has_kernel else "cpu"
+    return torch.device(name)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -333,37 +358,29 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=positive, default=500, help="training steps")
     parser.add_argument("--batch", type=positive, default=32, help="patches per step")
     parser.add_argument("--patch", type=positive, default=64, help="side of a patch, in pixels")
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if ssim_fused was built for it"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, patches and noise")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(__file__).resolve().parent / "output" / "denoising.png",
-        help="where the figure goes",
-    )
+    add_common_arguments(parser, "denoising.png")
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, time, restore, draw; exit with 1 if nothing was learned."""
     arguments = parse_arguments()
-    device = arguments.device
-    if device == "auto":
-        has_kernel = torch.cuda.is_available() and ssim_fused.build_info()["cuda"]
-        device = "cuda" if has_kernel else "cpu"
+    device = choose_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    photographs, held_out = load_photographs(torch.device(device))
+    photographs, held_out = load_photographs(device)
     largest = min(min(photograph.shape[1:]) for photograph in photographs)
     if arguments.patch > largest:
         sys.exit(f"--patch must be at most {largest}, the photographs' shortest side, got {arguments.patch}")
     # Channels last halves the time of the convolutions on a CPU; the images stay contiguous.
     network = Denoiser().to(device, memory_format=torch.channels_last)
 
-    losses = train(network, photographs, arguments.steps, arguments.batch, arguments.patch)
-    clean = sample_patches(photographs, arguments.batch, arguments.patch)
-    times = measure_steps(network, clean, add_noise(clean))
+    def draw_batch() -> tuple[Tensor, Tensor]:
+        clean = sample_patches(photographs, arguments.batch, arguments.patch)
+        return clean, add_noise(clean)
+
+    losses = train(network, draw_batch, arguments.steps)
+    clean, noisy = draw_batch()
+    times = measure_steps(network, clean, noisy)
     result = restore(network, held_out)
 
     print_times(times, clean)

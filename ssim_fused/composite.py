@@ -38,7 +38,7 @@ def similarity(
 
     inner = contrast
     for dim, pad in zip(dims, window.pad, strict=True):
-        inner = inner.narrow(dim, pad, max(inner.shape[dim] - 2 * pad, 0)) if pad else inner
+        inner = inner.narrow(dim, min(pad, inner.shape[dim]), max(inner.shape[dim] - 2 * pad, 0))
     return image.flatten(1).mean(1), inner.flatten(1).mean(1), image.to(preds.dtype)
 
 

@@ -24,7 +24,7 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=[(14, 15), (7, 8, 9)], ids=["image", "volume"])
+@pytest.fixture(params=[(14, 15), (6, 7, 8)], ids=["image", "volume"])
 def sides(request: pytest.FixtureRequest) -> tuple[int, ...]:
     """The sides of a small picture: an image, or a volume."""
     return request.param
@@ -32,8 +32,8 @@ def sides(request: pytest.FixtureRequest) -> tuple[int, ...]:
 
 @pytest.fixture
 def window(sides: tuple[int, ...]) -> dict[str, Any]:
-    """A window smaller than `sides`: the default, or for volumes 7 taps, with the width padded for 9."""
-    return {} if len(sides) == 2 else {"sigma": 0.8, "kernel_size": 9}
+    """A window smaller than `sides`: the default, or for volumes 5 taps, with the width padded for 7."""
+    return {} if len(sides) == 2 else {"sigma": 0.5, "kernel_size": 7}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 # its volume by two voxels, too.
 SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "image": ((6, 7), {"sigma": 0.6}),
-    "volume": ((3, 3, 4), {"sigma": 0.4, "kernel_size": 5}),
+    "volume": ((4, 3, 5), {"sigma": 0.4, "kernel_size": 5}),
 }
 RANGES: dict[str, Any] = {"number": 1.0, "none": None, "clamped": (0.1, 0.9)}
 WANTED = {"preds": (True, False), "target": (False, True), "both": (True, True)}
@@ -46,17 +46,18 @@ def test_gradcheck(device: str, small: str, call: str, data_range: str, wanted: 
     sides, window = SMALL[small]
     images = pictures(2, 1, *sides, wanted=wanted, device=device)
     arguments = {**window, "data_range": RANGES[data_range], **CALLS.get(call, {"reduction": call})}
-    assert torch.autograd.gradcheck(lambda x, y: ssim(x, y, **arguments), images)
+    # Of a volume a random projection of the derivatives is checked: there are many of its map.
+    assert torch.autograd.gradcheck(lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3)
 
 
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("sides", [(4, 5), (3, 3, 3)], ids=str)
+@pytest.mark.parametrize("sides", [(4, 5), (4, 3, 5)], ids=str)
 def test_gradgradcheck(device: str, sides: tuple[int, ...], call: str, wanted: str) -> None:
     images = pictures(1, 1, *sides, wanted=wanted, device=device)
     # The default constants curve the score so much that differences of step 1e-6 see third derivatives.
     arguments = {"sigma": 0.4, "kernel_size": 3, "data_range": 1.0, "k1": 0.1, "k2": 0.3, **CALLS[call]}
-    assert torch.autograd.gradgradcheck(lambda x, y: ssim(x, y, **arguments), images)
+    assert torch.autograd.gradgradcheck(lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3)
 
 
 def second_derivatives(function: Callable[..., Any], preds: Tensor, target: Tensor, **arguments: Any) -> list[Tensor]:
@@ -76,10 +77,10 @@ def second_derivatives(function: Callable[..., Any], preds: Tensor, target: Tens
 def test_gradient_penalty(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str, wanted: str
 ) -> None:
-    preds, target = pictures(2, 2, *sides, device=device)
+    preds, target = pictures(2, 1, *sides, device=device)
     arguments = {"data_range": RANGES[data_range], **window, **CALLS[call]}
     if wanted != "both":  # the other picture's path is cut off, so that the penalty is on one gradient only
-        preds, target = pictures(2, 2, *sides, wanted=wanted, device=device)
+        preds, target = pictures(2, 1, *sides, wanted=wanted, device=device)
 
         def cut(function: Callable[..., Any]) -> list[Tensor]:
             outputs = as_tuple(function(preds, target, **arguments))

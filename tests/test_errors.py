@@ -17,8 +17,15 @@ PREDS = torch.rand(2, 1, 16, 18, generator=torch.Generator().manual_seed(3))
 TARGET = PREDS.flip(-1)
 
 
+VOLUME = torch.rand(2, 1, 8, 9, 10, generator=torch.Generator().manual_seed(4))
+
+
 def both(change: Any) -> dict[str, Any]:
     return {"preds": change(PREDS), "target": change(TARGET)}
+
+
+def volumes(change: Any = lambda x: x, **arguments: Any) -> dict[str, Any]:
+    return {"preds": change(VOLUME), "target": change(VOLUME.flip(-1)), **arguments}
 
 
 # (name, arguments, what the message has to say)
@@ -100,6 +107,29 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["`preds`", r"width .*\b18\b", "padding is 18"],
     ),
     ("too small for a wide Gaussian", {"sigma": (8.0, 1.0)}, ["`preds`", r"height .*\b16\b", "padding is 28"]),
+    ("too shallow", volumes(lambda x: x[:, :, :5]), ["`preds`", "2, 1, 5, 9, 10", r"depth .*\b5\b", "padding is 5"]),
+    ("volume too low", volumes(lambda x: x[..., :5, :]), ["`preds`", r"height .*\b5\b", "padding is 5"]),
+    ("volume too narrow", volumes(lambda x: x[..., :5]), ["`preds`", r"width .*\b5\b", "padding is 5"]),
+    ("too shallow for a wide Gaussian", volumes(sigma=(4.0, 1.0, 1.0)), [r"depth .*\b8\b", "padding is 14"]),
+    ("too low for a wide Gaussian", volumes(sigma=(1.0, 4.0, 1.0)), [r"height .*\b9\b", "padding is 14"]),
+    # The width is padded for `kernel_size`, whatever the Gaussian.
+    (
+        "too narrow for a wide Gaussian",
+        volumes(sigma=(1.0, 1.0, 4.0)),
+        ["`preds`", r"width .*\b10\b", "by 5", "`kernel_size`", "29 taps"],
+    ),
+    ("too narrow for the padding", volumes(sigma=0.5, kernel_size=(3, 3, 21)), [r"width .*\b10\b", "padding is 10"]),
+    (
+        "too shallow for a uniform window",
+        volumes(gaussian_kernel=False, kernel_size=(17, 3, 3)),
+        ["`preds`", r"depth .*\b8\b", "padding is 8"],
+    ),
+    ("two numbers for three axes", volumes(kernel_size=(11, 11)), ["`kernel_size`", r"\(11, 11\)", "3"]),
+    ("two sigmas for three axes", volumes(sigma=[1.5, 1.5]), ["`sigma`", r"\[1.5, 1.5\]", "3"]),
+    ("even depth of the window", volumes(kernel_size=(4, 11, 11)), ["`kernel_size`", r"\(4, 11, 11\)", "odd"]),
+    ("a volume and an image", volumes(target=PREDS), ["`target`", "2, 1, 8, 9, 10", "2, 1, 16, 18"]),
+    ("integer volumes", volumes(lambda x: (9 * x).int(), data_range=9), ["`preds`", "torch.int32"]),
+    ("no slice", volumes(lambda x: x[:, :, :0], data_range=1.0), ["`preds`", "2, 1, 0, 9, 10", "depth"]),
     ("no channel", {**both(lambda x: x[:, :0]), "data_range": 1.0}, ["preds", "2, 0, 16, 18"]),
     ("no row", {**both(lambda x: x[..., :0, :]), "data_range": 1.0}, ["preds", "2, 1, 0, 18"]),
     *(
@@ -138,12 +168,6 @@ def test_nonsense_that_the_reference_accepts(
         ssim(PREDS, TARGET, **arguments)
     for part in expected:
         assert re.search(part, str(raised.value)), f"{part!r} is not in: {raised.value}"
-
-
-def test_volumes_are_refused_for_now() -> None:
-    volume = torch.rand(1, 1, 16, 16, 16)
-    with pytest.raises(NotImplementedError, match=r"`preds`.*1, 1, 16, 16, 16.*\[B, C, H, W\]"):
-        ssim(volume, volume)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")

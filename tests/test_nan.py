@@ -17,14 +17,19 @@ BAD = [math.nan, math.inf, -math.inf]
 # Radii 1, 2, 3 and 5 run on the same compiled radius, with taps of zero that NaN must not pass; 11 does not.
 WINDOWS: dict[int, dict[str, Any]] = {
     1: {"gaussian_kernel": False, "kernel_size": 3},
-    2: {"sigma": 0.5},
+    2: {"sigma": 0.5, "kernel_size": 5},
     3: {"gaussian_kernel": False, "kernel_size": 7},
     5: {},
     11: {"gaussian_kernel": False, "kernel_size": 23},
 }
 
 # Corners, edges, the padding's last pixel, the middle, and both sides of a multiple of 256 columns.
-PLACES = [(0, 0), (0, 100), (23, 299), (23, 5), (5, 0), (12, 150), (11, 255), (10, 256), (17, 294)]
+PLACES = {
+    (24, 300): [(0, 0), (0, 100), (23, 299), (23, 5), (5, 0), (12, 150), (11, 255), (10, 256), (17, 294)],
+    (13, 12, 40): [(0, 0, 0), (12, 11, 39), (5, 6, 20), (0, 6, 39), (7, 11, 6)],
+    (6, 7, 270): [(5, 6, 269), (3, 0, 255), (2, 6, 256)],
+}
+CASES = [(sides, radius) for sides in PLACES for radius in WINDOWS if radius < min(sides)]
 
 
 def pictures(device: str, dtype: torch.dtype, *shape: int) -> tuple[Tensor, Tensor]:
@@ -44,18 +49,23 @@ def reach(shape: torch.Size, at: tuple[int, ...], radius: int, mirrored: bool = 
     mark = torch.zeros(shape)
     mark[at] = 1
     if mirrored:
-        mark = F.pad(mark, (radius,) * 4, mode="reflect")
-    return F.max_pool2d(mark, 2 * radius + 1, 1, padding=0 if mirrored else radius).bool()
+        mark = F.pad(mark, (radius,) * 2 * (len(shape) - 2), mode="reflect")
+    return grown(mark, radius, 0 if mirrored else radius).bool()
+
+
+def grown(mark: Tensor, radius: int, padding: int) -> Tensor:
+    """The largest of each window, of an image or a volume."""
+    return {4: F.max_pool2d, 5: F.max_pool3d}[mark.ndim](mark, 2 * radius + 1, 1, padding=padding)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("value", BAD, ids=str)
-@pytest.mark.parametrize("radius", WINDOWS)
-def test_map(device: str, radius: int, value: float, dtype: torch.dtype) -> None:
-    preds, target = pictures(device, dtype, 1, 1, 24, 300)
+@pytest.mark.parametrize(("sides", "radius"), CASES, ids=str)
+def test_map(device: str, sides: tuple[int, ...], radius: int, value: float, dtype: torch.dtype) -> None:
+    preds, target = pictures(device, dtype, 1, 1, *sides)
     arguments = {"data_range": 1.0, "return_full_image": True, **WINDOWS[radius]}
     _, clean = ssim(preds, target, **arguments)
-    for place, which in itertools.product(PLACES, ("preds", "target")):
+    for place, which in itertools.product(PLACES[sides], ("preds", "target")):
         at = (0, 0, *place)
         images = (spoiled(preds, at, value), target) if which == "preds" else (preds, spoiled(target, at, value))
         _, full = ssim(*images, **arguments)
@@ -67,13 +77,18 @@ def test_map(device: str, radius: int, value: float, dtype: torch.dtype) -> None
 
 
 @pytest.mark.parametrize("value", BAD, ids=str)
-@pytest.mark.parametrize("radius", WINDOWS)
+@pytest.mark.parametrize(
+    ("sides", "radius"), [*(((27, 40), radius) for radius in WINDOWS), ((7, 9, 12), 1), ((9, 8, 11), 2)], ids=str
+)
 @pytest.mark.parametrize("call", CALLS)
-def test_scores_and_gradients_as_in_the_reference(device: str, call: str, radius: int, value: float) -> None:
+def test_scores_and_gradients_as_in_the_reference(
+    device: str, call: str, sides: tuple[int, ...], radius: int, value: float
+) -> None:
     """In float64, NaN where the reference has it, and elsewhere its numbers: also in the spoiled plane."""
-    preds, target = pictures(device, torch.float64, 2, 2, 27, 40)
+    preds, target = pictures(device, torch.float64, 2, 2, *sides)
     arguments = {"data_range": 1.0, **WINDOWS[radius], **CALLS[call]}
-    for at, which in itertools.product([(0, 1, 13, 20), (1, 0, 0, 38)], ("preds", "target")):
+    middle, border = [n // 2 for n in sides], [0] * (len(sides) - 1) + [sides[-1] - 2]
+    for at, which in itertools.product([(0, 1, *middle), (1, 0, *border)], ("preds", "target")):
         images = (spoiled(preds, at, value), target) if which == "preds" else (preds, spoiled(target, at, value))
         ours = evaluate(ssim, *images, **arguments)
         exact = evaluate(reference, *(image.cpu() for image in images), **arguments)
@@ -83,7 +98,7 @@ def test_scores_and_gradients_as_in_the_reference(device: str, call: str, radius
                 # Where a NaN meets a clamped variance or an infinity, autograd and a formula may differ on
                 # whether a gradient is NaN; but only in the spoiled plane, within two windows' reach.
                 permitted = reach(preds.shape, at, radius, mirrored=False)
-                permitted = F.max_pool2d(permitted.double(), 2 * radius + 1, 1, padding=radius).bool()
+                permitted = grown(permitted.double(), radius, radius).bool()
                 wrong &= ~permitted
                 ours[name][permitted], exact[name][permitted] = 0, 0
             assert not wrong.any(), name
@@ -93,13 +108,16 @@ def test_scores_and_gradients_as_in_the_reference(device: str, call: str, radius
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("value", BAD, ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_other_images_do_not_notice(device: str, call: str, value: float, dtype: torch.dtype) -> None:
-    preds, target = pictures(device, dtype, 3, 2, 30, 28)
+@pytest.mark.parametrize("sides", [(30, 28), (11, 12, 13)], ids=str)
+def test_other_images_do_not_notice(
+    device: str, sides: tuple[int, ...], call: str, value: float, dtype: torch.dtype
+) -> None:
+    preds, target = pictures(device, dtype, 3, 2, *sides)
     arguments = {"data_range": 1.0, **CALLS[call]}
     clean = evaluate(ssim, preds, target, **arguments)
     for images in (
-        (spoiled(preds, (1, 0, 9, 9), value), target),
-        (preds, spoiled(target, (1, 1, 29, 0), value)),
+        (spoiled(preds, (1, 0, *(9 for _ in sides)), value), target),
+        (preds, spoiled(target, (1, 1, *(n - 1 for n in sides[:-1]), 0), value)),
         (spoiled(preds, (1,), value), target),
         (spoiled(preds, (1,), value), spoiled(target, (1,), value)),
     ):
@@ -112,11 +130,12 @@ def test_other_images_do_not_notice(device: str, call: str, value: float, dtype:
 
 
 @pytest.mark.parametrize("value", BAD, ids=str)
-def test_other_planes_do_not_notice(device: str, value: float) -> None:
-    preds, target = pictures(device, torch.float32, 2, 3, 30, 28)
+@pytest.mark.parametrize("sides", [(30, 28), (11, 12, 13)], ids=str)
+def test_other_planes_do_not_notice(device: str, sides: tuple[int, ...], value: float) -> None:
+    preds, target = pictures(device, torch.float32, 2, 3, *sides)
     arguments = {"data_range": 1.0, **CALLS["map"]}
     clean = evaluate(ssim, preds, target, **arguments)
-    found = evaluate(ssim, spoiled(preds, (1, 1, 12, 13), value), target, **arguments)
+    found = evaluate(ssim, spoiled(preds, (1, 1, *(n // 2 for n in sides)), value), target, **arguments)
     others = torch.ones(2, 3, dtype=torch.bool)
     others[1, 1] = False
     for name in ("map", "grad_preds", "grad_target"):
@@ -124,17 +143,17 @@ def test_other_planes_do_not_notice(device: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", BAD, ids=str)
-@pytest.mark.parametrize("radius", WINDOWS)
-def test_upstream_gradient(device: str, radius: int, value: float) -> None:
+@pytest.mark.parametrize(("sides", "radius"), CASES, ids=str)
+def test_upstream_gradient(device: str, sides: tuple[int, ...], radius: int, value: float) -> None:
     """A bad number in the upstream picture reaches the pixels under its window alone."""
-    preds, target = (image.requires_grad_() for image in pictures(device, torch.float64, 1, 1, 24, 300))
+    preds, target = (image.requires_grad_() for image in pictures(device, torch.float64, 1, 1, *sides))
     _, full = ssim(preds, target, data_range=1.0, return_full_image=True, **WINDOWS[radius])
     weights = torch.rand_like(target)
     clean = torch.autograd.grad(full, (preds, target), weights, retain_graph=True)
-    for place in PLACES:
+    for place in PLACES[sides]:
         at = (0, 0, *place)
         found = torch.autograd.grad(full, (preds, target), spoiled(weights, at, value), retain_graph=True)
-        # Reflection maps a window onto pixels inside, which a square about its middle holds too.
+        # Reflection maps a window onto pixels inside, which a square or cube about its middle holds too.
         touched = reach(preds.shape, at, radius, mirrored=False).to(device)
         for gradient, expected in zip(found, clean, strict=True):
             assert not gradient[touched].isfinite().all(), place

@@ -16,13 +16,21 @@ import ssim_fused
 from ssim_fused import _ops, composite, functional
 from ssim_fused.window import Window, gaussian, uniform
 
-PADDINGS = {"same": ("reflect", None), "valid": ("reflect", 0), "zero": ("zero", None), "narrow": ("zero", 1)}
+# Padding mode, padding (None: half the window), and that of the last axis beyond it.
+PADDINGS = {
+    "same": ("reflect", None, 0),
+    "valid": ("reflect", 0, 0),
+    "zero": ("zero", None, 0),
+    "narrow": ("zero", 1, 0),
+    "wider": ("reflect", None, 2),
+}
 
 
-def window_of(padding: str, rows: tuple[float, ...], columns: tuple[float, ...]) -> Window:
-    mode, pad = PADDINGS[padding]
-    pads = tuple(len(taps) // 2 if pad is None else min(pad, len(taps) // 2) for taps in (rows, columns))
-    return Window((*rows, *columns), (len(rows), len(columns)), pads, mode, 1e-4, 9e-4)
+def window_of(padding: str, *axes: tuple[float, ...]) -> Window:
+    mode, pad, more = PADDINGS[padding]
+    pads = [len(taps) // 2 if pad is None else min(pad, len(taps) // 2) for taps in axes]
+    pads[-1] += more
+    return Window(sum(axes, ()), tuple(map(len, axes)), tuple(pads), mode, 1e-4, 9e-4)
 
 
 def pictures(device: str, *shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -43,8 +51,35 @@ SKEWED = (0.1, 0.2, 0.05, 0.4, 0.25)  # the operators take any taps, not only sy
 )
 @pytest.mark.parametrize("size", [(24, 26), (40, 700), (101, 31)], ids=str)
 def test_padding_modes_match_autograd(device: str, padding: str, taps: Any, size: tuple[int, int]) -> None:
-    window = window_of(padding, *taps)
-    preds, target = pictures(device, 2, 2, *size)
+    assert_like_the_composite(window_of(padding, *taps), *pictures(device, 2, 2, *size))
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(
+    "taps",
+    [
+        (gaussian(1.5), gaussian(1.5), gaussian(1.5)),
+        (uniform(3), gaussian(2.0), gaussian(0.5)),
+        (SKEWED, uniform(1), SKEWED[::-1]),
+        (gaussian(0.5), SKEWED, uniform(1)),
+        (gaussian(2.0), gaussian(0.5), gaussian(2.0)),
+    ],
+    ids=["gaussian11", "mixed", "skewed", "one_column", "wide"],
+)
+@pytest.mark.parametrize("size", [(15, 16, 17), (40, 15, 16)], ids=str)
+def test_padding_modes_of_volumes_match_autograd(
+    device: str, padding: str, taps: Any, size: tuple[int, int, int]
+) -> None:
+    assert_like_the_composite(window_of(padding, *taps), *pictures(device, 1, 2, *size))
+
+
+@pytest.mark.parametrize("taps", [gaussian(1.5), gaussian(2.0)], ids=["radius5", "radius7"])
+def test_volumes_wider_than_a_strip_match_autograd(device: str, taps: tuple[float, ...]) -> None:
+    assert_like_the_composite(window_of("wider", taps, taps, taps), *pictures(device, 1, 1, 15, 16, 262))
+
+
+def assert_like_the_composite(window: Window, preds: Tensor, target: Tensor) -> None:
+    device = preds.device
     constants = torch.tensor([window.c1, window.c2], dtype=torch.float64, device=device)
     inputs = [t.clone().requires_grad_() for t in (preds, target, constants)]
     expected = composite.similarity(*inputs, window)
@@ -60,9 +95,12 @@ def test_padding_modes_match_autograd(device: str, padding: str, taps: Any, size
 
 @pytest.mark.parametrize("objective", ["similarity", "contrast_sensitivity"])
 @pytest.mark.parametrize("taps", [gaussian(1.5), gaussian(0.8), gaussian(2.5)], ids=["radius5", "radius3", "radius9"])
-def test_forward_gradients_are_those_of_the_objective(device: str, objective: str, taps: tuple[float, ...]) -> None:
-    window = window_of("same", taps, taps)
-    preds, target = pictures(device, 2, 3, 37, 41)
+@pytest.mark.parametrize("size", [(37, 41), (19, 23, 21)], ids=str)
+def test_forward_gradients_are_those_of_the_objective(
+    device: str, size: tuple[int, ...], objective: str, taps: tuple[float, ...]
+) -> None:
+    window = window_of("same", *[taps] * len(size))
+    preds, target = pictures(device, 2, 3, *size)
     grads = [None, None]
     grads[objective == "contrast_sensitivity"] = torch.ones(2, dtype=torch.float64, device=device)
     expected = _ops.similarity_backward(preds, target, *window, None, *grads, None, True, True, True)
@@ -71,14 +109,22 @@ def test_forward_gradients_are_those_of_the_objective(device: str, objective: st
         torch.testing.assert_close(ours, 8 * theirs, rtol=1e-12, atol=1e-15)
 
 
-def operator_calls(device: str) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+# The sides and windows of operator_calls; the volumes' maps are wider than the volumes.
+KINDS = {
+    "image": ((14, 17), window_of("same", gaussian(1.0), gaussian(1.5))),
+    "volume": ((9, 11, 12), window_of("wider", gaussian(0.5), gaussian(1.0), gaussian(1.5))),
+}
+
+
+def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Arguments for every kind of output, as opcheck wants them."""
-    window = window_of("same", gaussian(1.0), gaussian(1.5))
+    sides, window = KINDS[kind]
     head = (list(window.taps), list(window.sizes), list(window.pad), *window[3:])
-    preds, target = pictures(device, 2, 3, 14, 17, dtype=torch.float32)
-    last = preds.to(memory_format=torch.channels_last)
+    preds, target = pictures(device, 2, 3, *sides, dtype=torch.float32)
+    last = preds.movedim(1, -1).contiguous().movedim(-1, 1)
     constants = torch.tensor([1e-4, 9e-4], device=device)
-    image, batch = torch.rand_like(preds), torch.rand(2, device=device)
+    mapped = [n + 2 * p - size + 1 for n, p, size in zip(sides, window.pad, window.sizes, strict=True)]
+    image, batch = torch.rand(2, 3, *mapped, device=device), torch.rand(2, device=device)
     half = [t.half() for t in (preds, target)]
     forward, backward = torch.ops.ssim_fused.similarity.default, torch.ops.ssim_fused.similarity_backward.default
     return {
@@ -91,8 +137,9 @@ def operator_calls(device: str) -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("name", ["value", "everything", "half", "backward", "backward_everything"])
-def test_opcheck(device: str, name: str) -> None:
-    operator, arguments = operator_calls(device)[name]
+@pytest.mark.parametrize("kind", KINDS)
+def test_opcheck(device: str, kind: str, name: str) -> None:
+    operator, arguments = operator_calls(device, kind)[name]
     torch.library.opcheck(operator, arguments)
 
 
@@ -116,11 +163,30 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("message", WRONG)
-def test_direct_callers_are_told_what_is_wrong(message: str) -> None:
-    operator, arguments = operator_calls("cpu")["value"]
+# For volumes of 9x11x12 with windows of 5, 9 and 11 taps.
+WRONG_FOR_VOLUMES = {
+    "preds has shape [2, 3, 9, 11, 12, 1]": {0: torch.rand(2, 3, 9, 11, 12, 1)},
+    "target has shape [2, 3, 11, 12]": {1: torch.rand(2, 3, 11, 12)},
+    "taps has 22 elements": {2: [1 / 22] * 22},
+    "sizes has 2 elements": {3: [5, 9]},
+    "sizes is [5, 8, 11]": {3: [5, 8, 11]},
+    "pad has 2 elements": {4: [2, 4]},
+    "pad is [2, 4, -1]": {4: [2, 4, -1]},
+    "pad is [3, 4, 5], expected non-negative numbers, all but the last": {4: [3, 4, 5]},
+    "too small for reflection by pad [2, 4, 12]": {4: [2, 4, 12]},
+    "pad is [2, 4, 11], expected less than the window's size": {4: [2, 4, 11], 5: "zero"},
+    "smaller than the window, sizes [11, 9, 5] with pad [0, 4, 2]": {3: [11, 9, 5], 4: [0, 4, 2]},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("image", message) for message in WRONG] + [("volume", message) for message in WRONG_FOR_VOLUMES],
+)
+def test_direct_callers_are_told_what_is_wrong(kind: str, message: str) -> None:
+    operator, arguments = operator_calls("cpu", kind)["value"]
     arguments = list(arguments)
-    for position, value in WRONG[message].items():
+    for position, value in {"image": WRONG, "volume": WRONG_FOR_VOLUMES}[kind][message].items():
         arguments[position] = value
     with pytest.raises(RuntimeError) as raised:
         operator(*arguments)
@@ -128,15 +194,17 @@ def test_direct_callers_are_told_what_is_wrong(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "position", "value"),
+    ("kind", "message", "position", "value"),
     [
-        ("grad_similarity has shape [3]", 9, torch.rand(3)),
-        ("grad_contrast has dtype Double", 10, torch.rand(2, dtype=torch.float64)),
-        ("grad_map has shape [2, 3, 14, 16]", 11, torch.rand(2, 3, 14, 16)),
+        ("image", "grad_similarity has shape [3]", 9, torch.rand(3)),
+        ("image", "grad_contrast has dtype Double", 10, torch.rand(2, dtype=torch.float64)),
+        ("image", "grad_map has shape [2, 3, 14, 16]", 11, torch.rand(2, 3, 14, 16)),
+        # The map is wider than the volume.
+        ("volume", "grad_map has shape [2, 3, 9, 11, 12], expected [2, 3, 9, 11, 16]", 11, torch.rand(2, 3, 9, 11, 12)),
     ],
 )
-def test_upstream_gradients_are_checked(message: str, position: int, value: Tensor) -> None:
-    operator, arguments = operator_calls("cpu")["backward"]
+def test_upstream_gradients_are_checked(kind: str, message: str, position: int, value: Tensor) -> None:
+    operator, arguments = operator_calls("cpu", kind)["backward"]
     arguments = list(arguments)
     arguments[position] = value
     with pytest.raises(RuntimeError) as raised:
@@ -144,8 +212,11 @@ def test_upstream_gradients_are_checked(message: str, position: int, value: Tens
     assert message in str(raised.value)
 
 
-def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    preds, target = (t.requires_grad_() for t in pictures("cpu", 2, 3, 20, 22))
+@pytest.mark.parametrize("size", [(20, 22), (12, 13, 14)], ids=str)
+def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, ...]
+) -> None:
+    preds, target = (t.requires_grad_() for t in pictures("cpu", 2, 3, *size))
     calls = [{}, {"return_full_image": True}, {"return_contrast_sensitivity": True}, {"data_range": 1.0}]
 
     def results() -> list[Tensor]:
@@ -179,11 +250,12 @@ import torch, ssim_fused
 torch.manual_seed(0)
 results = []
 for dtype in (torch.float32, torch.float64):
-    for arguments in ({}, {"sigma": 2.5}, {"sigma": (0.6, 1.5)}):
-        target = torch.rand(2, 2, 45, 371, dtype=dtype)
+    image, volume = (45, 371), (15, 17, 99)
+    for sides, sigma in ((image, 1.5), (image, 2.5), (image, (0.6, 1.5)), (volume, 1.5), (volume, (1.5, 2.0, 0.6))):
+        target = torch.rand(2, 2, *sides, dtype=dtype)
         preds = (target + 0.1 * torch.randn_like(target)).requires_grad_()
         target.requires_grad_()
-        value = ssim_fused.structural_similarity_index_measure(preds, target, data_range=1.0, **arguments)
+        value = ssim_fused.structural_similarity_index_measure(preds, target, data_range=1.0, sigma=sigma)
         results += [t.double().flatten() for t in (value, *torch.autograd.grad(value, (preds, target)))]
 import sys
 torch.save((ssim_fused.build_info()["instruction_set"], results), sys.argv[1])

@@ -38,41 +38,59 @@ class Example(NamedTuple):
         printer.text(f"{self.recipe}, {self.preds.dtype}, {strides}, {self.arguments}")
 
 
+# Windows are smaller of volumes, which the reference convolves with all of their taps.
+LARGEST_SIGMA = {2: 3.5, 3: 1.0}
+LARGEST_RADIUS = {2: 8, 3: 3}
+
+
 @st.composite
-def windows(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Arguments, and the radii they mean. A size of one is left out: its CS differs on purpose."""
+def windows(draw: st.DrawFn, axes: int) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
+    """Arguments, and the radii and padding they mean. A size of one is left out: its CS differs on purpose."""
     per_axis = draw(st.booleans())
-    count = 2 if per_axis else 1
+    count = axes if per_axis else 1
+
+    def argument(values: list[Any]) -> Any:
+        return draw(st.sampled_from(SEQUENCES))(values) if per_axis else values[0]
+
     if draw(st.booleans()):
-        sigmas = [draw(st.floats(SMALLEST_SIGMA, 3.5)) for _ in range(count)]
+        sigmas = [draw(st.floats(SMALLEST_SIGMA, LARGEST_SIGMA[axes])) for _ in range(count)]
         radii = [int(3.5 * sigma + 0.5) for sigma in sigmas]
-        arguments: dict[str, Any] = {"sigma": draw(st.sampled_from(SEQUENCES))(sigmas) if per_axis else sigmas[0]}
+        arguments: dict[str, Any] = {"sigma": argument(sigmas)}
     else:
-        radii = [draw(st.integers(1, 8)) for _ in range(count)]
-        sizes = [2 * radius + 1 for radius in radii]
-        arguments = {"gaussian_kernel": False}
-        arguments["kernel_size"] = draw(st.sampled_from(SEQUENCES))(sizes) if per_axis else sizes[0]
-    return arguments, (radii[0], radii[-1])
+        radii = [draw(st.integers(1, LARGEST_RADIUS[axes])) for _ in range(count)]
+        arguments = {"gaussian_kernel": False, "kernel_size": argument([2 * radius + 1 for radius in radii])}
+    radii = tuple(radii) if per_axis else axes * (radii[0],)
+    pad = radii
+    if axes == 3 and "sigma" in arguments:  # the last axis is padded for `kernel_size`
+        pad = (*radii[:2], draw(st.integers(1, 6)))
+        arguments["kernel_size"] = 2 * pad[2] + 1
+    return arguments, radii, pad
 
 
 def laid_out(draw: st.DrawFn, image: Tensor) -> Tensor:
     """The same picture with other strides: its axes in another order in memory, and gaps between its elements."""
-    order = draw(st.permutations(range(4)))
-    steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(4)]
+    axes = range(image.ndim)
+    order = draw(st.permutations(axes))
+    steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in axes]
     sizes = [image.shape[axis] * steps[axis] for axis in order]
-    view = image.new_full(sizes, -7.0).permute([order.index(axis) for axis in range(4)])
+    view = image.new_full(sizes, -7.0).permute([order.index(axis) for axis in axes])
     view = view[tuple(slice(None, None, step) for step in steps)]
     view.copy_(image)
     return view
 
 
 @st.composite
-def examples(draw: st.DrawFn, dtype: torch.dtype) -> Example:
-    window, radii = draw(windows())
-    # Near the smallest side that can be padded, and now and then across a strip of 256 columns.
-    height = radii[0] + draw(st.integers(1, 24))
-    width = radii[1] + draw(st.one_of(st.integers(1, 24), st.integers(240, 270)))
-    shape = draw(st.integers(1, 3)), draw(st.integers(1, 2)), height, width
+def examples(draw: st.DrawFn, dtype: torch.dtype, axes: int = 2) -> Example:
+    window, radii, pad = draw(windows(axes))
+    # Near the smallest side that can be padded and filtered, and now and then across a strip of 256 columns.
+    least = [max(p, 2 * (radius - p)) for radius, p in zip(radii, pad, strict=True)]
+    if axes == 2:
+        more = draw(st.integers(1, 24)), draw(st.one_of(st.integers(1, 24), st.integers(240, 270)))
+        planes = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    else:
+        more = *(draw(st.integers(1, 8)) for _ in range(2)), draw(st.one_of(st.integers(1, 8), st.integers(250, 260)))
+        planes = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
+    shape = *planes, *(n + m for n, m in zip(least, more, strict=True))
 
     seed = draw(st.integers(0, 2**31))
     generator = torch.Generator().manual_seed(seed)
@@ -101,6 +119,16 @@ def run(function: Any, example: Example, device: str = "cpu", dtype: torch.dtype
 @settings(max_examples=150)
 @given(examples(torch.float64))
 def test_float64(example: Example) -> None:
+    assert_float64(example)
+
+
+@settings(max_examples=60)
+@given(examples(torch.float64, axes=3))
+def test_float64_of_volumes(example: Example) -> None:
+    assert_float64(example)
+
+
+def assert_float64(example: Example) -> None:
     exact = run(reference, example)
     tolerance = FLOAT64_TOLERANCE + reference_noise(example.preds, example.target, example.arguments)
     for device in DEVICES:
@@ -111,6 +139,16 @@ def test_float64(example: Example) -> None:
 @settings(max_examples=100)
 @given(examples(torch.float32))
 def test_float32(example: Example) -> None:
+    assert_float32(example)
+
+
+@settings(max_examples=40)
+@given(examples(torch.float32, axes=3))
+def test_float32_of_volumes(example: Example) -> None:
+    assert_float32(example)
+
+
+def assert_float32(example: Example) -> None:
     exact = run(reference, example, dtype=torch.float64)
     theirs = errors(run(reference, example), exact)
     for device in DEVICES:
