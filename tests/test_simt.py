@@ -32,7 +32,7 @@ TOLERANCE = {
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the kernels. `strip_columns` and `split_rows` override the planner on the host."""
+    """One call of the kernels. `strip_columns` to `crossing` override the planner on the host."""
 
     shape: tuple[int, int, int, int] = (1, 1, 40, 44)
     sizes: tuple[int, int] = (11, 11)
@@ -45,7 +45,10 @@ class Case:
     upstream: str = ""  # any of: similarity contrast map; empty: the forward operator
     constants: bool = False  # c1 and c2 as a tensor
     strip_columns: int = 64
+    single_strip: bool = False  # the variant for pictures of one strip
     split_rows: int = 0
+    crossing: bool = False  # blocks go on from one strip to the next
+    symmetric: bool = False  # the window
     layout: str = "contiguous"
     offset: float = 0.0
     seed: int = 0
@@ -92,7 +95,8 @@ def pad(picture: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
 
 
 def windows(case: Case) -> tuple[Tensor, Tensor]:
-    return taps(case.sizes[0], uneven=True), taps(case.sizes[1], uneven=True)
+    rows, columns = case.sizes
+    return taps(rows, uneven=not case.symmetric), taps(columns, uneven=not case.symmetric)
 
 
 def terms(
@@ -221,7 +225,9 @@ class Host:
             "c2": C2,
             "constants": int(case.constants),
             "strip_columns": case.strip_columns,
+            "single_strip": int(case.single_strip),
             "split_rows": case.split_rows,
+            "crossing": int(case.crossing),
             "want_grad_constants": int("constants" in case.gradients),
         }
         compute = torch.float64 if case.dtype == torch.float64 else torch.float32
@@ -278,6 +284,7 @@ class Host:
         assert ran.returncode == 0, ran.stderr[-4000:]
         words = ran.stdout.split()
         self.plan = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+        assert "substituted" not in self.plan, "the case's strip is not compiled"
 
         results = {}
         for name, (shape, dtype) in outputs.items():
@@ -337,19 +344,39 @@ FULL = {"gradients": "preds target constants", "upstream": "similarity contrast 
 
 def cases() -> list[Case]:
     every: list[Case] = []
-    # A strip of 64 columns owns 52 of them, and up to 59 where it is the last; without gradients 60 and 63. Steps are
-    # of 8 rows.
+    # A strip of 64 columns owns 52 of them, and up to 59 where it is the last; all 64 without gradients, or where it is
+    # the only one. Steps are of 8 rows. Symmetric windows have derivatives mirrored at the border, others folded.
     widths = [6, 10, 11, 12, 51, 52, 53, 59, 60, 63, 64, 65, 104, 111, 112]
     heights = [6, 7, 10, 11, 12, 16, 19, 27, 33]
     for i, width in enumerate(widths):
         height = heights[i % len(heights)]
         every.append(Case((1, 2, height, width)))
         every.append(Case((1, 1, height, width), gradients="", seed=1))
+        every.append(Case((1, 1, height, width), symmetric=True, seed=3))
+        if width <= 64:
+            every.append(Case((1, 1, height, width), symmetric=i % 4 != 0, single_strip=True, seed=4))
     every += [Case((1, 1, height, 24), seed=2) for height in heights]
     every += [Case((2, 1, 37, 30), split_rows=rows) for rows in (1, 3, 4, 8, 12, 36)]
     every += [Case((2, 1, 37, 30), split_rows=rows, gradients="") for rows in (1, 6, 14)]
+    # Blocks that begin and end anywhere, with one strip or several.
+    every += [
+        Case((2, 2, 19, width), split_rows=rows, crossing=True) for width in (40, 70) for rows in (5, 13, 50, 999)
+    ]
+    every += [Case((2, 2, 19, 70), split_rows=rows, crossing=True, gradients="") for rows in (7, 38, 45)]
+    every.append(Case((2, 2, 19, 70), split_rows=45, crossing=True, want_map=True, **FULL))
     every += [Case((1, 1, 30, 140), strip_columns=96), Case((1, 1, 30, 140), strip_columns=96, gradients="")]
     every += [Case((1, 1, 30, 76), strip_columns=64, split_rows=12, **FULL)]
+    every += [
+        Case((1, 1, 30, 140), strip_columns=96, symmetric=True, padding_mode=mode) for mode in ("zero", "reflect")
+    ]
+    for width in (22, 130, 200, 248, 255, 256):
+        every.append(Case((1, 1, 22, width), strip_columns=256, single_strip=True, symmetric=width != 200))
+    every += [Case((1, 1, 22, width), strip_columns=256, gradients="") for width in (130, 256, 257, 300)]
+    every += [Case((2, 1, 37, 48), single_strip=True, symmetric=True, split_rows=rows) for rows in (3, 12)]
+    both = {"gradients": "preds target", "symmetric": True}
+    every += [Case((1, 1, 20, 60), single_strip=True, **both), Case((1, 1, 20, 80), **both)]
+    contrast = {"objective": "contrast_sensitivity", "symmetric": True}
+    every += [Case((1, 1, 20, 60), single_strip=True, **contrast), Case((1, 1, 20, 80), **contrast)]
     # Modes, on shapes that are whole vectors and that are not.
     for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
         for mode, pad in (
@@ -419,6 +446,13 @@ def cases() -> list[Case]:
                 Case(shape, dtype=dtype, sizes=(7, 5), **FULL),
                 Case(shape, dtype=dtype, sizes=(13, 5), **FULL),
             ]
+        if dtype != torch.float64:
+            for width in (56, 61):
+                every.append(Case((1, 1, 20, width), dtype=dtype, symmetric=True))
+                every.append(Case((1, 1, 20, width), dtype=dtype, symmetric=True, single_strip=True))
+            for width in (136, 251, 256):
+                every.append(Case((1, 1, 20, width), dtype=dtype, symmetric=True, single_strip=True, strip_columns=256))
+            every.append(Case((1, 1, 20, 264), dtype=dtype, gradients="", strip_columns=256))
     return list(dict.fromkeys(every))
 
 
@@ -480,7 +514,7 @@ def test_the_planner_cuts_the_picture(host: Host) -> None:
     case = Case((1, 1, 70, 70), strip_columns=0)
     preds, target = pictures(case)
     check(case, host.run(case, preds, target), preds, target)
-    assert host.plan["splits"] > 1
+    assert host.plan["blocks"] > host.plan["strips"]
 
 
 def test_the_oracle_agrees_with_torchmetrics() -> None:

@@ -50,11 +50,20 @@ SSIM_DEVICE void store_as(BFloat16& out, float value) {
 #endif
 }
 
-// The thread's index, read anew: what is computed from it need not stay in a register.
-SSIM_DEVICE unsigned fresh_thread_index() {
-  unsigned thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
+// The same number, of which the compiler does not know it: what is computed from it need not stay in a
+// register.
+SSIM_DEVICE unsigned opaque(unsigned number) {
+  unsigned same;
+  asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(number));
+  return same;
+}
+
+SSIM_DEVICE void sync_warp() { __syncwarp(); }
+
+// Global memory, of which the compiler then knows that it is.
+template <class T>
+SSIM_DEVICE T* global_memory(uint64_t address) {
+  return static_cast<T*>(__cvta_global_to_generic(address));
 }
 
 SSIM_DEVICE char* shared_memory() {

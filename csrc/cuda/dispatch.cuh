@@ -21,7 +21,6 @@
 
 namespace ssim_fused {
 
-constexpr int64_t kMaxBlocks = 2147483647;               // CUDA's bound on grid.x
 constexpr int64_t kWideScratchBytes = int64_t{1} << 28;  // the wide kernels' scratch, or one plane's
 
 // Windows in the compute type, one for each axis, [2 radius + 1].
@@ -38,28 +37,35 @@ struct Results {  // [B], [B], [B, 2]; null where not wanted
   double outputs = 0, cropped = 0;  // of one image
 };
 
-// Widths compiled for a kind of call. Calls that are not on the path of training make do with one.
-template <class Storage, int Maps, Weights weights>
-struct StripWidths {
-#if defined(SSIM_SIMT)  // the host's compiler has no need of all
-  using type = std::integer_sequence<int, 64, 96>;
-#else
-  using type = std::integer_sequence<int, 64, 96, 128, 256>;
-#endif
+// The strips compiled for a kind of call: their columns, and whether the picture has to be a single one.
+// Calls that are not on the path of training make do with one.
+template <int Columns, bool Single = false>
+struct Strip {
+  static constexpr int kColumns = Columns;
+  static constexpr bool kSingle = Single;
 };
-template <class Storage, Weights weights>
-  requires(weights != Weights::general)
-struct StripWidths<Storage, 4, weights> {
+template <class... Strips>
+struct StripList {};
+
+template <int Maps>  // of training and of the plain metric
+using StripsOnDevice =
+    std::conditional_t<Maps == 0, StripList<Strip<64>, Strip<128>, Strip<256>>,
+                       std::conditional_t<Maps == 3,
+                                          StripList<Strip<96>, Strip<128>, Strip<256>, Strip<64, true>,
+                                                    Strip<128, true>, Strip<256, true>>,
+                                          StripList<Strip<64>, Strip<128>, Strip<64, true>>>>;
+template <int Maps>  // the host's compiler has no need of all
+using StripsOnHost = std::conditional_t<
+    Maps == 0, StripList<Strip<64>, Strip<96>, Strip<256>>,
+    std::conditional_t<Maps == 3, StripList<Strip<64>, Strip<96>, Strip<64, true>, Strip<256, true>>,
+                       StripList<Strip<64>, Strip<64, true>>>>;
+
+template <int Maps, Weights weights>
 #if defined(SSIM_SIMT)
-  using type = std::integer_sequence<int, 64>;
+using StripsFor = std::conditional_t<weights == Weights::general, StripList<Strip<64>>, StripsOnHost<Maps>>;
 #else
-  using type = std::integer_sequence<int, 64, 128>;
+using StripsFor = std::conditional_t<weights == Weights::general, StripList<Strip<64>>, StripsOnDevice<Maps>>;
 #endif
-};
-template <class Storage, int Maps>
-struct StripWidths<Storage, Maps, Weights::general> {
-  using type = std::integer_sequence<int, 64>;
-};
 
 template <class T, class Launcher>
 void reduce(const double* partial, int64_t batch, int64_t blocks, int sums, const Results<T>& results,
@@ -80,55 +86,63 @@ bool is_vectors(const Picture<Storage>& picture) {
   if (!picture.data) return true;
   constexpr int64_t kSize = Vector<std::remove_const_t<Storage>>::kSize;
   return reinterpret_cast<uintptr_t>(picture.data) % 16 == 0 && picture.stride[3] == 1 &&
-         std::abs(picture.stride[2]) < kMaxAxis &&  // eight rows of it fit 32 bits
+         picture.stride[2] >= 0 && picture.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
          picture.stride[2] % kSize == 0 && picture.stride[1] % kSize == 0 && picture.stride[0] % kSize == 0;
 }
 
-template <class Storage, int Maps, Weights weights, bool Narrow, class Launcher, int... Widths>
+template <class Storage, int Maps, Weights weights, bool Narrow, class Launcher, class... Strips>
 void run_strips(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
-                const Results<ComputeOf<Storage>>& results, Launcher& launcher,
-                std::integer_sequence<int, Widths...>) {
+                const Results<ComputeOf<Storage>>& results, Launcher& launcher, StripList<Strips...>) {
   StripParams<Storage> params{problem};
   params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
                    is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
                    problem.columns.n % Vector<Storage>::kSize == 0;
+  const int64_t strides[] = {problem.preds.stride[2], problem.target.stride[2], problem.grad_preds.stride[2],
+                             problem.grad_target.stride[2]};
+  for (int i = 0; i < 4; ++i) {
+    params.row_bytes[i] = params.vectors ? static_cast<uint32_t>(strides[i] * int64_t{sizeof(Storage)}) : 0;
+  }
   const auto centre = [](auto& out, const auto& window) {
     std::fill(std::begin(out), std::end(out), 0);
     std::copy(window.begin(), window.end(), std::begin(out) + kRadius - window.size() / 2);
   };
   centre(params.row_taps, windows.rows);
   centre(params.column_taps, windows.columns);
+  // Far from the other border, and by a window that is symmetric, mirroring is its own adjoint but for the
+  // column it is about.
+  params.mirrors = weights != Weights::general && problem.columns.reflects &&
+                   problem.columns.pad == kRadius && problem.columns.radius == kRadius &&
+                   problem.columns.n >= 2 * kTaps &&
+                   std::equal(windows.columns.begin(), windows.columns.end(), windows.columns.rbegin());
 
   const int64_t planes = problem.batch * problem.channels;
   const PlanInput input{planes,  problem.rows.n, problem.columns.n, Maps > 0 ? 2 * kRadius : kRadius,
                         kRadius, kRows,          launcher.sms()};
-  const auto variant = [&]<int Width>() {
-    using Config = StripConfig<Storage, Width, Maps, weights, Narrow>;
+  const auto variant = [&]<class Strip>() {
+    using Config = StripConfig<Storage, Strip::kColumns, Maps, weights, Narrow, Strip::kSingle>;
     return StripVariant{
-        Width, Config::kStep, Width - Config::kLead,
+        Config::kColumns, Config::kSingle ? 0 : Config::kStep, Config::kLast,
         launcher.template blocks_per_sm<strip_kernel<Config>>(Config::kThreads, Config::kSharedBytes)};
   };
-  const Plan plan = launcher.choose(plan_strips(input, {variant.template operator()<Widths>()...}), input,
-                                    {variant.template operator()<Widths>()...});
+  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
+  const Plan plan = launcher.choose(plan_strips(input, variants), input, variants);
   params.strips = static_cast<int>(plan.strips);
-  params.splits = static_cast<int>(plan.splits);
-  params.rows_of_split = static_cast<int>(plan.rows);
-
+  params.all_strips = planes * plan.strips;
+  params.rows_of_strip = plan.rows_of_strip;
+  params.rows_of_block = plan.rows;
+  params.parts = static_cast<int>(plan.parts());
   const int sums = weights == Weights::general ? kWithConstants : kMeans;
-  const int64_t per_plane = plan.strips * plan.splits;
-  params.partial = launcher.template scratch<double>(planes * per_plane * sums);
-  const int64_t planes_of_launch = std::max<int64_t>(1, kMaxBlocks / per_plane);
-  for (params.first_plane = 0; params.first_plane < planes; params.first_plane += planes_of_launch) {
-    const int64_t blocks = std::min(planes - params.first_plane, planes_of_launch) * per_plane;
-    int index = 0;
-    const auto launch = [&]<int Width>() {
-      if (index++ != plan.variant) return;
-      using Config = StripConfig<Storage, Width, Maps, weights, Narrow>;
-      launcher.template launch<strip_kernel<Config>>(blocks, Config::kThreads, Config::kSharedBytes, params);
-    };
-    (launch.template operator()<Widths>(), ...);
-  }
-  reduce(params.partial, problem.batch, problem.channels * per_plane, sums, results, launcher);
+  const int64_t parts = plan.strips * plan.parts();
+  params.partial = launcher.template scratch<double>(planes * parts * sums);
+  int index = 0;
+  const auto launch = [&]<class Strip>() {
+    if (index++ != plan.variant) return;
+    using Config = StripConfig<Storage, Strip::kColumns, Maps, weights, Narrow, Strip::kSingle>;
+    launcher.template launch<strip_kernel<Config>>(plan.blocks, Config::kThreads, Config::kSharedBytes,
+                                                   params);
+  };
+  (launch.template operator()<Strips>(), ...);
+  reduce(params.partial, problem.batch, problem.channels * parts, sums, results, launcher);
 }
 
 template <class Storage, class Launcher>
@@ -186,8 +200,8 @@ template <class Storage, int Maps, class Launcher>
 void run_maps(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows, Weights weights,
               const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const auto run_variant = [&]<Weights kWeights, bool Narrow>() {
-    using Widths = typename StripWidths<Storage, Maps, kWeights>::type;
-    run_strips<Storage, Maps, kWeights, Narrow>(problem, windows, results, launcher, Widths{});
+    using Strips = StripsFor<Maps, kWeights>;
+    run_strips<Storage, Maps, kWeights, Narrow>(problem, windows, results, launcher, Strips{});
   };
   // double makes do with the one kernel that does everything.
   if constexpr (!std::is_same_v<Storage, double>) {

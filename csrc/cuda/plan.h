@@ -8,12 +8,16 @@
 //     warps per scheduler + kLatency
 //
 // turns, a turn being what one warp issues in a step. The constant stands for what barriers and latencies
-// leave idle: 4 warps per scheduler keep it 80 % busy, as was measured. A launch then takes
+// leave idle. A launch that fits one wave takes
 //
-//     sum over waves of (steps of a block + kStartUp) x (warps per scheduler of that wave + kLatency)
+//     (steps of a block + kStartUp) x (warps per scheduler + kLatency)
+//
+// and one that does not, that of a full SM times the number of waves, with kTail more for what the last one
+// leaves idle: it lands on the SMs that are first to finish, all their blocks at once, and not on all SMs.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -22,7 +26,7 @@ namespace ssim_fused {
 // A variant of the kernel that may be launched.
 struct StripVariant {
   int columns;        // of the strip, and threads of a block
-  int step;           // columns owned by every strip but the last
+  int step;           // columns owned by every strip but the last; 0: there is only one
   int last;           // columns the last strip may own
   int blocks_per_sm;  // that fit at once; 0 where it cannot run
 };
@@ -35,62 +39,94 @@ struct PlanInput {
   int sms;
 };
 
+// The rows of all strips of all planes are counted through, and every block has as many of them. A strip
+// counts as many rows as the picture has, or as the blocks have that share it.
 struct Plan {
-  int variant = -1;  // index; -1 where none fits
-  int64_t strips = 0, splits = 0, rows = 0;
+  int variant = -1;    // index; -1 where none fits
+  int64_t strips = 0;  // of a plane
+  int64_t blocks = 0, rows = 0, rows_of_strip = 0;
   double cost = 0;  // in turns
+
+  // Blocks that share a strip, at most.
+  int64_t parts() const {
+    if (rows_of_strip % rows == 0) return rows_of_strip / rows;
+    return rows % rows_of_strip == 0 ? 1 : (rows_of_strip - 2) / rows + 2;
+  }
 };
 
-constexpr double kLatency = 1.0;  // in warps per scheduler
-constexpr double kStartUp = 1.5;  // in steps: pivot, first rows, sums
-constexpr int kSchedulers = 4;    // of an SM
+constexpr double kLatency = 1.5;            // in warps per scheduler
+constexpr double kStartUp = 1.5;            // in steps: pivot, first rows, sums
+constexpr double kTail = 0.5;               // of a wave, at least
+constexpr int64_t kMaxBlocks = 2147483647;  // CUDA's bound on grid.x
+constexpr double kMarginColumns = 12;       // what staging a strip's margins costs, in columns
+constexpr int kSchedulers = 4;              // of an SM
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// 0: the picture is too wide.
 inline int64_t strip_count(int64_t width, const StripVariant& v) {
-  return width <= v.last ? 1 : 1 + ceil_div(width - v.last, v.step);
+  if (width <= v.last) return 1;
+  return v.step > 0 ? 1 + ceil_div(width - v.last, v.step) : 0;
 }
 
-// Rows a block marches through, at most.
-inline int64_t marched_rows(const PlanInput& in, int64_t splits, int64_t rows) {
-  return splits == 1 ? in.height + in.window_halo + in.halo : rows + 2 * in.halo;
+// Steps of a block, at most.
+inline double block_steps(const PlanInput& in, const Plan& plan) {
+  const auto steps = [&](int64_t rows) { return static_cast<double>(ceil_div(rows, in.rows_of_step)); };
+  if (plan.rows < plan.rows_of_strip && plan.rows_of_strip % plan.rows == 0)
+    return steps(plan.rows + 2 * in.halo) + kStartUp;
+  if (plan.rows == plan.rows_of_strip) return steps(in.height + in.window_halo + in.halo) + kStartUp;
+  // Parts of several strips; of the first and the last, a step more where it is not filled.
+  const auto strips = static_cast<double>(ceil_div(plan.rows - 1, plan.rows_of_strip) + 1);
+  const double warm_up = static_cast<double>(in.window_halo + in.halo) / in.rows_of_step + 0.5;
+  return steps(plan.rows) + strips * (warm_up + kStartUp);
 }
 
-inline double launch_cost(const PlanInput& in, const StripVariant& v, int64_t blocks, int64_t marched) {
-  const double steps = static_cast<double>(ceil_div(marched, in.rows_of_step)) + kStartUp;
-  const double warps = v.columns / 32.0 / kSchedulers;  // of one block, per scheduler
+inline double launch_cost(const PlanInput& in, const StripVariant& v, const Plan& plan) {
+  const double steps = block_steps(in, plan);
+  const double warps = (v.columns + kMarginColumns) / 32.0 / kSchedulers;  // of one block, per scheduler
   const int64_t slots = static_cast<int64_t>(in.sms) * v.blocks_per_sm;
-  const int64_t waves = blocks / slots;
-  const double full = static_cast<double>(waves) * (v.blocks_per_sm * warps + kLatency);
-  const int64_t rest = ceil_div(blocks % slots, in.sms);
-  const double last = rest > 0 ? static_cast<double>(rest) * warps + kLatency : 0;
-  return steps * (full + last);
+  if (plan.blocks <= slots)
+    return steps * (static_cast<double>(ceil_div(plan.blocks, in.sms)) * warps + kLatency);
+  const double waves = static_cast<double>(plan.blocks) / static_cast<double>(slots);
+  return steps * std::max(std::ceil(waves), waves + kTail) * (v.blocks_per_sm * warps + kLatency);
 }
 
 inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& variants) {
   Plan best;
   for (size_t i = 0; i < variants.size(); ++i) {
     const StripVariant& v = variants[i];
-    if (v.blocks_per_sm <= 0) continue;
     const int64_t strips = strip_count(in.width, v);
-    const auto consider = [&](int64_t splits) {
+    if (v.blocks_per_sm <= 0 || strips == 0) continue;
+    const int64_t all_strips = in.planes * strips;
+    const auto consider = [&](int64_t blocks, int64_t rows, int64_t rows_of_strip) {
+      if (blocks > kMaxBlocks) return;
+      Plan plan{static_cast<int>(i), strips, blocks, rows, rows_of_strip};
+      plan.cost = launch_cost(in, v, plan);
+      if (best.variant < 0 || plan.cost < best.cost) best = plan;
+    };
+    const auto consider_splits = [&](int64_t splits) {
       splits = std::clamp<int64_t>(splits, 1, in.height);
       // Rows that fill the last step, too.
       const int64_t steps = ceil_div(ceil_div(in.height, splits) + 2 * in.halo, in.rows_of_step);
       const int64_t rows =
           splits == 1 ? in.height : std::min<int64_t>(in.height, steps * in.rows_of_step - 2 * in.halo);
       splits = ceil_div(in.height, rows);
-      const double cost = launch_cost(in, v, in.planes * strips * splits, marched_rows(in, splits, rows));
-      if (best.variant < 0 || cost < best.cost) {
-        best = {static_cast<int>(i), strips, splits, rows, cost};
-      }
+      consider(all_strips * splits, rows, splits * rows);
     };
-    // A few splits, and those that just fill some whole number of waves.
     const int64_t slots = static_cast<int64_t>(in.sms) * v.blocks_per_sm;
-    for (int64_t splits = 1; splits <= 4; ++splits) consider(splits);
-    for (int64_t waves = 1; waves <= 6; ++waves) consider(waves * slots / (in.planes * strips));
+    // A few splits, and those that just fill some whole number of waves, or some blocks on every SM.
+    for (int64_t splits = 1; splits <= 8; ++splits) consider_splits(splits);
+    for (int64_t waves = 1; waves <= 6; ++waves) consider_splits(waves * slots / all_strips);
     for (int64_t blocks = 1; blocks < v.blocks_per_sm; ++blocks)
-      consider(blocks * in.sms / (in.planes * strips));
+      consider_splits(blocks * in.sms / all_strips);
+    // Or one wave, every block with as many rows, from strip to strip.
+    for (int64_t waves = 1; waves <= 3; ++waves) {
+      const int64_t rows = ceil_div(all_strips * in.height, waves * slots);
+      if (4 * rows > in.height) consider(ceil_div(all_strips * in.height, rows), rows, in.height);
+    }
+    // Enough for a grid of any size.
+    const int64_t some = ceil_div(all_strips, kMaxBlocks);
+    consider(ceil_div(all_strips, some), some * in.height, in.height);
   }
   return best;
 }

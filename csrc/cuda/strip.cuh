@@ -36,21 +36,22 @@ constexpr int warm_up_rows(bool with_gradient) { return with_gradient ? 4 * kRad
 enum class Weights { mean_similarity, mean_contrast, general };
 
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Maps` counts the
-// derivative maps: 0 without gradients, 3 for preds, 4 for preds and target.
-template <class Storage_, int Columns_, int Maps_, Weights Weights_, bool Narrow_>
+// derivative maps: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds the
+// whole picture.
+template <class Storage_, int Columns_, int Maps_, Weights Weights_, bool Narrow_, bool Single_ = false>
 struct StripConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_, kMaps = Maps_;
-  static constexpr bool kGeneral = Weights_ == Weights::general, kNarrow = Narrow_;
+  static constexpr bool kGeneral = Weights_ == Weights::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr bool kOfContrast = Weights_ == Weights::mean_contrast;
 
   // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
-  // (One would not be needed without gradients; it puts the first raw column in the right place.)
-  static constexpr int kLead = kMaps > 0 ? kRadius : 1;
-  // A strip owns kStep columns, whole vectors; the last up to kColumns - kLead, having nothing to its right.
+  static constexpr int kLead = kMaps > 0 && !kSingle ? kRadius : 0;
+  // A strip owns kStep columns, whole vectors; the last up to kLast, having nothing to its right.
   static constexpr int kVector = Vector<Storage>::kSize;
-  static constexpr int kStep = (kColumns - (kMaps > 0 ? 2 * kRadius : kLead)) / kVector * kVector;
+  static constexpr int kStep = kMaps > 0 ? (kColumns - 2 * kRadius) / kVector * kVector : kColumns;
+  static constexpr int kLast = kColumns - kLead;
 
   // Raw rows start at a whole vector: kRawShift columns before the first one that is read. A chunk's windows
   // read 18 columns, which together with the shift fill whole vectors.
@@ -60,19 +61,39 @@ struct StripConfig {
   static constexpr int kRawVectors = (kWindowed + kRawShift + kVector - 1) / kVector;
   static constexpr int kRawColumns = kColumns - kChunk + kRawVectors * kVector;
 
-  // Shared memory, in bytes. After every 128 bytes of a row come 16 unused, so that threads that read 16
-  // bytes each, 16, 32 or 64 apart, meet in no bank (two at a time for double).
-  static constexpr int padded(int columns, int size) {
-    const int bytes = columns * size;
-    return ((bytes + 127) / 128 * 144);
+  // Shared memory, in bytes. Along a row, eight threads that read sixteen bytes at once are four chunks of
+  // one row and four of the next, or where a warp has one row, of its other half. These begin an odd number
+  // of sixteen bytes later, or for 16-bit pixels four modulo eight, so that the eight meet in no bank (two at
+  // a time for double).
+  static constexpr bool kHalves = kColumns == 256;
+  template <class Element>
+  static constexpr int kBankShift = sizeof(Element) == 2 ? 64 : 16;
+  template <class Element>
+  static constexpr int padded(int columns) {
+    constexpr int kShift = kBankShift<Element>;
+    const int bytes = columns * int{sizeof(Element)} + (kHalves ? columns / 128 * kShift : 0);
+    return (bytes + kShift - 1) / (2 * kShift) * (2 * kShift) + kShift;
   }
-  static constexpr int kRawRow = padded(kRawColumns, sizeof(Storage));
+  static constexpr int kRawRow = padded<Storage>(kRawColumns);
   static constexpr int kRawImage = kRows * kRawRow;
   static constexpr int kRaw = 2 * kRawImage;  // preds, target
-  // Moments and, in their place, derivatives: [map][row][column], with a margin of zeros on the right.
-  static constexpr int kMapRow = padded(kColumns + kWindowed - kChunk + 2, sizeof(T));
+  // The pixels that step 4 multiplies by: owned columns of preds and target.
+  static constexpr int kPixelRow = padded<Storage>(kColumns);
+  static constexpr int kPixelImage = kRows * kPixelRow;
+  static constexpr int kPixels = kMaps > 0 ? 2 * kPixelImage : 0;
+  // Moments and, in their place, derivatives: [map][row][column], with margins for outputs that the block
+  // does not compute. A single strip has one on the left, too. Without gradients there are two such buffers,
+  // in turns.
+  static constexpr int kLeft = kMaps > 0 && kSingle ? 8 : 0;
+  static constexpr int kGatherShift = kLeft > 0 ? kLeft - kRadius : 0;
+  static constexpr int kGatherVectors =
+      (kWindowed + kGatherShift + 16 / int{sizeof(T)} - 1) / (16 / int{sizeof(T)});
+  static constexpr int kMapColumns =
+      kMaps > 0 ? kColumns - kChunk + kGatherVectors * (16 / int{sizeof(T)}) : kColumns;
+  static constexpr int kMapRow = padded<T>(kMapColumns);
   static constexpr int kMap = kRows * kMapRow;
   static constexpr int kExchange = 4 * kMap;
+  static constexpr int kBuffers = kMaps > 0 ? 1 : 2;
   // Taps that fold the reflection of rows back, for the first rows, the last rows, all others; and what the
   // reflection of columns adds to the gradients of a step.
   static constexpr int kFoldRows = 2 * kRadius + 1;
@@ -81,12 +102,17 @@ struct StripConfig {
   static constexpr int kFolds = kMaps > 0 ? (kMaps - 2) * kFoldColumns * sizeof(T) : 0;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
   static constexpr int kTotals = kSums * kThreads * sizeof(double);
-  static constexpr int kNumbers = 8 * sizeof(T) + 4 * sizeof(int64_t) + 2 * sizeof(int);
+  static constexpr int kNumbers = 8 * sizeof(T) + 4 * sizeof(int64_t) + 4 * sizeof(int);
   // Where they begin.
-  static constexpr int kExchangeAt = kRaw, kFoldTapsAt = kExchangeAt + kExchange,
-                       kFoldsAt = kFoldTapsAt + kFoldTaps, kTotalsAt = kFoldsAt + kFolds,
-                       kNumbersAt = kTotalsAt + kTotals;
+  static constexpr int kPixelsAt = kRaw, kExchangeAt = kPixelsAt + kPixels,
+                       kFoldTapsAt = kExchangeAt + kBuffers * kExchange, kFoldsAt = kFoldTapsAt + kFoldTaps,
+                       kTotalsAt = kFoldsAt + kFolds, kNumbersAt = kTotalsAt + kTotals;
   static constexpr int kSharedBytes = kNumbersAt + kNumbers;
+
+  // Rows of a step that one warp stages and reads, so that nobody else need wait for it; 0: they are not one
+  // warp's.
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kRowsOfWarp = kRows % kWarps == 0 ? kRows / kWarps : 0;
 
   static_assert(kColumns % 32 == 0 && kThreads == kRows * kColumns / kChunk, "one chunk a thread and step");
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
@@ -97,10 +123,14 @@ struct StripConfig {
 template <class Storage>
 struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
-  int64_t first_plane;  // of this launch
-  int strips, splits;   // of a plane; a block for each
-  int rows_of_split;
-  bool vectors;  // every row of every image is whole, aligned vectors
+  // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
+  // beyond the picture; a block marches down `rows_of_block` of them.
+  int64_t rows_of_block, rows_of_strip, all_strips;
+  int strips;             // of a plane
+  int parts;              // of a strip, at most, in different blocks
+  bool vectors;           // every row of every image is whole, aligned vectors
+  uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
+  bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
   T row_taps[kTaps], column_taps[kTaps];
 };
 
@@ -115,68 +145,106 @@ class StripMarch {
   static constexpr int kHalo = kMaps > 0 ? 2 * kRadius : kRadius;  // rows before the owned ones
 
  public:
-  SSIM_DEVICE explicit StripMarch(const Params& p) : p_(p), shared_(shared_memory()) {
-    const unsigned strip = blockIdx.x % static_cast<unsigned>(p.strips);
-    const unsigned rest = blockIdx.x / static_cast<unsigned>(p.strips);
-    const unsigned split = rest % static_cast<unsigned>(p.splits);
-    const int64_t plane = p.first_plane + rest / static_cast<unsigned>(p.splits);
-    image_ = plane / p.channels;
-    const int64_t channel = plane % p.channels;
-    if constexpr (Config::kGeneral) {
-      map_ = p.map.data ? p.map.plane(image_, channel) : nullptr;
-      grad_map_ = p.grad_map.data ? p.grad_map.plane(image_, channel) : nullptr;
-    }
+  SSIM_DEVICE explicit StripMarch(const Params& p)
+      : p_(p), shared_(shared_memory()), thread_(opaque(threadIdx.x)) {}
 
-    column_begin_ = static_cast<int>(strip) * Config::kStep;
-    column_end_ = static_cast<int>(strip) + 1 == p.strips ? p.columns.n : column_begin_ + Config::kStep;
-    row_begin_ = static_cast<int>(split) * p.rows_of_split;
-    row_end_ = min(p.rows.n, row_begin_ + p.rows_of_split);
-
-    raw_begin_ = column_begin_ - Config::kRawLead;
-    if (threadIdx.x == 0) {
-      raw_is_inside() = p.vectors && raw_begin_ >= 0 && raw_begin_ + Config::kRawColumns <= p.columns.n;
-      has_folded_columns() = p.columns.reflects && p.columns.pad > 0 &&
-                             (column_begin_ <= p.columns.pad || column_end_ >= p.columns.n - p.columns.pad);
-      plane_offset(0) = p.preds.plane_offset(image_, channel);
-      plane_offset(1) = p.target.plane_offset(image_, channel);
-      plane_offset(2) = p.grad_preds.plane_offset(image_, channel);
-      plane_offset(3) = p.grad_target.plane_offset(image_, channel);
-    }
-    __syncthreads();
-
-    plain_begin_ = -kRows, plain_end_ = p.rows.n + kRows + kHalo;
-    if constexpr (kMaps > 0) plain_begin_ = kRadius, plain_end_ = p.rows.n - kRadius;
-    if constexpr (!Config::kGeneral) {
-      plain_begin_ = max(row_begin_, max(plain_begin_, p.rows.radius));
-      plain_end_ = min(row_end_, min(plain_end_, p.rows.n - p.rows.radius));
+  SSIM_DEVICE void run() {
+    int64_t at = blockIdx.x * p_.rows_of_block;
+    const int64_t end = min(at + p_.rows_of_block, p_.rows_of_strip * p_.all_strips);
+    while (at < end) {
+      const int64_t strip = at / p_.rows_of_strip;
+      const int64_t next = min(end, (strip + 1) * p_.rows_of_strip);
+      row_begin_ = static_cast<int>(at - strip * p_.rows_of_strip);
+      row_end_ = static_cast<int>(min(int64_t{p_.rows.n}, next - strip * p_.rows_of_strip));
+      begin_strip(strip);
+      march();
+      write_sums(strip);
+      at = next;
+      if (at < end) __syncthreads();  // the next one writes where the sums were added up
     }
   }
 
-  SSIM_DEVICE void run() {
+ private:
+  SSIM_DEVICE void begin_strip(int64_t strip_of_all) {
+    const int64_t plane = strip_of_all / p_.strips;
+    const int strip = static_cast<int>(strip_of_all - plane * p_.strips);
+    image_ = plane / p_.channels;
+    channel_ = plane - image_ * p_.channels;
+    if constexpr (Config::kGeneral) {
+      map_ = p_.map.data ? p_.map.plane(image_, channel_) : nullptr;
+      grad_map_ = p_.grad_map.data ? p_.grad_map.plane(image_, channel_) : nullptr;
+    }
+    column_begin_ = strip * Config::kStep;
+    column_end_ = strip + 1 == p_.strips ? p_.columns.n : column_begin_ + Config::kStep;
+    raw_begin_ = column_begin_ - Config::kRawLead;
+    if (thread() == 0) {
+      mirrors_raw() =
+          p_.columns.reflects && (raw_begin_ < 0 || raw_begin_ + Config::kRawColumns > p_.columns.n);
+      const bool folds = p_.columns.reflects && p_.columns.pad > 0 &&
+                         (column_begin_ <= p_.columns.pad || column_end_ >= p_.columns.n - p_.columns.pad);
+      has_folded_columns() = folds && !p_.mirrors;
+      mirrors_derivatives() = folds && p_.mirrors;
+      const auto place = [&](const auto& picture, int column) {
+        return reinterpret_cast<uint64_t>(picture.data) +
+               sizeof(Storage) * (picture.plane_offset(image_, channel_) + (p_.vectors ? column : 0));
+      };
+      first_row(0) = place(p_.preds, raw_begin_);
+      first_row(1) = place(p_.target, raw_begin_);
+      first_row(2) = place(p_.grad_preds, column_begin_);
+      first_row(3) = place(p_.grad_target, column_begin_);
+    }
+    __syncthreads();
+  }
+
+  SSIM_DEVICE void march() {
     const int first = row_begin_ > 0 ? row_begin_ - kHalo : -kRadius;
     const int last = row_end_ + kHalo;
     stage(first);
     prepare();
+    wait_for_copies();
+    __syncthreads();
+    int buffer = 0;
     for (int row = first; row < last; row += kRows) {
+      if (mirrors_raw()) {
+        mirror_raw();
+        sync_rows();
+      }
+      along_the_row(buffer);
+      const auto stage_next = [&] {
+        if (row + kRows < last) stage(row + kRows);
+        if constexpr (kMaps > 0) stage_pixels(row - 2 * kRadius);
+      };
+      if constexpr (kRowsOfWarp > 0) {
+        sync_warp();
+        stage_next();
+        __syncthreads();
+      } else {
+        __syncthreads();
+        stage_next();
+      }
+      down_the_column(row, buffer);
       wait_for_copies();
-      __syncthreads();
-      along_the_row();
-      __syncthreads();
-      if (row + kRows < last) stage(row + kRows);
-      down_the_column(row);
       if constexpr (kMaps > 0) {
         __syncthreads();
-        if (has_folded_columns()) {
+        if (mirrors_derivatives()) {
+          mirror_derivatives();
+          sync_rows();
+        } else if (has_folded_columns()) {
           fold_columns(row - 2 * kRadius);
           __syncthreads();
         }
         gradient(row - 2 * kRadius);
+        if (!p_.vectors) {
+          sync_rows();
+          write_rows(row - 2 * kRadius);
+        }
+      } else {
+        buffer = Config::kExchange - buffer;
       }
+      sync_rows();
     }
-    write_sums();
   }
 
- private:
   // ---- Geometry
 
   static SSIM_DEVICE bool exists(const DeviceAxis& axis, int z) {
@@ -191,9 +259,10 @@ class StripMarch {
   // Where a column lies in a row of shared memory, in bytes.
   template <class Element>
   static SSIM_DEVICE int slot(int column) {
-    constexpr int group = 128 / sizeof(Element);
-    return column * static_cast<int>(sizeof(Element)) +
-           static_cast<int>(static_cast<unsigned>(column) / group) * 16;
+    const int place = column * static_cast<int>(sizeof(Element));
+    if constexpr (!Config::kHalves) return place;
+    return place +
+           static_cast<int>(static_cast<unsigned>(column) / 128) * Config::template kBankShift<Element>;
   }
 
   // Whether a window of this radius has tap k. Compiled away but for narrow windows.
@@ -208,22 +277,41 @@ class StripMarch {
     return i < 0 ? (axis.reflects ? 0 : -1) : min(i, axis.n - 1);
   }
 
-  // ---- Threads. Their indices, and where these place them, are cheaper to compute in every step than to
-  // keep: the filters of step 3 fill the registers.
+  // ---- Threads. Where their index places them is cheaper to compute in every step than to keep: the filters
+  // of step 3 fill the registers.
+
+  SSIM_DEVICE unsigned thread() const { return opaque(thread_); }
+
+  static constexpr int kRowsOfWarp = Config::kRowsOfWarp, kWarps = Config::kWarps;
+
+  // Between threads that share rows.
+  static SSIM_DEVICE void sync_rows() {
+    if constexpr (kRowsOfWarp > 0) {
+      sync_warp();
+    } else {
+      __syncthreads();
+    }
+  }
 
   // A thread's chunk of 8 columns of one row.
   struct Chunk {
     int row, column;  // within the step and the strip
 
-    SSIM_DEVICE Chunk() {
-      const unsigned thread = fresh_thread_index();  // unsigned numbers divide in fewer instructions
-      row = static_cast<int>(thread / (kColumns / kChunk));
-      column = static_cast<int>(thread % (kColumns / kChunk) * kChunk);
+    SSIM_DEVICE explicit Chunk(unsigned thread) {
+      const unsigned place = thread % 4, second = thread / 4 % 2, eight = thread / 8;
+      if constexpr (Config::kHalves) {
+        row = static_cast<int>(eight / 4);
+        column = static_cast<int>((second * 16 + eight % 4 * 4 + place) * kChunk);
+      } else {
+        constexpr unsigned kEights = kColumns / 32;  // of two rows
+        row = static_cast<int>(eight / kEights * 2 + second);
+        column = static_cast<int>((eight % kEights * 4 + place) * kChunk);
+      }
     }
     // Where it and the chunks after it lie in rows of kRowBytes.
     template <class Element, int kRowBytes>
-    SSIM_DEVICE int place(int chunks_on) const {
-      return row * kRowBytes + slot<Element>(column + chunks_on * kChunk);
+    SSIM_DEVICE int place(int columns_on) const {
+      return row * kRowBytes + slot<Element>(column + columns_on);
     }
   };
 
@@ -234,12 +322,21 @@ class StripMarch {
     bool exists, is_owned, is_cropped_in;
 
     SSIM_DEVICE explicit Column(const StripMarch& march) {
-      const int thread = static_cast<int>(fresh_thread_index());
-      place = Config::kExchangeAt + slot<T>(thread);
+      const int thread = static_cast<int>(march.thread());
+      place = Config::kExchangeAt + slot<T>(thread + Config::kLeft);
       z = march.column_begin_ - Config::kLead + thread;
       exists = StripMarch::exists(march.p_.columns, z);
       is_owned = exists && z >= march.column_begin_ && z < march.column_end_;
       is_cropped_in = exists && in_crop(march.p_.columns, z);
+    }
+
+    // Twice the weight of its outputs in the mean. Where derivatives are mirrored about the first column or
+    // the last, that one counts twice.
+    SSIM_DEVICE T weight(const StripMarch& march) const {
+      if constexpr (kMaps == 0 || Config::kGeneral) return T(0);
+      if constexpr (Config::kOfContrast) return is_cropped_in ? T(2) * march.number(kContrastWeight) : T(0);
+      const T weight = exists ? T(2) * march.number(kSimilarityWeight) : T(0);
+      return march.p_.mirrors && (z == 0 || z == march.p_.columns.n - 1) ? T(2) * weight : weight;
     }
   };
 
@@ -249,30 +346,33 @@ class StripMarch {
   SSIM_DEVICE T* folds() const { return reinterpret_cast<T*>(shared_ + Config::kFoldsAt); }
   // What all threads need in every step; shared memory is a better place for it than registers.
   enum Number { kPivot, kC1, kC2, kSimilarityWeight, kContrastWeight };
+  static constexpr int kWeight = 3;  // in the thread's own list, of the column
   SSIM_DEVICE T& number(Number n) const { return reinterpret_cast<T*>(shared_ + Config::kNumbersAt)[n]; }
-  // Where the block's plane begins in each image, likewise.
-  SSIM_DEVICE int64_t& plane_offset(int image) const {
-    return reinterpret_cast<int64_t*>(shared_ + Config::kNumbersAt + 8 * sizeof(T))[image];
+  // Likewise where the plane's first row begins: preds, target, their gradients. Where rows are whole
+  // vectors, at the first raw column or the first owned one, of a gradient; else at the first column.
+  SSIM_DEVICE uint64_t& first_row(int image) const {
+    return reinterpret_cast<uint64_t*>(shared_ + Config::kNumbersAt + 8 * sizeof(T))[image];
   }
-  // Whether the strip touches the border and the padding reflects; whether every raw row is whole vectors of
-  // input.
+  // That of another row, where rows are whole vectors.
+  SSIM_DEVICE uint64_t row_of(int image, int row) const {
+    return first_row(image) + uint64_t{static_cast<uint32_t>(row)} * p_.row_bytes[image];
+  }
+  // What a strip at a border that reflects has to do: mirror raw pixels; mirror derivatives, or where that is
+  // not the adjoint, fold gradients.
   SSIM_DEVICE int& flag(int i) const {
     return reinterpret_cast<int*>(shared_ + Config::kNumbersAt + 8 * sizeof(T) + 4 * sizeof(int64_t))[i];
   }
   SSIM_DEVICE int& has_folded_columns() const { return flag(0); }
-  SSIM_DEVICE int& raw_is_inside() const { return flag(1); }
-  SSIM_DEVICE const Storage* preds() const { return p_.preds.data + plane_offset(0); }
-  SSIM_DEVICE const Storage* target() const { return p_.target.data + plane_offset(1); }
-  SSIM_DEVICE Storage* grad_preds() const { return p_.grad_preds.data + plane_offset(2); }
-  SSIM_DEVICE Storage* grad_target() const { return p_.grad_target.data + plane_offset(3); }
-
+  SSIM_DEVICE int& mirrors_raw() const { return flag(1); }
+  SSIM_DEVICE int& mirrors_derivatives() const { return flag(2); }
   SSIM_DEVICE double* totals() const { return reinterpret_cast<double*>(shared_ + Config::kTotalsAt); }
 
   SSIM_DEVICE void prepare() {
-    const int thread = static_cast<int>(fresh_thread_index());
+    const int thread = static_cast<int>(this->thread());
     if (thread < 32) {
-      const T value = choose_pivot(target(), p_.target.stride[2], p_.target.stride[3], row_begin_,
-                                   row_end_ - row_begin_, column_begin_, column_end_ - column_begin_, thread);
+      const T value =
+          choose_pivot(p_.target.plane(image_, channel_), p_.target.stride[2], p_.target.stride[3],
+                       row_begin_, row_end_ - row_begin_, column_begin_, column_end_ - column_begin_, thread);
       if (thread == 0) {
         number(kPivot) = value;
         number(kC1) = formula_constant(p_.constants ? p_.constants[0] : p_.c1);
@@ -281,15 +381,28 @@ class StripMarch {
         number(kContrastWeight) = p_.of_contrast.of(image_);
       }
     }
+    // Raw columns beyond the border: zeros, unless they are mirrored in every step.
+    if (raw_begin_ < 0 || raw_begin_ + Config::kRawColumns > p_.columns.n) {
+#pragma unroll 1
+      for (int j = thread; j < Config::kRawColumns; j += Config::kThreads) {
+        if (static_cast<unsigned>(raw_begin_ + j) < static_cast<unsigned>(p_.columns.n)) continue;
+#pragma unroll 1
+        for (int row = 0; row < 2 * kRows; ++row) {
+          *reinterpret_cast<Storage*>(shared_ + row * Config::kRawRow + slot<Storage>(j)) = Storage{};
+        }
+      }
+    }
     if constexpr (kMaps > 0) {
-      // Step 4 reads beyond the last column, for pixels that the next strip owns or for none.
-      constexpr int kMargin = kWindowed + 2 - kChunk;
-      for (int i = thread; i < kMaps * kRows * kMargin; i += Config::kThreads) {
-        const int row = i / kMargin;
-        *reinterpret_cast<T*>(shared_ + Config::kExchangeAt + row * Config::kMapRow +
-                              slot<T>(kColumns + i % kMargin)) = T(0);
+      // Step 4 reads beyond the columns computed, for pixels that the next strip owns, or none does.
+      constexpr int kMargin = Config::kMapColumns - kColumns;
+#pragma unroll 1
+      for (int i = thread; i < 4 * kRows * kMargin; i += Config::kThreads) {
+        const int j = i % kMargin;
+        *reinterpret_cast<T*>(shared_ + Config::kExchangeAt + i / kMargin * Config::kMapRow +
+                              slot<T>(j < Config::kLeft ? j : kColumns + j)) = T(0);
       }
       // How much the derivative at output row z enters gradient row z - kRadius + k.
+#pragma unroll 1
       for (int i = thread; i < Config::kFoldRows * kTaps; i += Config::kThreads) {
         const int place = i / kTaps, k = i % kTaps;
         const int shift = p_.rows.radius - p_.rows.pad;
@@ -312,92 +425,148 @@ class StripMarch {
     }
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) totals()[n * Config::kThreads + thread] = 0;
-    // The first step begins with a barrier.
   }
 
   // ---- 1. Raw rows to shared memory
 
   SSIM_DEVICE void stage(int row) {
-    constexpr int kWarps = Config::kThreads / 32;
-    const unsigned thread = fresh_thread_index();
-    const int warp = static_cast<int>(thread / 32), lane = static_cast<int>(thread % 32);
-    if (raw_is_inside() && row >= 0 && row + kRows <= p_.rows.n) {
-      const Storage* const x = preds() + (row * p_.preds.stride[2] + raw_begin_);
-      const Storage* const y = target() + (row * p_.target.stride[2] + raw_begin_);
+    const bool inside = row >= 0 && row + kRows <= p_.rows.n;
+    for_each_row([&](int r, int lane) {
+      char* const to = shared_ + r * Config::kRawRow;
+      const int from = inside ? row + r : source(p_.rows, row + r);
+      if (from >= 0) {
+        stage_row<0, Config::kRawColumns, Config::kRawImage>(to, from, lane);
+      } else {
 #pragma unroll 1
-      for (int r = warp; r < kRows; r += kWarps) {
-        // `vectors` promises that eight rows on, offsets still fit 32 bits.
-        stage_whole_row(shared_ + r * Config::kRawRow, x, y, r * static_cast<int>(p_.preds.stride[2]),
-                        r * static_cast<int>(p_.target.stride[2]), lane);
+        for (int j = lane; j < Config::kRawColumns; j += 32) {
+          *reinterpret_cast<Storage*>(to + slot<Storage>(j)) = Storage{};
+          *reinterpret_cast<Storage*>(to + slot<Storage>(j) + Config::kRawImage) = Storage{};
+        }
+      }
+    });
+  }
+
+  // Those that step 4 will want, of the rows from `first_row` on that are owned.
+  SSIM_DEVICE void stage_pixels(int first_row) {
+    for_each_row([&](int r, int lane) {
+      const int row = first_row + r;
+      if (row < row_begin_ || row >= row_end_) return;
+      stage_row<Config::kRawLead, kColumns, Config::kPixelImage>(
+          shared_ + Config::kPixelsAt + r * Config::kPixelRow, row, lane);
+    });
+  }
+
+  // Calls f(row of the step, lane) for the rows of the thread's warp.
+  template <class F>
+  SSIM_DEVICE void for_each_row(F&& f) const {
+    const unsigned thread = this->thread();
+    const int warp = static_cast<int>(thread / 32), lane = static_cast<int>(thread % 32);
+    if constexpr (kRowsOfWarp > 0) {
+#pragma unroll 1
+      for (int i = 0; i < kRowsOfWarp; ++i) f(warp * kRowsOfWarp + i, lane);
+    } else {
+#pragma unroll 1
+      for (int r = warp; r < kRows; r += kWarps) f(r, lane);
+    }
+  }
+
+  // One warp copies `Columns` columns of a row of both images, from raw column `Begin` on, as far as they lie
+  // in the picture.
+  template <int Begin, int Columns, int ImageBytes>
+  SSIM_DEVICE void stage_row(char* to, int row, int lane) {
+    if (p_.vectors) {
+      constexpr int kUnits = Columns / kVector;
+      static_assert(Columns % kVector == 0 && Begin % kVector == 0);
+      const int column = raw_begin_ + Begin + lane * kVector;
+      char* const first = to + slot<Storage>(lane * kVector);
+      const uint64_t at = static_cast<uint32_t>(lane) * uint64_t{16} + Begin * sizeof(Storage);
+      const auto* const x = global_memory<const Storage>(row_of(0, row) + at);
+      const auto* const y = global_memory<const Storage>(row_of(1, row) + at);
+#pragma unroll
+      for (int u = 0; u < kUnits; u += 32) {
+        const bool is_unit = u + 32 <= kUnits || lane < kUnits - u;
+        if (is_unit && static_cast<unsigned>(column + u * kVector) < static_cast<unsigned>(p_.columns.n)) {
+          constexpr int kShift = Config::kHalves ? Config::template kBankShift<Storage> : 0;
+          char* const unit = first + u * 16 + u * kVector / 128 * kShift;
+          copy_async<16>(unit, x + u * kVector);
+          copy_async<16>(unit + ImageBytes, y + u * kVector);
+        }
       }
       return;
     }
+    const int column_begin = raw_begin_ + Begin;
+    const auto* const x = global_memory<const Storage>(first_row(0)) + row * p_.preds.stride[2];
+    const auto* const y = global_memory<const Storage>(first_row(1)) + row * p_.target.stride[2];
+    const auto is_pixel = [&](int j) {
+      return j < Columns && static_cast<unsigned>(column_begin + j) < static_cast<unsigned>(p_.columns.n);
+    };
+    constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
 #pragma unroll 1
-    for (int r = warp; r < kRows; r += kWarps) {
-      char* const to = shared_ + r * Config::kRawRow;
-      const int from = source(p_.rows, row + r);
-      const Storage* const x = preds() + from * p_.preds.stride[2];
-      const Storage* const y = target() + from * p_.target.stride[2];
-      if (raw_is_inside() && from >= 0) {
-        stage_whole_row(to, x + raw_begin_, y + raw_begin_, 0, 0, lane);
-      } else if (p_.vectors && from >= 0) {
-#pragma unroll 1
-        for (int u = lane; u < kUnits; u += 32) {
-          const int column = raw_begin_ + u * kVector;
-          if (column >= 0 && column + kVector <= p_.columns.n) {
-            char* const unit = to + slot<Storage>(u * kVector);
-            copy_async<16>(unit, x + column);
-            copy_async<16>(unit + Config::kRawImage, y + column);
-          } else {
-#pragma unroll 1
-            for (int j = 0; j < kVector; ++j) stage_pixel(to, u * kVector + j, from, x, y);
-          }
-        }
-      } else {
-#pragma unroll 1
-        for (int j = lane; j < Config::kRawColumns; j += 32) stage_pixel(to, j, from, x, y);
-      }
-    }
-  }
-
-  static constexpr int kUnits = Config::kRawColumns / kVector;
-  static_assert(Config::kRawColumns % kVector == 0);
-
-  // A row of whole vectors, beginning at the offsets from x and y; one warp.
-  SSIM_DEVICE void stage_whole_row(char* to, const Storage* x, const Storage* y, int offset_x, int offset_y,
-                                   int lane) {
-    const int at = lane * kVector;
-    char* const first = to + slot<Storage>(at);
-    const Storage* const first_x = x + (offset_x + at);
-    const Storage* const first_y = y + (offset_y + at);
+    for (int begin = lane; begin < Columns; begin += 32 * kAtOnce) {
+      Storage xs[kAtOnce], ys[kAtOnce];
 #pragma unroll
-    for (int u = 0; u < kUnits; u += 32) {
-      if (u + 32 <= kUnits || lane < kUnits - u) {
-        char* const unit = first + u / 8 * 144;  // as slot() has it
-        copy_async<16>(unit, first_x + u * kVector);
-        copy_async<16>(unit + Config::kRawImage, first_y + u * kVector);
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int j = begin + 32 * i;
+        if (!is_pixel(j)) continue;
+        const Storage* const from_x = x + (column_begin + j) * p_.preds.stride[3];
+        const Storage* const from_y = y + (column_begin + j) * p_.target.stride[3];
+        if constexpr (sizeof(Storage) == 2) {
+          xs[i] = *from_x, ys[i] = *from_y;
+        } else {
+          copy_async<sizeof(Storage)>(to + slot<Storage>(j), from_x);
+          copy_async<sizeof(Storage)>(to + slot<Storage>(j) + ImageBytes, from_y);
+        }
+      }
+      if constexpr (sizeof(Storage) == 2) {
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int j = begin + 32 * i;
+          if (!is_pixel(j)) continue;
+          *reinterpret_cast<Storage*>(to + slot<Storage>(j)) = xs[i];
+          *reinterpret_cast<Storage*>(to + slot<Storage>(j) + ImageBytes) = ys[i];
+        }
       }
     }
   }
 
-  SSIM_DEVICE void stage_pixel(char* to, int j, int row, const Storage* x, const Storage* y) {
-    const int column = source(p_.columns, raw_begin_ + j);
-    char* const pixel = to + slot<Storage>(j);
-    if (row >= 0 && column >= 0) {
-      copy_async<sizeof(Storage)>(pixel, x + column * p_.preds.stride[3]);
-      copy_async<sizeof(Storage)>(pixel + Config::kRawImage, y + column * p_.target.stride[3]);
-    } else {
-      *reinterpret_cast<Storage*>(pixel) = Storage{};
-      *reinterpret_cast<Storage*>(pixel + Config::kRawImage) = Storage{};
+  // Calls f(row of the step, distance to the border, whether it is the right one) for the kRadius columns
+  // beyond either border, in the rows of the warp, or of the block where warps have none.
+  template <class F>
+  SSIM_DEVICE void for_each_mirrored(F&& f) const {
+    const unsigned thread = this->thread();
+    constexpr bool kByWarp = kRowsOfWarp > 0;
+    constexpr unsigned kThreads = kByWarp ? 32 : Config::kThreads,
+                       kTasks = 16 * (kByWarp ? kRowsOfWarp : kRows);
+    const unsigned first_row = kByWarp ? thread / 32 * kRowsOfWarp : 0;
+#pragma unroll 1
+    for (unsigned task = thread % kThreads; task < kTasks; task += kThreads) {
+      const int distance = static_cast<int>(task % 8) + 1;
+      if (distance <= kRadius) f(static_cast<int>(first_row + task / 16), distance, task % 16 >= 8);
     }
+  }
+
+  SSIM_DEVICE void mirror_raw() {
+    for_each_mirrored([&](int row, int distance, bool right) {
+      const int last = p_.columns.n - 1;
+      const int to = (right ? last + distance : -distance) - raw_begin_;
+      // Where that is outside, too, no output that exists reads it.
+      const int from = (right ? max(last - distance, 0) : min(distance, last)) - raw_begin_;
+      if (static_cast<unsigned>(to) >= unsigned{Config::kRawColumns}) return;
+      char* const first = shared_ + row * Config::kRawRow;
+#pragma unroll
+      for (int image = 0; image < 2; ++image) {
+        *reinterpret_cast<Storage*>(first + image * Config::kRawImage + slot<Storage>(to)) =
+            *reinterpret_cast<const Storage*>(first + image * Config::kRawImage + slot<Storage>(from));
+      }
+    });
   }
 
   // ---- 2. Along the row
 
   static constexpr int kWindowed = Config::kWindowed;
 
-  SSIM_DEVICE void along_the_row() {
-    const Chunk chunk;
+  SSIM_DEVICE void along_the_row(int buffer) {
+    const Chunk chunk(thread());
     const T pivot = number(kPivot);
     constexpr int kVectorsOfChunk = kChunk / kVector > 0 ? kChunk / kVector : 1;
     static_assert(kVectorsOfChunk * kVector == kChunk);
@@ -409,7 +578,8 @@ class StripMarch {
     }
 #pragma unroll
     for (int v = 0; v < Config::kRawVectors; ++v) {
-      const char* const from = shared_ + chunk.template place<Storage, Config::kRawRow>(v / kVectorsOfChunk) +
+      const char* const from = shared_ +
+                               chunk.template place<Storage, Config::kRawRow>(v / kVectorsOfChunk * kChunk) +
                                v % kVectorsOfChunk * 16;
       const Vector<Storage> xs = *reinterpret_cast<const Vector<Storage>*>(from);
       const Vector<Storage> ys = *reinterpret_cast<const Vector<Storage>*>(from + Config::kRawImage);
@@ -433,55 +603,69 @@ class StripMarch {
       }
     }
 #pragma unroll
-    for (int m = 0; m < 4; ++m) store_chunk(chunk, m, sum[m]);
+    for (int m = 0; m < 4; ++m) store_chunk(exchange(chunk, m, Config::kLeft) + buffer, sum[m]);
   }
 
-  SSIM_DEVICE char* exchange(const Chunk& chunk, int map, int chunks_on) const {
+  SSIM_DEVICE char* exchange(const Chunk& chunk, int map, int columns_on) const {
     return shared_ + Config::kExchangeAt + map * Config::kMap +
-           chunk.template place<T, Config::kMapRow>(chunks_on);
+           chunk.template place<T, Config::kMapRow>(columns_on);
   }
 
-  SSIM_DEVICE void store_chunk(const Chunk& chunk, int map, const T (&values)[kChunk]) {
+  static SSIM_DEVICE void store_chunk(char* to, const T (&values)[kChunk]) {
     constexpr int kSize = Vector<T>::kSize;
 #pragma unroll
     for (int v = 0; v < kChunk / kSize; ++v) {
       Vector<T> out;
 #pragma unroll
       for (int e = 0; e < kSize; ++e) out.value[e] = values[v * kSize + e];
-      *reinterpret_cast<Vector<T>*>(exchange(chunk, map, 0) + v * 16) = out;
+      *reinterpret_cast<Vector<T>*>(to + v * 16) = out;
     }
   }
 
   // ---- 3. Down the column
 
-  SSIM_DEVICE void down_the_column(int row) {
+  // What the rows of a step have in common. `inside`: every row is owned (unless General), counts for both
+  // means, and no reflection reaches it; `gated`: the same but for being owned; `border`: nothing.
+  enum class Rows { inside, gated, border };
+
+  SSIM_DEVICE void down_the_column(int row, int buffer) {
     const int z = row - kRadius;  // the first output this step completes
-    const bool plain = z >= plain_begin_ && z + kRows <= plain_end_;
     const Column column(*this);
+    char* const place = shared_ + (column.place + buffer);
     T step[Config::kSums];
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) step[n] = T(0);
-    const T numbers[] = {number(kPivot), number(kC1), number(kC2), number(kSimilarityWeight),
-                         number(kContrastWeight)};
-    if (plain) {
+    const T numbers[] = {number(kPivot), number(kC1), number(kC2), column.weight(*this)};
+    const auto owned = [&] { return z >= row_begin_ && z + kRows <= row_end_; };
+    const int reach = kMaps > 0 ? kRadius : 0;
+    const int free = Config::kGeneral ? reach : max(reach, p_.rows.radius);
+    const bool is_free = (Config::kGeneral && kMaps == 0) || (z >= free && z + kRows <= p_.rows.n - free);
+    if (is_free && (Config::kGeneral || owned())) {
 #pragma unroll 4
-      for (int r = 0; r < kRows; ++r) output<false>(column, z + r, r * Config::kMapRow, numbers, step);
+      for (int r = 0; r < kRows; ++r) {
+        output<Rows::inside>(column, z + r, place + r * Config::kMapRow, numbers, step);
+      }
+    } else if (!Config::kGeneral && is_free) {
+#pragma unroll 1
+      for (int r = 0; r < kRows; ++r) {
+        output<Rows::gated>(column, z + r, place + r * Config::kMapRow, numbers, step);
+      }
     } else {
 #pragma unroll 1
-      for (int r = 0; r < kRows; ++r) output<true>(column, z + r, r * Config::kMapRow, numbers, step);
+      for (int r = 0; r < kRows; ++r) {
+        output<Rows::border>(column, z + r, place + r * Config::kMapRow, numbers, step);
+      }
     }
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      totals()[n * Config::kThreads + fresh_thread_index()] += static_cast<double>(step[n]);
+      totals()[n * Config::kThreads + thread()] += static_cast<double>(step[n]);
     }
   }
 
-  // Takes in one row of moments, which completes output z. `Edge`: z may be any row; else, it has to be owned
-  // unless General, and no reflection reaches it.
-  template <bool Edge>
-  SSIM_DEVICE void output(const Column& column, int z, int row_offset, const T (&numbers)[5],
+  // Takes in one row of moments, which completes output z.
+  template <Rows rows>
+  SSIM_DEVICE void output(const Column& column, int z, char* place, const T (&numbers)[4],
                           T (&step)[Config::kSums]) {
-    char* const place = shared_ + column.place + row_offset;
     const T* const taps = p_.row_taps;
     T complete[4];
 #pragma unroll
@@ -493,10 +677,11 @@ class StripMarch {
                                    numbers[kPivot], numbers[kC1], numbers[kC2]);
     const T similarity = terms.similarity();
 
-    constexpr bool kAllRowsCount = !Edge && !Config::kGeneral;
-    const bool row_exists = kAllRowsCount || exists(p_.rows, z);
-    const bool row_is_owned = kAllRowsCount || (row_exists && z >= row_begin_ && z < row_end_);
-    const bool row_is_cropped_in = kAllRowsCount || (row_is_owned && in_crop(p_.rows, z));
+    constexpr bool kAllExist = rows != Rows::border && !Config::kGeneral;
+    constexpr bool kAllOwned = rows == Rows::inside && !Config::kGeneral;
+    const bool row_exists = kAllExist || exists(p_.rows, z);
+    const bool row_is_owned = kAllOwned || (row_exists && z >= row_begin_ && z < row_end_);
+    const bool row_is_cropped_in = kAllOwned || (row_is_owned && (kAllExist || in_crop(p_.rows, z)));
     if (row_is_owned) step[kSimilarity] += similarity;
     if (row_is_cropped_in) step[kContrastSensitivity] += terms.contrast_sensitivity();
 
@@ -506,11 +691,11 @@ class StripMarch {
       if (row_exists && column.exists) {
         const int64_t i = z - (p_.rows.radius - p_.rows.pad),
                       j = column.z - (p_.columns.radius - p_.columns.pad);
-        of_similarity = numbers[kSimilarityWeight];
+        of_similarity = number(kSimilarityWeight);
         if (grad_map_) {
           of_similarity += to_compute(grad_map_[i * p_.grad_map.stride[2] + j * p_.grad_map.stride[3]]);
         }
-        if (in_crop(p_.rows, z) && in_crop(p_.columns, column.z)) of_contrast = numbers[kContrastWeight];
+        if (in_crop(p_.rows, z) && in_crop(p_.columns, column.z)) of_contrast = number(kContrastWeight);
         if (map_ && row_is_owned && column.is_owned) {
           store_as(map_[i * p_.map.stride[2] + j * p_.map.stride[3]], similarity);
         }
@@ -522,18 +707,17 @@ class StripMarch {
       }
       if constexpr (kMaps > 0) f = partials(terms, of_similarity, of_contrast);
     } else if constexpr (kMaps > 0 && Config::kOfContrast) {
-      const bool counts = (kAllRowsCount || in_crop(p_.rows, z)) && column.is_cropped_in;
-      f = partials_of_doubled_contrast(terms, counts ? T(2) * numbers[kContrastWeight] : T(0));
+      f = partials_of_doubled_contrast(terms, kAllExist || in_crop(p_.rows, z) ? numbers[kWeight] : T(0));
     } else if constexpr (kMaps > 0) {
       // An output that does not exist gets weight zero. It may be a NaN all the same, but then its neighbours
       // that do exist have the NaN in their windows, too, and with them every pixel this one reaches.
-      const T weight = row_exists && column.exists ? T(2) * numbers[kSimilarityWeight] : T(0);
+      const T weight = row_exists ? numbers[kWeight] : T(0);
       f = partials_of_doubled(terms, weight * terms.contrast_sensitivity(), weight * terms.luminance());
     }
     if constexpr (kMaps > 0) {
       const T maps[4] = {f.a, f.p, f.d, f.b};
       const T* edge_taps = nullptr;
-      if constexpr (Edge) {
+      if constexpr (rows == Rows::border) {
         const int from_end = z - (p_.rows.n - 2 * kRadius);
         const int place_of_z = z >= 0 && z < kRadius                           ? z
                                : from_end >= kRadius && from_end < 2 * kRadius ? from_end
@@ -542,7 +726,8 @@ class StripMarch {
       }
 #pragma unroll
       for (int m = 0; m < kMaps; ++m) {
-        const T sum = filter(derivative_[m], maps[m], [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
+        const T sum = filter(derivative_[m], maps[m],
+                             [&](int k) { return rows == Rows::border ? edge_taps[k] : taps[k]; });
         *reinterpret_cast<T*>(place + m * Config::kMap) = sum;
       }
     }
@@ -566,31 +751,60 @@ class StripMarch {
 
   // ---- 4. Along the row again
 
+  SSIM_DEVICE void mirror_derivatives() {
+    const bool is_first = column_begin_ == 0, is_last = column_end_ + kRadius > p_.columns.n;
+    for_each_mirrored([&](int row, int distance, bool right) {
+      if (!(right ? is_last : is_first)) return;
+      const int border = (right ? p_.columns.n - 1 : 0) - column_begin_ + Config::kLead + Config::kLeft;
+      const int outwards = right ? distance : -distance;
+      char* const first = shared_ + Config::kExchangeAt + row * Config::kMapRow;
+#pragma unroll
+      for (int m = 0; m < kMaps; ++m) {
+        *reinterpret_cast<T*>(first + m * Config::kMap + slot<T>(border + outwards)) =
+            *reinterpret_cast<const T*>(first + m * Config::kMap + slot<T>(border - outwards));
+      }
+    });
+  }
+
   SSIM_DEVICE void gradient(int first_row) {
-    const Chunk chunk;
+    const Chunk chunk(thread());
     const int row = first_row + chunk.row, column = column_begin_ + chunk.column;
     if (row < row_begin_ || row >= row_end_ || column >= column_end_) return;
     const T pivot = number(kPivot);
-    T x[kChunk], y[kChunk];
-    load_pixels(preds(), p_.preds.stride, first_row, chunk.row, column, x);
-    load_pixels(target(), p_.target.stride, first_row, chunk.row, column, y);
 
     // The maps one after the other, so that few sums are under way at once.
-    T by_preds[kChunk], by_target[kChunk], sum[kChunk];
+    T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
     gather<false>(chunk, 1, sum);
+    char* const pixels = shared_ + Config::kPixelsAt + chunk.template place<Storage, Config::kPixelRow>(0);
 #pragma unroll
-    for (int j = 0; j < kChunk; ++j) {
-      by_preds[j] = (y[j] - pivot) * sum[j];
-      if constexpr (kMaps == 4) by_target[j] = (x[j] - pivot) * sum[j];
+    for (int v = 0; v < kChunk / kVector; ++v) {
+      const auto xs = *reinterpret_cast<const Vector<Storage>*>(pixels + v * 16);
+      const auto ys = *reinterpret_cast<const Vector<Storage>*>(pixels + Config::kPixelImage + v * 16);
+#pragma unroll
+      for (int e = 0; e < kVector; ++e) {
+        const int j = v * kVector + e;
+        const T x = to_compute(xs.value[e]), y = to_compute(ys.value[e]);
+        difference[j] = x - y;
+        by_preds[j] = (y - pivot) * sum[j];
+        if constexpr (kMaps == 4) by_target[j] = (x - pivot) * sum[j];
+      }
     }
     gather<false>(chunk, 2, sum);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) {
-      by_preds[j] += (x[j] - y[j]) * sum[j];
-      if constexpr (kMaps == 4) by_target[j] -= (x[j] - y[j]) * sum[j];
+      by_preds[j] += difference[j] * sum[j];
+      if constexpr (kMaps == 4) by_target[j] -= difference[j] * sum[j];
     }
     gather<true>(chunk, 0, by_preds);
     if constexpr (kMaps == 4) gather<true>(chunk, 3, by_target);
+    if (mirrors_derivatives() && (column == 0 || column + kChunk >= p_.columns.n)) {
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
+        if (column + j != 0 && column + j != p_.columns.n - 1) continue;
+        by_preds[j] *= T(0.5);
+        if constexpr (kMaps == 4) by_target[j] *= T(0.5);
+      }
+    }
     if (has_folded_columns()) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {
@@ -601,9 +815,46 @@ class StripMarch {
         if constexpr (kMaps == 4) by_target[j] += fold[Config::kFoldColumns];
       }
     }
-    store_pixels(grad_preds(), p_.grad_preds.stride, first_row, chunk.row, column, by_preds);
-    if constexpr (kMaps == 4) {
-      store_pixels(grad_target(), p_.grad_target.stride, first_row, chunk.row, column, by_target);
+    store_pixels(2, row, chunk.column, by_preds, pixels);
+    if constexpr (kMaps == 4) store_pixels(3, row, chunk.column, by_target, pixels + Config::kPixelImage);
+  }
+
+  // A chunk of a gradient, the column counted from the first owned one. Where rows are not whole vectors, in
+  // the place of the pixels.
+  SSIM_DEVICE void store_pixels(int image, int row, int column, const T (&values)[kChunk],
+                                char* pixels) const {
+    Vector<Storage> vectors[kChunk / kVector];
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) store_as(vectors[j / kVector].value[j % kVector], values[j]);
+    if (p_.vectors) {
+      const uint64_t at = row_of(image, row) + static_cast<uint32_t>(column) * uint64_t{sizeof(Storage)};
+      auto* const to = global_memory<Vector<Storage>>(at);
+#pragma unroll
+      for (int v = 0; v < kChunk / kVector; ++v) {
+        if (v == 0 || column_begin_ + column + v * kVector < column_end_) to[v] = vectors[v];
+      }
+    } else {
+#pragma unroll
+      for (int v = 0; v < kChunk / kVector; ++v) reinterpret_cast<Vector<Storage>*>(pixels)[v] = vectors[v];
+    }
+  }
+
+  // From there to the gradients, pixel by pixel.
+  SSIM_DEVICE void write_rows(int first_row) {
+    for_each_row([&](int r, int lane) {
+      const int row = first_row + r;
+      if (row < row_begin_ || row >= row_end_) return;
+      const char* const pixels = shared_ + Config::kPixelsAt + r * Config::kPixelRow;
+      write_row(2, p_.grad_preds.stride, row, lane, pixels);
+      if constexpr (kMaps == 4) write_row(3, p_.grad_target.stride, row, lane, pixels + Config::kPixelImage);
+    });
+  }
+  SSIM_DEVICE void write_row(int image, const int64_t (&stride)[4], int row, int lane, const char* pixels) {
+    auto* const to = global_memory<Storage>(this->first_row(image)) + row * stride[2];
+#pragma unroll 4
+    for (int column = column_begin_ + lane; column < column_end_; column += 32) {
+      to[column * stride[3]] =
+          *reinterpret_cast<const Storage*>(pixels + slot<Storage>(column - column_begin_));
     }
   }
 
@@ -614,12 +865,12 @@ class StripMarch {
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) sum[j] = Add ? sum[j] : T(0);
 #pragma unroll
-    for (int v = 0; v * kSize < kWindowed; ++v) {
-      const Vector<T> values = *reinterpret_cast<const Vector<T>*>(exchange(chunk, map, v / kVectorsOfChunk) +
-                                                                   v % kVectorsOfChunk * 16);
+    for (int v = 0; v < Config::kGatherVectors; ++v) {
+      const Vector<T> values = *reinterpret_cast<const Vector<T>*>(
+          exchange(chunk, map, v / kVectorsOfChunk * kChunk) + v % kVectorsOfChunk * 16);
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
-        const int i = v * kSize + e;  // of output column + i - kRadius
+        const int i = v * kSize + e - Config::kGatherShift;  // of output column + i - kRadius
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) {
           const int k = kTaps - 1 - (i - j);
@@ -641,8 +892,7 @@ class StripMarch {
   // first and last `pad` columns next to it.
   SSIM_DEVICE void fold_columns(int first_row) {
     const DeviceAxis& axis = p_.columns;
-    for (int task = static_cast<int>(fresh_thread_index()); task < Config::kFoldColumns;
-         task += Config::kThreads) {
+    for (int task = static_cast<int>(thread()); task < Config::kFoldColumns; task += Config::kThreads) {
       const int r = task / (2 * kRadius), side = task % (2 * kRadius);
       const int row = first_row + r;
       const int column = side < kRadius ? side + 1 : side + axis.n - 1 - 2 * kRadius;
@@ -655,8 +905,8 @@ class StripMarch {
 #pragma unroll 1
         for (int z = begin; z < end; ++z) {
           const T tap = p_.column_taps[extended - z + kRadius];
-          const char* const from =
-              shared_ + Config::kExchangeAt + r * Config::kMapRow + slot<T>(z - column_begin_ + kRadius);
+          const char* const from = shared_ + Config::kExchangeAt + r * Config::kMapRow +
+                                   slot<T>(z - column_begin_ + Config::kLead + Config::kLeft);
 #pragma unroll
           for (int m = 0; m < kMaps; ++m)
             sum[m] += tap * *reinterpret_cast<const T*>(from + m * Config::kMap);
@@ -665,8 +915,10 @@ class StripMarch {
       if (column >= 1 && column <= axis.pad) gather(-column);
       if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
 
-      const T x = to_compute(preds()[row * p_.preds.stride[2] + column * p_.preds.stride[3]]);
-      const T y = to_compute(target()[row * p_.target.stride[2] + column * p_.target.stride[3]]);
+      const char* const pixel =
+          shared_ + Config::kPixelsAt + r * Config::kPixelRow + slot<Storage>(column - column_begin_);
+      const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
+      const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Config::kPixelImage));
       const T by_difference = (x - y) * sum[2];
       T* const fold = folds() + r * 2 * kRadius + fold_place(column);
       fold[0] = sum[0] + ((y - number(kPivot)) * sum[1] + by_difference);
@@ -675,53 +927,10 @@ class StripMarch {
     }
   }
 
-  // The pixels of a chunk, in row `first_row + r`. Beyond the row's end, its last ones instead.
-  SSIM_DEVICE void load_pixels(const Storage* plane, const int64_t (&stride)[4], int first_row, int r,
-                               int column, T (&pixels)[kChunk]) const {
-    const Storage* const first = plane + first_row * stride[2];  // the same in all threads
-    if (p_.vectors) {
-#pragma unroll
-      for (int v = 0; v < kChunk / kVector; ++v) {
-        const int from = min(column + v * kVector, p_.columns.n - kVector);
-        const auto values =
-            *reinterpret_cast<const Vector<Storage>*>(first + (r * static_cast<int>(stride[2]) + from));
-#pragma unroll
-        for (int e = 0; e < kVector; ++e) pixels[v * kVector + e] = to_compute(values.value[e]);
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < kChunk; ++j) {
-        pixels[j] = to_compute(first[r * stride[2] + min(column + j, p_.columns.n - 1) * stride[3]]);
-      }
-    }
-  }
-
-  SSIM_DEVICE void store_pixels(Storage* plane, const int64_t (&stride)[4], int first_row, int r, int column,
-                                const T (&pixels)[kChunk]) const {
-    Storage* const first = plane + first_row * stride[2];
-    if (p_.vectors) {
-#pragma unroll
-      for (int v = 0; v < kChunk / kVector; ++v) {
-        Vector<Storage> values;
-#pragma unroll
-        for (int e = 0; e < kVector; ++e) store_as(values.value[e], pixels[v * kVector + e]);
-        if (column + v * kVector < column_end_) {
-          *reinterpret_cast<Vector<Storage>*>(
-              first + (r * static_cast<int>(stride[2]) + column + v * kVector)) = values;
-        }
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < kChunk; ++j) {
-        if (column + j < column_end_) store_as(first[r * stride[2] + (column + j) * stride[3]], pixels[j]);
-      }
-    }
-  }
-
   // ---- After the march
 
-  SSIM_DEVICE void write_sums() {
-    const int thread = static_cast<int>(fresh_thread_index());
+  SSIM_DEVICE void write_sums(int64_t strip) {
+    const int thread = static_cast<int>(this->thread());
     const Column column(*this);
     double sums[Config::kSums];
 #pragma unroll
@@ -729,22 +938,26 @@ class StripMarch {
       const bool counts = column.is_owned && (n != kContrastSensitivity || in_crop(p_.columns, column.z));
       sums[n] = counts ? totals()[n * Config::kThreads + thread] : 0.0;
     }
-    double* const out = p_.partial + (p_.first_plane * p_.splits * p_.strips + blockIdx.x) * Config::kSums;
+    const int part = static_cast<int>(blockIdx.x - strip * p_.rows_of_strip / p_.rows_of_block);
+    double* const out = p_.partial + (strip * p_.parts + part) * Config::kSums;
+    if (row_end_ == p_.rows.n) {  // the strip has no more parts
+      for (int i = thread; i < (p_.parts - 1 - part) * Config::kSums; i += Config::kThreads) {
+        out[Config::kSums + i] = 0;
+      }
+    }
     __syncthreads();  // the totals' place serves the summation, too
     add_up_block<Config::kThreads>(sums, totals(), out, thread);
   }
 
   const Params& p_;
   char* const shared_;
+  const unsigned thread_;
 
-  int64_t image_;
+  int64_t image_, channel_;
   Storage* map_ = nullptr;
   const Storage* grad_map_ = nullptr;
   int row_begin_, row_end_, column_begin_, column_end_;  // input rows and columns owned
 
-  // Outputs for which step 3 needs no care: no tap that folds the reflection back, and unless General, all
-  // count for both means.
-  int plain_begin_, plain_end_;
   int raw_begin_;  // input column of the first raw column
 
   T moment_[4][kTaps - 1], derivative_[kMapsOr1][kTaps - 1];  // the filters' unfinished sums

@@ -28,27 +28,38 @@ struct Buffer {
 class HostLauncher {
  public:
   explicit HostLauncher(const Case& c)
-      : sms_(c.one("sms", 4)), columns_(c.one("strip_columns", 0)), rows_(c.one<int64_t>("split_rows", 0)) {}
+      : sms_(c.one("sms", 4)),
+        columns_(c.one("strip_columns", 0)),
+        rows_(c.one<int64_t>("split_rows", 0)),
+        single_(c.one("single_strip", 0) != 0),
+        crossing_(c.one("crossing", 0) != 0) {}
 
   int sms() const { return sms_; }
   template <auto kernel>
   int blocks_per_sm(int, int) {
     return 2;
   }
-  // The plan, or the strip width and the rows of a split that the case names.
+  // The plan, or the strips and the rows of a split that the case names.
   Plan choose(Plan plan, const PlanInput& input, const std::vector<StripVariant>& variants) {
     for (size_t i = 0; i < variants.size(); ++i) {
-      if (variants[i].columns == columns_) {
+      if (variants[i].columns == columns_ && (variants[i].step == 0) == single_) {
         plan.variant = static_cast<int>(i);
         plan.strips = strip_count(input.width, variants[i]);
       }
     }
+    const int64_t all_strips = input.planes * plan.strips;
     if (rows_ > 0) {
-      plan.rows = std::min(rows_, input.height);
-      plan.splits = ceil_div(input.height, plan.rows);
+      plan.rows = rows_;
+      plan.rows_of_strip = crossing_ ? input.height : ceil_div(input.height, rows_) * rows_;
+    } else if (columns_ > 0) {
+      plan.rows = plan.rows_of_strip = input.height;
     }
+    plan.blocks = ceil_div(all_strips * plan.rows_of_strip, plan.rows);
+    const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
+    if (plan.strips < 1 || (columns_ > 0 && (v.columns != columns_ || (v.step == 0) != single_)))
+      std::cout << "substituted 1 ";
     std::cout << "strip_columns " << variants[static_cast<size_t>(plan.variant)].columns << " strips "
-              << plan.strips << " splits " << plan.splits << "\n";
+              << plan.strips << " parts " << plan.parts() << " blocks " << plan.blocks << "\n";
     return plan;
   }
   template <auto kernel, class Params>
@@ -65,6 +76,7 @@ class HostLauncher {
  private:
   int sms_, columns_;
   int64_t rows_;
+  bool single_, crossing_;
   std::vector<std::vector<char>> scratch_;
 };
 

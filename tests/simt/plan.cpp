@@ -16,18 +16,18 @@ struct Sm {
   int shared_bytes, max_threads;
 };
 
-template <int Maps, int... Widths>
-void print_plan(const int64_t (&shape)[3], int sms, Sm sm, std::integer_sequence<int, Widths...>) {
+template <int Maps, class... Strips>
+void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>) {
   constexpr int kReservedByCuda = 1024;
-  const auto variant = [&]<int Width>() {
-    using Config = StripConfig<float, Width, Maps, Weights::mean_similarity, false>;
+  const auto variant = [&]<class Strip>() {
+    using Config = StripConfig<float, Strip::kColumns, Maps, Weights::mean_similarity, false, Strip::kSingle>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (Config::kSharedBytes + kReservedByCuda);
-    return StripVariant{Width, Config::kStep, Width - Config::kLead,
-                        std::min({by_registers, by_shared, sm.max_threads / Width})};
+    return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kStep, Config::kLast,
+                        std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
-  const std::vector<StripVariant> variants{variant.template operator()<Widths>()...};
+  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
   const PlanInput input{shape[0], shape[1], shape[2], Maps > 0 ? 2 * kRadius : kRadius, kRadius, kRows, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
@@ -35,8 +35,8 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, std::integer_sequence
     const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
     std::cout << ", \"columns\": " << v.columns << ", \"step\": " << v.step << ", \"last\": " << v.last
               << ", \"blocks_per_sm\": " << v.blocks_per_sm << ", \"strips\": " << plan.strips
-              << ", \"splits\": " << plan.splits << ", \"rows\": " << plan.rows
-              << ", \"cost\": " << plan.cost;
+              << ", \"blocks\": " << plan.blocks << ", \"rows\": " << plan.rows
+              << ", \"rows_of_strip\": " << plan.rows_of_strip << ", \"cost\": " << plan.cost;
   }
   std::cout << "}\n";
 }
@@ -49,9 +49,8 @@ int main(int argc, char** argv) {
   const int64_t shape[3] = {number(2), number(3), number(4)};
   const int sms = static_cast<int>(number(5));
   const Sm sm{static_cast<int>(number(6)), static_cast<int>(number(7))};
-  using Widths = std::integer_sequence<int, 64, 96, 128, 256>;
   if (number(1) == 0)
-    print_plan<0>(shape, sms, sm, Widths{});
+    print_plan<0>(shape, sms, sm, StripsOnDevice<0>{});
   else
-    print_plan<3>(shape, sms, sm, Widths{});
+    print_plan<3>(shape, sms, sm, StripsOnDevice<3>{});
 }

@@ -132,7 +132,7 @@ inline void run_block(unsigned threads, bool reverse) {
       const auto waiting =
           std::count_if(begin, end, [](const Fiber& f) { return f.state == State::at_warp; });
       if (waiting == 0) continue;
-      if (waiting != end - begin) fail("a shuffle is reached by part of a warp");
+      if (waiting != end - begin) fail("a shuffle or barrier of a warp is reached by part of it");
       std::for_each(begin, end, [](Fiber& f) { f.state = State::ready; });
       released = true;
     }
@@ -226,8 +226,13 @@ inline void store_as(Half& out, float value) {
   }
 }
 
-inline unsigned fresh_thread_index() { return threadIdx.x; }
+inline unsigned opaque(unsigned number) { return number; }
+inline void sync_warp() { simt::wait_as(simt::State::at_warp); }
 
+template <class T>
+T* global_memory(uint64_t address) {
+  return reinterpret_cast<T*>(address);
+}
 inline char* shared_memory() { return simt::shared; }
 
 template <int Bytes>
