@@ -1,4 +1,4 @@
-"""CUDA compiles without a GPU, and the float32 strip kernels keep everything in registers.
+"""CUDA compiles without a GPU, and the float32 kernels keep everything in registers.
 
 Skipped where there is no nvcc.
 """
@@ -36,19 +36,20 @@ def compile_cubin(nvcc: str, source: Path, out: Path, architecture: str, *flags:
 # Bytes a thread may spill. On some architectures ptxas keeps one or two flags of the narrow variants in local memory,
 # read once a step of several hundred instructions.
 @pytest.mark.parametrize(("architecture", "allowed"), [("sm_75", 16), ("sm_90", 0)])
-def test_float32_strip_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
+def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
     log = compile_cubin(nvcc, ROOT / "tests/simt/strips.cu", tmp_path / "strips.cubin", architecture)
-    pattern = r"StripConfigIfLi(\d+)ELi(\d)E.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
+    pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?Li(\d)E"
+    pattern += r".*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
     kernels = re.findall(pattern, log, flags=re.DOTALL)
-    assert len(kernels) == 18
-    for columns, maps, stack, spilled, registers in kernels:
-        name = f"{columns} columns, {maps} maps"
+    assert len(kernels) == 18 + 10 + 4
+    for kernel, columns, maps, stack, spilled, registers in kernels:
+        name = f"{kernel}, {columns} columns, {maps} maps"
         assert int(spilled) <= allowed, name
         assert int(stack) <= allowed, name
         assert int(registers) <= (128 if maps != "4" else 168), name
 
 
-@pytest.mark.parametrize("source", ["ssim_cuda.cu", "pyramid_cuda.cu"])
+@pytest.mark.parametrize("source", ["ssim_cuda.cu", "volumes_cuda.cu", "wide_cuda.cu", "pyramid_cuda.cu"])
 def test_the_operators_compile(nvcc: str, source: str, tmp_path: Path) -> None:
     """The whole library for one architecture, without optimizing it: is every name there, does it all fit?"""
     include = Path(torch.__file__).parent / "include"

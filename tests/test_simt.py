@@ -1,7 +1,8 @@
-"""The CUDA kernels, run on the host by tests/simt under AddressSanitizer and UBSan, against float64.
+"""The CUDA kernels of images, run on the host by tests/simt under AddressSanitizer and UBSan, against float64.
 
-The oracle is a few lines of differentiable PyTorch in float64 (`exact`), itself held against torchmetrics
-below. Every case runs through torch.ops, too: on the CPU, and where there is a GPU, there.
+What runs a case and judges it serves volumes, too (test_simt_volumes.py). The oracle is a few lines of
+differentiable PyTorch in float64 (`exact`), itself held against torchmetrics below. Every case runs through
+torch.ops, too: on the CPU, and where there is a GPU, there.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ TOLERANCE = {
 class Case:
     """One call of the kernels. `strip_columns` to `crossing` override the planner on the host."""
 
-    shape: tuple[int, int, int, int] = (1, 1, 40, 44)
-    sizes: tuple[int, int] = (11, 11)
-    pad: tuple[int, int] | None = None  # None: "same"
+    shape: tuple[int, ...] = (1, 1, 40, 44)
+    sizes: tuple[int, ...] = (11, 11)
+    pad: tuple[int, ...] | None = None  # None: "same"
     padding_mode: str = "reflect"
     dtype: torch.dtype = torch.float32
     gradients: str = "preds"  # any of: preds target constants
@@ -49,13 +50,15 @@ class Case:
     split_rows: int = 0
     crossing: bool = False  # blocks go on from one strip to the next
     symmetric: bool = False  # the window
+    sms: int = 4
+    l2_bytes: int = 0
     layout: str = "contiguous"
     offset: float = 0.0
     seed: int = 0
 
     @property
-    def padding(self) -> tuple[int, int]:
-        return self.pad if self.pad is not None else (self.sizes[0] // 2, self.sizes[1] // 2)
+    def padding(self) -> tuple[int, ...]:
+        return self.pad if self.pad is not None else tuple(size // 2 for size in self.sizes)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -89,27 +92,27 @@ def pictures(case: Case) -> tuple[Tensor, Tensor]:
     return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
 
 
-def pad(picture: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
-    p = (padding[1], padding[1], padding[0], padding[0])
-    return functional.pad(picture, p, mode="reflect") if mode == "reflect" else functional.pad(picture, p)
+def pad(picture: Tensor, padding: tuple[int, ...], mode: str) -> Tensor:
+    widths = [width for p in reversed(padding) for width in (p, p)]
+    return functional.pad(picture, widths, mode="reflect") if mode == "reflect" else functional.pad(picture, widths)
 
 
-def windows(case: Case) -> tuple[Tensor, Tensor]:
-    rows, columns = case.sizes
-    return taps(rows, uneven=not case.symmetric), taps(columns, uneven=not case.symmetric)
+def windows(case: Case) -> list[Tensor]:
+    return [taps(size, uneven=not case.symmetric) for size in case.sizes]
 
 
 def terms(
-    preds: Tensor, target: Tensor, window: tuple[Tensor, Tensor], padding: tuple[int, int], mode: str, constants: Tensor
+    preds: Tensor, target: Tensor, window: list[Tensor], padding: tuple[int, ...], mode: str, constants: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The maps of similarity and contrast sensitivity, textbook formula."""
-    rows, columns = window
-    channels = preds.shape[1]
 
     def convolve(picture: Tensor) -> Tensor:
-        padded = pad(picture, padding, mode)
-        across = functional.conv2d(padded, columns.expand(channels, 1, 1, -1), groups=channels)
-        return functional.conv2d(across, rows.view(-1, 1).expand(channels, 1, -1, 1), groups=channels)
+        result = pad(picture, padding, mode)
+        for dim, axis in enumerate(window, start=2):  # one axis after the other, moved to the end
+            rows = result.movedim(dim, -1)
+            filtered = functional.conv1d(rows.reshape(-1, 1, rows.shape[-1]), axis.view(1, 1, -1))
+            result = filtered.view(*rows.shape[:-1], -1).movedim(-1, dim)
+        return result
 
     # About the mean: the same numbers, with less to cancel.
     shift = target.mean().detach()
@@ -148,13 +151,18 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
     batch = case.shape[0]
     # One pair of constants for each image, so that each has a gradient of its own.
     constants = torch.tensor([[C1], [C2]], dtype=dtype).repeat(1, batch).requires_grad_()
-    rows, columns = (window.to(dtype) for window in windows(case))
     similarity, contrast = terms(
-        preds, target, (rows, columns), case.padding, case.padding_mode, constants.view(2, batch, 1, 1, 1)
+        preds,
+        target,
+        [window.to(dtype) for window in windows(case)],
+        case.padding,
+        case.padding_mode,
+        constants.view(2, batch, *[1] * (preds.dim() - 1)),
     )
-    (top, side), (height, width) = case.padding, similarity.shape[2:]
-    cropped = contrast[:, :, top : height - top, side : width - side]
-    means = similarity.mean((1, 2, 3)), cropped.mean((1, 2, 3))
+    cropped = contrast
+    for dim, p in enumerate(case.padding, start=2):
+        cropped = cropped.narrow(dim, p, max(cropped.shape[dim] - 2 * p, 0))
+    means = similarity.flatten(1).mean(1), cropped.flatten(1).mean(1)
     if case.upstream:
         given = {name: value.to(dtype) for name, value in upstream(case).items()}
         objective = similarity.sum() * 0
@@ -180,7 +188,7 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The kernels, compiled for the host; kept between runs until a source changes."""
-    return host_program("driver", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+    return host_program("images", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
 
 
 def raw(picture: Tensor) -> bytes:
@@ -189,38 +197,47 @@ def raw(picture: Tensor) -> bytes:
 
 def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
     """Strides, offset and number of elements of a picture in the case's layout."""
-    _, channels, height, width = shape
+
+    def dense(row: int) -> list[int]:
+        """Strides of all axes but the columns', for rows so many elements apart."""
+        strides = [row]
+        for n in reversed(shape[1:-1]):
+            strides.insert(0, strides[0] * n)
+        return strides
+
+    channels, width = shape[1], shape[-1]
     if case.layout == "channels_last":
-        strides, offset = [channels * height * width, 1, width * channels, channels], 0
+        rows = [channels * width, channels]
+        for n in reversed(shape[3:-1]):
+            rows.insert(0, rows[0] * n)
+        strides, offset = [rows[0] * shape[2], 1, *rows], 0
     elif case.layout == "padded":  # rows longer than the picture, an odd base
-        strides, offset = [channels * height * (width + 3), height * (width + 3), width + 3, 1], 1
+        strides, offset = [*dense(width + 3), 1], 1
     elif case.layout == "aligned":  # the same with every row at sixteen bytes
-        row = (width + 31) // 16 * 16
-        strides, offset = [channels * height * row, height * row, row, 1], 16
+        strides, offset = [*dense((width + 31) // 16 * 16), 1], 16
     elif case.layout == "sliced":  # every second column
-        strides, offset = [channels * height * 2 * width, height * 2 * width, 2 * width, 2], 1
+        strides, offset = [*dense(2 * width), 2], 1
     else:
-        strides, offset = [channels * height * width, height * width, width, 1], 0
+        strides, offset = [*dense(width), 1], 0
     last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     return strides, offset, offset + last + 1
 
 
 class Host:
-    """Writes a case, runs the driver, reads the results."""
+    """Writes a case, runs the program, reads the results."""
 
     def __init__(self, driver: Path, directory: Path):
         self.driver, self.directory = driver, directory
 
     def run(self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False) -> dict[str, Tensor]:
         self.plan: dict[str, int] = {}
-        rows, columns = windows(case)
         fields: dict[str, object] = {
             "dtype": str(case.dtype).removeprefix("torch."),
             "shape": case.shape,
             "pad": case.padding,
             "padding_mode": case.padding_mode,
-            "row_taps": [f"{tap:.17g}" for tap in rows.tolist()],
-            "column_taps": [f"{tap:.17g}" for tap in columns.tolist()],
+            "sizes": case.sizes,
+            "taps": [f"{tap:.17g}" for window in windows(case) for tap in window.tolist()],
             "c1": C1,
             "c2": C2,
             "constants": int(case.constants),
@@ -228,6 +245,8 @@ class Host:
             "single_strip": int(case.single_strip),
             "split_rows": case.split_rows,
             "crossing": int(case.crossing),
+            "sms": case.sms,
+            "l2_bytes": case.l2_bytes,
             "want_grad_constants": int("constants" in case.gradients),
         }
         compute = torch.float64 if case.dtype == torch.float64 else torch.float32
@@ -248,7 +267,7 @@ class Host:
         if "constants" in case.gradients:
             outputs["grad_constants"] = ((batch, 2), compute)
         for name, (shape, _) in outputs.items():
-            if len(shape) == 4:
+            if len(shape) > 2:
                 fields[f"want_{name}"] = 1
         if case.upstream:
             for name, value in upstream(case).items():
@@ -262,7 +281,7 @@ class Host:
         inputs = {"preds": preds, "target": target}
         if "map" in case.upstream:
             inputs["grad_map"] = upstream(case)["grad_map"]
-        pictures = [*inputs, *(name for name, (shape, _) in outputs.items() if len(shape) == 4)]
+        pictures = [*inputs, *(name for name, (shape, _) in outputs.items() if len(shape) > 2)]
         for name in pictures:
             shape = case.output_shape if name in ("map", "grad_map") else case.shape
             strides, offset, count = storage(case, shape)
@@ -289,7 +308,7 @@ class Host:
         results = {}
         for name, (shape, dtype) in outputs.items():
             elements = torch.frombuffer(bytearray((self.directory / f"{name}.bin").read_bytes()), dtype=dtype)
-            if len(shape) == 4:
+            if len(shape) > 2:
                 strides, offset, count = storage(case, shape)
                 picture = elements.as_strided(shape, strides, offset)
                 # What lies between the pixels is not ours to write: still the bytes it was filled with.
@@ -334,7 +353,7 @@ def check(case: Case, results: dict[str, Tensor], preds: Tensor, target: Tensor)
         scale = expected[name][known].abs().max().clamp(min=1e-30)
         error = ((value - expected[name])[known].abs().max() / scale).item()
         # Means are not rounded to the pictures' type.
-        type_of_result = case.dtype if value.dim() == 4 or case.dtype == torch.float64 else torch.float32
+        type_of_result = case.dtype if value.dim() > 2 or case.dtype == torch.float64 else torch.float32
         allowed = TOLERANCE[type_of_result] + textbook.get(name, 0)
         assert error <= allowed, f"{name}: off by {error:.2e}, textbook {textbook.get(name, 0):.2e}"
 
@@ -525,7 +544,7 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
     window = window / window.sum()
     constants = torch.tensor([C1, C2], dtype=torch.float64)
     preds.requires_grad_()
-    ours, _ = terms(preds, target, (window, window), (5, 5), "reflect", constants)
+    ours, _ = terms(preds, target, [window, window], (5, 5), "reflect", constants)
     theirs = reference(preds, target, data_range=1.0)
     assert torch.allclose(ours.mean(), theirs, rtol=0, atol=1e-12)
     (our_gradient,) = torch.autograd.grad(ours.mean(), preds)
@@ -580,12 +599,16 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
     return {name: results[name].double().cpu() for name in kept}
 
 
-@pytest.mark.parametrize("case", cases(), ids=Case.id)
-def test_operators(case: Case, device: str) -> None:
-    """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
+def check_operators(case: Case, device: str) -> None:
     preds, target = pictures(case)
     results = by_operators(case, preds, target, device)
     check(case, results, preds, target)
     again = by_operators(case, preds, target, device)
     for name, result in results.items():
         assert torch.equal(result.nan_to_num(7.0), again[name].nan_to_num(7.0)), f"{name} is not repeated bit by bit"
+
+
+@pytest.mark.parametrize("case", cases(), ids=Case.id)
+def test_operators(case: Case, device: str) -> None:
+    """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
+    check_operators(case, device)

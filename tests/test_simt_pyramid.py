@@ -24,12 +24,13 @@ def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
 
 # Two products, sums of at most six numbers, and a rounding to the type of the result.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("shape", [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
     program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str
 ) -> None:
@@ -37,7 +38,7 @@ def test_kernels_on_the_host(
     levels = 3
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     gradients = [
-        random(*shape[:2], shape[2] >> level, shape[3] >> level, seed=level, dtype=compute if level else dtype)
+        random(*shape[:2], *(n >> level for n in shape[2:]), seed=level, dtype=compute if level else dtype)
         for level in range(levels)
     ]
     factors = random(levels, shape[0], seed=7, dtype=compute)

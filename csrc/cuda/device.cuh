@@ -99,6 +99,18 @@ SSIM_DEVICE void wait_for_copies() {
 #endif
 }
 
+// Copies belong together up to the next of these; then one may wait for all but the last such group.
+SSIM_DEVICE void commit_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+#endif
+}
+SSIM_DEVICE void wait_for_copies_before_last() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group 1;\n" ::: "memory");
+#endif
+}
+
 template <class T>
 SSIM_DEVICE T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);

@@ -31,15 +31,8 @@ class CudaLauncher {
     stream_ = static_cast<cudaStream_t>(stream);
   }
 
-  int sms() const {
-    static std::array<std::atomic<int>, kMaxDevices> known{};
-    int sms = known[device_].load(std::memory_order_relaxed);
-    if (sms == 0) {
-      STD_CUDA_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device_));
-      known[device_].store(sms, std::memory_order_relaxed);
-    }
-    return sms;
-  }
+  int sms() const { return attribute<cudaDevAttrMultiProcessorCount>(); }
+  int64_t l2_bytes() const { return attribute<cudaDevAttrL2CacheSize>(); }
 
   // Asked once for each kernel and device. A kernel that needs more shared memory than the device has: 0.
   template <auto kernel>
@@ -82,6 +75,18 @@ class CudaLauncher {
   }
 
  private:
+  // Asked once for each device.
+  template <cudaDeviceAttr name>
+  int attribute() const {
+    static std::array<std::atomic<int>, kMaxDevices> known{};  // plus one: 0 is "not asked yet"
+    int value = known[device_].load(std::memory_order_relaxed) - 1;
+    if (value < 0) {
+      STD_CUDA_CHECK(cudaDeviceGetAttribute(&value, name, device_));
+      known[device_].store(value + 1, std::memory_order_relaxed);
+    }
+    return value;
+  }
+
   const Tensor& like_;
   const int device_;
   cudaStream_t stream_;
@@ -93,18 +98,19 @@ inline int axis_length(int64_t n) {
   return static_cast<int>(n);
 }
 
+// A tensor [B, C, H, W] or [B, C, D, H, W].
+template <class Storage>
+Picture<Storage> picture(Storage* data, const Tensor& tensor) {
+  const auto stride = image_strides(tensor);
+  return {data, {stride[0], stride[1], stride[3], stride[4]}, stride[2]};
+}
 template <class Storage>
 Picture<Storage> output_picture(const Tensor& tensor) {
-  Picture<Storage> picture{static_cast<Storage*>(tensor.mutable_data_ptr()), {}};
-  for (int64_t d = 0; d < 4; ++d) picture.stride[d] = tensor.stride(d);
-  return picture;
+  return picture(static_cast<Storage*>(tensor.mutable_data_ptr()), tensor);
 }
-
 template <class Storage>
 Picture<const Storage> input_picture(const Tensor& tensor) {
-  Picture<const Storage> picture{static_cast<const Storage*>(tensor.const_data_ptr()), {}};
-  for (int64_t d = 0; d < 4; ++d) picture.stride[d] = tensor.stride(d);
-  return picture;
+  return picture(static_cast<const Storage*>(tensor.const_data_ptr()), tensor);
 }
 
 // Runs f<Storage>() for the images' type.

@@ -1,5 +1,4 @@
-// What the strip kernel (strip.cuh) and the kernels for wide windows (wide.cuh) share: the images they read
-// and write, the pivot, and the sums of a block and of an image.
+// What all kernels share: the images they read and write, the pivot, and the sums of a block and of an image.
 #pragma once
 
 #include <cstdint>
@@ -18,14 +17,16 @@ using ComputeOf = std::conditional_t<std::is_same_v<Storage, double>, double, fl
 using DeviceAxis = BasicAxis<int>;
 constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight rows of them, fit 32 bits
 
-// A batch of planes; strides in elements: batch, channel, row, column. No data: the image is not wanted.
+// A batch of planes or volumes; strides in elements: batch, channel, row, column; and slice. No data: the
+// image is not wanted.
 template <class Storage>
 struct Picture {
   Storage* data = nullptr;
   int64_t stride[4] = {};
+  int64_t slice_stride = 0;
 
-  SSIM_DEVICE int64_t plane_offset(int64_t batch, int64_t channel) const {
-    return batch * stride[0] + channel * stride[1];
+  SSIM_DEVICE int64_t plane_offset(int64_t batch, int64_t channel, int64_t slice = 0) const {
+    return batch * stride[0] + channel * stride[1] + slice * slice_stride;
   }
   SSIM_DEVICE Storage* plane(int64_t batch, int64_t channel) const {
     return data + plane_offset(batch, channel);
@@ -57,7 +58,7 @@ template <class Storage>
 struct Problem {
   using T = ComputeOf<Storage>;
   Picture<const Storage> preds, target;
-  DeviceAxis rows, columns;
+  DeviceAxis depth, rows, columns;  // an image is a volume of one slice, with a window of one tap
   int64_t batch, channels;
   T c1, c2;
   const T* constants;                    // [2], in place of c1 and c2 where given
@@ -79,20 +80,11 @@ struct alignas(16) Vector {
 // The sums a block keeps, in this order; `kWithConstants` of them where derivatives by c1 and c2 are wanted.
 enum Sum { kSimilarity, kContrastSensitivity, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
 
-// A value near the mean of target's rectangle [row, row + rows) x [column, column + columns): the median of
-// nine pixels, so that neither an outlier nor a NaN can be chosen, or zero, from which no pixel is rounded,
-// where they lie on both sides of it. For one warp; the result is in every lane.
-template <class Storage>
-SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_stride, int64_t column_stride,
-                                            int row, int rows, int column, int columns, int lane) {
-  using T = ComputeOf<Storage>;
-  constexpr int kSamples = 9;
-  T sample = T(0);
-  if (lane < kSamples) {
-    const int64_t i = row + static_cast<int64_t>(rows) * (lane / 3 + 1) / 4;
-    const int64_t j = column + static_cast<int64_t>(columns) * (lane % 3 + 1) / 4;
-    sample = to_compute(plane[i * row_stride + j * column_stride]);
-  }
+// The median of the samples of a warp's first kSamples lanes, so that neither an outlier nor a NaN can be
+// chosen, or zero, from which no pixel is rounded, where they lie on both sides of it. The result is in every
+// lane.
+template <int kSamples, class T>
+SSIM_DEVICE T median_or_zero(T sample, int lane) {
   const int finite = lane < kSamples && sample - sample == T(0);
   int count = 0, rank = 0;
   bool some_below = false, some_above = false;
@@ -110,6 +102,22 @@ SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_st
     if (shuffle(finite && rank == count / 2 ? 1 : 0, k)) pivot = candidate;
   }
   return some_below && some_above ? T(0) : pivot;
+}
+
+// A value near the mean of target's rectangle [row, row + rows) x [column, column + columns), from nine
+// pixels. For one warp.
+template <class Storage>
+SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_stride, int64_t column_stride,
+                                            int row, int rows, int column, int columns, int lane) {
+  using T = ComputeOf<Storage>;
+  constexpr int kSamples = 9;
+  T sample = T(0);
+  if (lane < kSamples) {
+    const int64_t i = row + static_cast<int64_t>(rows) * (lane / 3 + 1) / 4;
+    const int64_t j = column + static_cast<int64_t>(columns) * (lane % 3 + 1) / 4;
+    sample = to_compute(plane[i * row_stride + j * column_stride]);
+  }
+  return median_or_zero<kSamples>(sample, lane);
 }
 
 // Adds up `sums` over a block of kThreads threads, always in the same order, into out[0, N). Every thread of

@@ -14,6 +14,11 @@ namespace {
 
 using torch::stable::accelerator::DeviceGuard;
 
+DeviceSize device_size(const Tensor& image) {
+  const ImageSize size(image);
+  return {axis_length(size.depth), axis_length(size.height), axis_length(size.width)};
+}
+
 std::tuple<Tensor, Tensor> downsample(const Tensor& preds, const Tensor& target) {
   check_downsample(preds, target);
   const DeviceGuard guard(preds.get_device_index());
@@ -27,8 +32,8 @@ std::tuple<Tensor, Tensor> downsample(const Tensor& preds, const Tensor& target)
         {output_picture<T>(std::get<0>(halves)), output_picture<T>(std::get<1>(halves))},
         like.size(1),
         like.numel(),
-        axis_length(like.size(2)),
-        axis_length(like.size(3))};
+        device_size(like),
+        static_cast<int>(Halving(preds).slices)};
     CudaLauncher(preds).launch<downsample_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
                                                            params);
   });
@@ -76,9 +81,9 @@ Tensor pyramid_gradient(const std::vector<Tensor>& gradients, const Tensor& fact
     params.count = static_cast<int>(gradients.size());
     for (size_t l = 0; l < gradients.size(); ++l) {
       if (l > 0) params.levels[l] = input_picture<T>(gradients[l]);
-      params.height[l] = axis_length(gradients[l].size(2));
-      params.width[l] = axis_length(gradients[l].size(3));
+      params.size[l] = device_size(gradients[l]);
     }
+    params.share = static_cast<T>(Halving(finest).share);
     params.result = output_picture<Storage>(result);
     params.factors = static_cast<const T*>(factors.const_data_ptr());
     params.factor_stride[0] = factors.stride(0);

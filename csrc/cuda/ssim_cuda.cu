@@ -42,7 +42,6 @@ struct Call {
 template <class Storage>
 Problem<Storage> problem_of(const Call& call, const Tensor& grad_preds, const Tensor& grad_target) {
   using T = ComputeOf<Storage>;
-  STD_TORCH_CHECK(!call.arguments.is_volume, "volumes [B, C, D, H, W] are not supported on CUDA");
   Problem<Storage> problem{};
   problem.preds = input_picture<Storage>(call.preds);
   problem.target = input_picture<Storage>(call.target);
@@ -53,6 +52,7 @@ Problem<Storage> problem_of(const Call& call, const Tensor& grad_preds, const Te
     std::swap(problem.preds, problem.target);
     problem.grad_preds = output_picture<Storage>(grad_target);
   }
+  problem.depth = device_axis(call.arguments.depth());
   problem.rows = device_axis(call.arguments.rows());
   problem.columns = device_axis(call.arguments.columns());
   problem.batch = call.arguments.batch;
@@ -77,11 +77,15 @@ void run_on_device(const Call& call, const Problem<Storage>& problem, Weights we
   using T = ComputeOf<Storage>;
   if (call.arguments.batch == 0) return;
   const auto& taps = call.arguments.taps;
-  const Windows<T> windows{{taps[1].begin(), taps[1].end()}, {taps[2].begin(), taps[2].end()}};
+  const auto window = [&](const std::vector<double>& axis) {
+    return std::vector<T>(axis.begin(), axis.end());
+  };
+  const Windows<T> windows{window(taps[0]), window(taps[1]), window(taps[2])};
   results.outputs = call.outputs();
   results.cropped = call.cropped();
   if (call.wants_grad_constants) results.grad_constants = static_cast<T*>(grad_constants.mutable_data_ptr());
   CudaLauncher launcher(call.preds);
+  if (call.arguments.is_volume) return run_volumes(problem, windows, weights, results, launcher);
   run(problem, windows, weights, results, launcher);
 }
 

@@ -8,10 +8,9 @@
 //      and a second such filter over the derivative maps;
 //   4. along the row again: a thread gathers the derivatives of a chunk and writes 8 pixels of the gradient.
 //
-// Positions are counted in input rows and columns. An output is named by the input position z it is centred
-// on, so the window's radius and padding only decide which z exist: radius - pad <= z < n - (radius - pad),
-// always inside the input since pad <= radius here. Taps are centred in arrays of kTaps; a shorter window
-// (`Narrow`) skips the taps beyond it, because a NaN times zero would be a NaN.
+// Positions and taps are those of fir.cuh. Of volumes it marches over single slices, in two parts, between
+// which depth.cuh works along the depth: stages 1 to 3 with the moments as result; then the second filter of
+// stage 3, over derivatives that arrive as raw rows do, and stage 4.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +18,12 @@
 #include "../geometry.h"
 #include "../ssim_math.h"
 #include "device.cuh"
+#include "fir.cuh"
 #include "picture.cuh"
+#include "slices.cuh"
 
 namespace ssim_fused {
 
-constexpr int kRadius = 5;
-constexpr int kTaps = 2 * kRadius + 1;
 constexpr int kRows = 8;   // of a step
 constexpr int kChunk = 8;  // columns a thread takes along a row
 
@@ -35,16 +34,22 @@ constexpr int warm_up_rows(bool with_gradient) { return with_gradient ? 4 * kRad
 // neither map, nor upstream gradient, nor derivative by the constants.
 enum class Weights { mean_similarity, mean_contrast, general };
 
+// An image is marched through as a whole; slices of volumes in two parts, from pixels to moments and from
+// derivatives to the gradient.
+enum class Part { whole, moments, gradient };
+
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Maps` counts the
 // derivative maps: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds the
 // whole picture.
-template <class Storage_, int Columns_, int Maps_, Weights Weights_, bool Narrow_, bool Single_ = false>
+template <class Storage_, int Columns_, int Maps_, Weights Weights_, bool Narrow_, bool Single_ = false,
+          Part Part_ = Part::whole>
 struct StripConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_, kMaps = Maps_;
   static constexpr bool kGeneral = Weights_ == Weights::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr bool kOfContrast = Weights_ == Weights::mean_contrast;
+  static constexpr Part kPart = Part_;
 
   // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
   static constexpr int kLead = kMaps > 0 && !kSingle ? kRadius : 0;
@@ -76,14 +81,14 @@ struct StripConfig {
   }
   static constexpr int kRawRow = padded<Storage>(kRawColumns);
   static constexpr int kRawImage = kRows * kRawRow;
-  static constexpr int kRaw = 2 * kRawImage;  // preds, target
+  static constexpr int kRaw = kPart == Part::gradient ? 0 : 2 * kRawImage;  // preds, target
   // The pixels that step 4 multiplies by: owned columns of preds and target.
   static constexpr int kPixelRow = padded<Storage>(kColumns);
   static constexpr int kPixelImage = kRows * kPixelRow;
   static constexpr int kPixels = kMaps > 0 ? 2 * kPixelImage : 0;
   // Moments and, in their place, derivatives: [map][row][column], with margins for outputs that the block
-  // does not compute. A single strip has one on the left, too. Without gradients there are two such buffers,
-  // in turns.
+  // does not compute. A single strip has one on the left, too. Where there is but one of the two, there are
+  // two such buffers, in turns.
   static constexpr int kLeft = kMaps > 0 && kSingle ? 8 : 0;
   static constexpr int kGatherShift = kLeft > 0 ? kLeft - kRadius : 0;
   static constexpr int kGatherVectors =
@@ -92,16 +97,16 @@ struct StripConfig {
       kMaps > 0 ? kColumns - kChunk + kGatherVectors * (16 / int{sizeof(T)}) : kColumns;
   static constexpr int kMapRow = padded<T>(kMapColumns);
   static constexpr int kMap = kRows * kMapRow;
-  static constexpr int kExchange = 4 * kMap;
-  static constexpr int kBuffers = kMaps > 0 ? 1 : 2;
+  static constexpr int kExchangeMaps = kPart == Part::gradient ? kMaps : 4;
+  static constexpr int kExchange = kExchangeMaps * kMap;
+  static constexpr int kBuffers = kMaps > 0 && kPart == Part::whole ? 1 : 2;
   // Taps that fold the reflection of rows back, for the first rows, the last rows, all others; and what the
   // reflection of columns adds to the gradients of a step.
-  static constexpr int kFoldRows = 2 * kRadius + 1;
-  static constexpr int kFoldTaps = kMaps > 0 ? kFoldRows * (kTaps + 1) * sizeof(T) : 0;
+  static constexpr int kFoldTaps = kMaps > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
   static constexpr int kFoldColumns = kRows * 2 * kRadius;  // pixels of one gradient
   static constexpr int kFolds = kMaps > 0 ? (kMaps - 2) * kFoldColumns * sizeof(T) : 0;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
-  static constexpr int kTotals = kSums * kThreads * sizeof(double);
+  static constexpr int kTotals = kPart == Part::whole ? kSums * kThreads * sizeof(double) : 0;
   static constexpr int kNumbers = 8 * sizeof(T) + 4 * sizeof(int64_t) + 4 * sizeof(int);
   // Where they begin.
   static constexpr int kPixelsAt = kRaw, kExchangeAt = kPixelsAt + kPixels,
@@ -118,6 +123,7 @@ struct StripConfig {
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
   static_assert(kTotalsAt % 8 == 0 && kMap % 16 == 0 && kRawRow % 16 == 0, "everything is aligned");
   static_assert(kMaps == 0 || kMaps == 3 || kMaps == 4);
+  static_assert(kPart == Part::whole || (kMaps > 0) == (kPart == Part::gradient));
 };
 
 template <class Storage>
@@ -132,6 +138,11 @@ struct StripParams : Problem<Storage> {
   uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
   bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
   T row_taps[kTaps], column_taps[kTaps];
+  // Of volumes; planes are slices then, and there are no sums.
+  int64_t first_plane;   // of this launch
+  int64_t first_volume;  // with which `maps` begins
+  const T* pivots;       // [B C]
+  T* maps;               // moments or derivatives (slices.cuh)
 };
 
 template <class Config>
@@ -142,7 +153,10 @@ class StripMarch {
   static constexpr int kColumns = Config::kColumns, kMaps = Config::kMaps;
   static constexpr int kMapsOr1 = kMaps > 0 ? kMaps : 1;  // an array needs an element
   static constexpr int kVector = Config::kVector;
-  static constexpr int kHalo = kMaps > 0 ? 2 * kRadius : kRadius;  // rows before the owned ones
+  static constexpr bool kOfMoments = Config::kPart == Part::moments,
+                        kOfGradient = Config::kPart == Part::gradient;
+  static constexpr int kWindowLag = kOfGradient ? 0 : kRadius;              // rows that a window lags behind
+  static constexpr int kHalo = kMaps > 0 ? kWindowLag + kRadius : kRadius;  // rows before the owned ones
 
  public:
   SSIM_DEVICE explicit StripMarch(const Params& p)
@@ -157,8 +171,12 @@ class StripMarch {
       row_begin_ = static_cast<int>(at - strip * p_.rows_of_strip);
       row_end_ = static_cast<int>(min(int64_t{p_.rows.n}, next - strip * p_.rows_of_strip));
       begin_strip(strip);
-      march();
-      write_sums(strip);
+      if constexpr (kOfGradient) {
+        march_from_derivatives();
+      } else {
+        march();
+      }
+      if constexpr (Config::kPart == Part::whole) write_sums(strip);
       at = next;
       if (at < end) __syncthreads();  // the next one writes where the sums were added up
     }
@@ -166,8 +184,17 @@ class StripMarch {
 
  private:
   SSIM_DEVICE void begin_strip(int64_t strip_of_all) {
-    const int64_t plane = strip_of_all / p_.strips;
+    int64_t plane = strip_of_all / p_.strips;
     const int strip = static_cast<int>(strip_of_all - plane * p_.strips);
+    int64_t slice = 0;
+    if constexpr (kOfMoments || kOfGradient) {
+      plane += p_.first_plane;
+      volume_ = plane / p_.depth.n;
+      slice = plane - volume_ * p_.depth.n;
+      maps_ =
+          p_.maps + (plane - p_.first_volume * p_.depth.n) * SliceLayout(p_.rows, p_.columns).slice_size();
+      plane = volume_;
+    }
     image_ = plane / p_.channels;
     channel_ = plane - image_ * p_.channels;
     if constexpr (Config::kGeneral) {
@@ -186,7 +213,7 @@ class StripMarch {
       mirrors_derivatives() = folds && p_.mirrors;
       const auto place = [&](const auto& picture, int column) {
         return reinterpret_cast<uint64_t>(picture.data) +
-               sizeof(Storage) * (picture.plane_offset(image_, channel_) + (p_.vectors ? column : 0));
+               sizeof(Storage) * (picture.plane_offset(image_, channel_, slice) + (p_.vectors ? column : 0));
       };
       first_row(0) = place(p_.preds, raw_begin_);
       first_row(1) = place(p_.target, raw_begin_);
@@ -222,22 +249,15 @@ class StripMarch {
         __syncthreads();
         stage_next();
       }
-      down_the_column(row, buffer);
+      if constexpr (kOfMoments) {
+        moments_down_the_column(row, buffer);
+      } else {
+        down_the_column(row, buffer);
+      }
       wait_for_copies();
       if constexpr (kMaps > 0) {
         __syncthreads();
-        if (mirrors_derivatives()) {
-          mirror_derivatives();
-          sync_rows();
-        } else if (has_folded_columns()) {
-          fold_columns(row - 2 * kRadius);
-          __syncthreads();
-        }
-        gradient(row - 2 * kRadius);
-        if (!p_.vectors) {
-          sync_rows();
-          write_rows(row - 2 * kRadius);
-        }
+        along_the_row_again(row - 2 * kRadius, 0);
       } else {
         buffer = Config::kExchange - buffer;
       }
@@ -245,16 +265,32 @@ class StripMarch {
     }
   }
 
-  // ---- Geometry
+  // The derivatives of a step arrive in the exchange, and are filtered in place: while a thread gathers,
+  // those of the next step arrive in the other buffer; while it filters, the pixels to multiply by.
+  SSIM_DEVICE void march_from_derivatives() {
+    const int first = row_begin_ > 0 ? row_begin_ - kHalo : 0;
+    const int last = row_end_ + kHalo;
+    stage_derivatives(first, last, 0);
+    commit_copies();
+    prepare();
+    __syncthreads();
+    int buffer = 0;
+    for (int row = first; row < last; row += kRows) {
+      stage_pixels(row - kRadius);
+      commit_copies();
+      wait_for_copies_before_last();  // for the derivatives, not for the pixels
+      derivatives_down_the_column(row, buffer);
+      wait_for_copies();
+      __syncthreads();
+      if (row + kRows < last) stage_derivatives(row + kRows, last, Config::kExchange - buffer);
+      commit_copies();
+      along_the_row_again(row - kRadius, buffer);
+      buffer = Config::kExchange - buffer;
+      sync_rows();
+    }
+  }
 
-  static SSIM_DEVICE bool exists(const DeviceAxis& axis, int z) {
-    const int shift = axis.radius - axis.pad;
-    return z >= shift && z < axis.n - shift;
-  }
-  // Whether the contrast sensitivity at z counts: the outputs without the first and last `pad`.
-  static SSIM_DEVICE bool in_crop(const DeviceAxis& axis, int z) {
-    return z >= axis.radius && z < axis.n - axis.radius;
-  }
+  // ---- Geometry
 
   // Where a column lies in a row of shared memory, in bytes.
   template <class Element>
@@ -265,9 +301,8 @@ class StripMarch {
            static_cast<int>(static_cast<unsigned>(column) / 128) * Config::template kBankShift<Element>;
   }
 
-  // Whether a window of this radius has tap k. Compiled away but for narrow windows.
   static SSIM_DEVICE bool has_tap(int k, int radius) {
-    return !Config::kNarrow || (k >= kRadius - radius && k <= kRadius + radius);
+    return ssim_fused::has_tap<Config::kNarrow>(k, radius);
   }
 
   // Input row or column that position e reads, -1 for zero. Positions that only outputs which do not exist
@@ -325,7 +360,7 @@ class StripMarch {
       const int thread = static_cast<int>(march.thread());
       place = Config::kExchangeAt + slot<T>(thread + Config::kLeft);
       z = march.column_begin_ - Config::kLead + thread;
-      exists = StripMarch::exists(march.p_.columns, z);
+      exists = ssim_fused::exists(march.p_.columns, z);
       is_owned = exists && z >= march.column_begin_ && z < march.column_end_;
       is_cropped_in = exists && in_crop(march.p_.columns, z);
     }
@@ -370,9 +405,7 @@ class StripMarch {
   SSIM_DEVICE void prepare() {
     const int thread = static_cast<int>(this->thread());
     if (thread < 32) {
-      const T value =
-          choose_pivot(p_.target.plane(image_, channel_), p_.target.stride[2], p_.target.stride[3],
-                       row_begin_, row_end_ - row_begin_, column_begin_, column_end_ - column_begin_, thread);
+      const T value = pivot(thread);
       if (thread == 0) {
         number(kPivot) = value;
         number(kC1) = formula_constant(p_.constants ? p_.constants[0] : p_.c1);
@@ -382,7 +415,7 @@ class StripMarch {
       }
     }
     // Raw columns beyond the border: zeros, unless they are mirrored in every step.
-    if (raw_begin_ < 0 || raw_begin_ + Config::kRawColumns > p_.columns.n) {
+    if (!kOfGradient && (raw_begin_ < 0 || raw_begin_ + Config::kRawColumns > p_.columns.n)) {
 #pragma unroll 1
       for (int j = thread; j < Config::kRawColumns; j += Config::kThreads) {
         if (static_cast<unsigned>(raw_begin_ + j) < static_cast<unsigned>(p_.columns.n)) continue;
@@ -396,24 +429,16 @@ class StripMarch {
       // Step 4 reads beyond the columns computed, for pixels that the next strip owns, or none does.
       constexpr int kMargin = Config::kMapColumns - kColumns;
 #pragma unroll 1
-      for (int i = thread; i < 4 * kRows * kMargin; i += Config::kThreads) {
+      for (int i = thread; i < Config::kBuffers * Config::kExchangeMaps * kRows * kMargin;
+           i += Config::kThreads) {
         const int j = i % kMargin;
         *reinterpret_cast<T*>(shared_ + Config::kExchangeAt + i / kMargin * Config::kMapRow +
                               slot<T>(j < Config::kLeft ? j : kColumns + j)) = T(0);
       }
-      // How much the derivative at output row z enters gradient row z - kRadius + k.
 #pragma unroll 1
-      for (int i = thread; i < Config::kFoldRows * kTaps; i += Config::kThreads) {
+      for (int i = thread; i < kFoldPlaces * kTaps; i += Config::kThreads) {
         const int place = i / kTaps, k = i % kTaps;
-        const int shift = p_.rows.radius - p_.rows.pad;
-        T tap = p_.row_taps[k];
-        if (place < 2 * kRadius && p_.rows.reflects) {
-          const int z = place < kRadius ? place : p_.rows.n - 2 * kRadius + place;
-          const int to = z - kRadius + k;
-          const bool is_row = z >= 0 && to >= 0 && to < p_.rows.n;
-          tap = is_row ? p_.rows.adjoint_tap(p_.row_taps + kRadius - p_.rows.radius, to, z - shift) : T(0);
-        }
-        fold_taps()[place * (kTaps + 1) + k] = tap;
+        fold_taps()[place * (kTaps + 1) + k] = fold_tap(p_.rows, p_.row_taps, place, k);
       }
     }
 #pragma unroll
@@ -423,8 +448,17 @@ class StripMarch {
 #pragma unroll
       for (int m = 0; m < kMaps; ++m) derivative_[m][k] = T(0);
     }
+    if constexpr (Config::kPart == Part::whole) {
 #pragma unroll
-    for (int n = 0; n < Config::kSums; ++n) totals()[n * Config::kThreads + thread] = 0;
+      for (int n = 0; n < Config::kSums; ++n) totals()[n * Config::kThreads + thread] = 0;
+    }
+  }
+
+  // For one warp.
+  SSIM_DEVICE T pivot(int lane) const {
+    if constexpr (Config::kPart != Part::whole) return p_.pivots[volume_];
+    return choose_pivot(p_.target.plane(image_, channel_), p_.target.stride[2], p_.target.stride[3],
+                        row_begin_, row_end_ - row_begin_, column_begin_, column_end_ - column_begin_, lane);
   }
 
   // ---- 1. Raw rows to shared memory
@@ -561,6 +595,43 @@ class StripMarch {
     });
   }
 
+  // Those of a slice, as far as the rows before `last` want them. A thread copies what it will filter itself,
+  // so that it need not wait for others.
+  SSIM_DEVICE void stage_derivatives(int row, int last, int buffer) {
+    const Column column(*this);
+    char* const to = shared_ + (column.place + buffer);
+    const SliceColumn<T> maps = column_of_slice(row, column);
+    const auto copy_row = [&](int r) {
+      const T* const from = maps.on(r * p_.columns.output_length());
+#pragma unroll
+      for (int m = 0; m < kMaps; ++m)
+        copy_async<sizeof(T)>(to + r * Config::kMapRow + m * Config::kMap, from + m * kGroup);
+    };
+    if (column.exists && exists(p_.rows, row) && exists(p_.rows, row + kRows - 1) && row + kRows <= last) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) copy_row(r);
+      return;
+    }
+#pragma unroll 1
+    for (int r = 0; r < kRows; ++r) {
+      if (column.exists && exists(p_.rows, row + r) && row + r < last) {
+        copy_row(r);
+      } else {
+#pragma unroll
+        for (int m = 0; m < kMaps; ++m) {
+          *reinterpret_cast<T*>(to + r * Config::kMapRow + m * Config::kMap) = T(0);
+        }
+      }
+    }
+  }
+
+  // A column's moments or derivatives from row z on.
+  SSIM_DEVICE SliceColumn<T> column_of_slice(int z, const Column& column) const {
+    const int row = z - (p_.rows.radius - p_.rows.pad);
+    return {maps_, static_cast<int64_t>(row) * p_.columns.output_length() +
+                       (column.z - (p_.columns.radius - p_.columns.pad))};
+  }
+
   // ---- 2. Along the row
 
   static constexpr int kWindowed = Config::kWindowed;
@@ -666,13 +737,8 @@ class StripMarch {
   template <Rows rows>
   SSIM_DEVICE void output(const Column& column, int z, char* place, const T (&numbers)[4],
                           T (&step)[Config::kSums]) {
-    const T* const taps = p_.row_taps;
     T complete[4];
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      const T value = *reinterpret_cast<const T*>(place + m * Config::kMap);
-      complete[m] = filter(moment_[m], value, [&](int k) { return taps[kTaps - 1 - k]; });
-    }
+    filter_moments(place, complete);
     const auto terms = local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]},
                                    numbers[kPivot], numbers[kC1], numbers[kC2]);
     const T similarity = terms.similarity();
@@ -715,58 +781,117 @@ class StripMarch {
       f = partials_of_doubled(terms, weight * terms.contrast_sensitivity(), weight * terms.luminance());
     }
     if constexpr (kMaps > 0) {
-      const T maps[4] = {f.a, f.p, f.d, f.b};
-      const T* edge_taps = nullptr;
-      if constexpr (rows == Rows::border) {
-        const int from_end = z - (p_.rows.n - 2 * kRadius);
-        const int place_of_z = z >= 0 && z < kRadius                           ? z
-                               : from_end >= kRadius && from_end < 2 * kRadius ? from_end
-                                                                               : 2 * kRadius;
-        edge_taps = fold_taps() + place_of_z * (kTaps + 1);
-      }
-#pragma unroll
-      for (int m = 0; m < kMaps; ++m) {
-        const T sum = filter(derivative_[m], maps[m],
-                             [&](int k) { return rows == Rows::border ? edge_taps[k] : taps[k]; });
-        *reinterpret_cast<T*>(place + m * Config::kMap) = sum;
-      }
+      filter_derivatives<rows == Rows::border>(place, z, {f.a, f.p, f.d, f.b});
     }
   }
 
-  // Transposed FIR: `value` adds to the kTaps sums it belongs to, of which the oldest is complete and leaves.
-  template <class TapOf>
-  SSIM_DEVICE T filter(T (&sums)[kTaps - 1], T value, TapOf&& tap) {
-    const int radius = p_.rows.radius;
-    T complete = sums[0];
-    if (has_tap(0, radius)) complete += tap(0) * value;
+  // Of a slice: the moments of the windows that the step completes, to scratch.
+  SSIM_DEVICE void moments_down_the_column(int row, int buffer) {
+    const int z = row - kRadius;
+    const Column column(*this);
+    const char* const place = shared_ + (column.place + buffer);
+    const SliceColumn<T> maps = column_of_slice(z, column);
+    const int shift = p_.rows.radius - p_.rows.pad, width = p_.columns.output_length();
+    const int begin = max(row_begin_, shift), end = min(row_end_, p_.rows.n - shift);
+    const auto output = [&](int r, bool is_owned) {
+      T complete[4];
+      filter_moments(place + r * Config::kMapRow, complete);
+      if (!is_owned) return;
+      T* const to = maps.on(r * width);
 #pragma unroll
-    for (int k = 1; k < kTaps - 1; ++k) {
-      T next = sums[k];
-      if (has_tap(k, radius)) next += tap(k) * value;
-      sums[k - 1] = next;
+      for (int m = 0; m < 4; ++m) to[m * kGroup] = complete[m];
+    };
+    if (z >= begin && z + kRows <= end) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) output(r, column.is_owned);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kRows; ++r) output(r, column.is_owned && z + r >= begin && z + r < end);
     }
-    sums[kTaps - 2] = has_tap(kTaps - 1, radius) ? tap(kTaps - 1) * value : T(0);
-    return complete;
+  }
+
+  // Of a slice: the derivatives that arrived, to their adjoint's sums.
+  SSIM_DEVICE void derivatives_down_the_column(int z, int buffer) {
+    const Column column(*this);
+    char* const place = shared_ + (column.place + buffer);
+    const auto output = [&]<bool Border>(int r) {
+      char* const row = place + r * Config::kMapRow;
+      T maps[4] = {};
+#pragma unroll
+      for (int m = 0; m < kMaps; ++m) maps[m] = *reinterpret_cast<const T*>(row + m * Config::kMap);
+      filter_derivatives<Border>(row, z + r, maps);
+    };
+    if (z >= kRadius && z + kRows <= p_.rows.n - kRadius) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) output.template operator()<false>(r);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kRows; ++r) output.template operator()<true>(r);
+    }
+  }
+
+  // Takes in one row of moments, which completes those of the window kRadius rows above.
+  SSIM_DEVICE void filter_moments(const char* place, T (&complete)[4]) {
+    const T* const taps = p_.row_taps;
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      const T value = *reinterpret_cast<const T*>(place + m * Config::kMap);
+      complete[m] = filter<Config::kNarrow>(moment_[m], value, p_.rows.radius,
+                                            [&](int k) { return taps[kTaps - 1 - k]; });
+    }
+  }
+
+  // Takes in the derivatives at z, which completes the adjoint at z - kRadius. `Border`: z may be any row;
+  // else no reflection reaches it.
+  template <bool Border>
+  SSIM_DEVICE void filter_derivatives(char* place, int z, const T (&maps)[4]) {
+    const T* const taps = p_.row_taps;
+    const T* const edge_taps = Border ? fold_taps() + fold_place(p_.rows, z) * (kTaps + 1) : nullptr;
+#pragma unroll
+    for (int m = 0; m < kMaps; ++m) {
+      const T sum = filter<Config::kNarrow>(derivative_[m], maps[m], p_.rows.radius,
+                                            [&](int k) { return Border ? edge_taps[k] : taps[k]; });
+      *reinterpret_cast<T*>(place + m * Config::kMap) = sum;
+    }
   }
 
   // ---- 4. Along the row again
 
-  SSIM_DEVICE void mirror_derivatives() {
+  SSIM_DEVICE void along_the_row_again(int first_row, int buffer) {
+    if (mirrors_derivatives()) {
+      mirror_derivatives(buffer);
+      sync_rows();
+    } else if (has_folded_columns()) {
+      fold_columns(first_row, buffer);
+      __syncthreads();
+    }
+    gradient(first_row, buffer);
+    if (!p_.vectors) {
+      sync_rows();
+      write_rows(first_row);
+    }
+  }
+
+  SSIM_DEVICE void mirror_derivatives(int buffer) {
     const bool is_first = column_begin_ == 0, is_last = column_end_ + kRadius > p_.columns.n;
     for_each_mirrored([&](int row, int distance, bool right) {
       if (!(right ? is_last : is_first)) return;
       const int border = (right ? p_.columns.n - 1 : 0) - column_begin_ + Config::kLead + Config::kLeft;
       const int outwards = right ? distance : -distance;
-      char* const first = shared_ + Config::kExchangeAt + row * Config::kMapRow;
+      char* const first = shared_ + Config::kExchangeAt + buffer + row * Config::kMapRow;
 #pragma unroll
       for (int m = 0; m < kMaps; ++m) {
         *reinterpret_cast<T*>(first + m * Config::kMap + slot<T>(border + outwards)) =
             *reinterpret_cast<const T*>(first + m * Config::kMap + slot<T>(border - outwards));
+        // The column that it is about counts twice; in images, by its weight.
+        if (kOfGradient && distance == 1) {
+          *reinterpret_cast<T*>(first + m * Config::kMap + slot<T>(border)) *= T(2);
+        }
       }
     });
   }
 
-  SSIM_DEVICE void gradient(int first_row) {
+  SSIM_DEVICE void gradient(int first_row, int buffer) {
     const Chunk chunk(thread());
     const int row = first_row + chunk.row, column = column_begin_ + chunk.column;
     if (row < row_begin_ || row >= row_end_ || column >= column_end_) return;
@@ -774,7 +899,7 @@ class StripMarch {
 
     // The maps one after the other, so that few sums are under way at once.
     T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
-    gather<false>(chunk, 1, sum);
+    gather<false>(chunk, buffer, 1, sum);
     char* const pixels = shared_ + Config::kPixelsAt + chunk.template place<Storage, Config::kPixelRow>(0);
 #pragma unroll
     for (int v = 0; v < kChunk / kVector; ++v) {
@@ -789,14 +914,14 @@ class StripMarch {
         if constexpr (kMaps == 4) by_target[j] = (x - pivot) * sum[j];
       }
     }
-    gather<false>(chunk, 2, sum);
+    gather<false>(chunk, buffer, 2, sum);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) {
       by_preds[j] += difference[j] * sum[j];
       if constexpr (kMaps == 4) by_target[j] -= difference[j] * sum[j];
     }
-    gather<true>(chunk, 0, by_preds);
-    if constexpr (kMaps == 4) gather<true>(chunk, 3, by_target);
+    gather<true>(chunk, buffer, 0, by_preds);
+    if constexpr (kMaps == 4) gather<true>(chunk, buffer, 3, by_target);
     if (mirrors_derivatives() && (column == 0 || column + kChunk >= p_.columns.n)) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
@@ -810,7 +935,7 @@ class StripMarch {
       for (int j = 0; j < kChunk; ++j) {
         const int i = column + j;
         if (!p_.columns.is_folded(i)) continue;
-        const T* const fold = folds() + chunk.row * 2 * kRadius + fold_place(i);
+        const T* const fold = folds() + chunk.row * 2 * kRadius + column_fold(i);
         by_preds[j] += fold[0];
         if constexpr (kMaps == 4) by_target[j] += fold[Config::kFoldColumns];
       }
@@ -860,14 +985,14 @@ class StripMarch {
 
   // The adjoint along the row, of one derivative map: eight sums, or added to those given.
   template <bool Add>
-  SSIM_DEVICE void gather(const Chunk& chunk, int map, T (&sum)[kChunk]) const {
+  SSIM_DEVICE void gather(const Chunk& chunk, int buffer, int map, T (&sum)[kChunk]) const {
     constexpr int kSize = Vector<T>::kSize, kVectorsOfChunk = kChunk / kSize;
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) sum[j] = Add ? sum[j] : T(0);
 #pragma unroll
     for (int v = 0; v < Config::kGatherVectors; ++v) {
       const Vector<T> values = *reinterpret_cast<const Vector<T>*>(
-          exchange(chunk, map, v / kVectorsOfChunk * kChunk) + v % kVectorsOfChunk * 16);
+          exchange(chunk, map, v / kVectorsOfChunk * kChunk) + buffer + v % kVectorsOfChunk * 16);
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
         const int i = v * kSize + e - Config::kGatherShift;  // of output column + i - kRadius
@@ -884,13 +1009,13 @@ class StripMarch {
   // Columns next to the border, counted through: 1 ... kRadius, then as many on the right, 0 perhaps among
   // them.
   static SSIM_DEVICE bool is_left(int column) { return column >= 1 && column <= kRadius; }
-  SSIM_DEVICE int fold_place(int column) const {
+  SSIM_DEVICE int column_fold(int column) const {
     return is_left(column) ? column - 1 : column - (p_.columns.n - 1 - 2 * kRadius);
   }
 
   // What the derivatives of the step's rows send to columns beyond the border, which folds back onto the
   // first and last `pad` columns next to it.
-  SSIM_DEVICE void fold_columns(int first_row) {
+  SSIM_DEVICE void fold_columns(int first_row, int buffer) {
     const DeviceAxis& axis = p_.columns;
     for (int task = static_cast<int>(thread()); task < Config::kFoldColumns; task += Config::kThreads) {
       const int r = task / (2 * kRadius), side = task % (2 * kRadius);
@@ -905,7 +1030,7 @@ class StripMarch {
 #pragma unroll 1
         for (int z = begin; z < end; ++z) {
           const T tap = p_.column_taps[extended - z + kRadius];
-          const char* const from = shared_ + Config::kExchangeAt + r * Config::kMapRow +
+          const char* const from = shared_ + Config::kExchangeAt + buffer + r * Config::kMapRow +
                                    slot<T>(z - column_begin_ + Config::kLead + Config::kLeft);
 #pragma unroll
           for (int m = 0; m < kMaps; ++m)
@@ -920,7 +1045,7 @@ class StripMarch {
       const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
       const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Config::kPixelImage));
       const T by_difference = (x - y) * sum[2];
-      T* const fold = folds() + r * 2 * kRadius + fold_place(column);
+      T* const fold = folds() + r * 2 * kRadius + column_fold(column);
       fold[0] = sum[0] + ((y - number(kPivot)) * sum[1] + by_difference);
       if constexpr (kMaps == 4)
         fold[Config::kFoldColumns] = sum[3] + ((x - number(kPivot)) * sum[1] - by_difference);
@@ -954,6 +1079,8 @@ class StripMarch {
   const unsigned thread_;
 
   int64_t image_, channel_;
+  int64_t volume_ = 0;  // of a slice
+  T* maps_ = nullptr;   // likewise, in scratch
   Storage* map_ = nullptr;
   const Storage* grad_map_ = nullptr;
   int row_begin_, row_end_, column_begin_, column_end_;  // input rows and columns owned
@@ -966,10 +1093,11 @@ class StripMarch {
 // Registers a thread may have: enough that nothing spills, few enough that an SM holds many threads. Calls
 // that are not on the path of training keep more in them.
 template <class Config>
-constexpr int kRegistersOf = sizeof(typename Config::T) == 8 ? 255
-                             : Config::kMaps == 0            ? (Config::kGeneral ? 128 : 96)
-                             : Config::kMaps == 3            ? (Config::kGeneral ? 168 : 128)
-                                                             : (Config::kGeneral ? 200 : 168);
+constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
+                             : Config::kPart == Part::gradient ? (Config::kMaps == 3 ? 80 : 128)
+                             : Config::kMaps == 0              ? (Config::kGeneral ? 128 : 96)
+                             : Config::kMaps == 3              ? (Config::kGeneral ? 168 : 128)
+                                                               : (Config::kGeneral ? 200 : 168);
 
 // Blocks an SM should hold, from which the compiler derives that number: a quarter of an SM has 16384
 // registers for whole warps.

@@ -17,8 +17,20 @@ namespace {
 using namespace ssim_fused;
 
 template <class Element>
-Picture<Element> contiguous(Element* data, int64_t channels, int64_t height, int64_t width) {
-  return {data, {channels * height * width, height * width, width, 1}};
+Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
+  const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
+  return {data, {channels * plane, plane, size.width, 1}, slice};
+}
+
+// [B, C, H, W] or [B, C, D, H, W].
+DeviceSize size_of(const std::vector<int64_t>& shape) {
+  const size_t last = shape.size() - 1;
+  return {shape.size() == 5 ? static_cast<int>(shape[2]) : 1, static_cast<int>(shape[last - 1]),
+          static_cast<int>(shape[last])};
+}
+
+DeviceSize halved(DeviceSize size, int slices) {
+  return {size.depth / slices, size.height / 2, size.width / 2};
 }
 
 template <auto kernel, class Params>
@@ -29,22 +41,21 @@ void launch(int64_t blocks, const Params& params) {
 template <class Storage>
 void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
-  const int64_t planes = shape[0] * shape[1], height = shape[2] / 2, width = shape[3] / 2;
   DownsampleParams<Storage> params{};
+  params.channels = shape[1];
+  params.slices = shape.size() == 5 ? 2 : 1;
+  params.size = halved(size_of(shape), params.slices);
+  params.pixels = shape[0] * shape[1] * params.size.depth * params.size.height * params.size.width;
   std::vector<std::vector<Storage>> from;
   std::vector<std::vector<T>> to;
   for (const char* name : {"preds", "target"}) {
     from.push_back(read<Storage>(c, name));
-    to.emplace_back(planes * height * width, T(NAN));
+    to.emplace_back(params.pixels, T(NAN));
   }
   for (size_t i = 0; i < 2; ++i) {
-    params.from[i] = contiguous<const Storage>(from[i].data(), shape[1], shape[2], shape[3]);
-    params.to[i] = contiguous(to[i].data(), shape[1], height, width);
+    params.from[i] = contiguous<const Storage>(from[i].data(), shape[1], size_of(shape));
+    params.to[i] = contiguous(to[i].data(), shape[1], params.size);
   }
-  params.channels = shape[1];
-  params.pixels = planes * height * width;
-  params.height = static_cast<int>(height);
-  params.width = static_cast<int>(width);
   // One block fewer than pixels ask for, so that threads have to take several.
   launch<downsample_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
   write(c, "half_preds", to[0]);
@@ -58,17 +69,18 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   params.count = c.one("levels", 1);
   const std::vector<Storage> finest = read<Storage>(c, "level0");
   std::vector<std::vector<T>> levels(1);
-  params.finest = contiguous<const Storage>(finest.data(), shape[1], shape[2], shape[3]);
+  const int slices = shape.size() == 5 ? 2 : 1;
+  params.share = T(0.25) / slices;
+  params.finest = contiguous<const Storage>(finest.data(), shape[1], size_of(shape));
   for (int l = 0; l < params.count; ++l) {
-    params.height[l] = static_cast<int>(shape[2] >> l);
-    params.width[l] = static_cast<int>(shape[3] >> l);
+    params.size[l] = l == 0 ? size_of(shape) : halved(params.size[l - 1], slices);
     if (l == 0) continue;
     levels.push_back(read<T>(c, "level" + std::to_string(l)));
-    params.levels[l] = contiguous<const T>(levels.back().data(), shape[1], params.height[l], params.width[l]);
+    params.levels[l] = contiguous<const T>(levels.back().data(), shape[1], params.size[l]);
   }
   std::vector<Storage> result(finest.size());
   std::memset(result.data(), 0xff, result.size() * sizeof(Storage));
-  params.result = contiguous(result.data(), shape[1], shape[2], shape[3]);
+  params.result = contiguous(result.data(), shape[1], params.size[0]);
   const std::vector<T> factors = read<T>(c, "factors");
   params.factors = factors.data();
   params.factor_stride[0] = shape[0];

@@ -59,8 +59,9 @@ struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
   State state = State::ready;
-  std::vector<Copy> copies;  // started, not waited for
-  double exchanged = 0;      // what a shuffle offers the rest of the warp
+  std::vector<Copy> copies;               // started, not waited for
+  size_t group_begin = 0, group_end = 0;  // the last group committed
+  double exchanged = 0;                   // what a shuffle offers the rest of the warp
   void* fake_stack = nullptr;
 };
 
@@ -246,6 +247,21 @@ void copy_async(void* shared, const void* global) {
 inline void wait_for_copies() {
   for (const simt::Copy& copy : simt::current->copies) std::memcpy(copy.to, copy.from, copy.bytes);
   simt::current->copies.clear();
+  simt::current->group_begin = simt::current->group_end = 0;
+}
+
+// Groups of copies, the last of which is [group_begin, group_end).
+inline void commit_copies() {
+  simt::current->group_begin = simt::current->group_end;
+  simt::current->group_end = simt::current->copies.size();
+}
+inline void wait_for_copies_before_last() {
+  auto& copies = simt::current->copies;
+  const size_t done = simt::current->group_begin;
+  for (size_t i = 0; i < done; ++i) std::memcpy(copies[i].to, copies[i].from, copies[i].bytes);
+  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+  simt::current->group_begin -= done;
+  simt::current->group_end -= done;
 }
 
 inline double exchange(double value, int lane) {

@@ -1,8 +1,13 @@
-// Runs one case through the CUDA kernels on the host (simt.h): `driver CASE_DIRECTORY`. The directory holds
-// case.txt, one "name value ..." a line, and the pictures as raw files; test_simt.py writes it and reads the
-// results, raw files again. Outputs are NaN before the kernels run, so that an element left out shows.
+// Runs one case through the CUDA kernels on the host (simt.h): `images CASE_DIRECTORY`, or `volumes`. The
+// directory holds case.txt, one "name value ..." a line, and the pictures as raw files; test_simt.py writes
+// it and reads the results, raw files again. Outputs are NaN before the kernels run, so that an element left
+// out shows.
+#pragma once
+
 #define SSIM_SIMT
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <iostream>
@@ -10,10 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "../../csrc/cuda/dispatch.cuh"
+#include "../../csrc/cuda/wide_launch.cuh"
 #include "files.h"
-
-namespace {
 
 using namespace ssim_fused;
 
@@ -31,18 +34,23 @@ class HostLauncher {
       : sms_(c.one("sms", 4)),
         columns_(c.one("strip_columns", 0)),
         rows_(c.one<int64_t>("split_rows", 0)),
+        l2_bytes_(c.one<int64_t>("l2_bytes", 0)),
         single_(c.one("single_strip", 0) != 0),
         crossing_(c.one("crossing", 0) != 0) {}
 
   int sms() const { return sms_; }
+  int64_t l2_bytes() const { return l2_bytes_; }
   template <auto kernel>
   int blocks_per_sm(int, int) {
     return 2;
   }
   // The plan, or the strips and the rows of a split that the case names.
   Plan choose(Plan plan, const PlanInput& input, const std::vector<StripVariant>& variants) {
+    const auto is_single = [](const StripVariant& v) { return v.step == 0; };
+    // Of volumes, only the gradient has variants for single strips.
+    const bool single = single_ && std::any_of(variants.begin(), variants.end(), is_single);
     for (size_t i = 0; i < variants.size(); ++i) {
-      if (variants[i].columns == columns_ && (variants[i].step == 0) == single_) {
+      if (variants[i].columns == columns_ && is_single(variants[i]) == single) {
         plan.variant = static_cast<int>(i);
         plan.strips = strip_count(input.width, variants[i]);
       }
@@ -56,7 +64,7 @@ class HostLauncher {
     }
     plan.blocks = ceil_div(all_strips * plan.rows_of_strip, plan.rows);
     const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
-    if (plan.strips < 1 || (columns_ > 0 && (v.columns != columns_ || (v.step == 0) != single_)))
+    if (plan.strips < 1 || (columns_ > 0 && (v.columns != columns_ || is_single(v) != single)))
       std::cout << "substituted 1 ";
     std::cout << "strip_columns " << variants[static_cast<size_t>(plan.variant)].columns << " strips "
               << plan.strips << " parts " << plan.parts() << " blocks " << plan.blocks << "\n";
@@ -75,27 +83,40 @@ class HostLauncher {
 
  private:
   int sms_, columns_;
-  int64_t rows_;
+  int64_t rows_, l2_bytes_;
   bool single_, crossing_;
   std::vector<std::vector<char>> scratch_;
 };
 
-template <class Storage>
-void run_case(const Case& c) {
+// `run`: of images or of volumes.
+template <class Storage, class Run>
+void run_case(const Case& c, Run&& run) {
   using T = ComputeOf<Storage>;
-  const auto shape = c.list<int64_t>("shape"), pad = c.list<int64_t>("pad");
+  // An image is a volume of one slice.
+  auto shape = c.list<int64_t>("shape"), pad = c.list<int64_t>("pad"), sizes = c.list<int64_t>("sizes");
+  const bool is_volume = shape.size() == 5;
+  auto taps = c.list<double>("taps");
+  if (!is_volume) {
+    shape.insert(shape.begin() + 2, 1);
+    pad.insert(pad.begin(), 0);
+    sizes.insert(sizes.begin(), 1);
+    taps.insert(taps.begin(), 1.0);
+  }
   const bool reflects = c.one<std::string>("padding_mode", "reflect") == "reflect";
-  const auto row_taps = c.list<double>("row_taps"), column_taps = c.list<double>("column_taps");
 
   Problem<Storage> problem{};
   problem.batch = shape.at(0);
   problem.channels = shape.at(1);
-  const auto axis = [&](int64_t n, size_t taps, int64_t padding) {
-    return DeviceAxis{static_cast<int>(n), static_cast<int>(taps / 2), static_cast<int>(padding), reflects};
-  };
-  problem.rows = axis(shape.at(2), row_taps.size(), pad.at(0));
-  problem.columns = axis(shape.at(3), column_taps.size(), pad.at(1));
-  Windows<T> windows{{row_taps.begin(), row_taps.end()}, {column_taps.begin(), column_taps.end()}};
+  Windows<T> windows;
+  DeviceAxis* const axes[] = {&problem.depth, &problem.rows, &problem.columns};
+  std::vector<T>* const windows_of_axes[] = {&windows.depth, &windows.rows, &windows.columns};
+  auto tap = taps.begin();
+  for (size_t d = 0; d < 3; ++d) {
+    *axes[d] = {static_cast<int>(shape.at(2 + d)), static_cast<int>(sizes.at(d) / 2),
+                static_cast<int>(pad.at(d)), reflects};
+    windows_of_axes[d]->assign(tap, tap + sizes[d]);
+    tap += sizes[d];
+  }
   problem.c1 = static_cast<T>(c.one("c1", 1e-4));
   problem.c2 = static_cast<T>(c.one("c2", 9e-4));
   const std::vector<T> constants{problem.c1, problem.c2};
@@ -105,49 +126,51 @@ void run_case(const Case& c) {
   }
 
   std::vector<std::unique_ptr<Buffer<Storage>>> buffers;
-  const auto picture = [&](const std::string& name, int64_t height, int64_t width, bool is_output) {
+  using Sizes = std::array<int64_t, 5>;
+  const auto picture = [&](const std::string& name, const Sizes& size, bool is_output) {
     auto& buffer = *buffers.emplace_back(std::make_unique<Buffer<Storage>>());
     buffer.stride = c.list<int64_t>(name + "_stride");
+    if (!is_volume) buffer.stride.insert(buffer.stride.begin() + 2, 0);
     buffer.offset = c.one<int64_t>(name + "_offset", 0);
-    if (buffer.stride.empty()) buffer.stride = {shape[1] * height * width, height * width, width, 1};
+    const auto& stride = buffer.stride;
     if (is_output) {
       int64_t last = buffer.offset;
-      const int64_t sizes[] = {shape[0], shape[1], height, width};
-      for (size_t d = 0; d < 4; ++d) last += (sizes[d] - 1) * buffer.stride[d];
+      for (size_t d = 0; d < 5; ++d) last += (size[d] - 1) * stride.at(d);
       buffer.elements.resize(static_cast<size_t>(last + 1));
       std::memset(buffer.elements.data(), 0xff, buffer.elements.size() * sizeof(Storage));
     } else {
       buffer.elements = read<Storage>(c, name);
     }
     // As CUDA's allocations are, the buffer is aligned to far more than 16 bytes; here, malloc's 16.
-    Picture<Storage> result{buffer.elements.data() + buffer.offset, {}};
-    std::copy(buffer.stride.begin(), buffer.stride.end(), result.stride);
-    return result;
+    return Picture<Storage>{buffer.elements.data() + buffer.offset,
+                            {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
+                            stride.at(2)};
   };
   const auto readable = [](const Picture<Storage>& p) {
-    Picture<const Storage> result{p.data, {}};
-    std::copy(std::begin(p.stride), std::end(p.stride), result.stride);
-    return result;
+    return Picture<const Storage>{
+        p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
   };
-  problem.preds = readable(picture("preds", shape[2], shape[3], false));
-  problem.target = readable(picture("target", shape[2], shape[3], false));
-  const int64_t rows = problem.rows.output_length(), columns = problem.columns.output_length();
+  Sizes input{}, result{shape[0], shape[1]};
+  std::copy(shape.begin(), shape.end(), input.begin());
+  for (size_t d = 0; d < 3; ++d) result[2 + d] = axes[d]->output_length();
+  problem.preds = readable(picture("preds", input, false));
+  problem.target = readable(picture("target", input, false));
   std::vector<std::pair<std::string, Buffer<Storage>*>> outputs;
-  const auto output = [&](const std::string& name, int64_t height, int64_t width) {
-    const auto result = picture(name, height, width, true);
+  const auto output = [&](const std::string& name, const Sizes& size) {
+    const auto picture_of_output = picture(name, size, true);
     outputs.emplace_back(name, buffers.back().get());
-    return result;
+    return picture_of_output;
   };
-  if (c.has("want_map")) problem.map = output("map", rows, columns);
-  if (c.has("want_grad_preds")) problem.grad_preds = output("grad_preds", shape[2], shape[3]);
-  if (c.has("want_grad_target")) problem.grad_target = output("grad_target", shape[2], shape[3]);
-  if (c.has("grad_map")) problem.grad_map = readable(picture("grad_map", rows, columns, false));
+  if (c.has("want_map")) problem.map = output("map", result);
+  if (c.has("want_grad_preds")) problem.grad_preds = output("grad_preds", input);
+  if (c.has("want_grad_target")) problem.grad_target = output("grad_target", input);
+  if (c.has("grad_map")) problem.grad_map = readable(picture("grad_map", result, false));
 
   double cropped = static_cast<double>(problem.channels);
-  for (const DeviceAxis& a : {problem.rows, problem.columns}) {
-    cropped *= static_cast<double>(std::max(0, a.output_length() - 2 * a.pad));
+  for (const DeviceAxis* axis : axes) {
+    cropped *= static_cast<double>(std::max(0, axis->output_length() - 2 * axis->pad));
   }
-  const double count = static_cast<double>(problem.channels * rows * columns);
+  const double count = static_cast<double>(problem.channels * result[2] * result[3] * result[4]);
   const auto weight_values = [&](const char* name) {
     const auto values = c.list<double>(name);
     return std::vector<T>(values.begin(), values.end());
@@ -178,11 +201,4 @@ void run_case(const Case& c) {
   write(c, "contrast_sensitivity", contrast);
   if (problem.wants_constants) write(c, "grad_constants", grad_constants);
   for (const auto& [name, buffer] : outputs) write(c, name, buffer->elements);
-}
-
-}  // namespace
-
-int main(int argc, char** argv) {
-  return run_program(argc, argv,
-                     [](const Case& c, auto storage) { run_case<typename decltype(storage)::type>(c); });
 }

@@ -1,0 +1,302 @@
+// SSIM of images and volumes with windows of any length, by the kernels of wide.cuh, in slabs of whole
+// volumes:
+//
+//   wide_moments    columns            preds, target -> moments
+//   wide_filter     rows               moments -> moments
+//   wide_formula    depth, formula     moments -> derivatives
+//   wide_filter     depth, adjoint     derivatives -> derivatives
+//   wide_filter     rows, adjoint      the same
+//   wide_gradient   columns, adjoint   derivatives -> gradients
+//
+// An image is a volume of its rows, each of them a slice with one row, so the rows' passes fall away.
+//
+// Scratch holds four maps of the slab, and at most about one more, `between`, for what goes from one pass to
+// the next: passes along rows and columns need a slice at a time, passes along the depth a group of columns,
+// so pairs of them work through a slab in chunks, with `between` in the L2 cache and the result where the
+// maps were.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "dispatch.cuh"
+#include "pivot.cuh"
+#include "wide.cuh"
+
+namespace ssim_fused {
+
+constexpr int64_t kWideScratchBytes = int64_t{1} << 28;  // or one volume's
+constexpr int64_t kWideSharedBytes = 48 << 10;  // that every device gives a block without being asked
+
+// The window of an axis, and in reverse, on the device.
+template <class T>
+struct DeviceTaps {
+  const T *forward, *reverse;
+  T sum;
+  bool is_identity;
+};
+
+template <class T, class Launcher>
+std::array<DeviceTaps<T>, 3> upload_taps(const Windows<T>& windows, Launcher& launcher) {
+  std::vector<T> all;
+  std::array<DeviceTaps<T>, 3> result;
+  std::array<std::pair<size_t, size_t>, 3> places;
+  const std::vector<T>* const axes[] = {&windows.depth, &windows.rows, &windows.columns};
+  for (size_t d = 0; d < 3; ++d) {
+    const std::vector<T>& taps = *axes[d];
+    const auto append = [&](auto begin, auto end) {
+      const size_t place = all.size();
+      all.insert(all.end(), begin, end);
+      all.resize(static_cast<size_t>(ceil_div(static_cast<int64_t>(all.size()), kRun)) * kRun, T(0));
+      return place;
+    };
+    places[d].first = append(taps.begin(), taps.end());
+    places[d].second = append(taps.rbegin(), taps.rend());
+    result[d].sum = T(0);
+    for (T tap : taps) result[d].sum += tap;
+    result[d].is_identity = taps.size() == 1 && taps[0] == T(1);
+  }
+  T* const out = launcher.template scratch<T>(static_cast<int64_t>(all.size()));
+  for (size_t begin = 0; begin < all.size(); begin += kTapsOfLaunch) {
+    TapsParams<T> some{
+        out + begin, static_cast<int>(std::min<size_t>(kTapsOfLaunch, all.size() - begin)), {}};
+    std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(begin), some.count, some.taps);
+    launcher.template launch<set_taps_kernel<T>>(1, kTapsOfLaunch, 0, some);
+  }
+  for (size_t d = 0; d < 3; ++d) {
+    result[d].forward = out + places[d].first;
+    result[d].reverse = out + places[d].second;
+  }
+  return result;
+}
+
+template <class T>
+WideAxis<T> forward_pass(const DeviceAxis& axis, const DeviceTaps<T>& taps) {
+  return {axis, taps.forward, false, axis, taps.forward};
+}
+
+template <class T>
+WideAxis<T> adjoint_pass(const DeviceAxis& axis, const DeviceTaps<T>& taps) {
+  const DeviceAxis back{axis.output_length(), axis.radius, 2 * axis.radius - axis.pad, false};
+  return {back, taps.reverse, axis.reflects && axis.pad > 0, axis, taps.forward};
+}
+
+// The outputs of a block along the columns, as many rows of them as fit the threads and shared memory, where
+// a row takes shared memory for `staged` inputs and for `results` outputs of each thread.
+template <class T>
+RowShape row_shape(const WideAxis<T>& pass, int staged, int results) {
+  const int64_t runs = ceil_div(pass.axis.output_length(), kRun);
+  RowShape shape{};
+  shape.segments = ceil_div(runs, kWideThreads);
+  shape.threads = static_cast<int>(ceil_div(runs, shape.segments));
+  const int taps = std::min(2 * pass.axis.radius + 1, kTapChunk);
+  shape.staged = banked(static_cast<int>(ceil_div(shape.threads * kRun + taps - 1, kRun)) * kRun);
+  const int64_t row = (staged * shape.staged + results * shape.results()) * static_cast<int64_t>(sizeof(T));
+  shape.rows = static_cast<int>(std::clamp<int64_t>(kWideSharedBytes / row, 1, kWideThreads / shape.threads));
+  return shape;
+}
+
+template <class T>
+int shared_bytes(const RowShape& shape, int staged, int results) {
+  return shape.rows * (staged * shape.staged + results * shape.results()) * static_cast<int>(sizeof(T));
+}
+
+// Calls each(begin, end) for about equal parts of [0, count), none larger than `most`.
+template <class F>
+void for_chunks(int64_t count, int64_t most, F&& each) {
+  const int64_t chunk = ceil_div(count, ceil_div(count, std::max<int64_t>(most, 1)));
+  for (int64_t begin = 0; begin < count; begin += chunk) each(begin, std::min(count, begin + chunk));
+}
+
+// An image's rows become slices of one row.
+template <class Storage>
+void rows_to_slices(Problem<Storage>& problem) {
+  std::swap(problem.depth, problem.rows);
+  const auto exchange = [](auto& picture) { std::swap(picture.slice_stride, picture.stride[2]); };
+  exchange(problem.preds);
+  exchange(problem.target);
+  exchange(problem.grad_map);
+  exchange(problem.map);
+  exchange(problem.grad_preds);
+  exchange(problem.grad_target);
+}
+
+template <class Storage, class Launcher>
+class WideRun {
+  using T = ComputeOf<Storage>;
+
+ public:
+  WideRun(Problem<Storage> problem, const Windows<T>& windows, Launcher& launcher)
+      : problem_(problem), launcher_(launcher) {
+    taps_ = upload_taps(windows, launcher);
+    if (problem_.depth.n == 1 && taps_[0].is_identity) {
+      rows_to_slices(problem_);
+      std::swap(taps_[0], taps_[1]);
+    }
+    maps_ = problem_.grad_target.data ? 4 : problem_.grad_preds.data ? 3 : 0;
+    has_rows_ = !taps_[1].is_identity;
+    depth_ = problem_.depth.n;
+    outputs_ = problem_.depth.output_length();
+    length_ = problem_.columns.output_length();
+    input_slice_ = problem_.rows.n * length_;
+    slice_ = problem_.rows.output_length() * length_;
+    groups_of_row_ = ceil_div(length_, kLanes);
+    groups_ = ceil_div(slice_, kLanes);
+  }
+
+  void run(const Results<T>& results) {
+    const int64_t volumes = problem_.batch * problem_.channels;
+    // Zero is the best pivot for windows that see nothing but padding.
+    const bool has_empty_windows =
+        !problem_.columns.reflects && problem_.columns.pad > problem_.columns.radius;
+    pivots_ = has_empty_windows ? nullptr : find_pivots(problem_, launcher_);
+    const int sums = problem_.wants_constants ? int{kWithConstants} : int{kMeans};
+    const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
+    problem_.partial = launcher_.template scratch<double>(volumes * blocks * sums);
+
+    const int64_t map = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
+    const int64_t slab = std::clamp<int64_t>(kWideScratchBytes / (5 * map * bytes), 1, volumes);
+    moments_ = launcher_.template scratch<T>(slab * 4 * map);
+    const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, maps_ * outputs_ * kLanes);
+    between_size_ = std::max(least, std::min(slab * map, launcher_.l2_bytes() * 2 / 3 / bytes));
+    between_ = least > 0 ? launcher_.template scratch<T>(between_size_) : nullptr;
+    for (first_volume_ = 0; first_volume_ < volumes; first_volume_ += slab) {
+      volumes_ = std::min(volumes - first_volume_, slab);
+      make_moments();
+      along_depth(sums);
+      if (maps_ == 3) make_gradients<3>();
+      if (maps_ == 4) make_gradients<4>();
+    }
+    reduce(problem_.partial, problem_.batch, problem_.channels * blocks, sums, results, launcher_);
+  }
+
+ private:
+  // The slab's maps, by slices of rows of columns, and as the same columns of all slices.
+  Lines<T> slab_rows() const {
+    const int64_t map = depth_ * slice_;
+    return {moments_, 0, 4 * map, slice_, kLanes, map, length_};
+  }
+  Lines<T> slab_depth() const {
+    const int64_t map = depth_ * slice_;
+    return {moments_, 0, 4 * map, 0, kLanes, map, slice_};
+  }
+  // `maps` maps of slices from `first` on, or of groups of columns from `first` on.
+  Lines<T> slices_between(int64_t maps, int64_t first) const {
+    const int64_t slice = maps * input_slice_;
+    return {between_, -first * slice, depth_ * slice, slice, kLanes, input_slice_, length_};
+  }
+  Lines<T> groups_between(int64_t first) const {
+    const int64_t group = maps_ * outputs_ * kLanes;
+    return {between_, -first * group, groups_ * group, 0, group, outputs_ * kLanes, kLanes};
+  }
+  static Lines<const T> readable(const Lines<T>& lines) {
+    return {lines.data, lines.offset, lines.volume, lines.slice, lines.group, lines.map, lines.line};
+  }
+
+  int64_t slices_of_chunk(int64_t maps) const {
+    return has_rows_ ? between_size_ / (maps * input_slice_) : volumes_ * depth_;
+  }
+
+  RowParams<Storage> row_params(const WideAxis<T>& pass, const RowShape& shape, const Lines<T>& lines,
+                                int64_t begin, int64_t end) const {
+    return {problem_, shape, pass, lines, begin, end, first_volume_, pivots_};
+  }
+  int64_t row_blocks(const RowShape& shape, int64_t slices) const {
+    return ceil_div(slices * problem_.rows.n, shape.rows) * shape.segments;
+  }
+
+  UnitParams<T> unit_params(const WideAxis<T>& pass, const Lines<T>& in, const Lines<T>& out, int64_t begin,
+                            int64_t end, bool along_depth) const {
+    UnitParams<T> params{pass, readable(in), out, begin, end, 0, 0, 0, first_volume_, nullptr, T(0)};
+    params.slices = along_depth ? 1 : depth_;
+    params.groups = along_depth ? groups_ : groups_of_row_;
+    params.width = along_depth ? slice_ : length_;
+    return params;
+  }
+  template <int Maps>
+  void launch_filter(const UnitParams<T>& params) {
+    const int64_t warps =
+        (params.end_unit - params.first_unit) * ceil_div(params.pass.axis.output_length(), kRun);
+    launcher_.template launch<wide_filter_kernel<T, Maps>>(ceil_div(warps, kWideWarps), kWideThreads, 0,
+                                                           FilterParams<T, Maps>{params});
+  }
+
+  void make_moments() {
+    const auto columns = forward_pass(problem_.columns, taps_[2]),
+               rows = forward_pass(problem_.rows, taps_[1]);
+    const RowShape shape = row_shape(columns, 2, 0);
+    for_chunks(volumes_ * depth_, slices_of_chunk(4), [&](int64_t begin, int64_t end) {
+      const Lines<T> out = has_rows_ ? slices_between(4, begin) : slab_rows();
+      launcher_.template launch<wide_moments_kernel<Storage>>(row_blocks(shape, end - begin), kWideThreads,
+                                                              shared_bytes<T>(shape, 2, 0),
+                                                              row_params(columns, shape, out, begin, end));
+      if (!has_rows_) return;
+      auto params = unit_params(rows, out, slab_rows(), begin * groups_of_row_, end * groups_of_row_, false);
+      params.pivots = pivots_;
+      params.padding = taps_[2].sum;
+      launch_filter<4>(params);
+    });
+  }
+
+  void along_depth(int sums) {
+    const auto forward = forward_pass(problem_.depth, taps_[0]),
+               adjoint = adjoint_pass(problem_.depth, taps_[0]);
+    const int64_t units = volumes_ * groups_;
+    const int64_t most = maps_ > 0 ? between_size_ / (maps_ * outputs_ * kLanes) : units;
+    for_chunks(units, most, [&](int64_t begin, int64_t end) {
+      const Lines<T> between = groups_between(begin);
+      FormulaParams<Storage> formula{unit_params(forward, slab_depth(), between, begin, end, true), problem_,
+                                     maps_, sums};
+      formula.pivots = pivots_;
+      formula.padding = taps_[2].sum * taps_[1].sum;
+      launcher_.template launch<wide_formula_kernel<Storage>>(
+          (end - begin) * ceil_div(outputs_, kWideWarps * kRun), kWideThreads, kWideSumsShared, formula);
+      const auto params = unit_params(adjoint, between, slab_depth(), begin, end, true);
+      if (maps_ == 3) launch_filter<3>(params);
+      if (maps_ == 4) launch_filter<4>(params);
+    });
+  }
+
+  template <int Maps>
+  void make_gradients() {
+    const auto columns = adjoint_pass(problem_.columns, taps_[2]),
+               rows = adjoint_pass(problem_.rows, taps_[1]);
+    const RowShape shape = row_shape(columns, 1, Maps);
+    for_chunks(volumes_ * depth_, slices_of_chunk(Maps), [&](int64_t begin, int64_t end) {
+      const Lines<T> in = has_rows_ ? slices_between(Maps, begin) : slab_rows();
+      if (has_rows_) {
+        launch_filter<Maps>(
+            unit_params(rows, slab_rows(), in, begin * groups_of_row_, end * groups_of_row_, false));
+      }
+      launcher_.template launch<wide_gradient_kernel<Storage, Maps>>(
+          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, Maps),
+          GradientParams<Storage, Maps>{row_params(columns, shape, in, begin, end)});
+    });
+  }
+
+  Problem<Storage> problem_;
+  Launcher& launcher_;
+  std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
+  int maps_;
+  bool has_rows_;                // or their window is of one tap, of weight one
+  int64_t depth_, outputs_;      // of the depth
+  int64_t length_;               // of the columns' outputs
+  int64_t input_slice_, slice_;  // before and after the rows' pass
+  int64_t groups_of_row_, groups_;
+  T *moments_ = nullptr, *between_ = nullptr;
+  int64_t between_size_ = 0;
+  const T* pivots_ = nullptr;
+  int64_t first_volume_ = 0, volumes_ = 0;  // of the slab
+};
+
+template <class Storage, class Launcher>
+void run_wide(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
+              const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  WideRun<Storage, Launcher>(problem, windows, launcher).run(results);
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,12 @@
+// Runs a case of volumes (driver.h).
+#define SSIM_SIMT
+
+#include "../../csrc/cuda/volumes.cuh"
+
+#include "driver.h"
+
+int main(int argc, char** argv) {
+  return run_program(argc, argv, [](const Case& c, auto storage) {
+    run_case<typename decltype(storage)::type>(c, [](auto&&... call) { run_volumes(call...); });
+  });
+}
