@@ -57,7 +57,11 @@ def test_gradgradcheck(device: str, sides: tuple[int, ...], call: str, wanted: s
     images = pictures(1, 1, *sides, wanted=wanted, device=device)
     # The default constants curve the score so much that differences of step 1e-6 see third derivatives.
     arguments = {"sigma": 0.4, "kernel_size": 3, "data_range": 1.0, "k1": 0.1, "k2": 0.3, **CALLS[call]}
-    assert torch.autograd.gradgradcheck(lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3)
+    # On CUDA PyTorch adds up the gradient of reflected padding, in the composite, in an order of its own each time.
+    nondet_tol = 1e-12 if device == "cuda" else 0.0
+    assert torch.autograd.gradgradcheck(
+        lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3, nondet_tol=nondet_tol
+    )
 
 
 def second_derivatives(function: Callable[..., Any], preds: Tensor, target: Tensor, **arguments: Any) -> list[Tensor]:
