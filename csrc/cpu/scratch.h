@@ -31,7 +31,8 @@ class Scratch {
 
  private:
   static constexpr size_t kPage = size_t{1} << 21;
-  static constexpr size_t kKeptBytes = size_t{1} << 25;  // glibc's largest threshold for memory of its own heap
+  static constexpr size_t kKeptBytes = size_t{1}
+                                       << 25;  // glibc's largest threshold for memory of its own heap
   struct Free {
     void operator()(T* data) const { std::free(data); }
   };
