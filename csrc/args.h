@@ -160,7 +160,7 @@ inline Arguments check_arguments(const Tensor& preds, const Tensor& target, cons
     STD_TORCH_CHECK(!reflects || pad[d] < axis.n, "preds has shape ", to_text(preds.sizes()),
                     ", too small for reflection by pad ", to_text(pad),
                     ": each side must be larger than its pad");
-    STD_TORCH_CHECK(axis.output_length() > 0, "preds has shape ", to_text(preds.sizes()),
+    STD_TORCH_CHECK(axis.n > 0 && axis.output_length() > 0, "preds has shape ", to_text(preds.sizes()),
                     ", smaller than the window, sizes ", to_text(sizes), " with pad ", to_text(pad));
     arguments.axes[first + d] = axis;
     arguments.taps[first + d].assign(begin, begin + sizes[d]);

@@ -26,8 +26,9 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
       "grad_map, "
       "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> "
       "(Tensor grad_preds, Tensor grad_target, Tensor grad_constants)");
-  // The pyramid of MS-SSIM: means of 2x2 pixels; the weighted product [B] of the levels' means, with its
-  // derivatives [levels, B]; and the levels' gradients, times factors [levels, B], summed up to the finest.
+  // The pyramid of MS-SSIM: means of 2x2 pixels or 2x2x2 voxels; the weighted product [B] of the levels'
+  // means, with its derivatives [levels, B]; and the levels' gradients, times factors [levels, B], summed up
+  // to the finest.
   m.def("downsample(Tensor preds, Tensor target) -> (Tensor preds, Tensor target)");
   m.def("level_product(Tensor[] means, float[] betas, str normalize) -> (Tensor value, Tensor factors)");
   m.def("pyramid_gradient(Tensor[] gradients, Tensor factors) -> Tensor");

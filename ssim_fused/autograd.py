@@ -66,7 +66,7 @@ class Similarity(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient shall be differentiated again
             found = composite.similarity_backward(preds, target, constants, ctx.window, grads, wanted)
         elif ctx.scale:
-            factor = grads[0] / ctx.scale
+            factor = grads[0] if ctx.scale == 1 else grads[0] / ctx.scale
             found = tuple(
                 _times(gradient, factor) if want else None for gradient, want in zip(gradients, wanted, strict=True)
             )

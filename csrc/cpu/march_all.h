@@ -155,9 +155,9 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
   across.crop_rows = arguments.depth().pad;
-  across.zero_slice = T(1);
+  across.slice_sum = T(1);
   for (const auto& window : slices.taps) {
-    across.zero_slice *= std::accumulate(window.begin(), window.end(), T(0));
+    across.slice_sum *= std::accumulate(window.begin(), window.end(), T(0));
   }
 
   std::optional<Partial> partial;

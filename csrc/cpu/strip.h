@@ -64,7 +64,7 @@ struct Problem {
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
   int64_t crop_rows, crop_columns;  // outputs at either end that do not count for the contrast sensitivity
-  T zero_slice;                     // in Pass::depth: the windows' sum over a slice of ones
+  T slice_sum;                      // in Pass::depth: of a slice's window, the rows' taps times the columns'
   T c1, c2;
   std::vector<T> grad_similarity;  // [B], weight of every output in the derivatives
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
@@ -306,7 +306,7 @@ class March {
   // Those of a row of the maps. A slice of zeros, less the pivot, has the same moments everywhere.
   SSIM_HOST_DEVICE void load_moments(int64_t row, T* to) {
     const int64_t count = c_.output_end - c_.output_begin;
-    const T zero = -pivot_ * problem_.zero_slice;
+    const T zero = -pivot_ * problem_.slice_sum;
     const T of_zeros[4] = {zero, zero, -pivot_ * zero, T(0)};
     for (int m = 0; m < 4; ++m) {
       T* const out = to + m * work_.outputs;

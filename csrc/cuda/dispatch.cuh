@@ -1,4 +1,4 @@
-// From a problem to kernel launches, for any launcher: the CUDA stream of ssim_cuda.cu, or the host's fibers
+// From a problem to kernel launches, for any launcher: the CUDA stream of launcher.cuh, or the host's fibers
 // of the tests. A launcher has
 //
 //     int sms() const;
@@ -20,6 +20,9 @@
 #include "strip.cuh"
 
 namespace ssim_fused {
+
+// Scratch between passes: for as many planes or volumes as fit, or for one.
+constexpr int64_t kSlabBytes = int64_t{1} << 28;
 
 // Windows in the compute type, one for each axis, [2 radius + 1].
 template <class T>

@@ -20,10 +20,6 @@
 
 namespace ssim_fused {
 
-// Beyond what the L2 cache holds, scratch for as many volumes as keep the device busy along the depth, but
-// not more than this; or one volume's.
-constexpr int64_t kMostSlabBytes = int64_t{1} << 28;
-
 // Threads that keep an SM busy along the depth: two warps for each scheduler.
 constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * 32;
 
@@ -73,7 +69,7 @@ void run_slabs(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>
   const int64_t bytes = slices * layout.slice_size() * static_cast<int64_t>(sizeof(T));
   const int64_t busy = ceil_div(launcher.sms() * kDepthThreadsOfSm, layout.pixels);
   const int64_t slab = std::clamp<int64_t>(
-      std::max(launcher.l2_bytes() * 2 / 3 / bytes, std::min(busy, kMostSlabBytes / bytes)), 1, volumes);
+      std::max(launcher.l2_bytes() * 2 / 3 / bytes, std::min(busy, kSlabBytes / bytes)), 1, volumes);
 
   StripParams<Storage> strip = strip_params(problem, windows, true);
   DepthParams<Storage> depth{problem};

@@ -29,7 +29,6 @@
 
 namespace ssim_fused {
 
-constexpr int64_t kWideScratchBytes = int64_t{1} << 28;  // or one volume's
 constexpr int64_t kWideSharedBytes = 48 << 10;  // that every device gives a block without being asked
 
 // The window of an axis, and in reverse, on the device.
@@ -159,7 +158,7 @@ class WideRun {
     problem_.partial = launcher_.template scratch<double>(volumes * blocks * sums);
 
     const int64_t map = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
-    const int64_t slab = std::clamp<int64_t>(kWideScratchBytes / (5 * map * bytes), 1, volumes);
+    const int64_t slab = std::clamp<int64_t>(kSlabBytes / (5 * map * bytes), 1, volumes);
     moments_ = launcher_.template scratch<T>(slab * 4 * map);
     const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, maps_ * outputs_ * kLanes);
     between_size_ = std::max(least, std::min(slab * map, launcher_.l2_bytes() * 2 / 3 / bytes));
