@@ -1,6 +1,7 @@
-// Runs the CPU kernel on small planes, some of several strips, and prints the similarity and both gradients,
-// to compare lanes.h's two implementations of a vector, under AddressSanitizer.
+// Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the similarity and
+// both gradients, to compare lanes.h's two implementations of a vector, under AddressSanitizer.
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include "cpu/strip.h"
@@ -9,67 +10,115 @@ namespace {
 
 using namespace ssim_fused;
 
-Image<float> image_of(std::vector<float>& pixels, int64_t width) {
+Image<float> image_of(std::vector<float>& pixels, int64_t height, int64_t width) {
   Image<float> image;
   image.data = pixels.data();
   image.element_size = sizeof(float);
-  image.stride = {0, 0, width, 1};
+  image.stride = {0, 0, height * width, width, 1};
   image.read = read_row<float, float>;
   image.write = write_row<float, float>;
   return image;
 }
 
-// The value, and with Maps both gradients, of a plane cut into strips and ranges of rows.
-template <int Radius, int Maps>
-void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
-  const int64_t height = rows.n, width = columns.n;
-  std::vector<float> preds(height * width), target(preds), grad_preds(preds), grad_target(preds);
-  for (size_t i = 0; i < preds.size(); ++i) {
-    preds[i] = static_cast<float>(i * 7919 % 1009) / 1009;
-    target[i] = static_cast<float>(i * 6007 % 1013) / 1013;
-  }
-  Problem<float> problem{};
-  problem.preds = image_of(preds, width);
-  problem.target = image_of(target, width);
-  problem.grad_preds = image_of(grad_preds, width);
-  problem.grad_target = image_of(grad_target, width);
-  problem.rows = rows;
-  problem.columns = columns;
-  for (size_t axis = 0; axis < 2; ++axis) {
-    const int64_t taps = 2 * (axis == 0 ? rows : columns).radius + 1;
-    problem.taps[axis].assign(taps, 1.0f / static_cast<float>(taps));
-  }
-  problem.reversed = problem.taps;
-  problem.c1 = 1e-4f;
-  problem.c2 = 9e-4f;
-  problem.grad_similarity = {1.0f};
-  problem.grad_contrast = {0.5f};
-  problem.wants_constants = true;
+// Two images and their gradients, of slices.
+struct Pair {
+  std::vector<float> preds, target, grad_preds, grad_target;
 
+  explicit Pair(int64_t size) : preds(size), target(size), grad_preds(size), grad_target(size) {
+    for (size_t i = 0; i < preds.size(); ++i) {
+      preds[i] = static_cast<float>(i * 7919 % 1009) / 1009;
+      target[i] = static_cast<float>(i * 6007 % 1013) / 1013;
+    }
+  }
+
+  Problem<float> problem(const Axis& rows, const Axis& columns) {
+    Problem<float> problem{};
+    problem.preds = image_of(preds, rows.n, columns.n);
+    problem.target = image_of(target, rows.n, columns.n);
+    problem.grad_preds = image_of(grad_preds, rows.n, columns.n);
+    problem.grad_target = image_of(grad_target, rows.n, columns.n);
+    set_axes(problem, rows, columns);
+    problem.c1 = 1e-4f;
+    problem.c2 = 9e-4f;
+    problem.grad_similarity = {1.0f};
+    problem.grad_contrast = {0.5f};
+    problem.wants_constants = true;
+    return problem;
+  }
+
+  static void set_axes(Problem<float>& problem, const Axis& rows, const Axis& columns) {
+    problem.rows = rows;
+    problem.columns = columns;
+    problem.crop_rows = rows.pad;
+    problem.crop_columns = columns.pad;
+    for (size_t axis = 0; axis < 2; ++axis) {
+      const int64_t taps = 2 * (axis == 0 ? rows : columns).radius + 1;
+      problem.taps[axis].assign(taps, 1.0f / static_cast<float>(taps));
+    }
+    problem.reversed = problem.taps;
+  }
+
+  void print() const {
+    for (size_t i = 0; i < preds.size(); ++i) std::printf("%.9g %.9g\n", grad_preds[i], grad_target[i]);
+  }
+};
+
+// A pass over a plane, cut into strips and ranges of rows; prints the sums.
+template <int Radius, int Maps, Pass pass>
+void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t splits, float pivot) {
+  const int64_t height = problem.rows.n, width = problem.columns.n;
   for (int64_t s = 0; s < strips; ++s) {
-    const Columns place(columns, s * width / strips, (s + 1) * width / strips, Maps > 0);
-    Workspace<float> work(problem, place, Maps);
+    const Columns place(problem.columns, s * width / strips, (s + 1) * width / strips, Maps > 0);
+    Workspace<float> work(problem, place, pass, Maps);
     for (int64_t r = 0; r < splits; ++r) {
       const int64_t begin = r * height / splits / kSegment * kSegment;
       const int64_t end = r + 1 == splits ? height : (r + 1) * height / splits / kSegment * kSegment;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
-      const Strip<float> strip{problem, 0, 0, place, begin, end, sums.data()};
-      March<float, 16, Radius, Maps>(strip, work).run();
+      const Strip<float> strip{problem, {0, 0, slice}, place, begin, end, pivot, sums.data()};
+      March<float, 16, Radius, Maps, pass>(strip, work).run();
       for (const Sums& sum : sums) {
         std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity, sum.contrast_sensitivity, sum.by_c1, sum.by_c2);
       }
     }
   }
-  if (Maps == 0) return;
-  for (size_t i = 0; i < preds.size(); ++i) std::printf("%.9g %.9g\n", grad_preds[i], grad_target[i]);
+}
+
+template <int Radius>
+void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
+  Pair pair(rows.n * columns.n);
+  const Problem<float> problem = pair.problem(rows, columns);
+  march<Radius, 4, Pass::image>(problem, 0, strips, splits, 0.5f);
+  pair.print();
+}
+
+// The three passes over a volume, whose maps have no room to spare.
+template <int Radius>
+void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips) {
+  Pair pair(depth.n * rows.n * columns.n);
+  Problem<float> slices = pair.problem(rows, columns);
+  const int64_t height = rows.output_length(), width = columns.output_length();
+  std::vector<float> maps(height * depth.n * 4 * width);
+  slices.maps = {maps.data(), 0, 4 * width, depth.n * 4 * width, width};
+  Problem<float> across = slices;
+  Pair::set_axes(across, depth, {width, 0, 0, false});
+  across.crop_columns = columns.pad;
+  across.slice_sum = 1;
+  std::swap(across.maps.slice, across.maps.row);
+  for (int64_t z = 0; z < depth.n; ++z) march<Radius, 0, Pass::moments>(slices, z, strips, 1, 0.5f);
+  for (int64_t y = 0; y < height; ++y) march<Radius, 4, Pass::depth>(across, y, strips, 1, 0.5f);
+  for (int64_t z = 0; z < depth.n; ++z) march<Radius, 4, Pass::gradient>(slices, z, strips, 1, 0.5f);
+  pair.print();
 }
 
 }  // namespace
 
 int main() {
-  run<-1, 4>({21, 2, 2, true}, {37, 3, 3, true}, 1, 1);
-  run<-1, 4>({70, 6, 6, true}, {90, 8, 8, true}, 2, 2);
-  run<-1, 4>({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
-  run<5, 4>({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
-  run<5, 4>({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
+  run<-1>({21, 2, 2, true}, {37, 3, 3, true}, 1, 1);
+  run<-1>({70, 6, 6, true}, {90, 8, 8, true}, 2, 2);
+  run<-1>({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
+  run<5>({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
+  run<5>({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
+  run_volume<5>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2);
+  run_volume<-1>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1);
+  run_volume<-1>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1);
 }
