@@ -119,8 +119,7 @@ std::vector<Sums> march_images(const Problem<T>& problem, const Arguments& argum
   Partial partial(problem.rows, division, planes.count());
   march_planes(
       problem, Pass::image, maps, planes, division, [&](Strip<T>& place, int64_t plane, int64_t strip) {
-        place.pivot = choose_pivot(problem.target, place.plane, 1, problem.rows.n, place.columns.begin,
-                                   place.columns.end);
+        place.pivot = choose_pivot(problem, place.plane, 1, place.columns.begin, place.columns.end);
         place.sums =
             &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
       });
@@ -167,8 +166,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
     const Planes across_rows{begin, count, arguments.channels, height};
     std::vector<T> pivots(count);
     for (int64_t v = 0; v < count; ++v) {
-      pivots[v] =
-          choose_pivot(slices.target, of_slices.plane(v * depth), depth, slices.rows.n, 0, slices.columns.n);
+      pivots[v] = choose_pivot(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
     }
     const auto place_in_maps = [&](Strip<T>& place, int64_t volume) {
       place.volume = volume;

@@ -166,10 +166,11 @@ struct Strip {
 
 // A value near the mean of target's slices and of columns [begin, end): the median of a few pixels, so that
 // neither an outlier nor a NaN can be chosen. Zero, from which no pixel is rounded, where they lie on both
-// sides of it. It does not depend on the rows of a march.
+// sides of it, or where windows may see nothing but zero padding. It does not depend on the rows of a march.
 template <class T>
-T choose_pivot(const Image<T>& target, Plane plane, int64_t slices, int64_t rows, int64_t begin,
-               int64_t end) {
+T choose_pivot(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin, int64_t end) {
+  if (!problem.columns.reflects && problem.columns.pad > problem.columns.radius) return T(0);
+  const Image<T>& target = problem.target;
   std::array<T, 27> samples;
   size_t count = 0;
   for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {
@@ -177,7 +178,8 @@ T choose_pivot(const Image<T>& target, Plane plane, int64_t slices, int64_t rows
     for (int64_t i = 1; i <= 3; ++i) {
       for (int64_t j = 1; j <= 3; ++j) {
         T sample;
-        target.read_into(&sample, target.offset(plane), rows * i / 4, begin + (end - begin) * j / 4, 1);
+        target.read_into(&sample, target.offset(plane), problem.rows.n * i / 4, begin + (end - begin) * j / 4,
+                         1);
         if (std::isfinite(sample)) samples[count++] = sample;
       }
     }
