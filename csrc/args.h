@@ -17,15 +17,13 @@
 #include <tuple>
 #include <vector>
 
-#include "geometry.h"
+#include "math/geometry.h"
+#include "math/pass.h"
 
 namespace ssim_fused {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// Which mean the gradient outputs of `similarity` belong to.
-enum class Objective { similarity, contrast_sensitivity };
 
 // similarity [B], contrast_sensitivity [B], map, grad_preds, grad_target, grad_constants [B, 2]; an output
 // that was not asked for is empty, [0].
@@ -82,7 +80,7 @@ inline ScalarType compute_type(ScalarType type) {
 inline Objective parse_objective(const std::string& objective) {
   STD_TORCH_CHECK(objective == "similarity" || objective == "contrast_sensitivity", "objective is '",
                   objective, "', expected 'similarity' or 'contrast_sensitivity'");
-  return objective == "similarity" ? Objective::similarity : Objective::contrast_sensitivity;
+  return objective == "similarity" ? Objective::mean_similarity : Objective::mean_contrast;
 }
 
 // An output that was not asked for.

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "args.h"
-#include "pyramid_math.h"
+#include "math/pyramid.h"
 
 namespace ssim_fused {
 

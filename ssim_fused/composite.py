@@ -1,6 +1,6 @@
 """SSIM in plain differentiable PyTorch: for devices without a kernel, and for double backward everywhere.
 
-It follows the kernels' mathematics (``csrc/ssim_math.h``) term by term, at the cost of many passes and images.
+It follows the kernels' mathematics (``csrc/math/ssim.h``) term by term, at the cost of many passes and images.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "../host_device.h"
+#include "../math/host_device.h"
 
 namespace ssim_fused {
 

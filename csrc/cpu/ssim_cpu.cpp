@@ -87,7 +87,7 @@ SimilarityOutputs similarity_of(const Tensor& preds, const Tensor& target, const
   Problem<T> problem = problem_of<T>(preds, target, arguments, c1, c2, constants);
   const double outputs = static_cast<double>(arguments.channels * arguments.output_pixels());
   const double cropped = static_cast<double>(arguments.channels * arguments.cropped_pixels());
-  const bool of_similarity = objective == Objective::similarity;
+  const bool of_similarity = objective == Objective::mean_similarity;
   problem.grad_similarity.assign(arguments.batch, static_cast<T>(of_similarity ? grad_scale / outputs : 0));
   problem.grad_contrast.assign(arguments.batch, static_cast<T>(of_similarity ? 0 : grad_scale / cropped));
 

@@ -22,17 +22,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "../geometry.h"
-#include "../ssim_math.h"
+#include "../math/geometry.h"
+#include "../math/pass.h"
+#include "../math/ssim.h"
 #include "image.h"
 #include "lanes.h"
 
 namespace ssim_fused {
-
-// What a march does. An image takes one. A volume takes three: from its slices to the moments of each; in
-// planes across the rows, along the depth, from those moments to derivatives; and from these to the slices'
-// gradients.
-enum class Pass { image, moments, depth, gradient };
 
 constexpr int kRows = 4;          // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kRows

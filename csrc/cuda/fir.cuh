@@ -7,7 +7,7 @@
 // taps beyond it, because a NaN times zero would be a NaN.
 #pragma once
 
-#include "../geometry.h"
+#include "../math/geometry.h"
 #include "device.cuh"
 #include "picture.cuh"
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "../geometry.h"
-#include "../ssim_math.h"
+#include "../math/geometry.h"
+#include "../math/ssim.h"
 #include "device.cuh"
 
 namespace ssim_fused {

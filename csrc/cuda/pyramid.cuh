@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../pyramid_math.h"
+#include "../math/pyramid.h"
 #include "picture.cuh"
 
 namespace ssim_fused {

@@ -99,7 +99,7 @@ SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const st
                              double grad_scale, bool want_map, bool want_grad_preds, bool want_grad_target,
                              bool want_grad_constants) {
   const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
-  const bool of_similarity = parse_objective(objective) == Objective::similarity;
+  const bool of_similarity = parse_objective(objective) == Objective::mean_similarity;
   const torch::stable::accelerator::DeviceGuard guard(preds.get_device_index());
   const Call call{preds,           target,           arguments,          c1, c2, constants,
                   want_grad_preds, want_grad_target, want_grad_constants};

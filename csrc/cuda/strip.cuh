@@ -2,7 +2,7 @@
 // pixels to sums, map and gradients, and nothing in between leaves the chip. kRows rows are taken a step:
 //
 //   1. raw rows arrive in shared memory by asynchronous copies, during steps 3 and 4 of the rows before;
-//   2. along the row: a thread makes the four moments (ssim_math.h) of a chunk of 8 columns of one row;
+//   2. along the row: a thread makes the four moments (math/ssim.h) of a chunk of 8 columns of one row;
 //   3. down the column: a thread owns a column; its window is a transposed FIR filter in registers, in which
 //      a row adds to the sums of all outputs it belongs to, so that shifting costs nothing. Then the formula,
 //      and a second such filter over the derivative maps;
@@ -15,8 +15,8 @@
 
 #include <cstdint>
 
-#include "../geometry.h"
-#include "../ssim_math.h"
+#include "../math/geometry.h"
+#include "../math/ssim.h"
 #include "device.cuh"
 #include "fir.cuh"
 #include "picture.cuh"

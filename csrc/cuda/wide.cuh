@@ -16,8 +16,8 @@
 
 #include <cstdint>
 
-#include "../geometry.h"
-#include "../ssim_math.h"
+#include "../math/geometry.h"
+#include "../math/ssim.h"
 #include "device.cuh"
 #include "picture.cuh"
 
@@ -137,7 +137,7 @@ SSIM_DEVICE void fold_back(T (&sum)[Maps][kRun], const DeviceAxis& axis, const T
   }
 }
 
-// Both ends of it (geometry.h).
+// Both ends of it (math/geometry.h).
 template <int Maps, class T, class Load>
 SSIM_DEVICE void fold_both(T (&sum)[Maps][kRun], const WideAxis<T>& pass, int first, Load&& load) {
   const DeviceAxis& axis = pass.forward;

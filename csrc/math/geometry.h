@@ -21,6 +21,10 @@ struct BasicAxis {
   SSIM_HOST_DEVICE Index output_length() const { return n + 2 * (pad - radius); }
   SSIM_HOST_DEVICE Index centre(Index output) const { return output + radius - pad; }
   SSIM_HOST_DEVICE bool is_output(Index output) const { return output >= 0 && output < output_length(); }
+  // The contrast sensitivity is averaged over the outputs without the first and the last `pad`.
+  SSIM_HOST_DEVICE Index crop_begin() const { return pad; }
+  SSIM_HOST_DEVICE Index crop_end() const { return output_length() - pad; }
+  SSIM_HOST_DEVICE bool is_in_crop(Index output) const { return output >= crop_begin() && output < crop_end(); }
 
   // Input position that extended position e reads; -1 where it reads zero. One bounce suffices: pad < n.
   SSIM_HOST_DEVICE Index source(Index e) const {

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "host_device.h"
+#include "pass.h"
 
 namespace ssim_fused {
 
@@ -23,6 +24,20 @@ template <class T>
 struct Moments {
   T a, b, p, d;
 };
+
+// What a pixel of either image adds to the moments, before the window weighs it.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, T pivot) {
+  const T difference = x - y, centred_x = x - pivot, centred_y = y - pivot;
+  return {centred_x, centred_y, centred_x * centred_y, difference * difference};
+}
+
+// Those of windows that see nothing but zeros; `taps`: the sum of the window's taps.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
+  const T centred = -pivot * taps;
+  return {centred, centred, -pivot * centred, T(0)};
+}
 
 template <class T>
 struct LocalTerms {
@@ -117,6 +132,28 @@ SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, 
   const T by_luminance = grad_similarity * t.contrast_sensitivity();
   const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
   return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
+}
+
+// The same of what `objective` is a mean of. Of a mean, `weight` is twice the weight of this output in it; in general,
+// `weight` is that of its similarity and `of_contrast` that of its contrast sensitivity.
+template <Objective objective, class T>
+SSIM_HOST_DEVICE Moments<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
+  if constexpr (objective == Objective::mean_contrast) return partials_of_doubled_contrast(t, weight);
+  if constexpr (objective == Objective::mean_similarity)
+    return partials_of_doubled(t, weight * t.contrast_sensitivity(), weight * t.luminance());
+  return partials(t, weight, of_contrast);
+}
+
+// From w*(f_a), w*(f_b), w*(f_p), w*(f_d) at a pixel to the gradient of either image there.
+template <class T>
+struct PixelGradient {
+  T by_x, by_y;
+};
+
+template <class T>
+SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Moments<T>& f) {
+  const T by_difference = (x - y) * f.d;
+  return {f.a + ((y - pivot) * f.p + by_difference), f.b + ((x - pivot) * f.p - by_difference)};
 }
 
 // Derivatives of the same by c1 and c2.

@@ -1,0 +1,14 @@
+// The words in which both devices say what a march does and what its gradients are of.
+#pragma once
+
+namespace ssim_fused {
+
+// An image takes one march. A volume takes three: from its slices to the moments of each; along the depth, from
+// those moments to derivatives; and from these to the slices' gradients.
+enum class Pass { image, moments, depth, gradient };
+
+// Whose gradient is computed. That of a mean is the path of training: no upstream gradient of a map, no
+// derivatives by the constants. `general` weighs the similarity and the contrast sensitivity of each output.
+enum class Objective { mean_similarity, mean_contrast, general };
+
+}  // namespace ssim_fused
