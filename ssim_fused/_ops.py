@@ -25,13 +25,11 @@ if torch.version.cuda is not None:
         except OSError as error:
             why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
 
-Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
 similarity = torch.ops.ssim_fused.similarity.default
 similarity_backward = torch.ops.ssim_fused.similarity_backward.default
-downsample = torch.ops.ssim_fused.downsample.default
-level_product = torch.ops.ssim_fused.level_product.default
-pyramid_gradient = torch.ops.ssim_fused.pyramid_gradient.default
+multiscale = torch.ops.ssim_fused.multiscale.default
+multiply_gradient = torch.ops.ssim_fused.multiply_gradient.default
+multiply_gradient_ = torch.ops.ssim_fused.multiply_gradient_.default
 
 
 def build_info() -> dict[str, str]:
@@ -63,50 +61,5 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _gradients(
-    preds: torch.Tensor,
-    target: torch.Tensor,
-    want_grad_preds: bool,
-    want_grad_target: bool,
-    want_grad_constants: bool,
-) -> Tensors3:
-    nothing = preds.new_empty(0)
-    constants = preds.new_empty((preds.shape[0], 2), dtype=compute_dtype(preds.dtype))
-    return (
-        torch.empty_like(preds) if want_grad_preds else nothing,
-        torch.empty_like(target) if want_grad_target else nothing.clone(),
-        constants if want_grad_constants else nothing.clone(),
-    )
-
-
-@torch.library.register_fake("ssim_fused::similarity")
-def _(preds, target, taps, sizes, pad, padding_mode, c1, c2, constants, objective, grad_scale, want_map, *want_grad):
-    per_image = preds.new_empty(preds.shape[0], dtype=compute_dtype(preds.dtype))
-    spatial = [n + 2 * p - size + 1 for n, p, size in zip(preds.shape[2:], pad, sizes, strict=True)]
-    image = preds.new_empty([*preds.shape[:2], *spatial] if want_map else 0)
-    return per_image, torch.empty_like(per_image), image, *_gradients(preds, target, *want_grad)
-
-
-@torch.library.register_fake("ssim_fused::similarity_backward")
-def _(
-    preds, target, taps, sizes, pad, padding_mode, c1, c2, constants,
-    grad_similarity, grad_contrast, grad_map, *want_grad,
-):  # fmt: skip
-    return _gradients(preds, target, *want_grad)
-
-
-@torch.library.register_fake("ssim_fused::downsample")
-def _(preds, target):
-    shape = [*preds.shape[:2], *(n // 2 for n in preds.shape[2:])]
-    half = preds.new_empty(shape, dtype=compute_dtype(preds.dtype))
-    return half, torch.empty_like(half)
-
-
-@torch.library.register_fake("ssim_fused::level_product")
-def _(means, betas, normalize):
-    return torch.empty_like(means[0]), means[0].new_empty((len(means), *means[0].shape))
-
-
-@torch.library.register_fake("ssim_fused::pyramid_gradient")
-def _(gradients, factors):
-    return torch.empty_like(gradients[0])
+# Numbers of `reduction` in the operators, as in PyTorch.
+REDUCTIONS: dict[str | None, int] = {"none": 0, None: 0, "elementwise_mean": 1, "sum": 2}
