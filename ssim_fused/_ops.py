@@ -6,24 +6,39 @@ from pathlib import Path
 
 import torch
 
+_REINSTALL = (
+    "Install the package by pip (`pip install .` in its source folder builds it), and import it from outside the "
+    "source folder or after `pip install -e .`."
+)
 try:
     from ssim_fused import _C
 except ImportError as error:
     raise ImportError(
-        "ssim_fused's compiled extension is missing or does not load. Install the package by pip "
-        "(`pip install .` in its source folder builds it), and import it from outside the source folder or "
-        f"after `pip install -e .`. The loader said: {error}"
+        f"ssim_fused's compiled extension is missing or does not load. {_REINSTALL} The loader said: {error}"
+    ) from error
+
+
+def _library(kind: str) -> Path:
+    """The library of that kind which was built with `_C`; never one that another build has left."""
+    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
+
+
+try:
+    torch.ops.load_library(str(_library("operators")))
+except OSError as error:
+    raise ImportError(
+        f"ssim_fused's operators, {_library('operators')}, are missing or do not load with torch "
+        f"{torch.__version__}. {_REINSTALL} The loader said: {error}"
     ) from error
 
 # The CUDA kernels are a library of their own, so that a torch without CUDA, or with another one, can import the
 # package all the same; a CUDA tensor is then told why not.
 why_no_cuda = "this ssim_fused was built without CUDA"
-if torch.version.cuda is not None:
-    for library in Path(__file__).parent.glob("_cuda*.so"):
-        try:
-            torch.ops.load_library(str(library))
-        except OSError as error:
-            why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
+if torch.version.cuda is not None and _C.build_info()["cuda"]:
+    try:
+        torch.ops.load_library(str(_library("cuda")))
+    except OSError as error:
+        why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
 
 Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -42,7 +57,8 @@ def build_info() -> dict[str, str]:
         ``best_instruction_set`` (of this machine) and ``cuda`` (empty for a CPU build).
 
     """
-    return _C.build_info()
+    chosen, best = torch.ops.ssim_fused.instruction_sets()
+    return _C.build_info() | {"instruction_set": chosen, "best_instruction_set": best}
 
 
 # Types of devices that a compiled kernel serves.

@@ -1,12 +1,10 @@
-// The operators' schemas, and the module `_C`, whose import registers them.
-#include <pybind11/pybind11.h>
+// The schemas of all operators: registered when the library of the CPU kernels is loaded.
 #include <torch/csrc/stable/library.h>
-#include <torch/headeronly/version.h>
+
+#include <string>
+#include <tuple>
 
 #include "cpu/instruction_set.h"
-
-#define SSIM_STRINGIZE(x) SSIM_STRINGIZE_AGAIN(x)
-#define SSIM_STRINGIZE_AGAIN(x) #x
 
 // `taps` holds one window per axis, one after the other, of lengths `sizes`. c1 and c2 are `constants`, a
 // tensor [2] on the images' device, where it is given. An output that was not asked for has shape [0].
@@ -32,28 +30,20 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
   m.def("downsample(Tensor preds, Tensor target) -> (Tensor preds, Tensor target)");
   m.def("level_product(Tensor[] means, float[] betas, str normalize) -> (Tensor value, Tensor factors)");
   m.def("pyramid_gradient(Tensor[] gradients, Tensor factors) -> Tensor");
+  // Of the CPU kernels: the instruction set in use, and the best that this machine has.
+  m.def("instruction_sets() -> (str chosen, str best)");
 }
 
 namespace {
 
-pybind11::dict build_info() {
+std::tuple<std::string, std::string> instruction_sets() {
   using ssim_fused::kInstructionSetNames;
-  pybind11::dict info;
-  info["torch"] = SSIM_STRINGIZE(TORCH_VERSION_MAJOR) "." SSIM_STRINGIZE(
-      TORCH_VERSION_MINOR) "." SSIM_STRINGIZE(TORCH_VERSION_PATCH);
-  info["compiler"] = __VERSION__;
-  info["instruction_set"] = kInstructionSetNames[static_cast<int>(ssim_fused::chosen_instruction_set())];
-  info["best_instruction_set"] = kInstructionSetNames[static_cast<int>(ssim_fused::best_instruction_set())];
-  info["cuda"] = SSIM_FUSED_CUDA_BUILD;
-  return info;
+  return {kInstructionSetNames[static_cast<int>(ssim_fused::chosen_instruction_set())],
+          kInstructionSetNames[static_cast<int>(ssim_fused::best_instruction_set())]};
 }
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
-  m.doc() = "Registers the operators torch.ops.ssim_fused.*";
-  m.def("build_info", &build_info,
-        "What was compiled: torch's version at build time, the compiler, the CPU instruction set in use and "
-        "the "
-        "best this machine has, and CUDA's version and architectures ('' for a CPU build).");
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CompositeExplicitAutograd, m) {
+  m.impl("instruction_sets", TORCH_BOX(&instruction_sets));
 }
