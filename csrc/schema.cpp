@@ -1,6 +1,11 @@
 // The operators' schemas. This library knows no Python; operators.h has the operators, cpu/ and cuda/ the kernels.
 #include <torch/csrc/stable/library.h>
 
+#include <string>
+#include <tuple>
+
+#include "cpu/instruction_set.h"
+
 // Images are [B, C, H, W], volumes [B, C, D, H, W]. Windows, ranges and constants: request.h. `reduction` over the batch
 // is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return one minus SSIM (and contrast sensitivity), which
 // is computed, not subtracted.
@@ -30,4 +35,20 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
   m.def(
       "multiply_gradient_(Tensor(a!) gradient, Tensor upstream, float factor, float data_range, float k1, float k2) "
       "-> ()");
+  // Of the CPU kernels: the instruction set in use, and the best that this machine has.
+  m.def("instruction_sets() -> (str chosen, str best)");
+}
+
+namespace {
+
+std::tuple<std::string, std::string> instruction_sets() {
+  using ssim_fused::kInstructionSetNames;
+  return {kInstructionSetNames[static_cast<int>(ssim_fused::chosen_instruction_set())],
+          kInstructionSetNames[static_cast<int>(ssim_fused::best_instruction_set())]};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CompositeExplicitAutograd, m) {
+  m.impl("instruction_sets", TORCH_BOX(&instruction_sets));
 }

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from pathlib import Path
 
 import torch
 
+_REINSTALL = (
+    "Install the package by pip (`pip install .` in its source folder builds it), and import it from outside the "
+    "source folder or after `pip install -e .`."
+)
 try:
     from ssim_fused import _C
 except ImportError as error:
     raise ImportError(
-        "ssim_fused's compiled extension is missing or does not load. Install the package by pip "
-        "(`pip install .` in its source folder builds it), and import it from outside the source folder or "
-        f"after `pip install -e .`. The loader said: {error}"
+        f"ssim_fused's compiled extension is missing or does not load. {_REINSTALL} The loader said: {error}"
+    ) from error
+
+
+def _library(kind: str) -> Path:
+    """The library of that kind which was built with `_C`; never one that another build has left."""
+    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
+
+
+try:
+    torch.ops.load_library(str(_library("operators")))
+except OSError as error:
+    raise ImportError(
+        f"ssim_fused's operators, {_library('operators')}, are missing or do not load with torch "
+        f"{torch.__version__}. {_REINSTALL} The loader said: {error}"
     ) from error
 
 # The CUDA kernels are a library of their own, so that a torch without CUDA, or with another one, can import the
 # package all the same; a CUDA tensor is then told why not.
 why_no_cuda = "this ssim_fused was built without CUDA"
-if torch.version.cuda is not None:
-    for library in Path(__file__).parent.glob("_cuda*.so"):
-        try:
-            torch.ops.load_library(str(library))
-        except OSError as error:
-            why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
+_served = {"cpu", "meta"}  # types of devices that the operators serve
+if torch.version.cuda is not None and _C.build_info()["cuda"]:
+    try:
+        torch.ops.load_library(str(_library("cuda")))
+        _served.add("cuda")
+    except OSError as error:
+        why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
 
 similarity = torch.ops.ssim_fused.similarity.default
 similarity_backward = torch.ops.ssim_fused.similarity_backward.default
@@ -40,20 +59,31 @@ def build_info() -> dict[str, str]:
         ``best_instruction_set`` (of this machine) and ``cuda`` (empty for a CPU build).
 
     """
-    return _C.build_info()
+    chosen, best = torch.ops.ssim_fused.instruction_sets()
+    return _C.build_info() | {"instruction_set": chosen, "best_instruction_set": best}
 
 
-# Types of devices that a compiled kernel serves.
-_SERVED = {
-    device
-    for device, key in (("cpu", "CPU"), ("cuda", "CUDA"))
-    if torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", key)
-}
+@functools.cache
+def _warn_of_composite(device_type: str) -> None:
+    warnings.warn(
+        f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
+        "computing with PyTorch's own operations, slower and with more memory.",
+        stacklevel=2,
+    )
 
 
-def has_kernel(device: torch.device) -> bool:
-    """Whether tensors on ``device`` are served by a compiled kernel."""
-    return device.type in _SERVED
+def serve(preds: torch.Tensor) -> bool:
+    """Whether the operators serve the images' device; if not, PyTorch's own operations do, but for CUDA."""
+    if preds.is_cpu or preds.device.type in _served:
+        return True
+    if preds.device.type == "cuda":
+        raise RuntimeError(
+            f"`preds` is on {preds.device}, but {why_no_cuda}. Where nvcc is installed, build ssim_fused "
+            "against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
+            "--force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
+        )
+    _warn_of_composite(preds.device.type)
+    return False
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

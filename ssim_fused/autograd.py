@@ -127,6 +127,8 @@ class Score(NamedTuple):
 
 def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | None = None) -> Sequence[Tensor]:
     """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
+    if not _ops.serve(preds):
+        return score.composite(preds, target, constants)
     if torch.compiler.is_compiling():
         tracks = torch.is_grad_enabled() and score.stores_gradients
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
