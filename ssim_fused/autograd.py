@@ -53,10 +53,13 @@ class Score(NamedTuple):
             self.want_map, *wanted,
         )  # fmt: skip
 
-    @property
-    def stores_gradients(self) -> bool:
+    def stores_gradients(self, preds: Tensor, constants: Tensor | None) -> bool:
         """Whether the forward can: there is one upstream gradient, of the value, and float16's scale is known."""
-        return not (self.want_contrast or self.want_map)
+        return not (self.want_contrast or self.want_map) and self.knows_scale(preds, constants)
+
+    def knows_scale(self, preds: Tensor, constants: Tensor | None) -> bool:
+        """Whether there is a bound on the gradient that tells how to store it in float16 (``stored_scale``)."""
+        return preds.dtype != torch.float16 or (constants is None and min(self.window.constants) > 0)
 
     def composite(self, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
         """The outputs by PyTorch's own operations."""
@@ -129,11 +132,11 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | No
     """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
     if not _ops.serve(preds):
         return score.composite(preds, target, constants)
+    if score.betas and not score.knows_scale(preds, constants):
+        preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
-        tracks = torch.is_grad_enabled() and score.stores_gradients
+        tracks = torch.is_grad_enabled() and score.stores_gradients(preds, constants)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
-        if constants is not None and preds.dtype == torch.float16:
-            wanted = [False] * 3
         outputs = score.outputs(preds, target, constants, wanted)
         return outputs[: 1 + score.want_contrast + score.want_map]
     if _in_forward_mode():
@@ -172,8 +175,7 @@ class EagerScore(torch.autograd.Function):
         ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None
     ) -> Tensor | tuple[Tensor, ...]:
         wanted = ctx.needs_input_grad[1:]
-        # With constants that only the device knows, float16's scale is not known.
-        stores = score.stores_gradients and (constants is None or preds.dtype != torch.float16)
+        stores = score.stores_gradients(preds, constants)
         if not stores:
             outputs = _outputs(score, preds, target, constants)
             ctx.save_for_backward(preds, target, constants)
@@ -393,7 +395,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
     score = ctx.score
     wanted = [ctx.needs_input_grad[i] for i in (0, 1, 9)]
     upstream = grads[: 1 + score.want_contrast + score.want_map]
-    stores = list(ctx.stored) == wanted and score.stores_gradients
+    stores = list(ctx.stored) == wanted and score.stores_gradients(preds, constants)
     if torch.is_grad_enabled():
         found = _gradient(score, wanted, upstream, preds, target, constants, stored if stores else ())
     elif not stores:

@@ -136,5 +136,5 @@ def _filter(images: Tensor, window: Window) -> Tensor:
     for axis, taps in enumerate(window.per_axis(images, spatial)):
         shape = [1] * (2 + spatial)
         shape[2 + axis] = -1
-        result = _CONV[spatial](result, taps.view(shape))
-    return result.view(*images.shape[:3], *result.shape[2:])
+        result = _CONV[spatial](result, taps.reshape(shape))
+    return result.reshape(*images.shape[:3], *result.shape[2:])

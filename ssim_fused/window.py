@@ -61,7 +61,7 @@ class Window(NamedTuple):
             whole = torch.tensor(list(self.taps), dtype=like.dtype, device=like.device)
             return list(whole.split(self.sizes(axes)))
         if self.sigma:
-            windows = [_gaussian(sigma) for sigma in _each(self.sigma, axes)]
+            windows = [gaussian_taps(sigma) for sigma in _each(self.sigma, axes)]
         else:
             windows = [[1.0 / size] * size for size in self.sizes(axes)]
         return [torch.tensor(window, dtype=like.dtype, device=like.device) for window in windows]
@@ -71,7 +71,7 @@ def _each(values: Sequence, axes: int) -> Sequence:
     return values if len(values) == axes else list(values) * axes
 
 
-def _gaussian(sigma: float) -> list[float]:
+def gaussian_taps(sigma: float) -> list[float]:
     """Taps of standard deviation ``sigma``, cut at 3.5 sigma, summing to one, as ``gaussian_taps`` of request.h."""
     radius = int(3.5 * sigma + 0.5)
     weights = [math.exp(-((i / sigma) ** 2) / 2) for i in range(-radius, radius + 1)]

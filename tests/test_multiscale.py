@@ -14,8 +14,11 @@ from support import error, evaluate, upstream
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
 
-from ssim_fused import _ops, functional
+from ssim_fused import _ops
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
+from ssim_fused.autograd import Score
+from ssim_fused.autograd import evaluate as evaluate_score
+from ssim_fused.window import Window
 
 
 @pytest.fixture(autouse=True)
@@ -178,15 +181,6 @@ def test_a_negative_mean_without_normalization_is_nan_as_in_the_reference(device
         assert function(1 - target, target, data_range=1.0, betas=(0.5, 0.5), normalize=None).isnan()
 
 
-@pytest.mark.parametrize("mean", [1e-44, 1e-30, 1e-9], ids=str)
-def test_the_gradient_of_a_tiny_mean_stays_finite(device: str, mean: float) -> None:
-    means = [torch.full((1,), value, dtype=torch.float32, device=device) for value in (mean, 0.9)]
-    value, factors = _ops.level_product(means, [0.0448, 0.5], "relu")
-    torch.testing.assert_close(value.double().cpu(), (means[0].double() ** 0.0448 * 0.9**0.5).cpu(), rtol=1e-6, atol=0)
-    assert factors.isfinite().all()
-    assert (factors > 0).all()
-
-
 @pytest.mark.parametrize("arguments", [{}, {"data_range": 1.0}, {"data_range": 1.0, "normalize": "simple"}], ids=str)
 @pytest.mark.parametrize(
     ("sides", "window"), [((49, 53), {}), ((7, 9, 10), {"sigma": 0.5, "kernel_size": 5})], ids=["image", "volume"]
@@ -251,8 +245,8 @@ def test_a_device_without_a_kernel_takes_the_composite(
 ) -> None:
     preds, target = noisy_waves(1, 2, *sides)
     fused = evaluate(msssim, preds, target, data_range=1.0, **levels)
-    monkeypatch.setattr(_ops, "has_kernel", lambda device: False)
-    functional._warn_of_composite.cache_clear()
+    monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
+    _ops._warn_of_composite.cache_clear()
     with pytest.warns(UserWarning, match="no kernel"):
         plain = evaluate(msssim, preds, target, data_range=1.0, **levels)
     for key, value in plain.items():
@@ -305,75 +299,42 @@ def test_mistakes_raise_what_the_reference_raises(device: str, name: str) -> Non
     assert message in str(raised.value)
 
 
-def pyramid(device: str, *sides: int) -> tuple[list[Tensor], Tensor]:
-    gradients = [normal(2, 3, *(n >> level for n in sides), seed=level).to(device, torch.float32) for level in range(3)]
-    return gradients, normal(3, 2).to(device, torch.float32)
-
-
-PYRAMIDS = [(23, 30), (9, 14, 11)]
-
-
-@pytest.mark.parametrize("sides", PYRAMIDS, ids=str)
-def test_pyramid_gradient_sums_the_levels(device: str, sides: tuple[int, ...]) -> None:
-    gradients, factors = pyramid(device, *sides)
-    expected = torch.zeros_like(gradients[0])
-    for level, gradient in enumerate(gradients):
-        share = gradient * factors[level].view(-1, *[1] * (gradient.ndim - 1)) / 2 ** (level * len(sides))
-        for dim in range(2, share.ndim):
-            share = share.repeat_interleave(2**level, dim)
-        expected[tuple(slice(n) for n in share.shape)] += share
-    torch.testing.assert_close(_ops.pyramid_gradient(gradients, factors), expected)
-
-
-@pytest.mark.parametrize("sides", PYRAMIDS, ids=str)
-def test_downsample_averages(device: str, sides: tuple[int, ...]) -> None:
-    pool = {2: torch.nn.functional.avg_pool2d, 3: torch.nn.functional.avg_pool3d}[len(sides)]
-    images = noisy_waves(2, 3, *sides)
-    for found, image in zip(_ops.downsample(*(image.to(device) for image in images)), images, strict=True):
-        torch.testing.assert_close(found.cpu(), pool(image, 2))
-
-
-@pytest.mark.parametrize("sides", PYRAMIDS, ids=str)
-def test_opcheck(device: str, sides: tuple[int, ...]) -> None:
-    gradients, factors = pyramid(device, *sides)
-    last = gradients[0].movedim(1, -1).contiguous().movedim(-1, 1)
-    torch.library.opcheck(torch.ops.ssim_fused.pyramid_gradient.default, ([last, *gradients[1:]], factors))
-    torch.library.opcheck(torch.ops.ssim_fused.downsample.default, (last, gradients[0]))
-    torch.library.opcheck(torch.ops.ssim_fused.downsample.default, (last.half(), gradients[0].half()))
-    torch.library.opcheck(torch.ops.ssim_fused.level_product.default, (list(factors), [0.2, 0.3, 0.5], "relu"))
+@pytest.mark.parametrize("sides", [(23, 30), (9, 14, 11)], ids=str)
+@pytest.mark.parametrize("normalize", ["none", "relu", "simple"])
+def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], normalize: str) -> None:
+    """Value and gradients by images and constants, of sides that do not halve evenly, of one image alone too."""
+    window = Window((0.5,), (3,), None, "reflect")
+    betas = (0.3, 0.3, 0.4) if len(sides) == 2 else (0.4, 0.6)
+    images = [image.to(device) for image in noisy_waves(2, 3, *sides)]
+    constants = torch.tensor([[1e-4, 9e-4], [2e-4, 5e-4]], dtype=torch.float64, device=device)
+    for reduction in (0, 1):
+        for wanted in ((True, True, True), (False, True, False), (True, False, False)):
+            inputs = [t.clone().requires_grad_(want) for t, want in zip((*images, constants), wanted, strict=True)]
+            results = []
+            for use in (lambda s, *t: s.composite(*t)[0], lambda s, *t: evaluate_score(s, *t)[0]):
+                value = use(Score(window, reduction, betas=betas, normalize=normalize), *inputs)
+                asked = [t for t in inputs if t.requires_grad]
+                results.append((value, *torch.autograd.grad(value, asked, torch.full_like(value, 1.5))))
+            for ours, theirs in zip(*results, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("arguments", "message"),
     [
-        (lambda g, f: _ops.pyramid_gradient(g[::2], f[:2]), "expected half the level above"),
-        (lambda g, f: _ops.pyramid_gradient(g, f[:2]), "factors has shape [2, 2]"),
-        (lambda g, f: _ops.pyramid_gradient([g[0], g[1].double(), g[2]], f), "dtype Double for level 1"),
-        (lambda g, f: _ops.level_product(list(f), [0.5], "relu"), "betas has 1 elements"),
-        (lambda g, f: _ops.level_product(list(f), [0.5] * 3, "max"), "normalize is 'max'"),
-        (lambda g, f: _ops.downsample(g[0], g[1]), "target has shape [2, 3, 11, 15]"),
-        (lambda g, f: _ops.downsample(g[0][..., :1], g[0][..., :1]), "at least two pixels along each axis"),
-        (lambda g, f: _ops.downsample(g[0][:, :, :1], g[0][:, :, :1]), "at least two pixels along each axis"),
+        ({"betas": ()}, "betas has 0 elements"),
+        ({"normalize": "max"}, "normalize is 'max'"),
+        ({"betas": (0.1,) * 7}, "too small for"),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(call: Any, message: str) -> None:
+def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+    images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
+    given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
     with pytest.raises(RuntimeError) as raised:
-        call(*pyramid("cpu", *PYRAMIDS[0]))
-    assert message in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda g, f: _ops.pyramid_gradient(g[::2], f[:2]), "expected half the level above"),
-        (lambda g, f: _ops.pyramid_gradient([g[0], g[1][:, :, 0]], f[:2]), "gradients has an element of shape"),
-        (lambda g, f: _ops.downsample(g[0], g[0][:, :, 1:]), "target has shape [2, 3, 8, 14, 11]"),
-        (lambda g, f: _ops.downsample(g[0][:, :, :1], g[0][:, :, :1]), "at least two pixels along each axis"),
-    ],
-)
-def test_direct_callers_with_volumes_are_told_what_is_wrong(call: Any, message: str) -> None:
-    with pytest.raises(RuntimeError) as raised:
-        call(*pyramid("cpu", *PYRAMIDS[1]))
+        _ops.multiscale(
+            *images, [], [1], None, "reflect", 1.0, 0.01, 0.03, None, given["betas"], given["normalize"], 1, False, True,
+            False, False,
+        )  # fmt: skip
     assert message in str(raised.value)
 
 

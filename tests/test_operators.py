@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 import ssim_fused
-from ssim_fused import _ops, composite, functional
-from ssim_fused.window import Window, gaussian, uniform
+from ssim_fused import _ops, composite
+from ssim_fused.autograd import Score
+from ssim_fused.window import Window, gaussian_taps
 
-# Padding mode, padding (None: half the window), and that of the last axis beyond it.
-PADDINGS = {
-    "same": ("reflect", None, 0),
-    "valid": ("reflect", 0, 0),
-    "zero": ("zero", None, 0),
-    "narrow": ("zero", 1, 0),
-    "wider": ("reflect", None, 2),
-}
+PADDINGS = ["reflect", "valid", "zero"]
+Taps = tuple[float, ...]
 
 
-def window_of(padding: str, *axes: tuple[float, ...]) -> Window:
-    mode, pad, more = PADDINGS[padding]
-    pads = [len(taps) // 2 if pad is None else min(pad, len(taps) // 2) for taps in axes]
-    pads[-1] += more
-    return Window(sum(axes, ()), tuple(map(len, axes)), tuple(pads), mode, 1e-4, 9e-4)
+def gaussian(sigma: float) -> Taps:
+    return tuple(gaussian_taps(sigma))
+
+
+def uniform(size: int) -> Taps:
+    return (1.0 / size,) * size
+
+
+def window_of(padding: str, *axes: Taps) -> Window:
+    return Window((), tuple(map(len, axes)), sum(axes, ()), padding)
 
 
 def pictures(device: str, *shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -73,73 +73,102 @@ def test_padding_modes_of_volumes_match_autograd(
     assert_like_the_composite(window_of(padding, *taps), *pictures(device, 1, 2, *size))
 
 
-@pytest.mark.parametrize("taps", [gaussian(1.5), gaussian(2.0)], ids=["radius5", "radius7"])
-def test_volumes_wider_than_a_strip_match_autograd(device: str, taps: tuple[float, ...]) -> None:
-    assert_like_the_composite(window_of("wider", taps, taps, taps), *pictures(device, 1, 1, 15, 16, 262))
+@pytest.mark.parametrize(("sigma", "kernel_size"), [(1.5, 15), (2.0, 19), (1.0, 3)])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_volumes_padded_for_another_size_match_autograd(
+    device: str, padding: str, sigma: float, kernel_size: int
+) -> None:
+    """The width is padded for `kernel_size`, so that the map is wider or narrower than the volume."""
+    window = Window((sigma,), (kernel_size,), None, padding)
+    assert_like_the_composite(window, *pictures(device, 1, 1, 15, 16, 262))
 
 
 def assert_like_the_composite(window: Window, preds: Tensor, target: Tensor) -> None:
     device = preds.device
-    constants = torch.tensor([window.c1, window.c2], dtype=torch.float64, device=device)
+    constants = torch.tensor([[1e-4, 9e-4]], dtype=torch.float64, device=device).expand(len(preds), 2)
     inputs = [t.clone().requires_grad_() for t in (preds, target, constants)]
-    expected = composite.similarity(*inputs, window)
+    score = Score(window, 0, False, True, True)
+    expected = score.composite(*inputs)
     weights = [torch.rand_like(t) for t in expected]
     gradients = torch.autograd.grad(expected, inputs, weights)
 
-    *values, _, _, _ = _ops.similarity(preds, target, *window, constants, "similarity", 1.0, True, False, False, False)
-    found = _ops.similarity_backward(preds, target, *window, constants, *weights, True, True, True)
+    values = score.outputs(preds, target, constants, (False, False, False))
+    found = score.gradients(weights, preds, target, constants, (True, True, True))
     # Both sides are float64; the composite takes another pivot, so they round differently.
-    for ours, theirs in zip((*values, *found[:2], found[2].sum(0)), (*expected, *gradients), strict=True):
+    for ours, theirs in zip((*values, *found), (*expected, *gradients), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("objective", ["similarity", "contrast_sensitivity"])
-@pytest.mark.parametrize("taps", [gaussian(1.5), gaussian(0.8), gaussian(2.5)], ids=["radius5", "radius3", "radius9"])
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+@pytest.mark.parametrize("sigma", [1.5, 0.8, 2.5])
 @pytest.mark.parametrize("size", [(37, 41), (19, 23, 21)], ids=str)
-def test_forward_gradients_are_those_of_the_objective(
-    device: str, size: tuple[int, ...], objective: str, taps: tuple[float, ...]
+def test_stored_gradients_are_those_of_the_backward(
+    device: str, size: tuple[int, ...], reduction: int, sigma: float
 ) -> None:
-    window = window_of("same", *[taps] * len(size))
+    score = Score(Window((sigma,), (11,)), reduction)
     preds, target = pictures(device, 2, 3, *size)
-    grads = [None, None]
-    grads[objective == "contrast_sensitivity"] = torch.ones(2, dtype=torch.float64, device=device)
-    expected = _ops.similarity_backward(preds, target, *window, None, *grads, None, True, True, True)
-    found = _ops.similarity(preds, target, *window, None, objective, 8.0, False, True, True, True)[3:]
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, 8 * theirs, rtol=1e-12, atol=1e-15)
+    constants = torch.tensor([1e-4, 9e-4], dtype=torch.float64, device=device)
+    upstream = torch.full((2,) if reduction == 0 else (), 3.0, dtype=torch.float64, device=device)
+    wanted = (True, True, True)
+    expected = score.gradients([upstream], preds, target, constants, wanted)
+    _, *stored = score.outputs(preds, target, constants, wanted)
+    for ours, theirs in zip(score.from_stored(stored, upstream, constants, wanted), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
 # The sides and windows of operator_calls; the volumes' maps are wider than the volumes.
 KINDS = {
-    "image": ((14, 17), window_of("same", gaussian(1.0), gaussian(1.5))),
-    "volume": ((9, 11, 12), window_of("wider", gaussian(0.5), gaussian(1.0), gaussian(1.5))),
+    "image": ((14, 17), Window((1.0, 1.5), (11, 11))),
+    "volume": ((9, 11, 12), Window((0.5, 1.0, 1.5), (5, 9, 15))),
 }
 
 
 def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """Arguments for every kind of output, as opcheck wants them."""
+    """Arguments for every operator and kind of output, as opcheck wants them."""
     sides, window = KINDS[kind]
-    head = (list(window.taps), list(window.sizes), list(window.pad), *window[3:])
+    head = (list(window.sigma), list(window.kernel_size), *window[2:])
     preds, target = pictures(device, 2, 3, *sides, dtype=torch.float32)
     last = preds.movedim(1, -1).contiguous().movedim(-1, 1)
     constants = torch.tensor([1e-4, 9e-4], device=device)
-    mapped = [n + 2 * p - size + 1 for n, p, size in zip(sides, window.pad, window.sizes, strict=True)]
-    image, batch = torch.rand(2, 3, *mapped, device=device), torch.rand(2, device=device)
+    image, batch = torch.rand(2, 3, *window.output_sides(sides), device=device), torch.rand(2, device=device)
     half = [t.half() for t in (preds, target)]
-    forward, backward = torch.ops.ssim_fused.similarity.default, torch.ops.ssim_fused.similarity_backward.default
+    every, none = (True, True, True), (False, False, False)
+    forward, backward = _ops.similarity, _ops.similarity_backward
+    pyramid = ([0.5], [3], None, "reflect", *window[4:])
     return {
-        "value": (forward, (preds, target, *head, None, "similarity", 1.0, False, False, False, False)),
-        "everything": (forward, (last, target, *head, constants, "similarity", 2.0, True, True, True, True)),
-        "half": (forward, (*half, *head, constants, "contrast_sensitivity", 1.0, True, False, True, False)),
-        "backward": (backward, (preds, target, *head, None, batch, None, None, True, False, False)),
-        "backward_everything": (backward, (last, target, *head, constants, batch, batch, image, True, True, True)),
-    }
+        "value": (forward, (preds, target, *head, None, 1, False, False, False, *none)),
+        "distance": (forward, (preds, target, *head, None, 2, True, False, False, True, False, False)),
+        "everything": (forward, (last, target, *head, constants, 0, False, True, True, *every)),
+        "half": (forward, (*half, *head, None, 0, False, False, False, False, True, False)),
+        "backward": (backward, (preds, target, *head, None, 0, False, batch, None, None, True, False, False)),
+        "backward_everything": (
+            backward, (last, target, *head, constants, 1, True, batch[0], batch, image, *every),
+        ),
+        "multiscale": (
+            _ops.multiscale, (preds, target, *pyramid, None, [0.4, 0.6], "relu", 1, False, True, False, False),
+        ),
+        "multiscale_everything": (
+            _ops.multiscale, (last, target, *pyramid, constants, [0.4, 0.6], "simple", 0, True, *every),
+        ),
+        "multiply": (_ops.multiply_gradient, (last, batch, -1.0, 1.0, 0.01, 0.03)),
+        "multiply_in_place": (_ops.multiply_gradient_, (preds.clone(), batch[:1], 2.0, 1.0, 0.01, 0.03)),
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["value", "everything", "half", "backward", "backward_everything"])
+CALLS = list(operator_calls("cpu"))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_opcheck(device: str, kind: str, name: str) -> None:
+def test_opcheck(device: str, kind: str, name: str, requires_grad: bool) -> None:
     operator, arguments = operator_calls(device, kind)[name]
+    if requires_grad:
+        if name == "multiply_in_place":
+            pytest.skip("the gradient that is scaled in place is nobody's variable")
+        arguments = tuple(
+            a.clone().requires_grad_() if isinstance(a, Tensor) and i < 2 else a for i, a in enumerate(arguments)
+        )
     torch.library.opcheck(operator, arguments)
 
 
@@ -148,34 +177,32 @@ WRONG = {
     "target has shape [2, 3, 14, 16]": {1: torch.rand(2, 3, 14, 16)},
     "preds has dtype Int": {0: torch.ones(2, 3, 14, 17, dtype=torch.int32)},
     "target has dtype Double": {1: torch.rand(2, 3, 14, 17, dtype=torch.float64)},
-    "taps has 3 elements": {2: [0.2, 0.6, 0.2]},
-    "taps has the element inf": {2: [0.1] * 19 + [float("inf")]},
-    "sizes is [8, 10]": {3: [8, 10]},
-    "sizes has 1 elements": {3: [11]},
-    "pad is [-1, 4]": {4: [-1, 4]},
-    "pad is [9, 4]": {4: [9, 4]},
-    "too small for reflection by pad [3, 17]": {4: [3, 17]},
-    "pad is [0, 11], expected less than the window's size": {4: [0, 11], 5: "zero"},
-    "padding_mode is 'circular'": {5: "circular"},
-    "constants has shape [3]": {8: torch.rand(3)},
-    "constants has dtype Double": {8: torch.rand(2, dtype=torch.float64)},
-    "objective is 'luminance'": {9: "luminance"},
+    "sigma is [1.000000, 1.000000, 1.000000]": {2: [1.0, 1.0, 1.0]},
+    "sigma is [-1.000000, 1.000000]": {2: [-1.0, 1.0]},
+    "sigma is [inf, 1.000000]": {2: [float("inf"), 1.0]},
+    "preds has a side of 14, too small for reflection by 3500": {2: [1000.0, 1.0]},
+    "kernel_size is [8, 10]": {3: [8, 10]},
+    "kernel_size is [3, 3, 3]": {3: [3, 3, 3]},
+    "taps has 3 elements": {3: [3, 5], 4: [0.2, 0.6, 0.2]},
+    "taps has 9 elements": {3: [3, 5], 4: [0.2] * 9},
+    "taps has the element inf": {3: [3, 3], 4: [0.1] * 5 + [float("inf")]},
+    "smaller than its window of 15 taps": {2: [2.0, 1.0], 5: "valid"},
+    "padding is 'circular'": {5: "circular"},
+    "constants has shape [3]": {9: torch.rand(3)},
+    "constants has dtype Double": {9: torch.rand(2, dtype=torch.float64)},
+    "reduction is 3": {10: 3},
 }
 
 
-# For volumes of 9x11x12 with windows of 5, 9 and 11 taps.
+# For volumes of 9x11x12.
 WRONG_FOR_VOLUMES = {
     "preds has shape [2, 3, 9, 11, 12, 1]": {0: torch.rand(2, 3, 9, 11, 12, 1)},
     "target has shape [2, 3, 11, 12]": {1: torch.rand(2, 3, 11, 12)},
-    "taps has 22 elements": {2: [1 / 22] * 22},
-    "sizes has 2 elements": {3: [5, 9]},
-    "sizes is [5, 8, 11]": {3: [5, 8, 11]},
-    "pad has 2 elements": {4: [2, 4]},
-    "pad is [2, 4, -1]": {4: [2, 4, -1]},
-    "pad is [3, 4, 5], expected non-negative numbers, all but the last": {4: [3, 4, 5]},
-    "too small for reflection by pad [2, 4, 12]": {4: [2, 4, 12]},
-    "pad is [2, 4, 11], expected less than the window's size": {4: [2, 4, 11], 5: "zero"},
-    "smaller than the window, sizes [11, 9, 5] with pad [0, 4, 2]": {3: [11, 9, 5], 4: [0, 4, 2]},
+    "taps has 22 elements": {3: [5, 9, 11], 4: [1 / 22] * 22},
+    "kernel_size is [5, 9]": {3: [5, 9]},
+    "kernel_size is [5, 8, 11]": {3: [5, 8, 11]},
+    "too small for reflection by 12": {3: [5, 9, 25]},
+    "smaller than its window of 11 taps": {2: [1.5, 0.5, 0.5], 5: "valid"},
 }
 
 
@@ -196,11 +223,11 @@ def test_direct_callers_are_told_what_is_wrong(kind: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message", "position", "value"),
     [
-        ("image", "grad_similarity has shape [3]", 9, torch.rand(3)),
-        ("image", "grad_contrast has dtype Double", 10, torch.rand(2, dtype=torch.float64)),
-        ("image", "grad_map has shape [2, 3, 14, 16]", 11, torch.rand(2, 3, 14, 16)),
+        ("image", "grad_similarity has shape [3]", 12, torch.rand(3)),
+        ("image", "grad_contrast has dtype Double", 13, torch.rand(2, dtype=torch.float64)),
+        ("image", "grad_map has shape [2, 3, 14, 16]", 14, torch.rand(2, 3, 14, 16)),
         # The map is wider than the volume.
-        ("volume", "grad_map has shape [2, 3, 9, 11, 12], expected [2, 3, 9, 11, 16]", 11, torch.rand(2, 3, 9, 11, 12)),
+        ("volume", "grad_map has shape [2, 3, 9, 11, 12]", 14, torch.rand(2, 3, 9, 11, 12)),
     ],
 )
 def test_upstream_gradients_are_checked(kind: str, message: str, position: int, value: Tensor) -> None:
@@ -228,8 +255,8 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
         return found
 
     fused = results()
-    monkeypatch.setattr(_ops, "has_kernel", lambda device: False)
-    functional._warn_of_composite.cache_clear()
+    monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
+    _ops._warn_of_composite.cache_clear()
     with pytest.warns(UserWarning, match="no kernel for device 'cpu'") as warned:
         plain = results()
     assert len(warned) == 1
@@ -237,11 +264,12 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ops, "has_kernel", lambda device: False)
-    preds = SimpleNamespace(device=torch.device("cuda", 0))
+def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
+    if "cuda" in _ops._served:
+        pytest.skip("this build has CUDA")
+    preds = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
     with pytest.raises(RuntimeError, match=r"`preds` is on cuda:0, .*SSIM_FUSED_CUDA=1 pip install"):
-        functional._kernels_serve(preds)
+        _ops.serve(preds)
 
 
 SETS = ["baseline", "avx2", "avx512"]
