@@ -21,7 +21,7 @@ def host_program(name: str, cache: Path, scratch: Path) -> Path:
     flags = ["-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     flags += ["-Wall", "-Wno-unknown-pragmas", "-Wno-clobbered", f"-I{SIMT}"]
     binary = cache / name
-    sources = [*CUDA_SOURCES.glob("*.h"), *(CUDA_SOURCES / "cuda").glob("*"), *SIMT.glob("*")]
+    sources = [*(CUDA_SOURCES / "math").glob("*"), *(CUDA_SOURCES / "cuda").rglob("*.*h"), *SIMT.glob("*")]
     if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in sources):
         fresh = scratch / name
         command = [compiler, *flags, "-o", str(fresh), str(SIMT / f"{name}.cpp")]

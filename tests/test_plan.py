@@ -1,4 +1,4 @@
-"""The CUDA launch planner (csrc/cuda/plan.h), a compiled program without a GPU: valid, balanced, not wasteful."""
+"""The CUDA launch planner (csrc/cuda/launch/plan.h), compiled without a GPU: valid, balanced, not wasteful."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_valid(chosen: dict[str, float], shape: tuple[int, int, int], machine: 
     assert chosen["blocks_per_sm"] > 0
     assert chosen["blocks_per_sm"] * chosen["columns"] <= machine.max_threads
     # The strips cover the width and none is empty; so do the splits the height.
-    owned_before_last = (chosen["strips"] - 1) * chosen["step"]
+    owned_before_last = (chosen["strips"] - 1) * chosen["owned"]
     assert owned_before_last < width <= owned_before_last + chosen["last"]
     rows = planes * chosen["strips"] * chosen["rows_of_strip"]
     assert (chosen["blocks"] - 1) * chosen["rows"] < rows <= chosen["blocks"] * chosen["rows"]

@@ -23,18 +23,20 @@ def volume(*shape: int, **changes: object) -> Case:
 
 def cases() -> list[Case]:
     every: list[Case] = []
-    # Sides around the window's and the reflection's reach, steps of 4 slices and 8 rows, strips of 64 columns.
+    # Sides around the window's and the reflection's reach, steps of 4 slices and 8 rows, strips of 64 and 128
+    # columns, of which 128 own 116, and up to 123 where they are the last.
     for i, depth in enumerate([6, 7, 9, 10, 11, 12, 13, 19, 24]):
         every.append(volume(1, 1, depth, 6 + i, 7 + 2 * i))
         every.append(volume(1, 1, depth, 14 - i, 66 - i, gradients="", seed=1))
-    for width in (52, 53, 59, 60, 63, 64, 65, 112):
+    for width in (59, 60, 63, 64, 65, 116, 117, 123, 124):
         every += [volume(1, 1, 8, 9, width), volume(1, 1, 8, 9, width, symmetric=True)]
         if width <= 64:
             every.append(volume(1, 1, 8, 9, width, symmetric=width != 60, single_strip=True))
+    every += [volume(1, 1, 6, 9, width, strip_columns=128, single_strip=True, symmetric=True) for width in (65, 127)]
     every += [volume(1, 1, 8, 37, 30, split_rows=rows) for rows in (1, 8, 12, 36)]
     every += [
         volume(1, 2, 6, 19, width, split_rows=rows, crossing=True, symmetric=rows > 9)
-        for width in (40, 70)
+        for width in (40, 124)
         for rows in (5, 13, 50)
     ]
     wide = {"strip_columns": 256, "single_strip": True, "symmetric": True}
@@ -45,7 +47,7 @@ def cases() -> list[Case]:
         for width in (30, 60)
         for single in (False, True)
     ]
-    every.append(volume(1, 1, 6, 18, 270, gradients="", strip_columns=256))
+    every.append(volume(1, 1, 6, 18, 140, gradients="", strip_columns=128))
     # Values: the depth is split where SMs are many.
     every += [volume(1, 2, 40, 7, 9, gradients="", sms=sms, want_map=sms > 8) for sms in (1, 4, 8, 200)]
     # Slabs: one volume at a time, two of three, all; a batch that does not divide.

@@ -24,7 +24,15 @@ struct BasicAxis {
   // The contrast sensitivity is averaged over the outputs without the first and the last `pad`.
   SSIM_HOST_DEVICE Index crop_begin() const { return pad; }
   SSIM_HOST_DEVICE Index crop_end() const { return output_length() - pad; }
-  SSIM_HOST_DEVICE bool is_in_crop(Index output) const { return output >= crop_begin() && output < crop_end(); }
+  SSIM_HOST_DEVICE bool is_in_crop(Index output) const {
+    return output >= crop_begin() && output < crop_end();
+  }
+
+  // The same by the input position z that an output is centred on: n - z is as far from the end as z from the
+  // beginning.
+  SSIM_HOST_DEVICE Index output_at(Index z) const { return z - (radius - pad); }
+  SSIM_HOST_DEVICE bool has_output_at(Index z) const { return z >= radius - pad && z < n - (radius - pad); }
+  SSIM_HOST_DEVICE bool is_in_crop_at(Index z) const { return z >= radius && z < n - radius; }
 
   // Input position that extended position e reads; -1 where it reads zero. One bounce suffices: pad < n.
   SSIM_HOST_DEVICE Index source(Index e) const {

@@ -136,8 +136,8 @@ SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, 
   return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
 }
 
-// The same of what `objective` is a mean of. Of a mean, `weight` is twice the weight of this output in it; in general,
-// `weight` is that of its similarity and `of_contrast` that of its contrast sensitivity.
+// The same of what `objective` is a mean of. Of a mean, `weight` is twice the weight of this output in it; in
+// general, `weight` is that of its similarity and `of_contrast` that of its contrast sensitivity.
 template <Objective objective, class T>
 SSIM_HOST_DEVICE Moments<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
   if constexpr (objective == Objective::mean_contrast) return partials_of_doubled_contrast(t, weight);
@@ -152,10 +152,22 @@ struct PixelGradient {
   T by_x, by_y;
 };
 
+// What w*(f_p) adds to the gradient of one image where the other has the pixel `other`; and what w*(f_d) adds
+// to that of x, and takes from that of y.
+template <class T>
+SSIM_HOST_DEVICE T gradient_by_product(T other, T pivot, T f_p) {
+  return (other - pivot) * f_p;
+}
+template <class T>
+SSIM_HOST_DEVICE T gradient_by_difference(T difference, T f_d) {
+  return difference * f_d;
+}
+
 template <class T>
 SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Moments<T>& f) {
-  const T by_difference = (x - y) * f.d;
-  return {f.a + ((y - pivot) * f.p + by_difference), f.b + ((x - pivot) * f.p - by_difference)};
+  const T by_difference = gradient_by_difference(x - y, f.d);
+  return {f.a + (gradient_by_product(y, pivot, f.p) + by_difference),
+          f.b + (gradient_by_product(x, pivot, f.p) - by_difference)};
 }
 
 // Derivatives of the same by c1 and c2.

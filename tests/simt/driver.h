@@ -15,10 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "../../csrc/cuda/wide_launch.cuh"
+#include "../../csrc/cuda/launch/run.cuh"
 #include "files.h"
 
-using namespace ssim_fused;
+using namespace ssim_fused::cuda;
+using ssim_fused::Objective;
 
 // A picture in an allocation of exactly its size, which may begin some elements before the picture does.
 template <class Element>
@@ -44,16 +45,22 @@ class HostLauncher {
   int blocks_per_sm(int, int) {
     return 2;
   }
-  // The plan, or the strips and the rows of a split that the case names.
+  // The plan, or the narrowest strips of at least the columns, and the rows of a split, that the case names.
   Plan choose(Plan plan, const PlanInput& input, const std::vector<StripVariant>& variants) {
-    const auto is_single = [](const StripVariant& v) { return v.step == 0; };
-    // Of volumes, only the gradient has variants for single strips.
+    const auto is_single = [](const StripVariant& v) { return v.owned == 0; };
+    // Of volumes, only the gradient has variants for single strips; values have none.
     const bool single = single_ && std::any_of(variants.begin(), variants.end(), is_single);
-    for (size_t i = 0; i < variants.size(); ++i) {
-      if (variants[i].columns == columns_ && is_single(variants[i]) == single) {
-        plan.variant = static_cast<int>(i);
-        plan.strips = strip_count(input.width, variants[i]);
-      }
+    int chosen = -1;
+    for (size_t i = 0; columns_ > 0 && i < variants.size(); ++i) {
+      if (is_single(variants[i]) != single || strip_count(input.width, variants[i]) == 0) continue;
+      const int columns = variants[i].columns;
+      const int best = chosen < 0 ? 0 : variants[static_cast<size_t>(chosen)].columns;
+      const bool is_better = columns >= columns_ ? best < columns_ || columns < best : columns > best;
+      if (chosen < 0 || is_better) chosen = static_cast<int>(i);
+    }
+    if (chosen >= 0) {
+      plan.variant = chosen;
+      plan.strips = strip_count(input.width, variants[static_cast<size_t>(chosen)]);
     }
     const int64_t all_strips = input.planes * plan.strips;
     if (rows_ > 0) {
@@ -64,10 +71,8 @@ class HostLauncher {
     }
     plan.blocks = ceil_div(all_strips * plan.rows_of_strip, plan.rows);
     const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
-    if (plan.strips < 1 || (columns_ > 0 && (v.columns != columns_ || is_single(v) != single)))
-      std::cout << "substituted 1 ";
-    std::cout << "strip_columns " << variants[static_cast<size_t>(plan.variant)].columns << " strips "
-              << plan.strips << " parts " << plan.parts() << " blocks " << plan.blocks << "\n";
+    std::cout << "strip_columns " << v.columns << " single " << is_single(v) << " strips " << plan.strips
+              << " parts " << plan.parts() << " blocks " << plan.blocks << "\n";
     return plan;
   }
   template <auto kernel, class Params>
@@ -107,7 +112,7 @@ void run_case(const Case& c, Run&& run) {
   Problem<Storage> problem{};
   problem.batch = shape.at(0);
   problem.channels = shape.at(1);
-  Windows<T> windows;
+  WindowTaps<T> windows;
   DeviceAxis* const axes[] = {&problem.depth, &problem.rows, &problem.columns};
   std::vector<T>* const windows_of_axes[] = {&windows.depth, &windows.rows, &windows.columns};
   auto tap = taps.begin();
@@ -177,17 +182,18 @@ void run_case(const Case& c, Run&& run) {
   };
   const auto similarity_weights = weight_values("grad_similarity"),
              contrast_weights = weight_values("grad_contrast");
-  const std::string objective = c.one<std::string>("objective", "");
+  const std::string target_objective = c.one<std::string>("objective", "");
   const auto weight = [](const std::vector<T>& values, double number, bool is_objective) {
     if (is_objective) return Weight<T>{nullptr, 0, 1 / number};
     return values.empty() ? Weight<T>{} : Weight<T>{values.data(), 1, 1 / number};
   };
-  problem.of_similarity = weight(similarity_weights, count, objective == "similarity");
-  problem.of_contrast = weight(contrast_weights, cropped, objective == "contrast_sensitivity");
-  const Weights weights =
-      problem.grad_map.data || (!similarity_weights.empty() && !contrast_weights.empty()) ? Weights::general
-      : !contrast_weights.empty() || objective == "contrast_sensitivity" ? Weights::mean_contrast
-                                                                         : Weights::mean_similarity;
+  problem.of_similarity = weight(similarity_weights, count, target_objective == "similarity");
+  problem.of_contrast = weight(contrast_weights, cropped, target_objective == "contrast_sensitivity");
+  const bool is_general = problem.grad_map.data || (!similarity_weights.empty() && !contrast_weights.empty());
+  const bool is_contrast = !contrast_weights.empty() || target_objective == "contrast_sensitivity";
+  const Objective objective = is_general    ? Objective::general
+                              : is_contrast ? Objective::mean_contrast
+                                            : Objective::mean_similarity;
   problem.wants_constants = c.one("want_grad_constants", 0) != 0;
 
   const auto images = static_cast<size_t>(problem.batch);
@@ -195,7 +201,11 @@ void run_case(const Case& c, Run&& run) {
   const Results<T> results{similarity.data(), contrast.data(),
                            problem.wants_constants ? grad_constants.data() : nullptr, count, cropped};
   HostLauncher launcher(c);
-  run(problem, windows, weights, results, launcher);
+  if (fits_strip(problem)) {
+    run(problem, windows, objective, results, launcher);
+  } else {
+    run_wide(problem, windows, results, launcher);
+  }
 
   write(c, "similarity", similarity);
   write(c, "contrast_sensitivity", contrast);

@@ -73,9 +73,9 @@ int run_program(int argc, char** argv, F&& run_case) {
   else if (dtype == "float64")
     run_case(c, std::type_identity<double>{});
   else if (dtype == "float16")
-    run_case(c, std::type_identity<ssim_fused::Half>{});
+    run_case(c, std::type_identity<ssim_fused::cuda::Half>{});
   else if (dtype == "bfloat16")
-    run_case(c, std::type_identity<ssim_fused::BFloat16>{});
+    run_case(c, std::type_identity<ssim_fused::cuda::BFloat16>{});
   else
     return std::cerr << "unknown dtype " << dtype << "\n", 2;
   return 0;

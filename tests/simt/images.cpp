@@ -3,6 +3,6 @@
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [](const Case& c, auto storage) {
-    run_case<typename decltype(storage)::type>(c, [](auto&&... call) { run(call...); });
+    run_case<typename decltype(storage)::type>(c, [](auto&&... call) { run_images(call...); });
   });
 }

@@ -1,4 +1,4 @@
-// Prints the launch planner's choice for `plan MAPS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`,
+// Prints the launch planner's choice for `plan DERIVATIVES PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`,
 // float32, on an SM with so much shared memory and so many threads. The occupancy is computed here as CUDA
 // would.
 #define SSIM_SIMT
@@ -6,34 +6,37 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "../../csrc/cuda/dispatch.cuh"
+#include "../../csrc/cuda/launch/choose.cuh"
 
 namespace {
 
-using namespace ssim_fused;
+using namespace ssim_fused::cuda;
+using ssim_fused::Objective;
 
 struct Sm {
   int shared_bytes, max_threads;
 };
 
-template <int Maps, class... Strips>
+template <int Derivatives, class... Strips>
 void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>) {
   constexpr int kReservedByCuda = 1024;
   const auto variant = [&]<class Strip>() {
-    using Config = StripConfig<float, Strip::kColumns, Maps, Weights::mean_similarity, false, Strip::kSingle>;
+    using Config =
+        StripConfig<float, Strip::kColumns, Derivatives, Objective::mean_similarity, false, Strip::kSingle>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
-    const int by_shared = sm.shared_bytes / (Config::kSharedBytes + kReservedByCuda);
-    return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kStep, Config::kLast,
+    const int by_shared = sm.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
+    return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
                         std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
   const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
-  const PlanInput input{shape[0], shape[1], shape[2], Maps > 0 ? 2 * kRadius : kRadius, kRadius, kRows, sms};
+  const PlanInput input{shape[0], shape[1],  shape[2], Derivatives > 0 ? 2 * kRadius : kRadius,
+                        kRadius,  kStepRows, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
   if (plan.variant >= 0) {
     const StripVariant& v = variants[static_cast<size_t>(plan.variant)];
-    std::cout << ", \"columns\": " << v.columns << ", \"step\": " << v.step << ", \"last\": " << v.last
+    std::cout << ", \"columns\": " << v.columns << ", \"owned\": " << v.owned << ", \"last\": " << v.last
               << ", \"blocks_per_sm\": " << v.blocks_per_sm << ", \"strips\": " << plan.strips
               << ", \"blocks\": " << plan.blocks << ", \"rows\": " << plan.rows
               << ", \"rows_of_strip\": " << plan.rows_of_strip << ", \"cost\": " << plan.cost;
@@ -44,13 +47,14 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>)
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 8) return std::cerr << "usage: plan MAPS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS\n", 2;
+  if (argc != 8)
+    return std::cerr << "usage: plan DERIVATIVES PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS\n", 2;
   const auto number = [&](int i) { return std::atoll(argv[i]); };
   const int64_t shape[3] = {number(2), number(3), number(4)};
   const int sms = static_cast<int>(number(5));
   const Sm sm{static_cast<int>(number(6)), static_cast<int>(number(7))};
   if (number(1) == 0)
-    print_plan<0>(shape, sms, sm, StripsOnDevice<0>{});
+    print_plan<0>(shape, sms, sm, ImageStrips<float, 0, Objective::mean_similarity>{});
   else
-    print_plan<3>(shape, sms, sm, StripsOnDevice<3>{});
+    print_plan<3>(shape, sms, sm, ImageStrips<float, 3, Objective::mean_similarity>{});
 }

@@ -2,7 +2,7 @@
 // exactly its size and is NaN before the kernels run.
 #define SSIM_SIMT
 
-#include "../../csrc/cuda/pyramid.cuh"
+#include "../../csrc/cuda/kernels/pyramid.cuh"
 
 #include <cmath>
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace {
 
-using namespace ssim_fused;
+using namespace ssim_fused::cuda;
 
 template <class Element>
 Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
@@ -96,11 +96,11 @@ void run_product(const Case& c) {
   ProductParams<T> params{};
   const std::vector<T> means = read<T>(c, "means");
   const auto betas = c.list<double>("betas");
-  params.weights.levels = static_cast<int>(betas.size());
-  params.weights.normalization = static_cast<Normalization>(c.one("normalization", 0));
+  params.level_weights.levels = static_cast<int>(betas.size());
+  params.level_weights.normalization = static_cast<ssim_fused::Normalization>(c.one("normalization", 0));
   params.batch = static_cast<int64_t>(means.size() / betas.size());
   for (size_t l = 0; l < betas.size(); ++l) {
-    params.weights.betas[l] = betas[l];
+    params.level_weights.betas[l] = betas[l];
     params.means[l] = means.data() + static_cast<int64_t>(l) * params.batch;
     params.stride[l] = 1;
   }

@@ -9,7 +9,7 @@
 //   - threads run in rising or in falling order, by SSIM_SIMT_REVERSE: a race between them shows as a
 //     difference between the two.
 //
-// This file takes the place of csrc/cuda/device.cuh.
+// This file takes the place of csrc/cuda/kernels/device.cuh.
 #pragma once
 
 #include <ucontext.h>
@@ -172,7 +172,7 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, F&& kernel) {
 
 inline void __syncthreads() { simt::wait_as(simt::State::at_barrier); }
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 struct Half {
   uint16_t bits;
@@ -281,4 +281,4 @@ T shuffle_down(T value, int lanes) {
   return shuffle(value, lane + lanes < 32 ? lane + lanes : lane);
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -1,8 +1,4 @@
 // Runs a case of volumes (driver.h).
-#define SSIM_SIMT
-
-#include "../../csrc/cuda/volumes.cuh"
-
 #include "driver.h"
 
 int main(int argc, char** argv) {

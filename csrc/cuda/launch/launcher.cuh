@@ -11,11 +11,11 @@
 #include <atomic>
 #include <vector>
 
-#include "../args.h"
-#include "picture.cuh"
+#include "../../args.h"
+#include "../kernels/picture.cuh"
 #include "plan.h"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 using torch::headeronly::IntHeaderOnlyArrayRef;
 
@@ -128,4 +128,4 @@ auto with_storage(ScalarType type, F&& f) {
   }
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -1,6 +1,7 @@
-// Scratch memory between the passes over volumes (volumes.cuh): four maps of every slice, moments first, then
-// derivatives in their place. The maps' pixels lie in groups, [volumes, D, groups, 4, 32]: a warp reads whole
-// lines of memory, a thread has one address for all four maps, and slices are whole blocks of depth.cuh.
+// Scratch memory between the passes over volumes (launch/volumes.cuh): four fields of every slice, moments
+// first, then derivatives in their place. The fields' pixels lie in groups, [volumes, D, groups, 4, kGroup]:
+// a warp reads whole lines of memory, a thread has one address for all four fields, and slices are whole
+// blocks of depth.cuh.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +9,21 @@
 #include "device.cuh"
 #include "picture.cuh"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 constexpr int kGroup = 32;
 constexpr int kDepthThreads = 64;  // of a block of depth.cuh
 static_assert(kDepthThreads % kGroup == 0);
 
 struct SliceLayout {
-  int64_t pixels;  // of one map
+  int64_t pixels;  // of one field
 
   SSIM_HOST_DEVICE explicit SliceLayout(const DeviceAxis& rows, const DeviceAxis& columns)
       : pixels(static_cast<int64_t>(rows.output_length()) * columns.output_length()) {}
 
   SSIM_HOST_DEVICE int64_t blocks() const { return (pixels + kDepthThreads - 1) / kDepthThreads; }
   SSIM_HOST_DEVICE int64_t slice_size() const { return blocks() * kDepthThreads * 4; }
-  // Of a pixel in its slice; map m's is kGroup * m further on.
+  // Of a pixel in its slice; field f's is kGroup * f further on.
   static SSIM_HOST_DEVICE int64_t place(int64_t pixel) { return pixel + 3 * (pixel & ~int64_t{kGroup - 1}); }
 };
 
@@ -45,4 +46,4 @@ class SliceColumn {
   unsigned rest_;
 };
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

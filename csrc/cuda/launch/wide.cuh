@@ -1,5 +1,5 @@
-// SSIM of images and volumes with windows of any length, by the kernels of wide.cuh, in slabs of whole
-// volumes:
+// SSIM of images and volumes with windows of any length, by kernels/wide_axis.cuh and wide_row.cuh, in slabs
+// of whole volumes:
 //
 //   wide_moments    columns            preds, target -> moments
 //   wide_filter     rows               moments -> moments
@@ -10,10 +10,10 @@
 //
 // An image is a volume of its rows, each of them a slice with one row, so the rows' passes fall away.
 //
-// Scratch holds four maps of the slab, and at most about one more, `between`, for what goes from one pass to
-// the next: passes along rows and columns need a slice at a time, passes along the depth a group of columns,
-// so pairs of them work through a slab in chunks, with `between` in the L2 cache and the result where the
-// maps were.
+// Scratch holds four fields of the slab, and at most about one more, `between`, for what goes from one pass
+// to the next: passes along rows and columns need a slice at a time, passes along the depth a group of
+// columns, so pairs of them work through a slab in chunks, with `between` in the L2 cache and the result
+// where the fields were.
 #pragma once
 
 #include <algorithm>
@@ -23,11 +23,10 @@
 #include <utility>
 #include <vector>
 
-#include "dispatch.cuh"
-#include "pivot.cuh"
-#include "wide.cuh"
+#include "../kernels/wide_row.cuh"
+#include "call.cuh"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 constexpr int64_t kWideSharedBytes = 48 << 10;  // that every device gives a block without being asked
 
@@ -40,7 +39,7 @@ struct DeviceTaps {
 };
 
 template <class T, class Launcher>
-std::array<DeviceTaps<T>, 3> upload_taps(const Windows<T>& windows, Launcher& launcher) {
+std::array<DeviceTaps<T>, 3> upload_taps(const WindowTaps<T>& windows, Launcher& launcher) {
   std::vector<T> all;
   std::array<DeviceTaps<T>, 3> result;
   std::array<std::pair<size_t, size_t>, 3> places;
@@ -129,14 +128,14 @@ class WideRun {
   using T = ComputeOf<Storage>;
 
  public:
-  WideRun(Problem<Storage> problem, const Windows<T>& windows, Launcher& launcher)
+  WideRun(Problem<Storage> problem, const WindowTaps<T>& windows, Launcher& launcher)
       : problem_(problem), launcher_(launcher) {
     taps_ = upload_taps(windows, launcher);
     if (problem_.depth.n == 1 && taps_[0].is_identity) {
       rows_to_slices(problem_);
       std::swap(taps_[0], taps_[1]);
     }
-    maps_ = problem_.grad_target.data ? 4 : problem_.grad_preds.data ? 3 : 0;
+    derivatives_ = problem_.grad_target.data ? 4 : problem_.grad_preds.data ? 3 : 0;
     has_rows_ = !taps_[1].is_identity;
     depth_ = problem_.depth.n;
     outputs_ = problem_.depth.output_length();
@@ -157,47 +156,47 @@ class WideRun {
     const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
     problem_.partial = launcher_.template scratch<double>(volumes * blocks * sums);
 
-    const int64_t map = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
-    const int64_t slab = std::clamp<int64_t>(kSlabBytes / (5 * map * bytes), 1, volumes);
-    moments_ = launcher_.template scratch<T>(slab * 4 * map);
-    const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, maps_ * outputs_ * kLanes);
-    between_size_ = std::max(least, std::min(slab * map, launcher_.l2_bytes() * 2 / 3 / bytes));
+    const int64_t field = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
+    const int64_t slab = std::clamp<int64_t>(kSlabBytes / (5 * field * bytes), 1, volumes);
+    moments_ = launcher_.template scratch<T>(slab * 4 * field);
+    const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
+    between_size_ = std::max(least, std::min(slab * field, launcher_.l2_bytes() * 2 / 3 / bytes));
     between_ = least > 0 ? launcher_.template scratch<T>(between_size_) : nullptr;
     for (first_volume_ = 0; first_volume_ < volumes; first_volume_ += slab) {
       volumes_ = std::min(volumes - first_volume_, slab);
       make_moments();
       along_depth(sums);
-      if (maps_ == 3) make_gradients<3>();
-      if (maps_ == 4) make_gradients<4>();
+      if (derivatives_ == 3) make_gradients<3>();
+      if (derivatives_ == 4) make_gradients<4>();
     }
     reduce(problem_.partial, problem_.batch, problem_.channels * blocks, sums, results, launcher_);
   }
 
  private:
-  // The slab's maps, by slices of rows of columns, and as the same columns of all slices.
+  // The slab's fields, by slices of rows of columns, and as the same columns of all slices.
   Lines<T> slab_rows() const {
-    const int64_t map = depth_ * slice_;
-    return {moments_, 0, 4 * map, slice_, kLanes, map, length_};
+    const int64_t field = depth_ * slice_;
+    return {moments_, 0, 4 * field, slice_, kLanes, field, length_};
   }
   Lines<T> slab_depth() const {
-    const int64_t map = depth_ * slice_;
-    return {moments_, 0, 4 * map, 0, kLanes, map, slice_};
+    const int64_t field = depth_ * slice_;
+    return {moments_, 0, 4 * field, 0, kLanes, field, slice_};
   }
-  // `maps` maps of slices from `first` on, or of groups of columns from `first` on.
-  Lines<T> slices_between(int64_t maps, int64_t first) const {
-    const int64_t slice = maps * input_slice_;
+  // `fields` fields of slices from `first` on, or of groups of columns from `first` on.
+  Lines<T> slices_between(int64_t fields, int64_t first) const {
+    const int64_t slice = fields * input_slice_;
     return {between_, -first * slice, depth_ * slice, slice, kLanes, input_slice_, length_};
   }
   Lines<T> groups_between(int64_t first) const {
-    const int64_t group = maps_ * outputs_ * kLanes;
+    const int64_t group = derivatives_ * outputs_ * kLanes;
     return {between_, -first * group, groups_ * group, 0, group, outputs_ * kLanes, kLanes};
   }
   static Lines<const T> readable(const Lines<T>& lines) {
-    return {lines.data, lines.offset, lines.volume, lines.slice, lines.group, lines.map, lines.line};
+    return {lines.data, lines.offset, lines.volume, lines.slice, lines.group, lines.field, lines.line};
   }
 
-  int64_t slices_of_chunk(int64_t maps) const {
-    return has_rows_ ? between_size_ / (maps * input_slice_) : volumes_ * depth_;
+  int64_t slices_of_chunk(int64_t fields) const {
+    return has_rows_ ? between_size_ / (fields * input_slice_) : volumes_ * depth_;
   }
 
   RowParams<Storage> row_params(const WideAxis<T>& pass, const RowShape& shape, const Lines<T>& lines,
@@ -216,12 +215,12 @@ class WideRun {
     params.width = along_depth ? slice_ : length_;
     return params;
   }
-  template <int Maps>
+  template <int Fields>
   void launch_filter(const UnitParams<T>& params) {
     const int64_t warps =
         (params.end_unit - params.first_unit) * ceil_div(params.pass.axis.output_length(), kRun);
-    launcher_.template launch<wide_filter_kernel<T, Maps>>(ceil_div(warps, kWideWarps), kWideThreads, 0,
-                                                           FilterParams<T, Maps>{params});
+    launcher_.template launch<wide_filter_kernel<T, Fields>>(ceil_div(warps, kWideWarps), kWideThreads, 0,
+                                                             FilterParams<T, Fields>{params});
   }
 
   void make_moments() {
@@ -245,42 +244,42 @@ class WideRun {
     const auto forward = forward_pass(problem_.depth, taps_[0]),
                adjoint = adjoint_pass(problem_.depth, taps_[0]);
     const int64_t units = volumes_ * groups_;
-    const int64_t most = maps_ > 0 ? between_size_ / (maps_ * outputs_ * kLanes) : units;
+    const int64_t most = derivatives_ > 0 ? between_size_ / (derivatives_ * outputs_ * kLanes) : units;
     for_chunks(units, most, [&](int64_t begin, int64_t end) {
       const Lines<T> between = groups_between(begin);
       FormulaParams<Storage> formula{unit_params(forward, slab_depth(), between, begin, end, true), problem_,
-                                     maps_, sums};
+                                     derivatives_, sums};
       formula.pivots = pivots_;
       formula.padding = taps_[2].sum * taps_[1].sum;
       launcher_.template launch<wide_formula_kernel<Storage>>(
           (end - begin) * ceil_div(outputs_, kWideWarps * kRun), kWideThreads, kWideSumsShared, formula);
       const auto params = unit_params(adjoint, between, slab_depth(), begin, end, true);
-      if (maps_ == 3) launch_filter<3>(params);
-      if (maps_ == 4) launch_filter<4>(params);
+      if (derivatives_ == 3) launch_filter<3>(params);
+      if (derivatives_ == 4) launch_filter<4>(params);
     });
   }
 
-  template <int Maps>
+  template <int Fields>
   void make_gradients() {
     const auto columns = adjoint_pass(problem_.columns, taps_[2]),
                rows = adjoint_pass(problem_.rows, taps_[1]);
-    const RowShape shape = row_shape(columns, 1, Maps);
-    for_chunks(volumes_ * depth_, slices_of_chunk(Maps), [&](int64_t begin, int64_t end) {
-      const Lines<T> in = has_rows_ ? slices_between(Maps, begin) : slab_rows();
+    const RowShape shape = row_shape(columns, 1, Fields);
+    for_chunks(volumes_ * depth_, slices_of_chunk(Fields), [&](int64_t begin, int64_t end) {
+      const Lines<T> in = has_rows_ ? slices_between(Fields, begin) : slab_rows();
       if (has_rows_) {
-        launch_filter<Maps>(
+        launch_filter<Fields>(
             unit_params(rows, slab_rows(), in, begin * groups_of_row_, end * groups_of_row_, false));
       }
-      launcher_.template launch<wide_gradient_kernel<Storage, Maps>>(
-          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, Maps),
-          GradientParams<Storage, Maps>{row_params(columns, shape, in, begin, end)});
+      launcher_.template launch<wide_gradient_kernel<Storage, Fields>>(
+          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, Fields),
+          GradientParams<Storage, Fields>{row_params(columns, shape, in, begin, end)});
     });
   }
 
   Problem<Storage> problem_;
   Launcher& launcher_;
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
-  int maps_;
+  int derivatives_;
   bool has_rows_;                // or their window is of one tap, of weight one
   int64_t depth_, outputs_;      // of the depth
   int64_t length_;               // of the columns' outputs
@@ -293,9 +292,9 @@ class WideRun {
 };
 
 template <class Storage, class Launcher>
-void run_wide(const Problem<Storage>& problem, const Windows<ComputeOf<Storage>>& windows,
+void run_wide(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
               const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   WideRun<Storage, Launcher>(problem, windows, launcher).run(results);
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

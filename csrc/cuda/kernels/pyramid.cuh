@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/pyramid.h"
+#include "../../math/pyramid.h"
 #include "picture.cuh"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 constexpr int kPyramidThreads = 256;
 constexpr int64_t kMostPyramidBlocks = 1 << 20;  // beyond it, threads take several pixels
@@ -84,7 +84,7 @@ template <class T>
 struct ProductParams {
   const T* means[kMaxLevels];  // [B] each
   int64_t stride[kMaxLevels];
-  LevelWeights weights;
+  LevelWeights level_weights;
   int64_t batch;
   T* value;    // [B]
   T* factors;  // [levels, B]
@@ -96,7 +96,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
   const int64_t b = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x;
   if (b >= p.batch) return;
   p.value[b] = static_cast<T>(weighted_product(
-      p.weights, [&](int l) { return p.means[l][b * p.stride[l]]; },
+      p.level_weights, [&](int l) { return p.means[l][b * p.stride[l]]; },
       [&](int l, double factor) { p.factors[l * p.batch + b] = static_cast<T>(factor); }));
 }
 
@@ -139,4 +139,4 @@ gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
   }
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

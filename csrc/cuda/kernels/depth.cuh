@@ -1,6 +1,6 @@
-// The CUDA kernel for volumes between the two parts of the strip march (strip.cuh): along the depth, in the
-// moments of slices, for windows of radius at most 5. A thread owns a column of depth, one (y, x) of the
-// outputs, and marches through the slices, kSlices a step:
+// The CUDA kernel for volumes between the two passes of the strip march (strip/march.cuh): along the depth,
+// in the moments of slices, for windows of radius at most 5. A thread owns a column of depth, one (y, x) of
+// the outputs, and marches through the slices, kStepSlices a step:
 //
 //   1. it copies its own moments of the slices to come to shared memory, a step ahead, so that nothing waits
 //      for them, nor for other threads;
@@ -17,29 +17,29 @@
 #include "device.cuh"
 #include "fir.cuh"
 #include "picture.cuh"
+#include "reduce.cuh"
 #include "slices.cuh"
-#include "strip.cuh"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
-constexpr int kSlices = 4;  // of a step
+constexpr int kStepSlices = 4;  // slices of a step
 
 // Slices marched through before the first output of a split is complete.
 constexpr int kDepthWarmUp = 2 * kRadius;
 
-template <class Storage_, int Maps_, Weights Weights_, bool Narrow_>
+template <class Storage_, int Derivatives_, Objective objective, bool Narrow_>
 struct DepthConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
-  static constexpr int kMaps = Maps_;
-  static constexpr bool kGeneral = Weights_ == Weights::general, kNarrow = Narrow_;
-  static constexpr bool kOfContrast = Weights_ == Weights::mean_contrast;
+  static constexpr int kDerivatives = Derivatives_;
+  static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_;
+  static constexpr Objective kObjective = objective;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
 
-  // Shared memory, in bytes: two buffers [slice][map][thread], and the taps that fold the reflection back,
+  // Shared memory, in bytes: two buffers [slice][field][thread], and the taps that fold the reflection back,
   // which the block's sums replace in the end.
-  static constexpr int kBuffer = kSlices * 4 * kDepthThreads * sizeof(T);
-  static constexpr int kFoldTaps = kMaps > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
+  static constexpr int kBuffer = kStepSlices * 4 * kDepthThreads * sizeof(T);
+  static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
   static constexpr int kSummation = kDepthThreads / 32 * kSums * sizeof(double);
   static constexpr int kFoldTapsAt = 2 * kBuffer;
   static constexpr int kSharedBytes = kFoldTapsAt + (kFoldTaps > kSummation ? kFoldTaps : kSummation);
@@ -49,12 +49,12 @@ struct DepthConfig {
 template <class Storage>
 struct DepthParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
-  int64_t slab_volume;   // with which `maps` begins
+  int64_t slab_volume;   // with which `fields` begins
   int64_t first_volume;  // of this launch
   int splits;            // of the depth
   int slices_of_split;
   const T* pivots;  // [B C]
-  T* maps;          // slices.cuh
+  T* fields;        // [volumes of the slab, D, groups, 4, kGroup] (slices.cuh)
   T slice_sum;      // of a slice's window: the sum of the rows' taps times that of the columns'
   T taps[kTaps];
 };
@@ -64,8 +64,8 @@ class DepthMarch {
   using Storage = typename Config::Storage;
   using T = typename Config::T;
   using Params = DepthParams<Storage>;
-  static constexpr int kMaps = Config::kMaps;
-  static constexpr int kMapsOr1 = kMaps > 0 ? kMaps : 1;
+  static constexpr int kDerivatives = Config::kDerivatives;
+  static constexpr int kDerivativesOr1 = kDerivatives > 0 ? kDerivatives : 1;
 
  public:
   SSIM_DEVICE explicit DepthMarch(const Params& p) : p_(p), thread_(threadIdx.x) {
@@ -82,9 +82,9 @@ class DepthMarch {
     const int width = p.columns.output_length();
     const int row = static_cast<int>(pixel / width), column = static_cast<int>(pixel % width);
     is_inside_ = pixel < layout.pixels;
-    is_cropped_in_ = is_inside_ && is_output_in_crop(p.rows, row) && is_output_in_crop(p.columns, column);
+    is_cropped_in_ = is_inside_ && p.rows.is_in_crop(row) && p.columns.is_in_crop(column);
     slice_size_ = layout.slice_size();
-    maps_ = p.maps + ((volume - p.slab_volume) * p.depth.n * slice_size_ + SliceLayout::place(pixel));
+    fields_ = p.fields + ((volume - p.slab_volume) * p.depth.n * slice_size_ + SliceLayout::place(pixel));
     if constexpr (Config::kGeneral) {
       const auto place = [&](const auto& picture) {
         return picture.data
@@ -105,9 +105,9 @@ class DepthMarch {
     // Outputs at z for which nothing needs care: all count for both means, and no reflection is folded back.
     const int plain_begin = max(begin_, kRadius), plain_end = min(end_, p_.depth.n - kRadius);
     const int first = max(begin_ - kRadius, -p_.depth.pad);
-    const int last = end_ + (kMaps > 0 ? 2 * kRadius : kRadius);
+    const int last = end_ + (kDerivatives > 0 ? 2 * kRadius : kRadius);
     stage(first, buffer(0));
-    if constexpr (kMaps > 0) {
+    if constexpr (kDerivatives > 0) {
       for (int i = thread_; i < kFoldPlaces * kTaps; i += kDepthThreads) {
         const int place = i / kTaps, k = i % kTaps;
         fold_taps()[place * (kTaps + 1) + k] = fold_tap(p_.depth, p_.taps, place, k);
@@ -116,18 +116,18 @@ class DepthMarch {
     }
     int turn = 0;
 #pragma unroll 1
-    for (int slice = first; slice < last; slice += kSlices, turn ^= 1) {
+    for (int slice = first; slice < last; slice += kStepSlices, turn ^= 1) {
       wait_for_copies();
-      if (slice + kSlices < last) stage(slice + kSlices, buffer(turn ^ 1));
+      if (slice + kStepSlices < last) stage(slice + kStepSlices, buffer(turn ^ 1));
       const T* const from = buffer(turn);
       const int z = slice - kRadius;  // the first output this step completes
       T step[Config::kSums] = {};
-      if (z >= plain_begin && z + kSlices <= plain_end) {
+      if (z >= plain_begin && z + kStepSlices <= plain_end) {
 #pragma unroll
-        for (int s = 0; s < kSlices; ++s) output<false>(from, s, z + s, step);
+        for (int s = 0; s < kStepSlices; ++s) output<false>(from, s, z + s, step);
       } else {
 #pragma unroll 1
-        for (int s = 0; s < kSlices; ++s) output<true>(from, s, z + s, step);
+        for (int s = 0; s < kStepSlices; ++s) output<true>(from, s, z + s, step);
       }
 #pragma unroll
       for (int n = 0; n < Config::kSums; ++n) totals_[n] += static_cast<double>(step[n]);
@@ -136,35 +136,31 @@ class DepthMarch {
   }
 
  private:
-  static SSIM_DEVICE bool is_output_in_crop(const DeviceAxis& axis, int output) {
-    return output >= axis.pad && output < axis.output_length() - axis.pad;
-  }
-
   SSIM_DEVICE T* buffer(int turn) const {
     return reinterpret_cast<T*>(shared_memory() + turn * Config::kBuffer) + thread_;
   }
   SSIM_DEVICE T* fold_taps() const { return reinterpret_cast<T*>(shared_memory() + Config::kFoldTapsAt); }
-  static SSIM_DEVICE int place_in_buffer(int s, int map) { return (s * 4 + map) * kDepthThreads; }
+  static SSIM_DEVICE int place_in_buffer(int s, int field) { return (s * 4 + field) * kDepthThreads; }
 
   // ---- 1. Moments to shared memory
 
   SSIM_DEVICE void stage(int slice, T* to) const {
-    const bool inside = slice >= 0 && slice + kSlices <= p_.depth.n;
+    const bool inside = slice >= 0 && slice + kStepSlices <= p_.depth.n;
 #pragma unroll
-    for (int s = 0; s < kSlices; ++s) {
+    for (int s = 0; s < kStepSlices; ++s) {
       const int from = inside ? slice + s : source(slice + s);
       if (from >= 0) {
-        const T* const moments = maps_ + from * slice_size_;
+        const T* const moments = fields_ + from * slice_size_;
 #pragma unroll
-        for (int m = 0; m < 4; ++m) copy_async<sizeof(T)>(to + place_in_buffer(s, m), moments + m * kGroup);
+        for (int f = 0; f < 4; ++f) copy_async<sizeof(T)>(to + place_in_buffer(s, f), moments + f * kGroup);
         continue;
       }
       // Zero padding: a slice of zeros less the pivot. Slices that no output reads may be so, too.
-      const T zero = -pivot_ * p_.slice_sum;
-      to[place_in_buffer(s, 0)] = zero;
-      to[place_in_buffer(s, 1)] = zero;
-      to[place_in_buffer(s, 2)] = -pivot_ * zero;
-      to[place_in_buffer(s, 3)] = T(0);
+      const Moments<T> zero = moments_of_zeros(pivot_, p_.slice_sum);
+      to[place_in_buffer(s, 0)] = zero.a;
+      to[place_in_buffer(s, 1)] = zero.b;
+      to[place_in_buffer(s, 2)] = zero.p;
+      to[place_in_buffer(s, 3)] = zero.d;
     }
   }
 
@@ -184,24 +180,24 @@ class DepthMarch {
     const int radius = p_.depth.radius;
     T complete[4];
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      complete[m] = filter<Config::kNarrow>(moment_[m], from[place_in_buffer(s, m)], radius,
-                                            [&](int k) { return taps[kTaps - 1 - k]; });
+    for (int f = 0; f < 4; ++f) {
+      complete[f] = take_in<Config::kNarrow>(moment_[f], from[place_in_buffer(s, f)], radius,
+                                             [&](int k) { return taps[kTaps - 1 - k]; });
     }
-    T maps[4] = {};
-    if (!Edge || (exists(p_.depth, z) && z >= begin_ && z < end_)) {
-      const Moments<T> f = formula(complete, z, !Edge || in_crop(p_.depth, z), step);
-      maps[0] = f.a, maps[1] = f.p, maps[2] = f.d, maps[3] = f.b;
+    T derivatives[4] = {};
+    if (!Edge || (p_.depth.has_output_at(z) && z >= begin_ && z < end_)) {
+      const Moments<T> f = formula(complete, z, !Edge || p_.depth.is_in_crop_at(z), step);
+      derivatives[0] = f.a, derivatives[1] = f.p, derivatives[2] = f.d, derivatives[3] = f.b;
     }
-    if constexpr (kMaps > 0) {
+    if constexpr (kDerivatives > 0) {
       const T* const edge_taps = Edge ? fold_taps() + fold_place(p_.depth, z) * (kTaps + 1) : nullptr;
       const int slice = z - kRadius;
-      T* const out = maps_ + slice * slice_size_;
+      T* const out = fields_ + slice * slice_size_;
 #pragma unroll
-      for (int m = 0; m < kMaps; ++m) {
-        const T sum = filter<Config::kNarrow>(derivative_[m], maps[m], radius,
-                                              [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
-        if (!Edge || (slice >= 0 && slice < p_.depth.n)) out[m * kGroup] = sum;
+      for (int f = 0; f < kDerivatives; ++f) {
+        const T sum = take_in<Config::kNarrow>(derivative_[f], derivatives[f], radius,
+                                               [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
+        if (!Edge || (slice >= 0 && slice < p_.depth.n)) out[f * kGroup] = sum;
       }
     }
   }
@@ -213,26 +209,26 @@ class DepthMarch {
     const T similarity = terms.similarity();
     step[kSimilarity] += similarity;
     if (counts) step[kContrastSensitivity] += terms.contrast_sensitivity();
+    T weight, of_contrast = T(0);
     if constexpr (Config::kGeneral) {
-      T of_similarity = of_similarity_;
-      const T of_contrast = counts && is_cropped_in_ ? of_contrast_ : T(0);
+      weight = of_similarity_;
+      of_contrast = counts && is_cropped_in_ ? of_contrast_ : T(0);
       if (is_inside_) {
-        const int64_t place = z - (p_.depth.radius - p_.depth.pad);
-        if (grad_map_) of_similarity += to_compute(grad_map_[place * p_.grad_map.slice_stride]);
+        const int64_t place = p_.depth.output_at(z);
+        if (grad_map_) weight += to_compute(grad_map_[place * p_.grad_map.slice_stride]);
         if (map_) store_as(map_[place * p_.map.slice_stride], similarity);
         if (p_.wants_constants) {
-          const auto by = constant_partials(terms, of_similarity, of_contrast);
+          const auto by = constant_partials(terms, weight, of_contrast);
           step[kByC1] += by.c1;
           step[kByC2] += by.c2;
         }
       }
-      if constexpr (kMaps > 0) return partials(terms, of_similarity, of_contrast);
-    } else if constexpr (kMaps > 0 && Config::kOfContrast) {
-      return partials_of_doubled_contrast(terms, counts && is_cropped_in_ ? T(2) * of_contrast_ : T(0));
-    } else if constexpr (kMaps > 0) {
-      const T weight = T(2) * of_similarity_;
-      return partials_of_doubled(terms, weight * terms.contrast_sensitivity(), weight * terms.luminance());
+    } else if constexpr (Config::kObjective == Objective::mean_contrast) {
+      weight = counts && is_cropped_in_ ? T(2) * of_contrast_ : T(0);
+    } else {
+      weight = T(2) * of_similarity_;
     }
+    if constexpr (kDerivatives > 0) return objective_partials<Config::kObjective>(terms, weight, of_contrast);
     return {};
   }
 
@@ -254,19 +250,19 @@ class DepthMarch {
   int64_t image_;
   int begin_, end_;  // depths of outputs owned
   int64_t slice_size_;
-  T* maps_;  // the thread's column, in the volume's first slice and map
+  T* fields_;  // the thread's column, in the volume's first slice and field
   bool is_inside_, is_cropped_in_;
-  Storage* map_ = nullptr;
+  Storage* map_ = nullptr;  // [D], by the slices' stride
   const Storage* grad_map_ = nullptr;
   T pivot_, c1_, c2_, of_similarity_, of_contrast_;
   double totals_[Config::kSums] = {};
-  T moment_[4][kTaps - 1] = {}, derivative_[kMapsOr1][kTaps - 1] = {};  // the filters' unfinished sums
+  T moment_[4][kTaps - 1] = {}, derivative_[kDerivativesOr1][kTaps - 1] = {};  // the filters' unfinished sums
 };
 
 template <class Config>
 constexpr int kDepthRegisters = sizeof(typename Config::T) == 8 ? 255
-                                : Config::kMaps == 0            ? (Config::kGeneral ? 128 : 96)
-                                : Config::kMaps == 3            ? (Config::kGeneral ? 168 : 128)
+                                : Config::kDerivatives == 0     ? (Config::kGeneral ? 128 : 96)
+                                : Config::kDerivatives == 3     ? (Config::kGeneral ? 168 : 128)
                                                                 : (Config::kGeneral ? 200 : 168);
 
 template <class Config>
@@ -275,4 +271,4 @@ depth_kernel(SSIM_PARAMS DepthParams<typename Config::Storage> p) {
   DepthMarch<Config>(p).run();
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -1,5 +1,5 @@
 // A window as a filter in registers, for kernels whose threads march along an axis: images' columns
-// (strip.cuh) and volumes' depth (depth.cuh). Windows have radius at most kRadius.
+// (strip/column.cuh) and volumes' depth (depth.cuh). Windows have radius at most kRadius.
 //
 // Positions are counted on the input. An output is named by the position z it is centred on, so the window's
 // radius and padding only decide which z exist: radius - pad <= z < n - (radius - pad), always inside the
@@ -7,23 +7,14 @@
 // taps beyond it, because a NaN times zero would be a NaN.
 #pragma once
 
-#include "../math/geometry.h"
+#include "../../math/geometry.h"
 #include "device.cuh"
 #include "picture.cuh"
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 constexpr int kRadius = 5;
 constexpr int kTaps = 2 * kRadius + 1;
-
-SSIM_DEVICE bool exists(const DeviceAxis& axis, int z) {
-  const int shift = axis.radius - axis.pad;
-  return z >= shift && z < axis.n - shift;
-}
-// Whether the contrast sensitivity at z counts: the outputs without the first and last `pad`.
-SSIM_DEVICE bool in_crop(const DeviceAxis& axis, int z) {
-  return z >= axis.radius && z < axis.n - axis.radius;
-}
 
 // Whether a window of this radius has tap k. Compiled away but for narrow windows.
 template <bool Narrow>
@@ -33,7 +24,7 @@ SSIM_DEVICE bool has_tap(int k, int radius) {
 
 // Transposed FIR: `value` adds to the kTaps sums it belongs to, of which the oldest is complete and leaves.
 template <bool Narrow, class T, class TapOf>
-SSIM_DEVICE T filter(T (&sums)[kTaps - 1], T value, int radius, TapOf&& tap) {
+SSIM_DEVICE T take_in(T (&sums)[kTaps - 1], T value, int radius, TapOf&& tap) {
   T complete = sums[0];
   if (has_tap<Narrow>(0, radius)) complete += tap(0) * value;
 #pragma unroll
@@ -60,9 +51,9 @@ template <class T>
 SSIM_DEVICE T fold_tap(const DeviceAxis& axis, const T* taps, int place, int k) {
   if (place == 2 * kRadius || !axis.reflects) return taps[k];
   const int z = place < kRadius ? place : axis.n - 2 * kRadius + place;
-  const int to = z - kRadius + k, shift = axis.radius - axis.pad;
+  const int to = z - kRadius + k;
   const bool is_inside = z >= 0 && to >= 0 && to < axis.n;
-  return is_inside ? axis.adjoint_tap(taps + kRadius - axis.radius, to, z - shift) : T(0);
+  return is_inside ? axis.adjoint_tap(taps + kRadius - axis.radius, to, axis.output_at(z)) : T(0);
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -1,9 +1,9 @@
 // The launch planner: how an image is cut into strips and splits, for one launch of the strip kernel. Plain
 // C++, no CUDA; the kernel's traits and the device's occupancy come in as numbers.
 //
-// A block marches down a split of a strip, kRows rows a step. Narrow strips waste columns, low splits waste
-// rows (the warm-up), and few blocks leave the last wave of SMs idle; the planner weighs the three. Its model
-// of time: the blocks an SM holds at once run together, and a step of all of them takes
+// A block marches down a split of a strip, kStepRows rows a step. Narrow strips waste columns, low splits
+// waste rows (the warm-up), and few blocks leave the last wave of SMs idle; the planner weighs the three. Its
+// model of time: the blocks an SM holds at once run together, and a step of all of them takes
 //
 //     warps per scheduler + kLatency
 //
@@ -21,12 +21,12 @@
 #include <cstdint>
 #include <vector>
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 // A variant of the kernel that may be launched.
 struct StripVariant {
   int columns;        // of the strip, and threads of a block
-  int step;           // columns owned by every strip but the last; 0: there is only one
+  int owned;          // columns of every strip but the last; 0: there is only one
   int last;           // columns the last strip may own
   int blocks_per_sm;  // that fit at once; 0 where it cannot run
 };
@@ -35,7 +35,7 @@ struct PlanInput {
   int64_t planes, height, width;
   int halo;         // rows before, and after, the owned ones that have to be marched through
   int window_halo;  // the same at the top of the image, where only the window reaches out
-  int rows_of_step;
+  int step_rows;
   int sms;
 };
 
@@ -66,18 +66,18 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // 0: the picture is too wide.
 inline int64_t strip_count(int64_t width, const StripVariant& v) {
   if (width <= v.last) return 1;
-  return v.step > 0 ? 1 + ceil_div(width - v.last, v.step) : 0;
+  return v.owned > 0 ? 1 + ceil_div(width - v.last, v.owned) : 0;
 }
 
 // Steps of a block, at most.
 inline double block_steps(const PlanInput& in, const Plan& plan) {
-  const auto steps = [&](int64_t rows) { return static_cast<double>(ceil_div(rows, in.rows_of_step)); };
+  const auto steps = [&](int64_t rows) { return static_cast<double>(ceil_div(rows, in.step_rows)); };
   if (plan.rows < plan.rows_of_strip && plan.rows_of_strip % plan.rows == 0)
     return steps(plan.rows + 2 * in.halo) + kStartUp;
   if (plan.rows == plan.rows_of_strip) return steps(in.height + in.window_halo + in.halo) + kStartUp;
   // Parts of several strips; of the first and the last, a step more where it is not filled.
   const auto strips = static_cast<double>(ceil_div(plan.rows - 1, plan.rows_of_strip) + 1);
-  const double warm_up = static_cast<double>(in.window_halo + in.halo) / in.rows_of_step + 0.5;
+  const double warm_up = static_cast<double>(in.window_halo + in.halo) / in.step_rows + 0.5;
   return steps(plan.rows) + strips * (warm_up + kStartUp);
 }
 
@@ -107,9 +107,9 @@ inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& va
     const auto consider_splits = [&](int64_t splits) {
       splits = std::clamp<int64_t>(splits, 1, in.height);
       // Rows that fill the last step, too.
-      const int64_t steps = ceil_div(ceil_div(in.height, splits) + 2 * in.halo, in.rows_of_step);
+      const int64_t steps = ceil_div(ceil_div(in.height, splits) + 2 * in.halo, in.step_rows);
       const int64_t rows =
-          splits == 1 ? in.height : std::min<int64_t>(in.height, steps * in.rows_of_step - 2 * in.halo);
+          splits == 1 ? in.height : std::min<int64_t>(in.height, steps * in.step_rows - 2 * in.halo);
       splits = ceil_div(in.height, rows);
       consider(all_strips * splits, rows, splits * rows);
     };
@@ -131,4 +131,4 @@ inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& va
   return best;
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -15,7 +15,7 @@
 #define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SSIM_PARAMS const __grid_constant__
 
-namespace ssim_fused {
+namespace ssim_fused::cuda {
 
 struct Half {
   uint16_t bits;
@@ -120,6 +120,6 @@ SSIM_DEVICE T shuffle_down(T value, int lanes) {
   return __shfl_down_sync(0xffffffffu, value, lanes);
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda
 
 #endif  // SSIM_SIMT

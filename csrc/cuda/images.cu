@@ -1,0 +1,16 @@
+// The kernels for images, instantiated for the operators of device.cu; a file of its own, so that they
+// compile beside those for volumes.
+#include "launch/images.cuh"
+#include "launch/launcher.cuh"
+
+namespace ssim_fused::cuda {
+
+#define SSIM_INSTANTIATE(Storage)                                                                     \
+  template void run_images(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, Objective, \
+                           const Results<ComputeOf<Storage>>&, CudaLauncher&);
+SSIM_INSTANTIATE(float)
+SSIM_INSTANTIATE(double)
+SSIM_INSTANTIATE(Half)
+SSIM_INSTANTIATE(BFloat16)
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,83 @@
+// What all kernels share: the images they read and write, and what is asked of them.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "../../math/geometry.h"
+#include "../../math/ssim.h"
+#include "device.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Storage>
+using ComputeOf = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
+
+// Positions along an axis fit 32 bits; offsets into an image do not.
+using DeviceAxis = BasicAxis<int>;
+constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight rows of them, fit 32 bits
+
+// A batch of images or volumes; strides in elements: batch, channel, row, column; and slice. A plane is one
+// channel of one image, or one slice of it.
+template <class Storage>
+struct Picture {
+  Storage* data = nullptr;  // [B, C, H, W] or [B, C, D, H, W], by the strides; null: the image is not wanted
+  int64_t stride[4] = {};
+  int64_t slice_stride = 0;
+
+  SSIM_DEVICE int64_t plane_offset(int64_t batch, int64_t channel, int64_t slice = 0) const {
+    return batch * stride[0] + channel * stride[1] + slice * slice_stride;
+  }
+  SSIM_DEVICE Storage* plane(int64_t batch, int64_t channel) const {
+    return data + plane_offset(batch, channel);
+  }
+};
+
+// c1 or c2 as the formula takes it: what is positive stays so in the float reciprocal, which takes denormals
+// for zero.
+SSIM_DEVICE float formula_constant(float c) {
+  constexpr float kLeastNormal = 1.17549435e-38f;
+  return c > 0 && c < kLeastNormal ? kLeastNormal : c;
+}
+SSIM_DEVICE double formula_constant(double c) { return c; }
+
+// Upstream gradient of one mean, as a weight for each output of image b.
+template <class T>
+struct Weight {
+  const T* values = nullptr;  // [B], absent: ones
+  int64_t stride = 0;
+  double scale = 0;
+
+  SSIM_DEVICE T of(int64_t b) const {
+    return static_cast<T>(values ? static_cast<double>(values[b * stride]) * scale : scale);
+  }
+};
+
+// What is asked for, as the kernels see it, but for the images.
+template <class T>
+struct Task {
+  DeviceAxis depth, rows, columns;  // an image is a volume of one slice, with a window of one tap
+  int64_t batch, channels;
+  T c1, c2;
+  const T* constants;                    // [2], in place of c1 and c2 where given
+  Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
+  bool wants_constants;                  // derivatives by c1 and c2 in the sums
+  double* partial;                       // [blocks, sums], the blocks of an image one after the other
+};
+
+template <class Storage>
+struct Problem : Task<ComputeOf<Storage>> {
+  Picture<const Storage> preds, target;
+  Picture<const Storage> grad_map;  // added to the weight of the similarity, where given
+  Picture<Storage> map;             // outputs, where wanted
+  Picture<Storage> grad_preds, grad_target;
+};
+
+// Sixteen bytes of pixels, the unit of memory transactions.
+template <class Storage>
+struct alignas(16) Vector {
+  static constexpr int kSize = 16 / sizeof(Storage);
+  Storage value[kSize];
+};
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,80 @@
+// The pivot about which moments are taken: for a strip, by the block that marches down it; for a volume, or a
+// plane, by a kernel of its own where several kernels need the same.
+#pragma once
+
+#include <cstdint>
+
+#include "device.cuh"
+#include "picture.cuh"
+
+namespace ssim_fused::cuda {
+
+// The median of the samples of a warp's first kSamples lanes, so that neither an outlier nor a NaN can be
+// chosen, or zero, from which no pixel is rounded, where they lie on both sides of it. The result is in every
+// lane.
+template <int kSamples, class T>
+SSIM_DEVICE T median_or_zero(T sample, int lane) {
+  const int finite = lane < kSamples && sample - sample == T(0);
+  int count = 0, rank = 0;
+  bool some_below = false, some_above = false;
+  for (int k = 0; k < kSamples; ++k) {
+    const T other = shuffle(sample, k);
+    if (!shuffle(finite, k)) continue;  // the same in every lane
+    ++count;
+    some_below |= other <= T(0);
+    some_above |= other >= T(0);
+    rank += other < sample || (other == sample && k < lane);
+  }
+  T pivot = T(0);
+  for (int k = 0; k < kSamples; ++k) {
+    const T candidate = shuffle(sample, k);
+    if (shuffle(finite && rank == count / 2 ? 1 : 0, k)) pivot = candidate;
+  }
+  return some_below && some_above ? T(0) : pivot;
+}
+
+// A value near the mean of target's rectangle [row, row + rows) x [column, column + columns), from nine
+// pixels. For one warp.
+template <class Storage>
+SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_stride, int64_t column_stride,
+                                            int row, int rows, int column, int columns, int lane) {
+  using T = ComputeOf<Storage>;
+  constexpr int kSamples = 9;
+  T sample = T(0);
+  if (lane < kSamples) {
+    const int64_t i = row + static_cast<int64_t>(rows) * (lane / 3 + 1) / 4;
+    const int64_t j = column + static_cast<int64_t>(columns) * (lane % 3 + 1) / 4;
+    sample = to_compute(plane[i * row_stride + j * column_stride]);
+  }
+  return median_or_zero<kSamples>(sample, lane);
+}
+
+template <class Storage>
+struct PivotParams {
+  Picture<const Storage> target;
+  int64_t channels;
+  int depth, rows, columns;
+  ComputeOf<Storage>* pivots;  // [B C]
+};
+
+// One warp for each volume. Every slice needs the same pivot, since the window mixes their moments.
+template <class Storage>
+SSIM_KERNEL(32, 1)
+pivot_kernel(SSIM_PARAMS PivotParams<Storage> p) {
+  constexpr int kSamples = 27;
+  const int lane = threadIdx.x;
+  const int64_t volume = blockIdx.x;
+  ComputeOf<Storage> sample{};
+  if (lane < kSamples) {
+    const int64_t slice = static_cast<int64_t>(p.depth) * (lane / 9 + 1) / 4,
+                  row = static_cast<int64_t>(p.rows) * (lane / 3 % 3 + 1) / 4,
+                  column = static_cast<int64_t>(p.columns) * (lane % 3 + 1) / 4;
+    sample = to_compute(p.target.plane(
+        volume / p.channels, volume % p.channels)[slice * p.target.slice_stride + row * p.target.stride[2] +
+                                                  column * p.target.stride[3]]);
+  }
+  const auto pivot = median_or_zero<kSamples>(sample, lane);
+  if (lane == 0) p.pivots[volume] = pivot;
+}
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,250 @@
+// Stage 3 of the strip march, down the column: a thread owns a column. Its window is a transposed FIR filter
+// in registers (fir.cuh), in which a row adds to the sums of all outputs it belongs to, so that shifting
+// costs nothing. Then the formula, and a second such filter over the derivatives, which takes the moments'
+// place in the exchange. Of slices, either half alone.
+#pragma once
+
+#include <cstdint>
+
+#include "../../../math/ssim.h"
+#include "exchange.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Config>
+class StripColumns {
+  using Storage = typename Config::Storage;
+  using T = typename Config::T;
+  using Block = StripBlock<Config>;
+  using Column = StripColumn<Config>;
+  using Exchange = StripExchange<Config>;
+  using Numbers = StripNumbers<Config>;
+  static constexpr int kDerivatives = Config::kDerivatives;
+  static constexpr int kDerivativesOr1 = kDerivatives > 0 ? kDerivatives : 1;  // an array needs an element
+
+ public:
+  // Taps that fold the reflection of rows back, for the first rows, the last rows, all others.
+  static constexpr int kFoldBytes = kDerivatives > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
+  // [sum][thread]
+  static constexpr int kTotalBytes =
+      Config::kPass == Pass::image ? Config::kSums * Config::kThreads * sizeof(double) : 0;
+
+  SSIM_DEVICE StripColumns(char* fold_taps, char* totals)
+      : fold_taps_(reinterpret_cast<T*>(fold_taps)), totals_(reinterpret_cast<double*>(totals)) {}
+
+  SSIM_DEVICE void begin(const Block& at) {
+    const int thread = static_cast<int>(at.thread());
+    if constexpr (Config::kGeneral && Config::kPass == Pass::image) {
+      map_ = at.p.map.data ? at.p.map.plane(at.image, at.channel) : nullptr;
+      grad_map_ = at.p.grad_map.data ? at.p.grad_map.plane(at.image, at.channel) : nullptr;
+    }
+    if constexpr (kDerivatives > 0) {
+#pragma unroll 1
+      for (int i = thread; i < kFoldPlaces * kTaps; i += Config::kThreads) {
+        const int place = i / kTaps, k = i % kTaps;
+        fold_taps_[place * (kTaps + 1) + k] = fold_tap(at.p.rows, at.p.row_taps, place, k);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kTaps - 1; ++k) {
+#pragma unroll
+      for (int f = 0; f < 4; ++f) moment_[f][k] = T(0);
+#pragma unroll
+      for (int f = 0; f < kDerivatives; ++f) derivative_[f][k] = T(0);
+    }
+    if constexpr (Config::kPass == Pass::image) {
+#pragma unroll
+      for (int n = 0; n < Config::kSums; ++n) totals_[n * Config::kThreads + thread] = 0;
+    }
+  }
+
+  // The moments of input rows `row` to row + 7, and with them the outputs kRadius rows above.
+  SSIM_DEVICE void image(const Block& at, int row, char* exchange) {
+    const int z = row - kRadius;  // the first output this step completes
+    const Column column(at);
+    char* const place = exchange + Exchange::slot(column);
+    T step[Config::kSums];
+#pragma unroll
+    for (int n = 0; n < Config::kSums; ++n) step[n] = T(0);
+    const T numbers[] = {at.numbers[Numbers::kPivot], at.numbers[Numbers::kC1], at.numbers[Numbers::kC2],
+                         column.doubled_weight(at)};
+    const auto owned = [&] { return z >= at.row_begin && z + kStepRows <= at.row_end; };
+    const int reach = kDerivatives > 0 ? kRadius : 0;
+    const int free = Config::kGeneral ? reach : max(reach, at.p.rows.radius);
+    const bool is_free =
+        (Config::kGeneral && kDerivatives == 0) || (z >= free && z + kStepRows <= at.p.rows.n - free);
+    if (is_free && (Config::kGeneral || owned())) {
+#pragma unroll 4
+      for (int r = 0; r < kStepRows; ++r)
+        output<Rows::inside>(at, column, z + r, place + r * Exchange::kRow, numbers, step);
+    } else if (!Config::kGeneral && is_free) {
+#pragma unroll 1
+      for (int r = 0; r < kStepRows; ++r)
+        output<Rows::gated>(at, column, z + r, place + r * Exchange::kRow, numbers, step);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kStepRows; ++r)
+        output<Rows::border>(at, column, z + r, place + r * Exchange::kRow, numbers, step);
+    }
+#pragma unroll
+    for (int n = 0; n < Config::kSums; ++n) {
+      totals_[n * Config::kThreads + at.thread()] += static_cast<double>(step[n]);
+    }
+  }
+
+  // Of a slice: the moments of the windows that the step completes, to scratch.
+  SSIM_DEVICE void moments(const Block& at, int row, const char* exchange) {
+    const int z = row - kRadius;
+    const Column column(at);
+    const char* const place = exchange + Exchange::slot(column);
+    const SliceColumn<T> fields = column.of_slice(at, z);
+    const DeviceAxis& rows = at.p.rows;
+    const int width = at.p.columns.output_length();
+    const int begin = max(at.row_begin, rows.radius - rows.pad),
+              end = min(at.row_end, rows.n - (rows.radius - rows.pad));
+    const auto output = [&](int r, bool is_owned) {
+      T complete[4];
+      filter_moments(at, place + r * Exchange::kRow, complete);
+      if (!is_owned) return;
+      T* const to = fields.on(r * width);
+#pragma unroll
+      for (int f = 0; f < 4; ++f) to[f * kGroup] = complete[f];
+    };
+    if (z >= begin && z + kStepRows <= end) {
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) output(r, column.is_owned);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kStepRows; ++r) output(r, column.is_owned && z + r >= begin && z + r < end);
+    }
+  }
+
+  // Of a slice: the derivatives that arrived, to their adjoint's sums.
+  SSIM_DEVICE void derivatives(const Block& at, int z, char* exchange) {
+    const Column column(at);
+    char* const place = exchange + Exchange::slot(column);
+    const auto output = [&]<bool Border>(int r) {
+      char* const row = place + r * Exchange::kRow;
+      T values[4] = {};
+#pragma unroll
+      for (int f = 0; f < kDerivatives; ++f)
+        values[f] = *reinterpret_cast<const T*>(row + f * Exchange::kField);
+      filter_derivatives<Border>(at, row, z + r, values);
+    };
+    if (z >= kRadius && z + kStepRows <= at.p.rows.n - kRadius) {
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) output.template operator()<false>(r);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kStepRows; ++r) output.template operator()<true>(r);
+    }
+  }
+
+  // After the march, the block's sums.
+  SSIM_DEVICE void write_sums(const Block& at, int64_t strip) const {
+    const auto& p = at.p;
+    const int thread = static_cast<int>(at.thread());
+    const Column column(at);
+    double sums[Config::kSums];
+#pragma unroll
+    for (int n = 0; n < Config::kSums; ++n) {
+      const bool counts = column.is_owned && (n != kContrastSensitivity || p.columns.is_in_crop_at(column.z));
+      sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
+    }
+    const int part = static_cast<int>(blockIdx.x - strip * p.rows_of_strip / p.rows_of_block);
+    double* const out = p.partial + (strip * p.parts + part) * Config::kSums;
+    if (at.row_end == p.rows.n) {  // the strip has no more parts
+      for (int i = thread; i < (p.parts - 1 - part) * Config::kSums; i += Config::kThreads)
+        out[Config::kSums + i] = 0;
+    }
+    __syncthreads();  // the totals' place serves the summation, too
+    add_up_block<Config::kThreads>(sums, totals_, out, thread);
+  }
+
+ private:
+  // What the rows of a step have in common. `inside`: every row is owned (unless General), counts for both
+  // means, and no reflection reaches it; `gated`: the same but for being owned; `border`: nothing.
+  enum class Rows { inside, gated, border };
+
+  // Takes in one row of moments, which completes output z.
+  template <Rows rows>
+  SSIM_DEVICE void output(const Block& at, const Column& column, int z, char* place, const T (&numbers)[4],
+                          T (&step)[Config::kSums]) {
+    constexpr int kWeight = 3;  // in `numbers`, of the column
+    T complete[4];
+    filter_moments(at, place, complete);
+    const auto terms = local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]},
+                                   numbers[Numbers::kPivot], numbers[Numbers::kC1], numbers[Numbers::kC2]);
+    const T similarity = terms.similarity();
+
+    const auto& p = at.p;
+    constexpr bool kAllExist = rows != Rows::border && !Config::kGeneral;
+    constexpr bool kAllOwned = rows == Rows::inside && !Config::kGeneral;
+    const bool row_exists = kAllExist || p.rows.has_output_at(z);
+    const bool row_is_owned = kAllOwned || (row_exists && at.owns_row(z));
+    const bool row_is_cropped_in = kAllOwned || (row_is_owned && (kAllExist || p.rows.is_in_crop_at(z)));
+    if (row_is_owned) step[kSimilarity] += similarity;
+    if (row_is_cropped_in) step[kContrastSensitivity] += terms.contrast_sensitivity();
+
+    // An output that does not exist gets weight zero. It may be a NaN all the same, but then its neighbours
+    // that do exist have the NaN in their windows, too, and with them every pixel this one reaches.
+    T weight = T(0), of_contrast = T(0);
+    if constexpr (Config::kGeneral) {
+      if (row_exists && column.exists) {
+        const int64_t i = p.rows.output_at(z), j = p.columns.output_at(column.z);
+        weight = at.numbers[Numbers::kSimilarityWeight];
+        if (grad_map_) weight += to_compute(grad_map_[i * p.grad_map.stride[2] + j * p.grad_map.stride[3]]);
+        if (p.rows.is_in_crop_at(z) && p.columns.is_in_crop_at(column.z))
+          of_contrast = at.numbers[Numbers::kContrastWeight];
+        if (map_ && row_is_owned && column.is_owned)
+          store_as(map_[i * p.map.stride[2] + j * p.map.stride[3]], similarity);
+      }
+      if (p.wants_constants && row_is_owned) {
+        const auto by = constant_partials(terms, weight, of_contrast);
+        step[kByC1] += by.c1;
+        step[kByC2] += by.c2;
+      }
+    } else if constexpr (Config::kObjective == Objective::mean_contrast) {
+      weight = kAllExist || p.rows.is_in_crop_at(z) ? numbers[kWeight] : T(0);
+    } else {
+      weight = row_exists ? numbers[kWeight] : T(0);
+    }
+    if constexpr (kDerivatives > 0) {
+      const auto f = objective_partials<Config::kObjective>(terms, weight, of_contrast);
+      filter_derivatives<rows == Rows::border>(at, place, z, {f.a, f.p, f.d, f.b});
+    }
+  }
+
+  // Takes in one row of moments, which completes those of the window kRadius rows above.
+  SSIM_DEVICE void filter_moments(const Block& at, const char* place, T (&complete)[4]) {
+    const T* const taps = at.p.row_taps;
+#pragma unroll
+    for (int f = 0; f < 4; ++f) {
+      const T value = *reinterpret_cast<const T*>(place + f * Exchange::kField);
+      complete[f] = take_in<Config::kNarrow>(moment_[f], value, at.p.rows.radius,
+                                             [&](int k) { return taps[kTaps - 1 - k]; });
+    }
+  }
+
+  // Takes in the derivatives at z, which completes the adjoint at z - kRadius. `Border`: z may be any row;
+  // else no reflection reaches it.
+  template <bool Border>
+  SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z, const T (&values)[4]) {
+    const T* const taps = at.p.row_taps;
+    const T* const edge_taps = Border ? fold_taps_ + fold_place(at.p.rows, z) * (kTaps + 1) : nullptr;
+#pragma unroll
+    for (int f = 0; f < kDerivatives; ++f) {
+      const T sum = take_in<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,
+                                             [&](int k) { return Border ? edge_taps[k] : taps[k]; });
+      *reinterpret_cast<T*>(place + f * Exchange::kField) = sum;
+    }
+  }
+
+  T* const fold_taps_;      // [kFoldPlaces, kTaps + 1], in shared memory
+  double* const totals_;    // [sums, threads], likewise
+  Storage* map_ = nullptr;  // [H, W], of the plane, by the strides of the params
+  const Storage* grad_map_ = nullptr;
+  T moment_[4][kTaps - 1], derivative_[kDerivativesOr1][kTaps - 1];  // the filters' unfinished sums
+};
+
+}  // namespace ssim_fused::cuda

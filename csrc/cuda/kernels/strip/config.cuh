@@ -1,0 +1,94 @@
+// The variants of the strip march (march.cuh), and what a launch of it is told.
+#pragma once
+
+#include <cstdint>
+
+#include "../../../math/pass.h"
+#include "../fir.cuh"
+#include "../picture.cuh"
+#include "../reduce.cuh"
+
+namespace ssim_fused::cuda {
+
+constexpr int kStepRows = 8;  // rows of a step
+constexpr int kChunk = 8;     // columns a thread takes along a row
+
+// One variant of the kernel. `Columns` is the strip's width and the block's threads. `Derivatives` counts the
+// fields of derivatives: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds
+// the whole picture.
+template <class Storage_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
+          bool Single_ = false, Pass pass = Pass::image>
+struct StripConfig {
+  using Storage = Storage_;
+  using T = ComputeOf<Storage>;
+  static constexpr int kColumns = Columns_, kThreads = Columns_, kDerivatives = Derivatives_;
+  static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;
+  static constexpr Objective kObjective = objective;
+  static constexpr Pass kPass = pass;
+  static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
+
+  // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
+  static constexpr int kLead = kDerivatives > 0 && !kSingle ? kRadius : 0;
+  // A strip owns kOwned columns, whole vectors; the last up to kLast, having nothing to its right.
+  static constexpr int kVector = Vector<Storage>::kSize;
+  static constexpr int kOwned = kDerivatives > 0 ? (kColumns - 2 * kRadius) / kVector * kVector : kColumns;
+  static constexpr int kLast = kColumns - kLead;
+
+  // Raw rows start at a whole vector: kRawShift columns before the first one that is read. A chunk's windows
+  // read 18 columns, which together with the shift fill whole vectors.
+  static constexpr int kRawLead = (kLead + kRadius + kVector - 1) / kVector * kVector;
+  static constexpr int kRawShift = kRawLead - kLead - kRadius;
+  static constexpr int kWindowed = kChunk + 2 * kRadius;
+  static constexpr int kRawVectors = (kWindowed + kRawShift + kVector - 1) / kVector;
+  static constexpr int kRawColumns = kColumns - kChunk + kRawVectors * kVector;
+
+  // Rows of a step that one warp stages and reads, so that nobody else need wait for it; 0: they are not one
+  // warp's.
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kRowsOfWarp = kStepRows % kWarps == 0 ? kStepRows / kWarps : 0;
+
+  static_assert(kColumns % 32 == 0 && kThreads == kStepRows * kColumns / kChunk,
+                "one chunk a thread and step");
+  static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
+  static_assert(kDerivatives == 0 || kDerivatives == 3 || kDerivatives == 4);
+  static_assert(kPass == Pass::image || (kDerivatives > 0) == (kPass == Pass::gradient));
+};
+
+template <class Storage>
+struct StripParams : Problem<Storage> {
+  using T = ComputeOf<Storage>;
+  // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
+  // beyond the picture; a block marches down `rows_of_block` of them.
+  int64_t rows_of_block, rows_of_strip, all_strips;
+  int strips;             // of a plane
+  int parts;              // of a strip, at most, in different blocks
+  bool vectors;           // every row of every image is whole, aligned vectors
+  uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
+  bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
+  T row_taps[kTaps], column_taps[kTaps];
+  // Of volumes; planes are slices then, and there are no sums.
+  int64_t first_plane;   // of this launch
+  int64_t first_volume;  // with which `fields` begins
+  const T* pivots;       // [B C]
+  T* fields;             // [volumes of the slab, D, groups, 4, kGroup]: moments or derivatives (slices.cuh)
+};
+
+// Registers a thread may have: enough that nothing spills, few enough that an SM holds many threads. Calls
+// that are not on the path of training keep more in them.
+template <class Config>
+constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
+                             : Config::kPass == Pass::gradient ? (Config::kDerivatives == 3 ? 80 : 128)
+                             : Config::kDerivatives == 0       ? (Config::kGeneral ? 128 : 96)
+                             : Config::kDerivatives == 3       ? (Config::kGeneral ? 168 : 128)
+                                                               : (Config::kGeneral ? 200 : 168);
+
+// Blocks an SM should hold, from which the compiler derives that number: a quarter of an SM has 16384
+// registers for whole warps.
+template <class Config>
+constexpr int wanted_blocks() {
+  constexpr int kWarps = 16384 / (32 * kRegistersOf<Config>)*4;
+  constexpr int kBlocks = kWarps * 32 / Config::kThreads;
+  return kBlocks < 1 ? 1 : kBlocks;
+}
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,233 @@
+// Stage 4 of the strip march, along the row again: a thread gathers the derivatives of a chunk, and writes 8
+// pixels of the gradient.
+#pragma once
+
+#include <cstdint>
+
+#include "../../../math/ssim.h"
+#include "exchange.cuh"
+#include "stage.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Config>
+class StripGather {
+  using Storage = typename Config::Storage;
+  using T = typename Config::T;
+  using Block = StripBlock<Config>;
+  using Exchange = StripExchange<Config>;
+  using Stage = StripStage<Config>;
+  using Numbers = StripNumbers<Config>;
+  static constexpr int kDerivatives = Config::kDerivatives, kVector = Config::kVector;
+  static constexpr bool kBoth = kDerivatives == 4;
+  static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // pixels of one gradient
+
+ public:
+  // What the reflection of columns adds to the gradients of a step: [gradient][row][2 kRadius].
+  static constexpr int kFoldBytes = kDerivatives > 0 ? (kDerivatives - 2) * kFoldColumns * sizeof(T) : 0;
+
+  // The gradients of the rows from `first_row` on, as far as they are owned.
+  static SSIM_DEVICE void run(const Block& at, int first_row, char* exchange, char* pixels,
+                              char* fold_memory) {
+    T* const folds = reinterpret_cast<T*>(fold_memory);
+    if (at.numbers.mirrors_derivatives()) {
+      mirror(at, exchange);
+      Block::sync_rows();
+    } else if (at.numbers.has_folded_columns()) {
+      fold_columns(at, first_row, exchange, pixels, folds);
+      __syncthreads();
+    }
+    gradient(at, first_row, exchange, pixels, folds);
+    if (!at.p.vectors) {
+      Block::sync_rows();
+      write_rows(at, first_row, pixels);
+    }
+  }
+
+ private:
+  static SSIM_DEVICE void mirror(const Block& at, char* exchange) {
+    const int width = at.p.columns.n;
+    const bool is_first = at.column_begin == 0, is_last = at.column_end + kRadius > width;
+    at.for_each_mirrored([&](int row, int distance, bool right) {
+      if (!(right ? is_last : is_first)) return;
+      const int border = right ? width - 1 : 0, outwards = right ? distance : -distance;
+      char* const first = exchange + row * Exchange::kRow;
+#pragma unroll
+      for (int f = 0; f < kDerivatives; ++f) {
+        char* const field = first + f * Exchange::kField;
+        *reinterpret_cast<T*>(field + Exchange::slot_of(at, border + outwards)) =
+            *reinterpret_cast<const T*>(field + Exchange::slot_of(at, border - outwards));
+        // The column that it is about counts twice; in images, by its weight.
+        if (Config::kPass == Pass::gradient && distance == 1)
+          *reinterpret_cast<T*>(field + Exchange::slot_of(at, border)) *= T(2);
+      }
+    });
+  }
+
+  static SSIM_DEVICE void gradient(const Block& at, int first_row, const char* exchange, char* all_pixels,
+                                   const T* folds) {
+    const Chunk<Config> chunk(at.thread());
+    const int row = first_row + chunk.row, column = at.column_begin + chunk.column, width = at.p.columns.n;
+    if (!at.owns_row(row) || column >= at.column_end) return;
+    const T pivot = at.numbers[Numbers::kPivot];
+
+    // The fields one after the other, so that few sums are under way at once.
+    T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
+    gather<false>(at, chunk, exchange, 1, sum);
+    char* const pixels = all_pixels + chunk.template place<Storage, Stage::kPixelRow>(0);
+#pragma unroll
+    for (int v = 0; v < kChunk / kVector; ++v) {
+      const auto xs = *reinterpret_cast<const Vector<Storage>*>(pixels + v * 16);
+      const auto ys = *reinterpret_cast<const Vector<Storage>*>(pixels + Stage::kPixelImage + v * 16);
+#pragma unroll
+      for (int e = 0; e < kVector; ++e) {
+        const int j = v * kVector + e;
+        const T x = to_compute(xs.value[e]), y = to_compute(ys.value[e]);
+        difference[j] = x - y;
+        by_preds[j] = gradient_by_product(y, pivot, sum[j]);
+        if constexpr (kBoth) by_target[j] = gradient_by_product(x, pivot, sum[j]);
+      }
+    }
+    gather<false>(at, chunk, exchange, 2, sum);
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) {
+      by_preds[j] += gradient_by_difference(difference[j], sum[j]);
+      if constexpr (kBoth) by_target[j] -= gradient_by_difference(difference[j], sum[j]);
+    }
+    gather<true>(at, chunk, exchange, 0, by_preds);
+    if constexpr (kBoth) gather<true>(at, chunk, exchange, 3, by_target);
+    if (at.numbers.mirrors_derivatives() && (column == 0 || column + kChunk >= width)) {
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
+        if (column + j != 0 && column + j != width - 1) continue;
+        by_preds[j] *= T(0.5);
+        if constexpr (kBoth) by_target[j] *= T(0.5);
+      }
+    }
+    if (at.numbers.has_folded_columns()) {
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) {
+        const int i = column + j;
+        if (!at.p.columns.is_folded(i)) continue;
+        const T* const fold = folds + chunk.row * 2 * kRadius + column_fold(at, i);
+        by_preds[j] += fold[0];
+        if constexpr (kBoth) by_target[j] += fold[kFoldColumns];
+      }
+    }
+    store_pixels(at, 2, row, chunk.column, by_preds, pixels);
+    if constexpr (kBoth) store_pixels(at, 3, row, chunk.column, by_target, pixels + Stage::kPixelImage);
+  }
+
+  // The adjoint along the row, of one field: eight sums, or added to those given.
+  template <bool Add>
+  static SSIM_DEVICE void gather(const Block& at, const Chunk<Config>& chunk, const char* exchange, int field,
+                                 T (&sum)[kChunk]) {
+    constexpr int kSize = Vector<T>::kSize, kVectorsOfChunk = kChunk / kSize;
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) sum[j] = Add ? sum[j] : T(0);
+#pragma unroll
+    for (int v = 0; v < Exchange::kGatherVectors; ++v) {
+      const Vector<T> values = *reinterpret_cast<const Vector<T>*>(
+          exchange + Exchange::place(chunk, field, v / kVectorsOfChunk * kChunk) + v % kVectorsOfChunk * 16);
+#pragma unroll
+      for (int e = 0; e < kSize; ++e) {
+        const int i = v * kSize + e - Exchange::kGatherShift;  // of output column + i - kRadius
+#pragma unroll
+        for (int j = 0; j < kChunk; ++j) {
+          const int k = kTaps - 1 - (i - j);
+          if (k < 0 || k >= kTaps || !has_tap<Config::kNarrow>(k, at.p.columns.radius)) continue;
+          sum[j] += at.p.column_taps[k] * values.value[e];
+        }
+      }
+    }
+  }
+
+  // A chunk of a gradient, the column counted from the first owned one. Where rows are not whole vectors, in
+  // the place of the pixels.
+  static SSIM_DEVICE void store_pixels(const Block& at, int image, int row, int column,
+                                       const T (&values)[kChunk], char* pixels) {
+    Vector<Storage> vectors[kChunk / kVector];
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) store_as(vectors[j / kVector].value[j % kVector], values[j]);
+    if (at.p.vectors) {
+      const uint64_t address =
+          at.row_of(image, row) + static_cast<uint32_t>(column) * uint64_t{sizeof(Storage)};
+      auto* const to = global_memory<Vector<Storage>>(address);
+#pragma unroll
+      for (int v = 0; v < kChunk / kVector; ++v) {
+        if (v == 0 || at.column_begin + column + v * kVector < at.column_end) to[v] = vectors[v];
+      }
+    } else {
+#pragma unroll
+      for (int v = 0; v < kChunk / kVector; ++v) reinterpret_cast<Vector<Storage>*>(pixels)[v] = vectors[v];
+    }
+  }
+
+  // From there to the gradients, pixel by pixel.
+  static SSIM_DEVICE void write_rows(const Block& at, int first_row, const char* pixels) {
+    at.for_each_row([&](int r, int lane) {
+      const int row = first_row + r;
+      if (!at.owns_row(row)) return;
+      const char* const from = pixels + r * Stage::kPixelRow;
+      write_row(at, 2, at.p.grad_preds.stride, row, lane, from);
+      if constexpr (kBoth) write_row(at, 3, at.p.grad_target.stride, row, lane, from + Stage::kPixelImage);
+    });
+  }
+  static SSIM_DEVICE void write_row(const Block& at, int image, const int64_t (&stride)[4], int row, int lane,
+                                    const char* pixels) {
+    auto* const to = global_memory<Storage>(at.numbers.first_row(image)) + row * stride[2];
+#pragma unroll 4
+    for (int column = at.column_begin + lane; column < at.column_end; column += 32) {
+      to[column * stride[3]] = *reinterpret_cast<const Storage*>(
+          pixels + SharedRow<Config, Storage>::slot(column - at.column_begin));
+    }
+  }
+
+  // Columns next to the border, counted through: 1 ... kRadius, then as many on the right, 0 perhaps among
+  // them.
+  static SSIM_DEVICE bool is_left(int column) { return column >= 1 && column <= kRadius; }
+  static SSIM_DEVICE int column_fold(const Block& at, int column) {
+    return is_left(column) ? column - 1 : column - (at.p.columns.n - 1 - 2 * kRadius);
+  }
+
+  // What the derivatives of the step's rows send to columns beyond the border, which folds back onto the
+  // first and last `pad` columns next to it.
+  static SSIM_DEVICE void fold_columns(const Block& at, int first_row, const char* exchange,
+                                       const char* pixels, T* folds) {
+    const DeviceAxis& axis = at.p.columns;
+    for (int task = static_cast<int>(at.thread()); task < kFoldColumns; task += Config::kThreads) {
+      const int r = task / (2 * kRadius), side = task % (2 * kRadius);
+      const int row = first_row + r;
+      const int column = side < kRadius ? side + 1 : side + axis.n - 1 - 2 * kRadius;
+      const bool is_own = column >= at.column_begin && column < at.column_end && axis.is_folded(column);
+      if (!is_own || !at.owns_row(row)) continue;
+      if (side >= kRadius && is_left(column)) continue;  // a narrow picture's column, which has its place
+      T sum[kDerivatives > 0 ? kDerivatives : 1] = {};
+      const auto gather = [&](int extended) {
+        const int begin = max(0, extended - axis.radius), end = min(axis.n, extended + axis.radius + 1);
+#pragma unroll 1
+        for (int z = begin; z < end; ++z) {
+          const T tap = at.p.column_taps[extended - z + kRadius];
+          const char* const from = exchange + r * Exchange::kRow + Exchange::slot_of(at, z);
+#pragma unroll
+          for (int f = 0; f < kDerivatives; ++f)
+            sum[f] += tap * *reinterpret_cast<const T*>(from + f * Exchange::kField);
+        }
+      };
+      if (column >= 1 && column <= axis.pad) gather(-column);
+      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
+
+      const char* const pixel =
+          pixels + r * Stage::kPixelRow + SharedRow<Config, Storage>::slot(column - at.column_begin);
+      const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
+      const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Stage::kPixelImage));
+      const auto by = pixel_gradient(x, y, at.numbers[Numbers::kPivot],
+                                     Moments<T>{sum[0], kBoth ? sum[kBoth ? 3 : 0] : T(0), sum[1], sum[2]});
+      T* const fold = folds + r * 2 * kRadius + column_fold(at, column);
+      fold[0] = by.by_x;
+      if constexpr (kBoth) fold[kFoldColumns] = by.by_y;
+    }
+  }
+};
+
+}  // namespace ssim_fused::cuda

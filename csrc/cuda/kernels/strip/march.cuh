@@ -1,0 +1,191 @@
+// The CUDA kernel for windows of radius at most 5: one block marches down one strip of one plane, from raw
+// pixels to sums, map and gradients, and nothing in between leaves the chip. kStepRows rows are taken a step:
+//
+//   1. stage.cuh   raw rows arrive in shared memory, during stages 3 and 4 of the rows before
+//   2. row.cuh     along the row: the four moments of every column
+//   3. column.cuh  down the column: the windows' moments, the formula, the adjoint of the derivatives
+//   4. gather.cuh  along the row again: the gradient
+//
+// Positions and taps are those of fir.cuh. Of volumes it marches over single slices, in two passes, between
+// which depth.cuh works along the depth: stages 1 to 3 with the moments as result; then the second filter of
+// stage 3, over derivatives that arrive as raw rows do, and stage 4.
+#pragma once
+
+#include <cstdint>
+
+#include "../pivot.cuh"
+#include "column.cuh"
+#include "gather.cuh"
+#include "row.cuh"
+#include "stage.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Config>
+class StripMarch {
+  using Storage = typename Config::Storage;
+  using T = typename Config::T;
+  using Block = StripBlock<Config>;
+  using Stage = StripStage<Config>;
+  using Row = StripRow<Config>;
+  using Columns = StripColumns<Config>;
+  using Gather = StripGather<Config>;
+  using Exchange = StripExchange<Config>;
+  using Numbers = StripNumbers<Config>;
+  static constexpr bool kHasGradient = Config::kDerivatives > 0,
+                        kOfGradient = Config::kPass == Pass::gradient;
+  static constexpr int kWindowLag = kOfGradient ? 0 : kRadius;  // rows that a window lags behind
+  static constexpr int kHalo = kHasGradient ? kWindowLag + kRadius : kRadius;  // rows before the owned ones
+
+  // Shared memory.
+  static constexpr int kRawAt = 0, kPixelsAt = kRawAt + Stage::kRawBytes,
+                       kExchangeAt = kPixelsAt + Stage::kPixelBytes,
+                       kFoldTapsAt = kExchangeAt + Exchange::kBytes,
+                       kFoldsAt = kFoldTapsAt + Columns::kFoldBytes,
+                       kTotalsAt = kFoldsAt + Gather::kFoldBytes,
+                       kNumbersAt = kTotalsAt + Columns::kTotalBytes;
+  static_assert(kExchangeAt % 16 == 0 && kTotalsAt % 8 == 0, "everything is aligned");
+
+ public:
+  static constexpr int kSharedBytes = kNumbersAt + Numbers::kBytes;
+
+  SSIM_DEVICE explicit StripMarch(const StripParams<Storage>& p)
+      : shared_(shared_memory()),
+        at_(p, shared_ + kNumbersAt),
+        columns_(shared_ + kFoldTapsAt, shared_ + kTotalsAt) {}
+
+  SSIM_DEVICE void run() {
+    const auto& p = at_.p;
+    int64_t from = blockIdx.x * p.rows_of_block;
+    const int64_t end = min(from + p.rows_of_block, p.rows_of_strip * p.all_strips);
+    while (from < end) {
+      const int64_t strip = from / p.rows_of_strip;
+      const int64_t next = min(end, (strip + 1) * p.rows_of_strip);
+      at_.row_begin = static_cast<int>(from - strip * p.rows_of_strip);
+      at_.row_end = static_cast<int>(min(int64_t{p.rows.n}, next - strip * p.rows_of_strip));
+      at_.begin_strip(strip);
+      __syncthreads();
+      if constexpr (kOfGradient) {
+        march_from_derivatives();
+      } else {
+        march();
+      }
+      if constexpr (Config::kPass == Pass::image) columns_.write_sums(at_, strip);
+      from = next;
+      if (from < end) __syncthreads();  // the next one writes where the sums were added up
+    }
+  }
+
+ private:
+  SSIM_DEVICE void march() {
+    const int first = at_.row_begin > 0 ? at_.row_begin - kHalo : -kRadius;
+    const int last = at_.row_end + kHalo;
+    Stage::rows(at_, first, raw());
+    prepare();
+    wait_for_copies();
+    __syncthreads();
+    int buffer = 0;
+    for (int row = first; row < last; row += kStepRows) {
+      if (at_.numbers.mirrors_raw()) {
+        Stage::mirror(at_, raw());
+        Block::sync_rows();
+      }
+      Row::moments(at_, raw(), exchange(buffer));
+      const auto stage_next = [&] {
+        if (row + kStepRows < last) Stage::rows(at_, row + kStepRows, raw());
+        if constexpr (kHasGradient) Stage::pixels(at_, row - 2 * kRadius, pixels());
+      };
+      if constexpr (Config::kRowsOfWarp > 0) {
+        sync_warp();
+        stage_next();
+        __syncthreads();
+      } else {
+        __syncthreads();
+        stage_next();
+      }
+      if constexpr (Config::kPass == Pass::moments) {
+        columns_.moments(at_, row, exchange(buffer));
+      } else {
+        columns_.image(at_, row, exchange(buffer));
+      }
+      wait_for_copies();
+      if constexpr (kHasGradient) {
+        __syncthreads();
+        Gather::run(at_, row - 2 * kRadius, exchange(0), pixels(), shared_ + kFoldsAt);
+      } else {
+        buffer = Exchange::kBuffer - buffer;
+      }
+      Block::sync_rows();
+    }
+  }
+
+  // The derivatives of a step arrive in the exchange, and are filtered in place: while a thread gathers,
+  // those of the next step arrive in the other buffer; while it filters, the pixels to multiply by.
+  SSIM_DEVICE void march_from_derivatives() {
+    const int first = at_.row_begin > 0 ? at_.row_begin - kHalo : 0;
+    const int last = at_.row_end + kHalo;
+    Stage::derivatives(at_, first, last, exchange(0));
+    commit_copies();
+    prepare();
+    __syncthreads();
+    int buffer = 0;
+    for (int row = first; row < last; row += kStepRows) {
+      Stage::pixels(at_, row - kRadius, pixels());
+      commit_copies();
+      wait_for_copies_before_last();  // for the derivatives, not for the pixels
+      columns_.derivatives(at_, row, exchange(buffer));
+      wait_for_copies();
+      __syncthreads();
+      if (row + kStepRows < last)
+        Stage::derivatives(at_, row + kStepRows, last, exchange(Exchange::kBuffer - buffer));
+      commit_copies();
+      Gather::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt);
+      buffer = Exchange::kBuffer - buffer;
+      Block::sync_rows();
+    }
+  }
+
+  // Before the march.
+  SSIM_DEVICE void prepare() {
+    const auto& p = at_.p;
+    const int thread = static_cast<int>(at_.thread());
+    if (thread < 32) {
+      const T value = pivot(thread);
+      if (thread == 0) {
+        at_.numbers[Numbers::kPivot] = value;
+        at_.numbers[Numbers::kC1] = formula_constant(p.constants ? p.constants[0] : p.c1);
+        at_.numbers[Numbers::kC2] = formula_constant(p.constants ? p.constants[1] : p.c2);
+        at_.numbers[Numbers::kSimilarityWeight] = p.of_similarity.of(at_.image);
+        at_.numbers[Numbers::kContrastWeight] = p.of_contrast.of(at_.image);
+      }
+    }
+    Stage::clear_border(at_, raw());
+    Exchange::clear_margins(at_, exchange(0));
+    columns_.begin(at_);
+  }
+
+  // For one warp.
+  SSIM_DEVICE T pivot(int lane) const {
+    const auto& p = at_.p;
+    if constexpr (Config::kPass != Pass::image) return p.pivots[at_.volume];
+    return choose_pivot(p.target.plane(at_.image, at_.channel), p.target.stride[2], p.target.stride[3],
+                        at_.row_begin, at_.row_end - at_.row_begin, at_.column_begin,
+                        at_.column_end - at_.column_begin, lane);
+  }
+
+  SSIM_DEVICE char* raw() const { return shared_ + kRawAt; }
+  SSIM_DEVICE char* pixels() const { return shared_ + kPixelsAt; }
+  SSIM_DEVICE char* exchange(int buffer) const { return shared_ + (kExchangeAt + buffer); }
+
+  char* const shared_;
+  Block at_;
+  Columns columns_;
+};
+
+template <class Config>
+SSIM_KERNEL(Config::kThreads, wanted_blocks<Config>())
+strip_kernel(SSIM_PARAMS StripParams<typename Config::Storage> p) {
+  StripMarch<Config>(p).run();
+}
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,233 @@
+// Where a block of the strip march is at work, and where its threads are: rows of shared memory, chunks of
+// columns, columns of outputs; and the few numbers that all threads need in every step.
+#pragma once
+
+#include <cstdint>
+
+#include "../slices.cuh"
+#include "config.cuh"
+
+namespace ssim_fused::cuda {
+
+// Rows of elements in shared memory. Along a row, eight threads that read sixteen bytes at once are four
+// chunks of one row and four of the next, or where a warp has one row, of its other half. These begin an odd
+// number of sixteen bytes later, or for 16-bit pixels four modulo eight, so that the eight meet in no bank
+// (two at a time for double).
+template <class Config, class Element>
+struct SharedRow {
+  static constexpr bool kHalves = Config::kColumns == 256;
+  static constexpr int kBankShift = sizeof(Element) == 2 ? 64 : 16;
+
+  static constexpr int bytes(int columns) {
+    const int unpadded = columns * int{sizeof(Element)} + (kHalves ? columns / 128 * kBankShift : 0);
+    return (unpadded + kBankShift - 1) / (2 * kBankShift) * (2 * kBankShift) + kBankShift;
+  }
+  // Where a column lies, in bytes.
+  static SSIM_DEVICE int slot(int column) {
+    const int place = column * static_cast<int>(sizeof(Element));
+    if constexpr (!kHalves) return place;
+    return place + static_cast<int>(static_cast<unsigned>(column) / 128) * kBankShift;
+  }
+};
+
+// A thread's chunk of 8 columns of one row.
+template <class Config>
+struct Chunk {
+  int row, column;  // within the step and the strip
+
+  SSIM_DEVICE explicit Chunk(unsigned thread) {
+    const unsigned place = thread % 4, second = thread / 4 % 2, eight = thread / 8;
+    if constexpr (SharedRow<Config, typename Config::T>::kHalves) {
+      row = static_cast<int>(eight / 4);
+      column = static_cast<int>((second * 16 + eight % 4 * 4 + place) * kChunk);
+    } else {
+      constexpr unsigned kEights = Config::kColumns / 32;  // of two rows
+      row = static_cast<int>(eight / kEights * 2 + second);
+      column = static_cast<int>((eight % kEights * 4 + place) * kChunk);
+    }
+  }
+  // Where it and the chunks after it lie in rows of kRowBytes.
+  template <class Element, int kRowBytes>
+  SSIM_DEVICE int place(int columns_on) const {
+    return row * kRowBytes + SharedRow<Config, Element>::slot(column + columns_on);
+  }
+};
+
+// What all threads need in every step; shared memory is a better place for it than registers.
+template <class Config>
+class StripNumbers {
+  using T = typename Config::T;
+
+ public:
+  static constexpr int kBytes = 8 * sizeof(T) + 4 * sizeof(int64_t) + 4 * sizeof(int);
+  enum Number { kPivot, kC1, kC2, kSimilarityWeight, kContrastWeight };
+
+  SSIM_DEVICE explicit StripNumbers(char* memory) : memory_(memory) {}
+
+  SSIM_DEVICE T& operator[](Number n) const { return reinterpret_cast<T*>(memory_)[n]; }
+  // Where the plane's first row begins: preds, target, their gradients. Where rows are whole vectors, at the
+  // first raw column or the first owned one, of a gradient; else at the first column.
+  SSIM_DEVICE uint64_t& first_row(int image) const {
+    return reinterpret_cast<uint64_t*>(memory_ + 8 * sizeof(T))[image];
+  }
+  // What a strip at a border that reflects has to do: mirror raw pixels; mirror derivatives, or where that is
+  // not the adjoint, fold gradients.
+  SSIM_DEVICE int& has_folded_columns() const { return flag(0); }
+  SSIM_DEVICE int& mirrors_raw() const { return flag(1); }
+  SSIM_DEVICE int& mirrors_derivatives() const { return flag(2); }
+
+ private:
+  SSIM_DEVICE int& flag(int i) const {
+    return reinterpret_cast<int*>(memory_ + 8 * sizeof(T) + 4 * sizeof(int64_t))[i];
+  }
+  char* memory_;
+};
+
+// The part of a strip that a block marches down. Where a thread's index places it is cheaper to compute in
+// every step than to keep: the filters of stage 3 fill the registers.
+template <class Config>
+class StripBlock {
+  using Storage = typename Config::Storage;
+  using T = typename Config::T;
+  static constexpr int kRowsOfWarp = Config::kRowsOfWarp;
+
+ public:
+  SSIM_DEVICE StripBlock(const StripParams<Storage>& params, char* numbers_memory)
+      : p(params), numbers(numbers_memory), thread_(opaque(threadIdx.x)) {}
+
+  const StripParams<Storage>& p;
+  const StripNumbers<Config> numbers;
+
+ private:
+  const unsigned thread_;
+
+ public:
+  int64_t image, channel;
+  int64_t volume = 0;                                // of a slice
+  T* fields = nullptr;                               // likewise, in scratch
+  int row_begin, row_end, column_begin, column_end;  // input rows and columns owned
+  int raw_begin;                                     // input column of the first raw column
+
+  // Rows [row_begin, row_end) of a strip, which is counted over all planes.
+  SSIM_DEVICE void begin_strip(int64_t strip_of_all) {
+    int64_t plane = strip_of_all / p.strips;
+    const int strip = static_cast<int>(strip_of_all - plane * p.strips);
+    int64_t slice = 0;
+    if constexpr (Config::kPass != Pass::image) {
+      plane += p.first_plane;
+      volume = plane / p.depth.n;
+      slice = plane - volume * p.depth.n;
+      fields = p.fields + (plane - p.first_volume * p.depth.n) * SliceLayout(p.rows, p.columns).slice_size();
+      plane = volume;
+    }
+    image = plane / p.channels;
+    channel = plane - image * p.channels;
+    column_begin = strip * Config::kOwned;
+    column_end = strip + 1 == p.strips ? p.columns.n : column_begin + Config::kOwned;
+    raw_begin = column_begin - Config::kRawLead;
+    if (thread() == 0) {
+      numbers.mirrors_raw() =
+          p.columns.reflects && (raw_begin < 0 || raw_begin + Config::kRawColumns > p.columns.n);
+      const bool folds = p.columns.reflects && p.columns.pad > 0 &&
+                         (column_begin <= p.columns.pad || column_end >= p.columns.n - p.columns.pad);
+      numbers.has_folded_columns() = folds && !p.mirrors;
+      numbers.mirrors_derivatives() = folds && p.mirrors;
+      const auto place = [&](const auto& picture, int column) {
+        return reinterpret_cast<uint64_t>(picture.data) +
+               sizeof(Storage) * (picture.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
+      };
+      numbers.first_row(0) = place(p.preds, raw_begin);
+      numbers.first_row(1) = place(p.target, raw_begin);
+      numbers.first_row(2) = place(p.grad_preds, column_begin);
+      numbers.first_row(3) = place(p.grad_target, column_begin);
+    }
+  }
+
+  // Where another row begins, where rows are whole vectors.
+  SSIM_DEVICE uint64_t row_of(int image_of_four, int row) const {
+    return numbers.first_row(image_of_four) +
+           uint64_t{static_cast<uint32_t>(row)} * p.row_bytes[image_of_four];
+  }
+
+  SSIM_DEVICE bool owns_row(int row) const { return row >= row_begin && row < row_end; }
+
+  // ---- Threads
+
+  SSIM_DEVICE unsigned thread() const { return opaque(thread_); }
+
+  // Between threads that share rows.
+  static SSIM_DEVICE void sync_rows() {
+    if constexpr (kRowsOfWarp > 0) {
+      sync_warp();
+    } else {
+      __syncthreads();
+    }
+  }
+
+  // Calls f(row of the step, lane) for the rows of the thread's warp.
+  template <class F>
+  SSIM_DEVICE void for_each_row(F&& f) const {
+    const unsigned thread = this->thread();
+    const int warp = static_cast<int>(thread / 32), lane = static_cast<int>(thread % 32);
+    if constexpr (kRowsOfWarp > 0) {
+#pragma unroll 1
+      for (int i = 0; i < kRowsOfWarp; ++i) f(warp * kRowsOfWarp + i, lane);
+    } else {
+#pragma unroll 1
+      for (int r = warp; r < kStepRows; r += Config::kWarps) f(r, lane);
+    }
+  }
+
+  // Calls f(row of the step, distance to the border, whether it is the right one) for the kRadius columns
+  // beyond either border, in the rows of the warp, or of the block where warps have none.
+  template <class F>
+  SSIM_DEVICE void for_each_mirrored(F&& f) const {
+    const unsigned thread = this->thread();
+    constexpr bool kByWarp = kRowsOfWarp > 0;
+    constexpr unsigned kThreads = kByWarp ? 32 : Config::kThreads,
+                       kTasks = 16 * (kByWarp ? kRowsOfWarp : kStepRows);
+    const unsigned first_row = kByWarp ? thread / 32 * kRowsOfWarp : 0;
+#pragma unroll 1
+    for (unsigned task = thread % kThreads; task < kTasks; task += kThreads) {
+      const int distance = static_cast<int>(task % 8) + 1;
+      if (distance <= kRadius) f(static_cast<int>(first_row + task / 16), distance, task % 16 >= 8);
+    }
+  }
+};
+
+// A thread's column of outputs.
+template <class Config>
+struct StripColumn {
+  using T = typename Config::T;
+  using Numbers = StripNumbers<Config>;
+  int thread;
+  int z;
+  bool exists, is_owned, is_cropped_in;
+
+  SSIM_DEVICE explicit StripColumn(const StripBlock<Config>& at) : thread(static_cast<int>(at.thread())) {
+    const DeviceAxis& axis = at.p.columns;
+    z = at.column_begin - Config::kLead + thread;
+    exists = axis.has_output_at(z);
+    is_owned = exists && z >= at.column_begin && z < at.column_end;
+    is_cropped_in = exists && axis.is_in_crop_at(z);
+  }
+
+  // Twice the weight of its outputs in the mean. Where derivatives are mirrored about the first column or the
+  // last, that one counts twice.
+  SSIM_DEVICE T doubled_weight(const StripBlock<Config>& at) const {
+    if constexpr (Config::kDerivatives == 0 || Config::kGeneral) return T(0);
+    if constexpr (Config::kObjective == Objective::mean_contrast)
+      return is_cropped_in ? T(2) * at.numbers[Numbers::kContrastWeight] : T(0);
+    const T weight = exists ? T(2) * at.numbers[Numbers::kSimilarityWeight] : T(0);
+    return at.p.mirrors && (z == 0 || z == at.p.columns.n - 1) ? T(2) * weight : weight;
+  }
+
+  // Its moments or derivatives in the scratch of a slice, from row `row_z` on.
+  SSIM_DEVICE SliceColumn<T> of_slice(const StripBlock<Config>& at, int row_z) const {
+    const auto &rows = at.p.rows, &columns = at.p.columns;
+    return {at.fields,
+            static_cast<int64_t>(rows.output_at(row_z)) * columns.output_length() + columns.output_at(z)};
+  }
+};
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,197 @@
+// Stage 1 of the strip march: rows of pixels to shared memory by asynchronous copies, those that stage 2
+// convolves and those that stage 4 multiplies by; of a slice's gradient, rows of derivatives.
+#pragma once
+
+#include <cstdint>
+
+#include "exchange.cuh"
+#include "place.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Config>
+class StripStage {
+  using Storage = typename Config::Storage;
+  using T = typename Config::T;
+  using Block = StripBlock<Config>;
+  using Row = SharedRow<Config, Storage>;
+
+ public:
+  // [preds, target][row][raw column], where pixels are convolved.
+  static constexpr int kRawRow = Row::bytes(Config::kRawColumns), kRawImage = kStepRows * kRawRow;
+  static constexpr int kRawBytes = Config::kPass == Pass::gradient ? 0 : 2 * kRawImage;
+  // [preds, target][row][owned column], for stage 4, and the gradients that it leaves in their place.
+  static constexpr int kPixelRow = Row::bytes(Config::kColumns), kPixelImage = kStepRows * kPixelRow;
+  static constexpr int kPixelBytes = Config::kDerivatives > 0 ? 2 * kPixelImage : 0;
+  static_assert(kRawRow % 16 == 0 && kPixelRow % 16 == 0);
+
+  // Raw columns beyond the border: zeros, unless they are mirrored in every step.
+  static SSIM_DEVICE void clear_border(const Block& at, char* raw) {
+    if (Config::kPass == Pass::gradient) return;
+    if (at.raw_begin >= 0 && at.raw_begin + Config::kRawColumns <= at.p.columns.n) return;
+#pragma unroll 1
+    for (int j = static_cast<int>(at.thread()); j < Config::kRawColumns; j += Config::kThreads) {
+      if (static_cast<unsigned>(at.raw_begin + j) < static_cast<unsigned>(at.p.columns.n)) continue;
+#pragma unroll 1
+      for (int row = 0; row < 2 * kStepRows; ++row) {
+        *reinterpret_cast<Storage*>(raw + row * kRawRow + Row::slot(j)) = Storage{};
+      }
+    }
+  }
+
+  // The step's rows from `row` on, to be convolved.
+  static SSIM_DEVICE void rows(const Block& at, int row, char* raw) {
+    const bool inside = row >= 0 && row + kStepRows <= at.p.rows.n;
+    at.for_each_row([&](int r, int lane) {
+      char* const to = raw + r * kRawRow;
+      const int from = inside ? row + r : source(at.p.rows, row + r);
+      if (from >= 0) {
+        copy_row<0, Config::kRawColumns, kRawImage>(at, to, from, lane);
+      } else {
+#pragma unroll 1
+        for (int j = lane; j < Config::kRawColumns; j += 32) {
+          *reinterpret_cast<Storage*>(to + Row::slot(j)) = Storage{};
+          *reinterpret_cast<Storage*>(to + Row::slot(j) + kRawImage) = Storage{};
+        }
+      }
+    });
+  }
+
+  // What reflection puts beside them.
+  static SSIM_DEVICE void mirror(const Block& at, char* raw) {
+    at.for_each_mirrored([&](int row, int distance, bool right) {
+      const int last = at.p.columns.n - 1;
+      const int to = (right ? last + distance : -distance) - at.raw_begin;
+      // Where that is outside, too, no output that exists reads it.
+      const int from = (right ? max(last - distance, 0) : min(distance, last)) - at.raw_begin;
+      if (static_cast<unsigned>(to) >= unsigned{Config::kRawColumns}) return;
+      char* const first = raw + row * kRawRow;
+#pragma unroll
+      for (int image = 0; image < 2; ++image) {
+        *reinterpret_cast<Storage*>(first + image * kRawImage + Row::slot(to)) =
+            *reinterpret_cast<const Storage*>(first + image * kRawImage + Row::slot(from));
+      }
+    });
+  }
+
+  // Those that stage 4 will want, of the rows from `first_row` on that are owned.
+  static SSIM_DEVICE void pixels(const Block& at, int first_row, char* pixels) {
+    at.for_each_row([&](int r, int lane) {
+      const int row = first_row + r;
+      if (!at.owns_row(row)) return;
+      copy_row<Config::kRawLead, Config::kColumns, kPixelImage>(at, pixels + r * kPixelRow, row, lane);
+    });
+  }
+
+  // Derivatives of a slice, as far as the rows before `last` want them. A thread copies what it will filter
+  // itself, so that it need not wait for others.
+  static SSIM_DEVICE void derivatives(const Block& at, int row, int last, char* exchange) {
+    using Exchange = StripExchange<Config>;
+    const StripColumn<Config> column(at);
+    char* const to = exchange + Exchange::slot(column);
+    const SliceColumn<T> fields = column.of_slice(at, row);
+    const DeviceAxis& rows = at.p.rows;
+    const auto copy = [&](int r) {
+      const T* const from = fields.on(r * at.p.columns.output_length());
+#pragma unroll
+      for (int f = 0; f < Config::kDerivatives; ++f)
+        copy_async<sizeof(T)>(to + r * Exchange::kRow + f * Exchange::kField, from + f * kGroup);
+    };
+    if (column.exists && rows.has_output_at(row) && rows.has_output_at(row + kStepRows - 1) &&
+        row + kStepRows <= last) {
+#pragma unroll
+      for (int r = 0; r < kStepRows; ++r) copy(r);
+      return;
+    }
+#pragma unroll 1
+    for (int r = 0; r < kStepRows; ++r) {
+      if (column.exists && rows.has_output_at(row + r) && row + r < last) {
+        copy(r);
+      } else {
+#pragma unroll
+        for (int f = 0; f < Config::kDerivatives; ++f)
+          *reinterpret_cast<T*>(to + r * Exchange::kRow + f * Exchange::kField) = T(0);
+      }
+    }
+  }
+
+ private:
+  // Input row that position e reads, -1 for zero. Positions that only outputs which do not exist would read
+  // yield some valid one.
+  static SSIM_DEVICE int source(const DeviceAxis& axis, int e) {
+    const int i = axis.source(e);
+    return i < 0 ? (axis.reflects ? 0 : -1) : min(i, axis.n - 1);
+  }
+
+  // One warp copies `Columns` columns of a row of both images, from raw column `Begin` on, as far as they lie
+  // in the picture.
+  template <int Begin, int Columns, int ImageBytes>
+  static SSIM_DEVICE void copy_row(const Block& at, char* to, int row, int lane) {
+    if (at.p.vectors) {
+      copy_vectors<Begin, Columns, ImageBytes>(at, to, row, lane);
+    } else {
+      copy_pixels<Begin, Columns, ImageBytes>(at, to, row, lane);
+    }
+  }
+
+  template <int Begin, int Columns, int ImageBytes>
+  static SSIM_DEVICE void copy_vectors(const Block& at, char* to, int row, int lane) {
+    constexpr int kVector = Config::kVector, kUnits = Columns / kVector;
+    static_assert(Columns % kVector == 0 && Begin % kVector == 0);
+    const int column = at.raw_begin + Begin + lane * kVector;
+    char* const first = to + Row::slot(lane * kVector);
+    const uint64_t offset = static_cast<uint32_t>(lane) * uint64_t{16} + Begin * sizeof(Storage);
+    const auto* const x = global_memory<const Storage>(at.row_of(0, row) + offset);
+    const auto* const y = global_memory<const Storage>(at.row_of(1, row) + offset);
+#pragma unroll
+    for (int u = 0; u < kUnits; u += 32) {
+      const bool is_unit = u + 32 <= kUnits || lane < kUnits - u;
+      if (is_unit && static_cast<unsigned>(column + u * kVector) < static_cast<unsigned>(at.p.columns.n)) {
+        constexpr int kShift = Row::kHalves ? Row::kBankShift : 0;
+        char* const unit = first + u * 16 + u * kVector / 128 * kShift;
+        copy_async<16>(unit, x + u * kVector);
+        copy_async<16>(unit + ImageBytes, y + u * kVector);
+      }
+    }
+  }
+
+  template <int Begin, int Columns, int ImageBytes>
+  static SSIM_DEVICE void copy_pixels(const Block& at, char* to, int row, int lane) {
+    const auto& p = at.p;
+    const int column_begin = at.raw_begin + Begin;
+    const auto* const x = global_memory<const Storage>(at.numbers.first_row(0)) + row * p.preds.stride[2];
+    const auto* const y = global_memory<const Storage>(at.numbers.first_row(1)) + row * p.target.stride[2];
+    const auto is_pixel = [&](int j) {
+      return j < Columns && static_cast<unsigned>(column_begin + j) < static_cast<unsigned>(p.columns.n);
+    };
+    constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
+#pragma unroll 1
+    for (int begin = lane; begin < Columns; begin += 32 * kAtOnce) {
+      Storage xs[kAtOnce], ys[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int j = begin + 32 * i;
+        if (!is_pixel(j)) continue;
+        const Storage* const from_x = x + (column_begin + j) * p.preds.stride[3];
+        const Storage* const from_y = y + (column_begin + j) * p.target.stride[3];
+        if constexpr (sizeof(Storage) == 2) {
+          xs[i] = *from_x, ys[i] = *from_y;
+        } else {
+          copy_async<sizeof(Storage)>(to + Row::slot(j), from_x);
+          copy_async<sizeof(Storage)>(to + Row::slot(j) + ImageBytes, from_y);
+        }
+      }
+      if constexpr (sizeof(Storage) == 2) {
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int j = begin + 32 * i;
+          if (!is_pixel(j)) continue;
+          *reinterpret_cast<Storage*>(to + Row::slot(j)) = xs[i];
+          *reinterpret_cast<Storage*>(to + Row::slot(j) + ImageBytes) = ys[i];
+        }
+      }
+    }
+  }
+};
+
+}  // namespace ssim_fused::cuda

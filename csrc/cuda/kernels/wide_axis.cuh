@@ -1,0 +1,351 @@
+// The CUDA kernels for windows wider than the strip march's (strip/march.cuh), or padded by more than their
+// radius, of any length: one axis at a time, over scratch in the compute type. launch/wide.cuh puts them
+// together; kernels.md says why.
+//
+//   wide_row.cuh   wide_moments   along the columns, from preds and target to their four moments
+//   here           wide_filter    along the rows; and the adjoint along the rows and the depth: fields to
+//   fields here           wide_formula   along the depth, then the formula, sums, map: moments to derivatives
+//   wide_row.cuh   wide_gradient  the adjoint along the columns, and the gradients
+//
+// A thread makes kRun outputs next to one another on the filtered axis, so that an input that was read serves
+// all of them. Along the rows and the depth a warp takes kLanes columns and reads global memory, which the L1
+// cache serves to the warps beside it; along the columns a block stages some rows in shared memory.
+//
+// Positions outside the input are never read and never multiplied: a NaN stays within a window's reach.
+#pragma once
+
+#include <cstdint>
+
+#include "../../math/geometry.h"
+#include "../../math/ssim.h"
+#include "device.cuh"
+#include "picture.cuh"
+#include "reduce.cuh"
+
+namespace ssim_fused::cuda {
+
+constexpr int kWideThreads = 128;
+constexpr int kLanes = 32;  // columns of a warp
+constexpr int kWideWarps = kWideThreads / kLanes;
+constexpr int kRun = 8;  // outputs of a thread along the filtered axis
+
+// Blocks that an SM shall hold: 128 registers a thread for float, all that there are for double.
+template <class T>
+constexpr int kWideBlocks = sizeof(T) == 8 ? 2 : 4;
+
+// ---------------------------------------------------------------------------------------------------------
+// Taps
+
+// Taps travel as kernel arguments: that needs no copy from the host, which would wait or could not be
+// captured.
+constexpr int kTapsOfLaunch = 256;
+template <class T>
+struct TapsParams {
+  T* out;
+  int count;
+  T taps[kTapsOfLaunch];
+};
+
+template <class T>
+SSIM_KERNEL(kTapsOfLaunch, 1)
+set_taps_kernel(SSIM_PARAMS TapsParams<T> p) {
+  const int i = threadIdx.x;
+  if (i < p.count) p.out[i] = p.taps[i];
+}
+
+// A pass along one axis. The adjoint is a pass from the outputs back to the inputs, by the taps in reverse,
+// over an axis with zeros outside; what the reflection folds back comes on top.
+template <class T>
+struct WideAxis {
+  DeviceAxis axis;
+  const T* taps;  // [2 radius + 1], and zeros up to whole kRun, at sixteen bytes
+  // Only of adjoints that fold: the axis and its taps, forward.
+  bool folds;
+  DeviceAxis forward;
+  const T* forward_taps;
+};
+
+// Adds to sum[m][i] what `count` taps make of the inputs i, i + 1, ...; load(n, value) reads value[m] of
+// input n = kRun * group + place, as load(group, place, value).
+template <int Fields, class T, class Load>
+SSIM_DEVICE void filter_run(T (&sum)[Fields][kRun], const T* taps, int count, Load&& load) {
+  T window[Fields][kRun], tap[kRun];  // input n in window[n % kRun]
+  const auto read = [&](int group, int place) {
+    T value[Fields];
+    load(group, place, value);
+#pragma unroll
+    for (int m = 0; m < Fields; ++m) window[m][place % kRun] = value[m];
+  };
+  const auto read_taps = [&](int group) {
+    constexpr int kSize = Vector<T>::kSize;
+    const auto* const vectors = reinterpret_cast<const Vector<T>*>(taps) + group * (kRun / kSize);
+#pragma unroll
+    for (int v = 0; v < kRun / kSize; ++v) {
+      const Vector<T> some = vectors[v];
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) tap[v * kSize + i] = some.value[i];
+    }
+  };
+  const auto add = [&](int k) {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+#pragma unroll
+      for (int m = 0; m < Fields; ++m) sum[m][i] += tap[k] * window[m][(k + i) % kRun];
+    }
+  };
+#pragma unroll
+  for (int place = 0; place < kRun; ++place) read(0, place);
+  int group = 0;
+#pragma unroll 1
+  for (; kRun * (group + 1) < count; ++group) {
+    read_taps(group);
+#pragma unroll
+    for (int k = 0; k < kRun; ++k) {
+      add(k);
+      read(group, kRun + k);
+    }
+  }
+  const int rest = count - kRun * group;
+  read_taps(group);
+#pragma unroll
+  for (int k = 0; k < kRun; ++k) {
+    if (k < rest) add(k);
+    if (k + 1 < rest) read(group, kRun + k);
+  }
+}
+
+// Adds to sum[m][i] what the reflection folds back of the outputs' derivatives into input first + i, by the
+// extended positions mirror - (first + i). load(o, value) reads value[m] of output o.
+template <int Fields, class T, class Load>
+SSIM_DEVICE void fold_back(T (&sum)[Fields][kRun], const DeviceAxis& axis, const T* taps, int first, int low,
+                           int high, int mirror, Load&& load) {
+  const int begin = max(first, low), end = min(first + kRun - 1, high);  // of the inputs that fold
+  if (begin > end) return;
+  const int from = max(0, mirror - end + axis.pad - 2 * axis.radius);
+  const int to = min(axis.output_length() - 1, mirror - begin + axis.pad);
+#pragma unroll 1
+  for (int o = from; o <= to; ++o) {
+    T value[Fields];
+    load(o, value);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      const int k = mirror - (first + i) + axis.pad - o;
+      if (first + i < begin || first + i > end || k < 0 || k > 2 * axis.radius) continue;
+      const T tap = taps[k];
+#pragma unroll
+      for (int m = 0; m < Fields; ++m) sum[m][i] += tap * value[m];
+    }
+  }
+}
+
+// Both ends of it (math/geometry.h).
+template <int Fields, class T, class Load>
+SSIM_DEVICE void fold_both(T (&sum)[Fields][kRun], const WideAxis<T>& pass, int first, Load&& load) {
+  const DeviceAxis& axis = pass.forward;
+  fold_back(sum, axis, pass.forward_taps, first, 1, axis.pad, 0, load);
+  fold_back(sum, axis, pass.forward_taps, first, max(0, axis.n - 1 - axis.pad), axis.n - 2, 2 * (axis.n - 1),
+            load);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Along the rows and the depth
+
+// Where fields lie in scratch, in elements: volume and slice, a group of columns, field, and the position on
+// the filtered axis. Volumes count from the first of the slab.
+template <class T>
+struct Lines {
+  T* data;
+  int64_t offset, volume, slice, group, field, line;
+
+  SSIM_DEVICE T* at(int64_t v, int64_t z, int64_t g) const {
+    return data + (offset + v * volume + z * slice + g * group);
+  }
+};
+
+// Work in units: kLanes columns of a slice, or of all slices; in the order volume, slice, group of columns.
+template <class T>
+struct UnitParams {
+  WideAxis<T> pass;
+  Lines<const T> in;
+  Lines<T> out;
+  int64_t first_unit, end_unit;  // of this launch
+  int64_t slices, groups;
+  int64_t width;  // columns
+  int64_t first_volume;
+  const T* pivots;  // [B C]; none: zeros
+  // A padding pixel has x' = y' = -pivot; `padding` is what the windows of the passes before add up to.
+  T padding;
+};
+
+template <class T>
+struct Unit {
+  int64_t volume, slice, group;
+
+  SSIM_DEVICE Unit(const UnitParams<T>& p, int64_t unit) {
+    group = unit % p.groups;
+    slice = unit / p.groups % p.slices;
+    volume = unit / p.groups / p.slices;
+  }
+};
+
+// Reads `Fields` fields at one position of the filtered axis, for a thread of a unit.
+template <int Fields, class T>
+class UnitReader {
+ public:
+  SSIM_DEVICE UnitReader(const UnitParams<T>& p, const Unit<T>& unit, int64_t lane, int first)
+      : p_(p), in_(p.in.at(unit.volume, unit.slice, unit.group) + lane), first_(first - p.pass.axis.pad) {
+    const T pivot = p.pivots ? p.pivots[p.first_volume + unit.volume] : T(0);
+    mirror_ = p.pass.axis.reflects ? 2 * (p.pass.axis.n - 1) : kNoMirror;
+    padding_ = moments_of_zeros(pivot, p.padding);
+  }
+
+  SSIM_DEVICE void operator()(int group, int place, T (&value)[Fields]) const {
+    // As axis.source, without a branch.
+    const int extended = first_ + kRun * group + place;
+    const int low = p_.pass.axis.reflects ? max(extended, -extended) : extended;
+    const int position = min(low, mirror_ - low);
+    const bool is_inside = static_cast<unsigned>(position) < static_cast<unsigned>(p_.pass.axis.n);
+    const T* from = in_ + position * p_.in.line;
+#pragma unroll
+    for (int m = 0; m < Fields; ++m, from += p_.in.field) {
+      value[m] = m < 2 ? padding_.a : m == 2 ? padding_.p : padding_.d;
+      if (is_inside) value[m] = *from;
+    }
+  }
+  SSIM_DEVICE void at(int position, T (&value)[Fields]) const {
+    const T* from = in_ + position * p_.in.line;
+#pragma unroll
+    for (int m = 0; m < Fields; ++m, from += p_.in.field) value[m] = *from;
+  }
+
+ private:
+  const UnitParams<T>& p_;
+  static constexpr int kNoMirror = 1 << 30;  // beyond twice any position: kMaxAxis
+  const T* in_;
+  int first_, mirror_;
+  Moments<T> padding_;
+};
+
+template <class T, int Fields>
+struct FilterParams : UnitParams<T> {};
+
+template <class T, int Fields>
+SSIM_KERNEL(kWideThreads, kWideBlocks<T>)
+wide_filter_kernel(SSIM_PARAMS FilterParams<T, Fields> p) {
+  const int thread = threadIdx.x;
+  const int length = p.pass.axis.output_length();
+  const int tiles = (length + kRun - 1) / kRun;
+  const int64_t warp = static_cast<int64_t>(blockIdx.x) * kWideWarps + thread / kLanes;
+  const int first = static_cast<int>(warp % tiles) * kRun;
+  const int64_t index = p.first_unit + warp / tiles;
+  if (index >= p.end_unit) return;
+  const Unit<T> unit(p, index);
+  const int lane = thread % kLanes;
+  if (unit.group * kLanes + lane >= p.width) return;
+
+  T sum[Fields][kRun] = {};
+  const UnitReader<Fields, T> reader(p, unit, lane, first);
+  filter_run(sum, p.pass.taps, 2 * p.pass.axis.radius + 1, reader);
+  if (p.pass.folds) fold_both(sum, p.pass, first, [&](int o, T(&value)[Fields]) { reader.at(o, value); });
+  T* const out = p.out.at(unit.volume, unit.slice, unit.group) + (lane + first * p.out.line);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    if (first + i >= length) break;
+#pragma unroll
+    for (int m = 0; m < Fields; ++m) out[m * p.out.field + i * p.out.line] = sum[m][i];
+  }
+}
+
+template <class Storage>
+struct FormulaParams : UnitParams<ComputeOf<Storage>> {
+  Problem<Storage> problem;
+  int derivatives;  // 0, 3 or 4
+  int sums;         // kMeans or kWithConstants
+};
+
+// A block: kWideWarps * kRun outputs of a unit.
+template <class Storage>
+SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
+wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const Problem<Storage>& problem = p.problem;
+  const int thread = threadIdx.x, lane = thread % kLanes;
+  const int length = p.pass.axis.output_length();
+  const int blocks = (length + kWideWarps * kRun - 1) / (kWideWarps * kRun);  // of a unit
+  const int64_t index = p.first_unit + blockIdx.x / static_cast<unsigned>(blocks);
+  const int block = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks));
+  const int first = (block * kWideWarps + thread / kLanes) * kRun;
+  const Unit<T> unit(p, index);
+  const int64_t pixel = unit.group * kLanes + lane;
+  double totals[kWithConstants] = {};
+  if (first < length && pixel < p.width) {
+    T moments[4][kRun] = {};
+    filter_run(moments, p.pass.taps, 2 * p.pass.axis.radius + 1, UnitReader<4, T>(p, unit, lane, first));
+
+    const int64_t volume = p.first_volume + unit.volume;
+    const int64_t image = volume / problem.channels, channel = volume % problem.channels;
+    const int row = static_cast<int>(pixel / problem.columns.output_length());
+    const int column = static_cast<int>(pixel % problem.columns.output_length());
+    const bool may_count = problem.rows.is_in_crop(row) && problem.columns.is_in_crop(column);
+    const T pivot = p.pivots ? p.pivots[volume] : T(0);
+    const T c1 = formula_constant(problem.constants ? problem.constants[0] : problem.c1);
+    const T c2 = formula_constant(problem.constants ? problem.constants[1] : problem.c2);
+    const T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
+    const auto place = [&](const auto& picture) {
+      return picture.data
+                 ? picture.plane(image, channel) +
+                       (first * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3])
+                 : nullptr;
+    };
+    auto* const map = place(problem.map);
+    auto* const grad_map = place(problem.grad_map);
+    T* out = p.out.at(unit.volume, unit.slice, unit.group) + (lane + first * p.out.line);
+    T sums[kWithConstants] = {};
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      if (first + i >= length) break;
+      const auto terms =
+          local_terms(Moments<T>{moments[0][i], moments[1][i], moments[2][i], moments[3][i]}, pivot, c1, c2);
+      const T similarity = terms.similarity();
+      const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
+      sums[kSimilarity] += similarity;
+      if (counts) sums[kContrastSensitivity] += terms.contrast_sensitivity();
+      if (map) store_as(map[i * problem.map.slice_stride], similarity);
+      if (p.derivatives > 0 || p.sums == kWithConstants) {
+        T of_similarity = mean_similarity;
+        if (grad_map) {
+          of_similarity += static_cast<T>(to_compute(grad_map[i * problem.grad_map.slice_stride]));
+        }
+        const T of_contrast = counts ? mean_contrast : T(0);
+        if (p.sums == kWithConstants) {
+          const auto by = constant_partials(terms, of_similarity, of_contrast);
+          sums[kByC1] += by.c1;
+          sums[kByC2] += by.c2;
+        }
+        if (p.derivatives > 0) {
+          const auto f = objective_partials<Objective::general>(terms, of_similarity, of_contrast);
+          out[0] = f.a;
+          out[p.out.field] = f.p;
+          out[2 * p.out.field] = f.d;
+          if (p.derivatives == 4) out[3 * p.out.field] = f.b;
+          out += p.out.line;
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kWithConstants; ++n) totals[n] = static_cast<double>(sums[n]);
+  }
+  // Of units and their blocks since the batch's first.
+  const int64_t partial = (p.first_volume * p.groups + index) * blocks + block;
+  double* const scratch = reinterpret_cast<double*>(shared_memory());
+  if (p.sums == kWithConstants) {
+    add_up_block<kWideThreads>(totals, scratch, problem.partial + partial * kWithConstants, thread);
+  } else {
+    double means[kMeans] = {totals[kSimilarity], totals[kContrastSensitivity]};
+    add_up_block<kWideThreads>(means, scratch, problem.partial + partial * kMeans, thread);
+  }
+}
+
+constexpr int kWideSumsShared = kWideWarps * kWithConstants * sizeof(double);
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,225 @@
+// The CUDA kernels for wide windows along the columns (wide_axis.cuh has the others): from pixels to moments,
+// and from derivatives to gradients.
+#pragma once
+
+#include <cstdint>
+
+#include "wide_axis.cuh"
+
+namespace ssim_fused::cuda {
+
+// A block takes `rows` rows, of each `threads` * kRun outputs, in which a thread has kRun. Longer windows go
+// through shared memory kTapChunk taps at a time.
+constexpr int kTapChunk = 64;
+static_assert(kTapChunk % kRun == 0);
+
+// Every thread's inputs begin kRun further on: one unused element after kRun keeps them in different banks.
+SSIM_HOST_DEVICE int banked(int i) { return i + i / kRun; }
+
+struct RowShape {
+  int threads;       // of a row
+  int rows;          // of a block
+  int64_t segments;  // blocks that share the same rows
+  int staged;        // elements of a row in shared memory, banked
+  SSIM_HOST_DEVICE int results() const { return banked(threads * kRun); }  // the same of its outputs
+};
+
+template <class Storage>
+struct RowParams {
+  using T = ComputeOf<Storage>;
+  Problem<Storage> problem;
+  RowShape shape;
+  WideAxis<T> pass;
+  Lines<T> lines;                  // the scratch side of it
+  int64_t first_slice, end_slice;  // of this launch, counted over the slab's volumes
+  int64_t first_volume;
+  const T* pivots;
+};
+
+// Where a thread works.
+template <class Storage>
+struct RowPlace {
+  int64_t volume, slice;  // of the slab
+  int64_t image, channel;
+  int row, slot, first, place;  // `first` output of the block; `place` of the thread in its row
+  bool is_active;
+  ComputeOf<Storage> pivot;
+
+  SSIM_DEVICE explicit RowPlace(const RowParams<Storage>& p) {
+    const int thread = threadIdx.x;
+    slot = thread / p.shape.threads;
+    place = thread % p.shape.threads;
+    first = static_cast<int>(blockIdx.x % p.shape.segments) * (p.shape.threads * kRun);
+    const int64_t line = blockIdx.x / p.shape.segments * p.shape.rows + slot;
+    const int64_t from = p.first_slice + line / p.problem.rows.n;
+    row = static_cast<int>(line % p.problem.rows.n);
+    is_active = slot < p.shape.rows && from < p.end_slice;
+    volume = from / p.problem.depth.n;
+    slice = from % p.problem.depth.n;
+    image = (p.first_volume + volume) / p.problem.channels;
+    channel = (p.first_volume + volume) % p.problem.channels;
+    pivot = is_active && p.pivots ? p.pivots[p.first_volume + volume] : ComputeOf<Storage>(0);
+  }
+
+  template <class Element>
+  SSIM_DEVICE Element* of(const Picture<Element>& picture) const {
+    return picture.plane(image, channel) + (slice * picture.slice_stride + row * picture.stride[2]);
+  }
+};
+
+// Runs the filter over kTapChunk taps at a time: stage(begin, end, extended) stages inputs so that element 0
+// is at extended position `extended`; then load(group, place, value) reads them for the thread.
+template <int Fields, class T, class Stage, class Load>
+SSIM_DEVICE void filter_row(T (&sum)[Fields][kRun], const WideAxis<T>& pass, const RowShape& shape, int first,
+                            bool is_active, Stage&& stage, Load&& load) {
+  const int taps = 2 * pass.axis.radius + 1;
+  for (int begin = 0; begin < taps; begin += kTapChunk) {
+    const int count = min(kTapChunk, taps - begin);
+    __syncthreads();  // the chunk before has been read
+    if (is_active) stage(shape.threads * kRun + count - 1, first - pass.axis.pad + begin);
+    __syncthreads();
+    if (is_active) filter_run(sum, pass.taps + begin, count, load);
+  }
+}
+
+template <class Storage>
+SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
+wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const RowPlace<Storage> at(p);
+  const RowShape& shape = p.shape;
+  T* const x_of_row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
+  T* const y_of_row = x_of_row + shape.rows * shape.staged;
+  const int mine = at.place * (kRun + 1);
+
+  T sum[4][kRun] = {};
+  filter_row(
+      sum, p.pass, shape, at.first, at.is_active,
+      [&](int count, int extended) {
+        const Storage *const preds = at.of(p.problem.preds), *const target = at.of(p.problem.target);
+#pragma unroll 4
+        for (int i = at.place; i < count; i += shape.threads) {
+          const int column = p.pass.axis.source(extended + i);
+          const bool is_inside = column >= 0;
+          x_of_row[banked(i)] =
+              is_inside ? static_cast<T>(to_compute(preds[column * p.problem.preds.stride[3]])) : T(0);
+          y_of_row[banked(i)] =
+              is_inside ? static_cast<T>(to_compute(target[column * p.problem.target.stride[3]])) : T(0);
+        }
+      },
+      [&](int group, int place, T(&value)[4]) {
+        const int i = mine + group * (kRun + 1) + banked(place);
+        const Moments<T> pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
+        value[0] = pixel.a;
+        value[1] = pixel.b;
+        value[2] = pixel.p;
+        value[3] = pixel.d;
+      });
+
+  // By way of shared memory, so that neighbours write next to one another.
+  const int length = p.pass.axis.output_length();
+  T* const out = p.lines.at(at.volume, at.slice, 0) + (at.row * p.lines.line + at.first);
+#pragma unroll
+  for (int m = 0; m < 4; m += 2) {
+    __syncthreads();
+    if (at.is_active) {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) {
+        x_of_row[mine + i] = sum[m][i];
+        y_of_row[mine + i] = sum[m + 1][i];
+      }
+    }
+    __syncthreads();
+    if (!at.is_active) continue;
+#pragma unroll
+    for (int n = 0; n < kRun; ++n) {
+      const int i = at.place + n * shape.threads;
+      if (at.first + i >= length) break;
+      out[m * p.lines.field + i] = x_of_row[banked(i)];
+      out[(m + 1) * p.lines.field + i] = y_of_row[banked(i)];
+    }
+  }
+}
+
+template <class Storage, int Fields>
+struct GradientParams : RowParams<Storage> {};
+
+template <class Storage, int Fields>
+SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
+wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
+  using T = ComputeOf<Storage>;
+  const RowPlace<Storage> at(p);
+  const RowShape& shape = p.shape;
+  T* const row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
+  T* const results =
+      reinterpret_cast<T*>(shared_memory()) + shape.rows * shape.staged + at.slot * Fields * shape.results();
+  const T* const in = p.lines.at(at.volume, at.slice, 0) + at.row * p.lines.line;
+  const int mine = at.place * (kRun + 1);
+#pragma unroll 1
+  for (int m = 0; m < Fields; ++m) {
+    T sum[1][kRun] = {};
+    const T* const field = in + m * p.lines.field;
+    filter_row(
+        sum, p.pass, shape, at.first, at.is_active,
+        [&](int count, int extended) {
+#pragma unroll 4
+          for (int i = at.place; i < count; i += shape.threads) {
+            const int position = p.pass.axis.source(extended + i);
+            row[banked(i)] = position >= 0 ? field[position] : T(0);
+          }
+        },
+        [&](int group, int place, T(&value)[1]) {
+          value[0] = row[mine + group * (kRun + 1) + banked(place)];
+        });
+    if (!at.is_active) continue;
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) results[m * shape.results() + mine + i] = sum[0][i];
+  }
+  __syncthreads();
+  if (!at.is_active) return;
+
+  // The derivatives of neighbouring columns lie side by side now. First what the reflection folds back.
+  const int width = p.problem.columns.n, end = min(shape.threads * kRun, width - at.first);
+  if (p.pass.folds) {
+    const DeviceAxis& axis = p.pass.forward;
+#pragma unroll 1
+    for (int i = at.place; i < end; i += shape.threads) {
+      const int column = at.first + i;
+      if (!axis.is_folded(column)) continue;
+      T sum[Fields] = {};
+      const auto gather = [&](int extended) {
+        const int first = max(0, extended + axis.pad - 2 * axis.radius);
+        const int last = min(axis.output_length() - 1, extended + axis.pad);
+        for (int o = first; o <= last; ++o) {
+          const T tap = p.pass.forward_taps[extended + axis.pad - o];
+#pragma unroll
+          for (int m = 0; m < Fields; ++m) sum[m] += tap * in[m * p.lines.field + o];
+        }
+      };
+      if (column >= 1 && column <= axis.pad) gather(-column);
+      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
+#pragma unroll
+      for (int m = 0; m < Fields; ++m) results[m * shape.results() + banked(i)] += sum[m];
+    }
+  }
+  const Storage* const preds = at.of(p.problem.preds) + at.first * p.problem.preds.stride[3];
+  const Storage* const target = at.of(p.problem.target) + at.first * p.problem.target.stride[3];
+  Storage* const grad_preds = at.of(p.problem.grad_preds) + at.first * p.problem.grad_preds.stride[3];
+#pragma unroll 4
+  for (int i = at.place; i < end; i += shape.threads) {
+    const T x = to_compute(preds[i * p.problem.preds.stride[3]]),
+            y = to_compute(target[i * p.problem.target.stride[3]]);
+    const T* const f = results + banked(i);
+    const T f_b = Fields == 4 ? f[3 * shape.results()] : T(0);
+    const auto by =
+        pixel_gradient(x, y, at.pivot, Moments<T>{f[0], f_b, f[shape.results()], f[2 * shape.results()]});
+    store_as(grad_preds[i * p.problem.grad_preds.stride[3]], by.by_x);
+    if constexpr (Fields == 4) {
+      store_as((at.of(p.problem.grad_target) +
+                at.first * p.problem.grad_target.stride[3])[i * p.problem.grad_target.stride[3]],
+               by.by_y);
+    }
+  }
+}
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,166 @@
+// What all launches share: windows, results, scratch, the reduction; and calls of the strip kernel, for any
+// launcher: the CUDA stream of launcher.cuh, or the host's fibers of the tests. A launcher has
+//
+//     int sms() const;
+//     int64_t l2_bytes() const;
+//     template <auto kernel> int blocks_per_sm(int threads, int shared_bytes);
+//     Plan choose(plan, input, variants);  // the tests may choose another
+//     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
+//     template <class T> T* scratch(int64_t count);  // device memory until the launches are done
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "../kernels/pivot.cuh"
+#include "../kernels/reduce.cuh"
+#include "../kernels/strip/march.cuh"
+#include "plan.h"
+
+namespace ssim_fused::cuda {
+
+// Scratch between passes: for as many planes or volumes as fit, or for one.
+constexpr int64_t kSlabBytes = int64_t{1} << 28;
+
+// The window of each axis in the compute type, [2 radius + 1].
+template <class T>
+struct WindowTaps {
+  std::vector<T> depth, rows, columns;
+};
+
+template <class T>
+struct Results {  // [B], [B], [B, 2]; null where not wanted
+  T* similarity = nullptr;
+  T* contrast_sensitivity = nullptr;
+  T* grad_constants = nullptr;
+  double outputs = 0, cropped = 0;  // of one image
+};
+
+template <class T, class Launcher>
+void reduce(const double* partial, int64_t batch, int64_t blocks, int sums, const Results<T>& results,
+            Launcher& launcher) {
+  const ReduceParams<T> params{partial,
+                               blocks,
+                               sums,
+                               results.outputs,
+                               results.cropped,
+                               results.similarity,
+                               results.contrast_sensitivity,
+                               results.grad_constants};
+  launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
+}
+
+template <class Storage, class Launcher>
+ComputeOf<Storage>* find_pivots(const Problem<Storage>& problem, Launcher& launcher) {
+  const int64_t volumes = problem.batch * problem.channels;
+  auto* const pivots = launcher.template scratch<ComputeOf<Storage>>(volumes);
+  launcher.template launch<pivot_kernel<Storage>>(
+      volumes, 32, 0,
+      PivotParams<Storage>{problem.target, problem.channels, problem.depth.n, problem.rows.n,
+                           problem.columns.n, pivots});
+  return pivots;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Calls of the strip kernel
+
+// In the middle of as many taps as the kernels have.
+template <class T>
+void centre(T (&out)[kTaps], const std::vector<T>& window) {
+  std::fill(std::begin(out), std::end(out), T(0));
+  std::copy(window.begin(), window.end(), std::begin(out) + kRadius - window.size() / 2);
+}
+
+template <class Storage>
+bool is_vectors(const Picture<Storage>& picture) {
+  if (!picture.data) return true;
+  constexpr int64_t kSize = Vector<std::remove_const_t<Storage>>::kSize;
+  return reinterpret_cast<uintptr_t>(picture.data) % 16 == 0 && picture.stride[3] == 1 &&
+         picture.stride[2] >= 0 && picture.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
+         picture.stride[2] % kSize == 0 && picture.stride[1] % kSize == 0 && picture.stride[0] % kSize == 0 &&
+         picture.slice_stride % kSize == 0;
+}
+
+// What the strip kernel is told but for its plan. `mirrors`: where the padding permits it, the adjoint may
+// mirror derivatives.
+template <class Storage>
+StripParams<Storage> strip_params(const Problem<Storage>& problem,
+                                  const WindowTaps<ComputeOf<Storage>>& windows, bool mirrors) {
+  StripParams<Storage> params{problem};
+  params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
+                   is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
+                   problem.columns.n % Vector<Storage>::kSize == 0;
+  const int64_t strides[] = {problem.preds.stride[2], problem.target.stride[2], problem.grad_preds.stride[2],
+                             problem.grad_target.stride[2]};
+  for (int i = 0; i < 4; ++i) {
+    params.row_bytes[i] = params.vectors ? static_cast<uint32_t>(strides[i] * int64_t{sizeof(Storage)}) : 0;
+  }
+  centre(params.row_taps, windows.rows);
+  centre(params.column_taps, windows.columns);
+  // Far from the other border, and by a window that is symmetric, mirroring is its own adjoint but for the
+  // column it is about.
+  params.mirrors = mirrors && problem.columns.reflects && problem.columns.pad == kRadius &&
+                   problem.columns.radius == kRadius && problem.columns.n >= 2 * kTaps &&
+                   std::equal(windows.columns.begin(), windows.columns.end(), windows.columns.rbegin());
+  return params;
+}
+
+// A strip that is compiled for a kind of call: its columns, and whether the picture has to be a single one.
+template <int Columns, bool Single = false>
+struct Strip {
+  static constexpr int kColumns = Columns;
+  static constexpr bool kSingle = Single;
+};
+template <class... Strips>
+struct StripList {};
+
+// One kind of call of the strip kernel, of whatever strips.
+template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image>
+struct StripCall {
+  using Storage = Storage_;
+  static constexpr int kSums = objective == Objective::general ? int{kWithConstants} : int{kMeans};
+  // Rows before and after the owned ones; the same at the top of the image.
+  static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * kRadius : kRadius;
+  static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : kRadius;
+  template <class Strip>
+  using Config = StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass>;
+};
+
+template <class Call, class Launcher, class... Strips>
+Plan plan_call(const StripParams<typename Call::Storage>& params, int64_t planes, Launcher& launcher,
+               StripList<Strips...>) {
+  const PlanInput input{planes,    params.rows.n, params.columns.n, Call::kHalo, Call::kWindowHalo,
+                        kStepRows, launcher.sms()};
+  const auto variant = [&]<class Strip>() {
+    using Config = typename Call::template Config<Strip>;
+    return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
+                        launcher.template blocks_per_sm<strip_kernel<Config>>(
+                            Config::kThreads, StripMarch<Config>::kSharedBytes)};
+  };
+  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
+  return launcher.choose(plan_strips(input, variants), input, variants);
+}
+
+// Launches the plan for so many of the planes it was made for.
+template <class Call, class Launcher, class... Strips>
+void launch_call(const Plan& plan, StripParams<typename Call::Storage> params, int64_t planes,
+                 Launcher& launcher, StripList<Strips...>) {
+  params.strips = static_cast<int>(plan.strips);
+  params.all_strips = planes * plan.strips;
+  params.rows_of_strip = plan.rows_of_strip;
+  params.rows_of_block = plan.rows;
+  params.parts = static_cast<int>(plan.parts());
+  const int64_t blocks = ceil_div(params.all_strips * plan.rows_of_strip, plan.rows);
+  int index = 0;
+  const auto launch = [&]<class Strip>() {
+    if (index++ != plan.variant) return;
+    using Config = typename Call::template Config<Strip>;
+    launcher.template launch<strip_kernel<Config>>(blocks, Config::kThreads, StripMarch<Config>::kSharedBytes,
+                                                   params);
+  };
+  (launch.template operator()<Strips>(), ...);
+}
+
+}  // namespace ssim_fused::cuda

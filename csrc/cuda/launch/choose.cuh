@@ -1,0 +1,92 @@
+// Which kernels serve a call: the choice of a variant, once for images and volumes, and the strips that are
+// compiled. The tests on the host run the same list.
+#pragma once
+
+#include <type_traits>
+
+#include "call.cuh"
+
+namespace ssim_fused::cuda {
+
+// What is compiled is what earns its place: a strip that the planner (plan.h) would miss by a tenth of the
+// time or more on shapes that are common. docs/building.md says what each costs.
+
+// Strips of images, whose kernels take a whole march. The general kernel has one.
+template <class Storage, int Derivatives, Objective objective>
+constexpr auto image_strips() {
+  constexpr bool kIsFloat = sizeof(Storage) == 4;
+  if constexpr (objective == Objective::general) {
+    return StripList<Strip<64>>{};
+  } else if constexpr (Derivatives == 0) {
+    return StripList<Strip<64>, Strip<128>>{};
+  } else if constexpr (Derivatives == 4 && objective == Objective::mean_contrast) {
+    return StripList<Strip<128>>{};
+  } else if constexpr (Derivatives == 4 && kIsFloat) {
+    return StripList<Strip<64>, Strip<128>, Strip<64, true>>{};
+  } else if constexpr (Derivatives == 4) {
+    return StripList<Strip<128>, Strip<64, true>>{};
+  } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
+    // 96 columns serve devices of little shared memory: compute capability 7.5.
+    return StripList<Strip<96>, Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>,
+                     Strip<256, true>>{};
+  } else if constexpr (kIsFloat || objective == Objective::mean_similarity) {
+    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+  } else {  // of MS-SSIM's levels only the finest, at least 176 columns, has 16-bit pixels
+    return StripList<Strip<128>, Strip<256, true>>{};
+  }
+}
+template <class Storage, int Derivatives, Objective objective>
+using ImageStrips = decltype(image_strips<Storage, Derivatives, objective>());
+
+// Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
+// gradients. For shorter windows, one.
+template <bool Narrow>
+using MomentStrips = std::conditional_t<Narrow, StripList<Strip<64>>, StripList<Strip<64>, Strip<128>>>;
+
+template <class Storage, int Derivatives, bool Narrow>
+constexpr auto gradient_strips() {
+  if constexpr (Narrow) {
+    return StripList<Strip<64>>{};
+  } else if constexpr (Derivatives == 3 && sizeof(Storage) == 4) {
+    return StripList<Strip<128>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
+  } else {
+    return StripList<Strip<128>, Strip<64, true>>{};
+  }
+}
+template <class Storage, int Derivatives, bool Narrow>
+using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>());
+
+// Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has kTaps
+// taps; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
+template <class Storage, class F>
+void choose_variant(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
+  constexpr bool kIsFloat = sizeof(Storage) == 4;
+  const auto with = [&]<int kDerivatives>() {
+    if constexpr (sizeof(Storage) != 8) {
+      const bool is_general = problem.map.data || problem.wants_constants ||
+                              (kDerivatives > 0 && objective == Objective::general);
+      if (is_full && !is_general) {
+        if (kDerivatives == 0 || objective == Objective::mean_similarity)
+          return f.template operator()<kDerivatives, Objective::mean_similarity, false>();
+        if constexpr (kDerivatives == 3 || (kDerivatives == 4 && kIsFloat))
+          return f.template operator()<kDerivatives, Objective::mean_contrast, false>();
+      }
+      if constexpr (kIsFloat) {
+        if (is_full && is_general) return f.template operator()<kDerivatives, Objective::general, false>();
+      }
+    }
+    f.template operator()<kDerivatives, Objective::general, true>();
+  };
+  if (problem.grad_target.data) return with.template operator()<4>();
+  if (problem.grad_preds.data) return with.template operator()<3>();
+  with.template operator()<0>();
+}
+
+// Whether the kernels for windows of radius at most kRadius serve the problem.
+template <class Storage>
+bool fits_strip(const Problem<Storage>& problem) {
+  const auto fits = [](const DeviceAxis& axis) { return axis.radius <= kRadius && axis.pad <= axis.radius; };
+  return fits(problem.depth) && fits(problem.rows) && fits(problem.columns);
+}
+
+}  // namespace ssim_fused::cuda

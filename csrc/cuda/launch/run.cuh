@@ -1,0 +1,19 @@
+// Everything a call asks for. Where only target's gradient is wanted, the caller exchanges the images: SSIM
+// is symmetric.
+#pragma once
+
+#include "images.cuh"
+#include "volumes.cuh"
+#include "wide.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Storage, class Launcher>
+void run(const Problem<Storage>& problem, bool is_volume, const WindowTaps<ComputeOf<Storage>>& windows,
+         Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  if (!fits_strip(problem)) return run_wide(problem, windows, results, launcher);
+  if (is_volume) return run_volumes(problem, windows, objective, results, launcher);
+  run_images(problem, windows, objective, results, launcher);
+}
+
+}  // namespace ssim_fused::cuda

@@ -1,0 +1,107 @@
+// SSIM of volumes with windows of radius at most 5, in three passes over scratch in the compute type, of four
+// volumes for each of preds (kernels/slices.cuh):
+//
+//   1. strip      along the rows and down the columns of every slice: four moments
+//   2. depth.cuh  along the depth, formula, sums, map; the adjoint along the depth in the moments' place
+//   3. strip      the adjoint down the columns and along the rows of every slice: gradients
+//
+// Slabs of volumes are worked through one after the other, so that scratch stays bounded and, where volumes
+// are small, in the L2 cache.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <utility>
+
+#include "../kernels/depth.cuh"
+#include "choose.cuh"
+
+namespace ssim_fused::cuda {
+
+// Threads that keep an SM busy along the depth: two warps for each scheduler.
+constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * 32;
+
+// How the depth is cut into splits, where a march through all of it takes so many blocks: for the fewest
+// slices one after the other.
+template <class Storage>
+void plan_depth(DepthParams<Storage>& params, int64_t blocks, bool may_split, int64_t slots) {
+  const int64_t depth = params.depth.n;
+  int64_t best = -1;
+  for (int64_t splits = 1; splits <= (may_split ? std::min<int64_t>(depth, 64) : 1); ++splits) {
+    const int64_t slices = ceil_div(depth, splits);
+    const int64_t cost = ceil_div(blocks * splits, slots) * (slices + kDepthWarmUp);
+    if (best >= 0 && cost >= best) continue;
+    best = cost;
+    params.slices_of_split = static_cast<int>(slices);
+    params.splits = static_cast<int>(ceil_div(depth, slices));
+  }
+}
+
+template <class Storage, int Derivatives, Objective objective, bool Narrow, class Launcher>
+void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
+               const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  using T = ComputeOf<Storage>;
+  using MomentsCall = StripCall<Storage, 0, Objective::mean_similarity, Narrow, Pass::moments>;
+  using GradientCall = StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient>;
+  // Only the general kernel reads and writes pixels along the depth.
+  using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
+  using Depth = DepthConfig<DepthStorage, Derivatives, objective, Narrow>;
+  constexpr MomentStrips<Narrow> kMomentStrips;
+  constexpr GradientStrips<Storage, Derivatives, Narrow> kGradientStrips;
+
+  const int64_t volumes = problem.batch * problem.channels, slices = problem.depth.n;
+  const SliceLayout layout(problem.rows, problem.columns);
+  const int64_t bytes = slices * layout.slice_size() * static_cast<int64_t>(sizeof(T));
+  const int64_t busy = ceil_div(launcher.sms() * kDepthThreadsOfSm, layout.pixels);
+  const int64_t slab = std::clamp<int64_t>(
+      std::max(launcher.l2_bytes() * 2 / 3 / bytes, std::min(busy, kSlabBytes / bytes)), 1, volumes);
+
+  StripParams<Storage> strip = strip_params(problem, windows, true);
+  DepthParams<DepthStorage> depth{};
+  static_cast<Task<T>&>(depth) = problem;
+  if constexpr (objective == Objective::general) static_cast<Problem<Storage>&>(depth) = problem;
+  strip.pivots = depth.pivots = find_pivots(problem, launcher);
+  strip.fields = depth.fields = launcher.template scratch<T>(slab * bytes / static_cast<int64_t>(sizeof(T)));
+  centre(depth.taps, windows.depth);
+  const auto sum = [](const std::vector<T>& taps) { return std::accumulate(taps.begin(), taps.end(), T(0)); };
+  depth.slice_sum = sum(windows.rows) * sum(windows.columns);
+  const int64_t per_sm =
+      launcher.template blocks_per_sm<depth_kernel<Depth>>(kDepthThreads, Depth::kSharedBytes);
+  plan_depth(depth, slab * layout.blocks(), Derivatives == 0, std::max<int64_t>(1, launcher.sms() * per_sm));
+  const int64_t per_volume = layout.blocks() * depth.splits;
+  depth.partial = launcher.template scratch<double>(volumes * per_volume * Depth::kSums);
+
+  const Plan moments = plan_call<MomentsCall>(strip, slab * slices, launcher, kMomentStrips);
+  Plan gradient;
+  if constexpr (Derivatives > 0)
+    gradient = plan_call<GradientCall>(strip, slab * slices, launcher, kGradientStrips);
+  for (int64_t begin = 0; begin < volumes; begin += slab) {
+    const int64_t end = std::min(volumes, begin + slab);
+    strip.first_volume = depth.slab_volume = begin;
+    strip.first_plane = begin * slices;
+    launch_call<MomentsCall>(moments, strip, (end - begin) * slices, launcher, kMomentStrips);
+    const int64_t volumes_of_launch = std::max<int64_t>(1, kMaxBlocks / per_volume);
+    for (depth.first_volume = begin; depth.first_volume < end; depth.first_volume += volumes_of_launch) {
+      launcher.template launch<depth_kernel<Depth>>(
+          std::min(end - depth.first_volume, volumes_of_launch) * per_volume, kDepthThreads,
+          Depth::kSharedBytes, depth);
+    }
+    if constexpr (Derivatives > 0) {
+      launch_call<GradientCall>(gradient, strip, (end - begin) * slices, launcher, kGradientStrips);
+    }
+  }
+  reduce(depth.partial, problem.batch, problem.channels * per_volume, Depth::kSums, results, launcher);
+}
+
+template <class Storage, class Launcher>
+void run_volumes(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
+                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  const bool is_full =
+      problem.depth.radius == kRadius && problem.rows.radius == kRadius && problem.columns.radius == kRadius;
+  choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
+    run_slabs<Storage, kDerivatives, kObjective, kNarrow>(problem, windows, results, launcher);
+  });
+}
+
+}  // namespace ssim_fused::cuda

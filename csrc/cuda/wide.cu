@@ -1,0 +1,16 @@
+// The kernels for wide windows, instantiated for the operators of device.cu; a file of its own, so that
+// they compile once, for images and volumes.
+#include "launch/launcher.cuh"
+#include "launch/wide.cuh"
+
+namespace ssim_fused::cuda {
+
+#define SSIM_INSTANTIATE(Storage)                                                        \
+  template void run_wide(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, \
+                         const Results<ComputeOf<Storage>>&, CudaLauncher&);
+SSIM_INSTANTIATE(float)
+SSIM_INSTANTIATE(double)
+SSIM_INSTANTIATE(Half)
+SSIM_INSTANTIATE(BFloat16)
+
+}  // namespace ssim_fused::cuda
