@@ -407,9 +407,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
         kept = iter(stored)
         by_images = [(next(kept) * by).to(preds.dtype) if want else None for want in wanted[:2]]
         found = (*by_images, score.of_constants(next(kept), upstream[0], constants) if wanted[2] else None)
-    grads_of_inputs = [None] * ctx.count
-    grads_of_inputs[0], grads_of_inputs[1], grads_of_inputs[9] = found
-    return tuple(grads_of_inputs)
+    return _in_places(ctx, (0, 1, 9), found)
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
@@ -428,10 +426,17 @@ def _backward_of_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor 
         return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
 
     found = composite.gradients(first, ctx.saved_tensors, tuple(grads))
-    grads_of_inputs = [None] * ctx.count
-    for place, gradient in zip((0, 1, 9, 12, 13, 14), found, strict=True):
-        grads_of_inputs[place] = gradient
-    return tuple(grads_of_inputs)
+    return _in_places(ctx, (0, 1, 9, 12, 13, 14), found)
+
+
+def _in_places(ctx: Any, places: Sequence[int], gradients: Sequence[Tensor | None]) -> tuple:
+    """Gradients of an operator's inputs; an empty list, as of a uniform window's sigma, counts as one of tensors."""
+    found: list = [None] * ctx.count
+    if not ctx.score.window.sigma:
+        found[2] = []
+    for place, gradient in zip(places, gradients, strict=True):
+        found[place] = gradient
+    return tuple(found)
 
 
 def _setup_multiply_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

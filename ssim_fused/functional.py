@@ -192,12 +192,10 @@ def _explained(
     def checked() -> tuple[Sequence[float], Sequence[int]]:
         return checks.check_call(preds, target, gaussian_kernel, sigma, kernel_size, **arguments)
 
-    if not gaussian_kernel or torch.compiler.is_compiling():  # what a trace refuses is not tried again
+    given = _elements(sigma), _elements(kernel_size)
+    # What a trace refuses is not tried again.
+    if not gaussian_kernel or None in given or torch.compiler.is_compiling():
         return compute(preds, target, *checked())
-    given = (
-        sigma if isinstance(sigma, tuple | list) else (sigma,),
-        kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,),
-    )
     try:
         return compute(preds, target, *given)
     except Exception:
@@ -205,6 +203,13 @@ def _explained(
         if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
             raise
     return compute(preds, target, *meant)  # numbers of types that the operators do not take
+
+
+def _elements(value: float | Sequence[float]) -> Sequence[float] | None:
+    """As the operators take it; None where these would take for all axes, or for none, what the reference refuses."""
+    if isinstance(value, tuple | list):
+        return value if len(value) > 1 else None
+    return (value,)
 
 
 def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
