@@ -155,7 +155,11 @@ rule link
     (folder / "build.ninja").write_text(graph)
     jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
     running = subprocess.Popen(
-        [ninja, "-j", jobs], cwd=folder, env=os.environ | {"NINJA_STATUS": "[%f/%t] "}, stdout=subprocess.PIPE, text=True
+        [ninja, "-j", jobs],
+        cwd=folder,
+        env=os.environ | {"NINJA_STATUS": "[%f/%t] "},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for line in running.stdout:
         say(line.rstrip())
