@@ -1,4 +1,4 @@
-// The schemas of all operators: registered when the library of the CPU kernels is loaded.
+// The operators' schemas. This library knows no Python; operators.h has the operators, cpu/ and cuda/ the kernels.
 #include <torch/csrc/stable/library.h>
 
 #include <string>
@@ -6,30 +6,35 @@
 
 #include "cpu/instruction_set.h"
 
-// `taps` holds one window per axis, one after the other, of lengths `sizes`. c1 and c2 are `constants`, a
-// tensor [2] on the images' device, where it is given. An output that was not asked for has shape [0].
+// Images are [B, C, H, W], volumes [B, C, D, H, W]. Windows, ranges and constants: request.h. `reduction` over the batch
+// is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return one minus SSIM (and contrast sensitivity), which
+// is computed, not subtracted.
+#define SSIM_IMAGES                                                                                             \
+  "Tensor preds, Tensor target, float[] sigma, int[] kernel_size, float[]? taps, str padding, float data_range, " \
+  "float k1, float k2, Tensor? constants, "
+
 STABLE_TORCH_LIBRARY(ssim_fused, m) {
-  // The gradients are those of each image's mean similarity (or contrast sensitivity: `objective`), times
-  // `grad_scale`, which keeps them in the range of float16.
+  // The value, in the compute type; then of contrast sensitivity [B], map, grad_preds, grad_target and grad_constants
+  // [B, 2] those that are wanted. The gradients are those of the distance after the reduction, float16's times a power
+  // of two that keeps them in range (stored_scale): multiply_gradient turns them into an upstream gradient's.
+  m.def("similarity(" SSIM_IMAGES
+        "int reduction, bool distance, bool want_contrast, bool want_map, bool want_grad_preds, "
+        "bool want_grad_target, bool want_grad_constants) -> Tensor[]");
+  // Those gradients of a sum weighed by upstream gradients, in a pass of its own.
+  m.def("similarity_backward(" SSIM_IMAGES
+        "int reduction, bool distance, Tensor? grad_similarity, Tensor? grad_contrast, Tensor? grad_map, "
+        "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> Tensor[]");
+  // The same as `similarity` of MS-SSIM: value, then the gradients that are wanted.
+  m.def("multiscale(" SSIM_IMAGES
+        "float[] betas, str normalize, int reduction, bool distance, bool want_grad_preds, bool want_grad_target, "
+        "bool want_grad_constants) -> Tensor[]");
+  // A stored gradient times factor and upstream gradient, which has one element or one for each image.
   m.def(
-      "similarity(Tensor preds, Tensor target, float[] taps, int[] sizes, int[] pad, str padding_mode, "
-      "float c1, float c2, Tensor? constants, str objective, float grad_scale, bool want_map, "
-      "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> "
-      "(Tensor similarity, Tensor contrast_sensitivity, Tensor map, Tensor grad_preds, Tensor grad_target, "
-      "Tensor grad_constants)");
+      "multiply_gradient(Tensor gradient, Tensor upstream, float factor, float data_range, float k1, float k2) -> "
+      "Tensor");
   m.def(
-      "similarity_backward(Tensor preds, Tensor target, float[] taps, int[] sizes, int[] pad, str "
-      "padding_mode, "
-      "float c1, float c2, Tensor? constants, Tensor? grad_similarity, Tensor? grad_contrast, Tensor? "
-      "grad_map, "
-      "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> "
-      "(Tensor grad_preds, Tensor grad_target, Tensor grad_constants)");
-  // The pyramid of MS-SSIM: means of 2x2 pixels or 2x2x2 voxels; the weighted product [B] of the levels'
-  // means, with its derivatives [levels, B]; and the levels' gradients, times factors [levels, B], summed up
-  // to the finest.
-  m.def("downsample(Tensor preds, Tensor target) -> (Tensor preds, Tensor target)");
-  m.def("level_product(Tensor[] means, float[] betas, str normalize) -> (Tensor value, Tensor factors)");
-  m.def("pyramid_gradient(Tensor[] gradients, Tensor factors) -> Tensor");
+      "multiply_gradient_(Tensor(a!) gradient, Tensor upstream, float factor, float data_range, float k1, float k2) "
+      "-> ()");
   // Of the CPU kernels: the instruction set in use, and the best that this machine has.
   m.def("instruction_sets() -> (str chosen, str best)");
 }

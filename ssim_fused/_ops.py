@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from pathlib import Path
 
 import torch
@@ -34,19 +36,19 @@ except OSError as error:
 # The CUDA kernels are a library of their own, so that a torch without CUDA, or with another one, can import the
 # package all the same; a CUDA tensor is then told why not.
 why_no_cuda = "this ssim_fused was built without CUDA"
+_served = {"cpu", "meta"}  # types of devices that the operators serve
 if torch.version.cuda is not None and _C.build_info()["cuda"]:
     try:
         torch.ops.load_library(str(_library("cuda")))
+        _served.add("cuda")
     except OSError as error:
         why_no_cuda = f"its CUDA kernels, built for {_C.build_info()['cuda']}, do not load: {error}"
 
-Tensors3 = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
 similarity = torch.ops.ssim_fused.similarity.default
 similarity_backward = torch.ops.ssim_fused.similarity_backward.default
-downsample = torch.ops.ssim_fused.downsample.default
-level_product = torch.ops.ssim_fused.level_product.default
-pyramid_gradient = torch.ops.ssim_fused.pyramid_gradient.default
+multiscale = torch.ops.ssim_fused.multiscale.default
+multiply_gradient = torch.ops.ssim_fused.multiply_gradient.default
+multiply_gradient_ = torch.ops.ssim_fused.multiply_gradient_.default
 
 
 def build_info() -> dict[str, str]:
@@ -61,17 +63,27 @@ def build_info() -> dict[str, str]:
     return _C.build_info() | {"instruction_set": chosen, "best_instruction_set": best}
 
 
-# Types of devices that a compiled kernel serves.
-_SERVED = {
-    device
-    for device, key in (("cpu", "CPU"), ("cuda", "CUDA"))
-    if torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", key)
-}
+@functools.cache
+def _warn_of_composite(device_type: str) -> None:
+    warnings.warn(
+        f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
+        "computing with PyTorch's own operations, slower and with more memory.",
+        stacklevel=2,
+    )
 
 
-def has_kernel(device: torch.device) -> bool:
-    """Whether tensors on ``device`` are served by a compiled kernel."""
-    return device.type in _SERVED
+def serve(preds: torch.Tensor) -> bool:
+    """Whether the operators serve the images' device; if not, PyTorch's own operations do, but for CUDA."""
+    if preds.is_cpu or preds.device.type in _served:
+        return True
+    if preds.device.type == "cuda":
+        raise RuntimeError(
+            f"`preds` is on {preds.device}, but {why_no_cuda}. Where nvcc is installed, build ssim_fused "
+            "against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
+            "--force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
+        )
+    _warn_of_composite(preds.device.type)
+    return False
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -79,50 +91,5 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _gradients(
-    preds: torch.Tensor,
-    target: torch.Tensor,
-    want_grad_preds: bool,
-    want_grad_target: bool,
-    want_grad_constants: bool,
-) -> Tensors3:
-    nothing = preds.new_empty(0)
-    constants = preds.new_empty((preds.shape[0], 2), dtype=compute_dtype(preds.dtype))
-    return (
-        torch.empty_like(preds) if want_grad_preds else nothing,
-        torch.empty_like(target) if want_grad_target else nothing.clone(),
-        constants if want_grad_constants else nothing.clone(),
-    )
-
-
-@torch.library.register_fake("ssim_fused::similarity")
-def _(preds, target, taps, sizes, pad, padding_mode, c1, c2, constants, objective, grad_scale, want_map, *want_grad):
-    per_image = preds.new_empty(preds.shape[0], dtype=compute_dtype(preds.dtype))
-    spatial = [n + 2 * p - size + 1 for n, p, size in zip(preds.shape[2:], pad, sizes, strict=True)]
-    image = preds.new_empty([*preds.shape[:2], *spatial] if want_map else 0)
-    return per_image, torch.empty_like(per_image), image, *_gradients(preds, target, *want_grad)
-
-
-@torch.library.register_fake("ssim_fused::similarity_backward")
-def _(
-    preds, target, taps, sizes, pad, padding_mode, c1, c2, constants,
-    grad_similarity, grad_contrast, grad_map, *want_grad,
-):  # fmt: skip
-    return _gradients(preds, target, *want_grad)
-
-
-@torch.library.register_fake("ssim_fused::downsample")
-def _(preds, target):
-    shape = [*preds.shape[:2], *(n // 2 for n in preds.shape[2:])]
-    half = preds.new_empty(shape, dtype=compute_dtype(preds.dtype))
-    return half, torch.empty_like(half)
-
-
-@torch.library.register_fake("ssim_fused::level_product")
-def _(means, betas, normalize):
-    return torch.empty_like(means[0]), means[0].new_empty((len(means), *means[0].shape))
-
-
-@torch.library.register_fake("ssim_fused::pyramid_gradient")
-def _(gradients, factors):
-    return torch.empty_like(gradients[0])
+# Numbers of `reduction` in the operators, as in PyTorch.
+REDUCTIONS: dict[str | None, int] = {"none": 0, None: 0, "elementwise_mean": 1, "sum": 2}

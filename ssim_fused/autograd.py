@@ -1,101 +1,500 @@
-"""The operators as differentiable functions."""
+"""The operators as differentiable functions, in every way in which PyTorch differentiates.
+
+Eager code goes through :class:`Score`, whose forward stores the gradient and whose backward scales it in place;
+``torch.func``'s transforms through :class:`TransformedScore`; ``torch.compile`` and callers of the operators through
+``torch.library.register_autograd``. Gradients that shall be differentiated again are those of :class:`ScoreGradient`.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 from ssim_fused import _ops, composite
 from ssim_fused.window import Window
 
-
-def similarity(
-    preds: torch.Tensor,
-    target: torch.Tensor,
-    constants: torch.Tensor | None,
-    window: Window,
-    want_contrast: bool,
-    want_map: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per-image SSIM ``[B]``, contrast sensitivity ``[B]`` and the SSIM map, differentiable where wanted."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (preds, target, constants)):
-        return Similarity.apply(preds, target, constants, window, want_contrast, want_map)
-    return _ops.similarity(
-        preds, target, *window, constants, "similarity", 1.0, want_map, False, False, False
-    )[:3]  # fmt: skip
+# What is not public in torch stands here, guarded: without it, the slower way is taken.
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
-class Similarity(torch.autograd.Function):
-    """The function above where something requires a gradient.
+def _in_forward_mode() -> bool:
+    return getattr(forward_ad, "_current_level", 0) >= 0
 
-    Where only SSIM is asked for, the forward's pass over the pixels computes each image's gradient too, and the
-    backward is one multiplication. Otherwise, the upstream gradient being a picture or of two kinds, the backward
-    computes it in a pass of its own.
+
+class Score(NamedTuple):
+    """What is computed of two batches, but for the images: SSIM, or MS-SSIM where there are ``betas``."""
+
+    window: Window
+    reduction: int = 1  # as `_ops.REDUCTIONS`
+    as_distance: bool = False
+    want_contrast: bool = False
+    want_map: bool = False
+    betas: tuple[float, ...] = ()
+    normalize: str = "relu"
+
+    def outputs(
+        self, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool]
+    ) -> list[Tensor]:
+        """By the operators: the value, contrast sensitivity ``[B]`` and map where wanted, and stored gradients."""
+        if self.betas:
+            return _ops.multiscale(
+                preds, target, *self.window, constants, self.betas, self.normalize, self.reduction, self.as_distance,
+                *wanted,
+            )  # fmt: skip
+        return _ops.similarity(
+            preds, target, *self.window, constants, self.reduction, self.as_distance, self.want_contrast,
+            self.want_map, *wanted,
+        )  # fmt: skip
+
+    @property
+    def stores_gradients(self) -> bool:
+        """Whether the forward can: there is one upstream gradient, of the value, and float16's scale is known."""
+        return not (self.want_contrast or self.want_map)
+
+    def composite(self, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
+        """The outputs by PyTorch's own operations."""
+        if self.betas:
+            value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize)
+            return (self.reduced(1 - value if self.as_distance else value),)
+        loss, contrast_loss, image = composite.similarity(preds, target, constants, self.window)
+        outputs = [self.reduced(loss if self.as_distance else 1 - loss)]
+        if self.want_contrast:
+            outputs.append(contrast_loss if self.as_distance else 1 - contrast_loss)
+        if self.want_map:
+            outputs.append(image)
+        return tuple(outputs)
+
+    def reduced(self, values: Tensor) -> Tensor:
+        return values.mean() if self.reduction == 1 else values.sum() if self.reduction == 2 else values
+
+    def multiplied(self, gradient: Tensor, upstream: Tensor, in_place: bool = False) -> Tensor:
+        """A stored gradient of an image, times an upstream gradient of the value."""
+        factor = 1.0 if self.as_distance else -1.0
+        arguments = (gradient, upstream, factor, self.window.data_range, self.window.k1, self.window.k2)
+        if not in_place:
+            return _ops.multiply_gradient(*arguments)
+        _ops.multiply_gradient_(*arguments)
+        return gradient
+
+    def of_constants(self, stored: Tensor, upstream: Tensor, constants: Tensor) -> Tensor:
+        """Of stored derivatives by the constants, ``[B, 2]``, those by ``constants``, ``[2]`` or ``[B, 2]``."""
+        found = stored * (upstream if self.as_distance else -upstream).reshape(-1, 1)
+        return found if constants.ndim == 2 else found.sum(0)
+
+    def gradients(
+        self,
+        upstream: Sequence[Tensor | None],
+        preds: Tensor,
+        target: Tensor,
+        constants: Tensor | None,
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """Gradients by preds, target and constants, where wanted, in a pass over the images of their own."""
+        if self.betas:
+            _, *stored = self.outputs(preds, target, constants, wanted)
+            return self.from_stored(stored, upstream[0], constants, wanted)
+        by_output = iter(upstream)
+        of_value = next(by_output)
+        of_contrast = next(by_output) if self.want_contrast else None
+        of_map = next(by_output) if self.want_map else None
+        found = iter(
+            _ops.similarity_backward(
+                preds, target, *self.window, constants, self.reduction, self.as_distance, of_value, of_contrast,
+                of_map, *wanted,
+            )
+        )  # fmt: skip
+        by_images = [next(found) if want else None for want in wanted[:2]]
+        if not wanted[2]:
+            return [*by_images, None]
+        by_constants = next(found)
+        return [*by_images, by_constants if constants.ndim == 2 else by_constants.sum(0)]
+
+    def from_stored(
+        self, stored: Sequence[Tensor], upstream: Tensor, constants: Tensor | None, wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """The same from what the forward stored."""
+        kept = iter(stored)
+        by_images = [self.multiplied(next(kept), upstream) if want else None for want in wanted[:2]]
+        return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]
+
+
+def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | None = None) -> Sequence[Tensor]:
+    """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
+    if not _ops.serve(preds):
+        return score.composite(preds, target, constants)
+    if torch.compiler.is_compiling():
+        tracks = torch.is_grad_enabled() and score.stores_gradients
+        wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
+        if constants is not None and preds.dtype == torch.float16:
+            wanted = [False] * 3
+        outputs = score.outputs(preds, target, constants, wanted)
+        return outputs[: 1 + score.want_contrast + score.want_map]
+    if _in_forward_mode():
+        return score.composite(preds, target, constants)
+    if _transforms_active():
+        outputs = TransformedScore.apply(score, preds, target, constants)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+    if torch.is_grad_enabled() and (
+        preds.requires_grad or target.requires_grad or (constants is not None and constants.requires_grad)
+    ):
+        outputs = EagerScore.apply(score, preds, target, constants)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+    return _outputs(score, preds, target, constants)
+
+
+def _outputs(
+    score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool] = (False,) * 3
+) -> list[Tensor]:
+    """The operators' kernels, past what ``register_autograd`` put before them in Python."""
+    if _below_autograd is None:
+        return score.outputs(preds, target, constants, wanted)
+    with _below_autograd():
+        return score.outputs(preds, target, constants, wanted)
+
+
+class EagerScore(torch.autograd.Function):
+    """The score where something requires a gradient.
+
+    Where the value alone is asked for, the forward's pass over the pixels computes the gradient of the distance, too,
+    and the backward scales it; where nobody else needs it, in place. Otherwise, the upstream gradient being a picture
+    or of two kinds, the backward computes it in a pass of its own.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        preds: torch.Tensor,
-        target: torch.Tensor,
-        constants: torch.Tensor | None,
-        window: Window,
-        want_contrast: bool,
-        want_map: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        wanted = ctx.needs_input_grad[:3]
-        scale = None if want_contrast or want_map else gradient_scale(preds, constants, window)
-        similarity, contrast, image, *gradients = _ops.similarity(
-            preds, target, *window, constants, "similarity", scale or 1.0, want_map,
-            *(wanted if scale else (False, False, False)),
-        )  # fmt: skip
-        ctx.window, ctx.scale = window, scale
-        ctx.save_for_backward(preds, target, constants, *(gradients if scale else ()))
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*([] if want_contrast else [contrast]), *([] if want_map else [image]))
-        return similarity, contrast, image
+        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None
+    ) -> Tensor | tuple[Tensor, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        # With constants that only the device knows, float16's scale is not known.
+        stores = score.stores_gradients and (constants is None or preds.dtype != torch.float16)
+        if not stores:
+            outputs = _outputs(score, preds, target, constants)
+            ctx.save_for_backward(preds, target, constants)
+            ctx.set_materialize_grads(False)
+        else:
+            value, *stored = _outputs(score, preds, target, constants, wanted)
+            outputs = [value]
+            ctx.save_for_backward(preds, target, constants, *stored)
+        ctx.score, ctx.stores = score, stores
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        preds, target, constants, *gradients = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-        if all(grad is None for grad in grads):
-            return (None,) * 6
-        if torch.is_grad_enabled():  # the gradient shall be differentiated again
-            found = composite.similarity_backward(preds, target, constants, ctx.window, grads, wanted)
-        elif ctx.scale:
-            factor = grads[0] if ctx.scale == 1 else grads[0] / ctx.scale
-            found = tuple(
-                _times(gradient, factor) if want else None for gradient, want in zip(gradients, wanted, strict=True)
-            )
-        else:
-            found = _ops.similarity_backward(preds, target, *ctx.window, constants, *grads, *wanted)
-            found = tuple(gradient if want else None for gradient, want in zip(found, wanted, strict=True))
-        grad_preds, grad_target, grad_constants = found
-        if grad_constants is not None and grad_constants.ndim == 2:  # [B, 2]
-            grad_constants = grad_constants.sum(0)
-        return grad_preds, grad_target, grad_constants, None, None, None
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        preds, target, constants, *stored = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        score = ctx.score
+        if torch.is_grad_enabled() or _transforms_active():  # it may be differentiated again, or mapped over
+            return None, *_gradient(score, wanted, upstream, preds, target, constants, stored)
+        if not ctx.stores:
+            if all(grad is None for grad in upstream):
+                return (None,) * 4
+            with _below_autograd() if _below_autograd else torch.no_grad():
+                return None, *score.gradients(upstream, preds, target, constants, wanted)
+        if _keeps_graph():
+            return None, *score.from_stored(stored, upstream[0], constants, wanted)
+        found: list[Tensor | None] = [None]
+        for want in wanted[:2]:
+            # One after the other, so that nothing here holds what is counted.
+            found.append(_donated(score, stored, upstream[0]) if want else None)
+        found.append(score.of_constants(stored[0], upstream[0], constants) if wanted[2] else None)
+        return tuple(found)
 
 
-def _times(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """``gradient`` times one factor per image."""
-    factor = factor.view(-1, *[1] * (gradient.ndim - 1))
-    if factor.dtype == gradient.dtype:
-        return gradient * factor
-    # A product of float16 and float32 is rounded once, and not kept in float32.
-    return torch.mul(gradient, factor, out=torch.empty_like(gradient))
+# How often a tensor that only autograd's node holds, and a list, is referred to: by the list's element taken out, by
+# the call's arguments, and by the counting itself; in C++ by its Python object and by the node; and its storage by it
+# and by the counting.
+def _donated(score: Score, stored: list[Tensor], upstream: Tensor) -> Tensor:
+    """The first stored gradient times the upstream one: in place, unless somebody else can see it."""
+    gradient = stored.pop(0)
+    is_ours = (
+        sys.getrefcount(gradient) <= 2
+        and gradient._use_count() <= 2
+        and torch._C._storage_Use_Count(gradient.untyped_storage()._cdata) <= 2
+    )
+    return score.multiplied(gradient, upstream, in_place=is_ours)
 
 
-def gradient_scale(preds: torch.Tensor, constants: torch.Tensor | None, window: Window) -> float | None:
-    """What the gradient kept between forward and backward is multiplied by; None where it cannot be kept.
+class ScoreGradient(torch.autograd.Function):
+    """Gradients of a score by preds, target and constants, those that are wanted, as a function that has gradients.
 
-    The gradient of a mean over millions of pixels underflows float16. The gradient of the sum is bounded by a
-    small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the product of the two keeps it in range.
+    The first derivative is the kernels'; the second is the composite's.
     """
-    if preds.dtype != torch.float16:
-        return 1.0
-    smallest = 0.0 if constants is not None else min(window.c1, window.c2)
-    pixels = preds[0].numel() if len(preds) else 1
-    return 2.0 ** math.floor(math.log2(pixels * math.sqrt(smallest))) if smallest > 0 else None
+
+    @staticmethod
+    def forward(
+        score: Score,
+        wanted: Sequence[bool],
+        preds: Tensor,
+        target: Tensor,
+        constants: Tensor | None,
+        *upstream_and_stored: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        upstream, stored = upstream_and_stored[:3], upstream_and_stored[3:]
+        if stored:
+            found = score.from_stored(stored, upstream[0], constants, wanted)
+        else:
+            found = score.gradients([*_present(score, upstream)], preds, target, constants, wanted)
+        return tuple(gradient for gradient in found if gradient is not None)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.score, ctx.wanted, *tensors = inputs
+        ctx.count = len(tensors)
+        ctx.save_for_backward(*tensors[:6])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        score, wanted = ctx.score, ctx.wanted
+
+        def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
+            found = composite.gradients(score.composite, (preds, target, constants), _present(score, upstream))
+            return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
+
+        found = composite.gradients(first, ctx.saved_tensors, grads)
+        return None, None, *found, *(None,) * (ctx.count - 6)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, score: Score, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
+        fold = _Fold(info.batch_size, score, tensors[:2], in_dims[2:4])
+        preds, target = fold.images
+        constants = fold.constants(tensors[2], in_dims[4])
+        has_stored = len(tensors) > 6
+        upstream = [
+            fold.values(tensors[3], in_dims[5], shared=not has_stored),
+            fold.of_images(tensors[4], in_dims[6]),
+            fold.of_images(tensors[5], in_dims[7]),
+        ]
+        stored = [fold.of_images(t, dim) for t, dim in zip(tensors[6:], in_dims[8:], strict=True)]
+        found = ScoreGradient.apply(fold.score, wanted, preds, target, constants, *upstream, *stored)
+        found = [fold.unfolded(gradient) for gradient in found]
+        if wanted[2] and not fold.constants_are_per_image:
+            found[-1] = found[-1].sum(1)
+        return tuple(found), (0,) * len(found)
+
+
+def _present(score: Score, upstream: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Of upstream gradients of value, contrast sensitivity and map those of the outputs that there are."""
+    of_value, of_contrast, of_map = upstream
+    return (of_value, *([of_contrast] if score.want_contrast else []), *([of_map] if score.want_map else []))
+
+
+def _gradient(
+    score: Score,
+    wanted: Sequence[bool],
+    upstream: Sequence[Tensor | None],
+    preds: Tensor,
+    target: Tensor,
+    constants: Tensor | None,
+    stored: Sequence[Tensor] = (),
+) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again; `upstream` has an element for each output."""
+    by_output = iter(upstream)
+    of_value = next(by_output)
+    of_contrast = next(by_output) if score.want_contrast else None
+    of_map = next(by_output) if score.want_map else None
+    if of_value is None and of_contrast is None and of_map is None:
+        return (None,) * 3
+    found = iter(ScoreGradient.apply(score, tuple(wanted), preds, target, constants, of_value, of_contrast, of_map, *stored))
+    return tuple(next(found) if want else None for want in wanted)
+
+
+class TransformedScore(torch.autograd.Function):
+    """The score under ``torch.func``'s transforms, which tell only the backward what requires a gradient."""
+
+    @staticmethod
+    def forward(score: Score, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
+        return tuple(score.outputs(preds, target, constants, (False,) * 3))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.score, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, *_gradient(ctx.score, ctx.needs_input_grad[1:], upstream, *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, score: Score, *tensors: Tensor | None) -> tuple:
+        fold = _Fold(info.batch_size, score, tensors[:2], in_dims[1:3])
+        outputs = TransformedScore.apply(fold.score, *fold.images, fold.constants(tensors[2], in_dims[3]))
+        value, *others = (fold.unfolded(output) for output in outputs)
+        value = value.mean(1) if score.reduction == 1 else value.sum(1) if score.reduction == 2 else value
+        return (value, *others), (0,) * (1 + len(others))
+
+
+class _Fold:
+    """A mapped axis folded into the batch: results are per image, so it is one call."""
+
+    def __init__(self, size: int, score: Score, images: Sequence[Tensor], in_dims: Sequence[int | None]) -> None:
+        self.size, self.reduction = size, score.reduction
+        self.score = score._replace(reduction=0)
+        self.batch = images[0].shape[0 if in_dims[0] is None else int(in_dims[0] == 0)]
+        self.constants_are_per_image = False
+        self.images = tuple(self.of_images(image, dim) for image, dim in zip(images, in_dims, strict=True))
+
+    def _mapped(self, tensor: Tensor, dim: int | None) -> Tensor:
+        return tensor.expand(self.size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+    def of_images(self, tensor: Tensor | None, dim: int | None) -> Tensor | None:
+        """What has the batch as its first axis."""
+        return None if tensor is None else self._mapped(tensor, dim).flatten(0, 1)
+
+    def values(self, upstream: Tensor | None, dim: int | None, shared: bool) -> Tensor | None:
+        """An upstream gradient of the reduced value, as those of each image's."""
+        if upstream is None or self.reduction == 0:
+            return self.of_images(upstream, dim)
+        each = self._mapped(upstream, dim).reshape(-1, 1).expand(self.size, self.batch).flatten()
+        return each / self.batch if self.reduction == 1 and shared else each
+
+    def constants(self, constants: Tensor | None, dim: int | None) -> Tensor | None:
+        """``[2]`` or ``[B, 2]`` becomes ``[size B, 2]``."""
+        if constants is None:
+            return None
+        mapped = self._mapped(constants, dim)
+        self.constants_are_per_image = mapped.ndim == 3
+        if not self.constants_are_per_image:
+            mapped = mapped.unsqueeze(1).expand(self.size, self.batch, 2)
+        return mapped.flatten(0, 1)
+
+    def unfolded(self, result: Tensor) -> Tensor:
+        return result.unflatten(0, (self.size, self.batch))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The operators themselves: for torch.compile and torch.export, and whoever calls them
+
+
+def _score_of(inputs: tuple) -> Score:
+    """What the inputs of `similarity` or `multiscale` ask for."""
+    window = Window(*inputs[2:9])
+    if isinstance(inputs[10], int):
+        return Score(window, *inputs[10:14])
+    betas, normalize, reduction, as_distance = inputs[10:14]
+    return Score(window, reduction, as_distance, betas=tuple(betas), normalize=normalize)
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
+    ctx.score, ctx.count = _score_of(inputs), len(inputs)
+    ctx.stored = inputs[-3:]
+    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *output[1 + ctx.score.want_contrast + ctx.score.want_map :])
+
+
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+    preds, target, constants, *stored = ctx.saved_tensors
+    score = ctx.score
+    wanted = [ctx.needs_input_grad[i] for i in (0, 1, 9)]
+    upstream = grads[: 1 + score.want_contrast + score.want_map]
+    stores = list(ctx.stored) == wanted and score.stores_gradients
+    if torch.is_grad_enabled():
+        found = _gradient(score, wanted, upstream, preds, target, constants, stored if stores else ())
+    elif not stores:
+        found = score.gradients(upstream, preds, target, constants, wanted)
+    elif preds.dtype == torch.float16:
+        found = score.from_stored(stored, upstream[0], constants, wanted)
+    else:  # in operations that Inductor fuses with their neighbours
+        by = (upstream[0] if score.as_distance else -upstream[0]).reshape(-1, *[1] * (preds.ndim - 1))
+        kept = iter(stored)
+        by_images = [(next(kept) * by).to(preds.dtype) if want else None for want in wanted[:2]]
+        found = (*by_images, score.of_constants(next(kept), upstream[0], constants) if wanted[2] else None)
+    grads_of_inputs = [None] * ctx.count
+    grads_of_inputs[0], grads_of_inputs[1], grads_of_inputs[9] = found
+    return tuple(grads_of_inputs)
+
+
+def _setup_backward_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
+    of_contrast, of_map = inputs[13] is not None, inputs[14] is not None
+    ctx.score = Score(Window(*inputs[2:9]), inputs[10], inputs[11], of_contrast, of_map)
+    ctx.wanted, ctx.count = inputs[15:18], len(inputs)
+    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *inputs[12:15])
+
+
+def _backward_of_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+    score, wanted = ctx.score, ctx.wanted
+
+    def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
+        per_image = constants if constants is None or constants.ndim == 2 else constants.expand(len(preds), 2)
+        found = composite.gradients(score.composite, (preds, target, per_image), _present(score, upstream))
+        return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
+
+    found = composite.gradients(first, ctx.saved_tensors, tuple(grads))
+    grads_of_inputs = [None] * ctx.count
+    for place, gradient in zip((0, 1, 9, 12, 13, 14), found, strict=True):
+        grads_of_inputs[place] = gradient
+    return tuple(grads_of_inputs)
+
+
+def _setup_multiply_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    gradient, upstream, *ctx.numbers = inputs
+    ctx.save_for_backward(gradient, upstream)
+
+
+def _backward_of_multiply(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    gradient, upstream = ctx.saved_tensors
+    by_gradient = _ops.multiply_gradient(grad.contiguous(), upstream, *ctx.numbers)
+    plain = _ops.multiply_gradient(gradient, torch.ones_like(upstream), *ctx.numbers)
+    by_image = (plain.to(upstream.dtype) * grad.to(upstream.dtype)).flatten(1).sum(1)
+    return by_gradient, by_image.reshape(upstream.shape) if upstream.numel() != 1 else by_image.sum().reshape(
+        upstream.shape
+    ), None, None, None, None
+
+
+torch.library.register_autograd("ssim_fused::similarity", _backward, setup_context=_setup_context)
+torch.library.register_autograd("ssim_fused::multiscale", _backward, setup_context=_setup_context)
+torch.library.register_autograd(
+    "ssim_fused::similarity_backward", _backward_of_backward, setup_context=_setup_backward_context
+)
+torch.library.register_autograd(
+    "ssim_fused::multiply_gradient", _backward_of_multiply, setup_context=_setup_multiply_context
+)
+
+
+def _fake_outputs(preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]) -> list[Tensor]:
+    want_contrast, want_map, *want_gradients = wanted
+    dtype = _ops.compute_dtype(preds.dtype)
+    outputs = [preds.new_empty(preds.shape[:1] if reduction == 0 else (), dtype=dtype)]
+    if want_contrast:
+        outputs.append(preds.new_empty(preds.shape[:1], dtype=dtype))
+    if want_map:
+        outputs.append(preds.new_empty([*preds.shape[:2], *window.output_sides(preds.shape[2:])]))
+    return outputs + _fake_gradients(preds, target, want_gradients)
+
+
+def _fake_gradients(preds: Tensor, target: Tensor, wanted: Sequence[bool]) -> list[Tensor]:
+    gradients = [torch.empty_like(image) for image, want in zip((preds, target), wanted, strict=False) if want]
+    if wanted[2]:
+        gradients.append(preds.new_empty((preds.shape[0], 2), dtype=_ops.compute_dtype(preds.dtype)))
+    return gradients
+
+
+@torch.library.register_fake("ssim_fused::similarity")
+def _(preds, target, *inputs):
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[8], inputs[10:15])
+
+
+@torch.library.register_fake("ssim_fused::multiscale")
+def _(preds, target, *inputs):
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[10], (False, False, *inputs[12:15]))
+
+
+@torch.library.register_fake("ssim_fused::similarity_backward")
+def _(preds, target, *inputs):
+    return _fake_gradients(preds, target, inputs[13:16])
+
+
+@torch.library.register_fake("ssim_fused::multiply_gradient")
+def _(gradient, upstream, factor, data_range, k1, k2):
+    return torch.empty_like(gradient)
+
+
+@torch.library.register_fake("ssim_fused::multiply_gradient_")
+def _(gradient, upstream, factor, data_range, k1, k2):
+    return None

@@ -1,4 +1,4 @@
-"""SSIM in plain differentiable PyTorch: for devices without a kernel, and for double backward everywhere.
+"""SSIM and MS-SSIM in plain differentiable PyTorch: for devices without a kernel, and for higher derivatives everywhere.
 
 It follows the kernels' mathematics (``csrc/math/ssim.h``) term by term, at the cost of many passes and images.
 """
@@ -6,86 +6,134 @@ It follows the kernels' mathematics (``csrc/math/ssim.h``) term by term, at the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ssim_fused._ops import compute_dtype
 from ssim_fused.window import Window
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager:
+    """Convolutions keep the dtype they are given."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def similarity(
-    preds: torch.Tensor, target: torch.Tensor, constants: torch.Tensor | None, window: Window
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per-image SSIM ``[B]``, contrast sensitivity ``[B]`` and the SSIM map, as the operators return them."""
-    dtype = compute_dtype(preds.dtype)
-    x, y = preds.to(dtype), target.to(dtype)
-    c1, c2 = (window.c1, window.c2) if constants is None else constants.unbind()
-    dims = tuple(range(2, x.ndim))
+    preds: Tensor, target: Tensor, constants: Tensor | None, window: Window
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each image one minus SSIM ``[B]``, one minus contrast sensitivity ``[B]``, and the SSIM map."""
+    with without_autocast(preds):
+        dtype = compute_dtype(preds.dtype)
+        x, y = preds.to(dtype), target.to(dtype)
+        c1, c2 = window.constants if constants is None else constants.unbind(-1)
+        if constants is not None and constants.ndim == 2:
+            c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
+        dims = tuple(range(2, x.ndim))
 
-    pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
-    x, y = _pad(x, window) - pivot, _pad(y, window) - pivot
-    a, b, p, d = _filter(torch.stack((x, y, x * y, (x - y) ** 2)), window)
+        pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
+        x, y = _pad(x, window), _pad(y, window)
+        difference, x, y = x - y, x - pivot, y - pivot
+        a, delta, p, d = _filter(torch.stack((x, difference, x * y, difference**2)), window)
 
-    delta_squared = (a - b) ** 2
-    variance = torch.clamp(d - delta_squared, min=0)
-    b1 = (a + pivot) ** 2 + (b + pivot) ** 2 + c1
-    b2 = torch.clamp(2 * (p - a * b) + variance + c2, min=c2)
-    contrast = 1 - variance / b2
-    image = (1 - delta_squared / b1) * contrast
+        delta_squared = delta**2
+        # Clamped as the kernels do it: a NaN stays one, and the slope at the bound is that of what is clamped.
+        variance = d - delta_squared
+        variance = torch.where(variance < 0, 0.0, variance)
+        b1 = (a + pivot) ** 2 + (a - delta + pivot) ** 2 + c1
+        b2 = 2 * (p - a * (a - delta)) + variance + c2
+        b2 = torch.where(b2 < c2, c2, b2)
+        luminance_loss, contrast_loss = delta_squared / b1, variance / b2
+        loss = luminance_loss + (1 - luminance_loss) * contrast_loss
 
-    inner = contrast
-    for dim, pad in zip(dims, window.pad, strict=True):
-        inner = inner.narrow(dim, min(pad, inner.shape[dim]), max(inner.shape[dim] - 2 * pad, 0))
-    return image.flatten(1).mean(1), inner.flatten(1).mean(1), image.to(preds.dtype)
+        inner = contrast_loss
+        for dim, pad in zip(dims, window.pad(len(dims)), strict=True):
+            inner = inner.narrow(dim, min(pad, inner.shape[dim]), max(inner.shape[dim] - 2 * pad, 0))
+        return loss.flatten(1).mean(1), inner.flatten(1).mean(1), (1 - loss).to(preds.dtype)
 
 
-def similarity_backward(
-    preds: torch.Tensor,
-    target: torch.Tensor,
-    constants: torch.Tensor | None,
+def multiscale(
+    preds: Tensor,
+    target: Tensor,
+    constants: Tensor | None,
     window: Window,
-    grads: tuple[torch.Tensor | None, ...],
-    wanted: tuple[bool, bool, bool],
-) -> tuple[torch.Tensor | None, ...]:
-    """Gradients by preds, target and constants that can be differentiated again."""
-    return gradients(lambda *inputs: similarity(*inputs, window), (preds, target, constants), grads, wanted)
+    betas: tuple[float, ...],
+    normalize: str,
+) -> Tensor:
+    """MS-SSIM ``[B]``."""
+    losses = [similarity(*images, constants, window)[:2] for images in pyramid(preds, target, len(betas))]
+    # Of every level the contrast sensitivity, of the last one SSIM.
+    means = [1 - of_level[1] for of_level in losses[:-1]] + [1 - losses[-1][0]]
+    return level_product(means, betas, normalize)
+
+
+def pyramid(preds: Tensor, target: Tensor, levels: int) -> list[tuple[Tensor, Tensor]]:
+    """Both images at every level, each half of the one before: means of 2x2 pixels or 2x2x2 voxels."""
+    dtype, pool = compute_dtype(preds.dtype), _POOL[preds.ndim - 2]
+    images = [(preds, target)]
+    for _ in range(levels - 1):
+        images.append(tuple(pool(image.to(dtype), 2) for image in images[-1]))
+    return images
+
+
+def level_product(means: list[Tensor], betas: tuple[float, ...], normalize: str) -> Tensor:
+    """The product of the levels' means, each to its power."""
+    value = torch.ones((), dtype=means[0].dtype, device=means[0].device)
+    for mean, beta in zip(means, betas, strict=True):
+        value = value * _power(mean, beta, normalize)
+    return value
+
+
+def _power(mean: Tensor, beta: float, normalize: str) -> Tensor:
+    if normalize == "simple":
+        return ((mean + 1) / 2) ** beta
+    if normalize == "none":
+        return mean**beta
+    # The slope of the power at zero is infinite; that of what was clamped is zero.
+    positive = mean > 0
+    power = torch.where(positive, mean, 1.0) ** beta
+    at_zero = torch.full_like(mean, 0.0) ** beta
+    return torch.where(positive, power, torch.where(mean.isnan(), mean, at_zero))
 
 
 def gradients(
-    function: Callable[..., tuple[torch.Tensor, ...]],
-    inputs: tuple[torch.Tensor | None, ...],
-    grads: tuple[torch.Tensor | None, ...],
-    wanted: tuple[bool, ...],
-) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of ``function`` by the wanted inputs that can be differentiated again; None for the others.
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: tuple[Tensor | None, ...],
+    grads: tuple[Tensor | None, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``function`` by the inputs that are tensors; they can be differentiated again.
 
     ``grads`` holds an upstream gradient, or None, for each output.
     """
-    with torch.enable_grad():
-        # Views, so that a path from one input to the other outside of this function is not counted here.
-        inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
-        pairs = [(output, grad) for output, grad in zip(function(*inputs), grads, strict=True) if grad is not None]
-        asked = [t for t, want in zip(inputs, wanted, strict=True) if want]
-        used, upstream = zip(*pairs, strict=True)
-        found = iter(torch.autograd.grad(used, asked, upstream, create_graph=True))
-        return tuple(next(found) if want else None for want in wanted)
+    tensors = [t for t in inputs if t is not None]
+
+    def used(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        outputs = function(*(None if t is None else next(given) for t in inputs))
+        return tuple(output for output, grad in zip(outputs, grads, strict=True) if grad is not None)
+
+    _, pull = torch.func.vjp(used, *tensors)
+    found = iter(pull(tuple(grad for grad in grads if grad is not None)))
+    return tuple(None if t is None else next(found) for t in inputs)
 
 
-def _pad(image: torch.Tensor, window: Window) -> torch.Tensor:
-    widths = [width for pad in reversed(window.pad) for width in (pad, pad)]
-    if window.padding_mode == "reflect":
+def _pad(image: Tensor, window: Window) -> Tensor:
+    widths = [width for pad in reversed(window.pad(image.ndim - 2)) for width in (pad, pad)]
+    if window.padding == "reflect":
         return F.pad(image, widths, mode="reflect")
     return F.pad(image, widths)
 
 
-def _filter(images: torch.Tensor, window: Window) -> torch.Tensor:
+def _filter(images: Tensor, window: Window) -> Tensor:
     """Convolves the spatial axes of ``[4, B, C, *spatial]``."""
     result = images.flatten(0, 2).unsqueeze(1)
     spatial = result.ndim - 2
-    for axis, taps in enumerate(window.per_axis(images)):
+    for axis, taps in enumerate(window.per_axis(images, spatial)):
         shape = [1] * (2 + spatial)
         shape[2 + axis] = -1
         result = _CONV[spatial](result, taps.view(shape))

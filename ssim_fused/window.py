@@ -1,42 +1,111 @@
-"""The windows of the reference: a Gaussian from ``sigma``, or a uniform one of ``kernel_size``."""
+"""What a call says of windows and constants, in the form in which the operators take it; and the windows themselves."""
 
 from __future__ import annotations
 
-import functools
 import math
+import numbers
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+
+DataRange = float | Tensor | tuple[float, float] | None
 
 
 class Window(NamedTuple):
-    """What a call fixes for operators and composite alike: one window and padding per axis, and the constants.
+    """The operators' first arguments after the images (``csrc/request.h``): windows, padding and constants.
 
-    ``taps`` holds the axes' windows one after the other, of lengths ``sizes``. ``c1`` and ``c2`` are ignored
-    where the caller passes a tensor of constants.
+    ``sigma`` is empty for uniform windows; one element stands for all axes. ``taps``, where given, are windows of one's
+    own, one after the other, of lengths ``kernel_size``. ``data_range``, ``k1`` and ``k2`` are ignored where the caller
+    passes a tensor of constants beside.
     """
 
-    taps: tuple[float, ...]
-    sizes: tuple[int, ...]
-    pad: tuple[int, ...]
-    padding_mode: str
-    c1: float
-    c2: float
+    sigma: Sequence[float]
+    kernel_size: Sequence[int]
+    taps: Sequence[float] | None = None
+    padding: str = "reflect"
+    data_range: float = 1.0
+    k1: float = 0.01
+    k2: float = 0.03
 
-    def per_axis(self, like: torch.Tensor) -> list[torch.Tensor]:
-        """The windows as tensors with the dtype and device of ``like``."""
-        return list(torch.tensor(self.taps, dtype=like.dtype, device=like.device).split(self.sizes))
+    @property
+    def constants(self) -> tuple[float, float]:
+        """``c1`` and ``c2``."""
+        finite = self.data_range + (self.data_range - self.data_range)  # of an infinite range nothing is known: NaN
+        return (self.k1 * finite) * (self.k1 * finite), (self.k2 * finite) * (self.k2 * finite)
+
+    def sizes(self, axes: int) -> tuple[int, ...]:
+        """Taps of each axis's window."""
+        if self.taps is None and self.sigma:
+            return tuple(2 * int(3.5 * sigma + 0.5) + 1 for sigma in _each(self.sigma, axes))
+        return tuple(_each(self.kernel_size, axes))
+
+    def pad(self, axes: int) -> tuple[int, ...]:
+        """Padding of each axis, at either end."""
+        if self.padding == "valid":
+            return (0,) * axes
+        pad = tuple(size // 2 for size in self.sizes(axes))
+        if axes == 3 and self.padding == "reflect":  # the reference pads the width of volumes for `kernel_size`
+            pad = (*pad[:2], _each(self.kernel_size, axes)[2] // 2)
+        return pad
+
+    def output_sides(self, sides: Sequence[int]) -> list[int]:
+        """Sides of the map of images, or volumes, of these."""
+        axes = len(sides)
+        return [n + 2 * p - size + 1 for n, p, size in zip(sides, self.pad(axes), self.sizes(axes), strict=True)]
+
+    def per_axis(self, like: Tensor, axes: int) -> list[Tensor]:
+        """Each axis's window as a tensor with the dtype and device of ``like``."""
+        if self.taps is not None:
+            whole = torch.tensor(list(self.taps), dtype=like.dtype, device=like.device)
+            return list(whole.split(self.sizes(axes)))
+        if self.sigma:
+            windows = [_gaussian(sigma) for sigma in _each(self.sigma, axes)]
+        else:
+            windows = [[1.0 / size] * size for size in self.sizes(axes)]
+        return [torch.tensor(window, dtype=like.dtype, device=like.device) for window in windows]
 
 
-@functools.lru_cache(maxsize=256)
-def gaussian(sigma: float) -> tuple[float, ...]:
-    """Gaussian taps of standard deviation ``sigma``, cut at 3.5 sigma as torchmetrics does, summing to one."""
+def _each(values: Sequence, axes: int) -> Sequence:
+    return values if len(values) == axes else list(values) * axes
+
+
+def _gaussian(sigma: float) -> list[float]:
+    """Taps of standard deviation ``sigma``, cut at 3.5 sigma, summing to one, as ``gaussian_taps`` of request.h."""
     radius = int(3.5 * sigma + 0.5)
     weights = [math.exp(-((i / sigma) ** 2) / 2) for i in range(-radius, radius + 1)]
     total = math.fsum(weights)
-    return tuple(weight / total for weight in weights)
+    return [weight / total for weight in weights]
 
 
-def uniform(size: int) -> tuple[float, ...]:
-    """``size`` equal taps, summing to one."""
-    return (1.0 / size,) * size
+def apply_range(
+    preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float
+) -> tuple[Tensor, Tensor, float, Tensor | None]:
+    """The images, clamped where asked, and the range: a number, or c1 and c2 [2] where it depends on data."""
+    if isinstance(data_range, float | int):
+        return preds, target, data_range, None
+    if isinstance(data_range, tuple):
+        check_bounds(data_range)
+        low, high = data_range
+        return preds.clamp(low, high), target.clamp(low, high), high - low, None
+    dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
+    if data_range is None:
+        spans = []
+        for image in (preds, target):
+            low, high = torch.aminmax(image)
+            spans.append(high.to(dtype) - low.to(dtype))
+        data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
+    data_range = data_range.to(device=preds.device, dtype=dtype).reshape(())
+    data_range = data_range + (data_range - data_range)  # of an infinite range nothing is known: NaN
+    return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)])
+
+
+def check_bounds(bounds: tuple[float, float]) -> None:
+    expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two numbers, low < high."
+    if len(bounds) < 2:
+        raise IndexError(expected)
+    if not all(isinstance(bound, numbers.Real) for bound in bounds):
+        raise TypeError(expected)
+    if len(bounds) > 2 or not bounds[0] < bounds[1]:
+        raise ValueError(expected)

@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "../args.h"
+#include "../request.h"
 #include "march.h"
 #include "scratch.h"
 
@@ -61,8 +61,8 @@ struct Partial {
     const int64_t per_image = batch == 0 ? 1 : static_cast<int64_t>(sums.size()) / batch;
     for (size_t i = 0; i < sums.size(); ++i) {
       Sums& image = result[i / per_image];
-      image.similarity += sums[i].similarity;
-      image.contrast_sensitivity += sums[i].contrast_sensitivity;
+      image.similarity_loss += sums[i].similarity_loss;
+      image.contrast_loss += sums[i].contrast_loss;
       image.by_c1 += sums[i].by_c1;
       image.by_c2 += sums[i].by_c2;
     }
@@ -113,8 +113,8 @@ void march_planes(const Problem<T>& problem, Pass pass, int maps, const Planes& 
 }
 
 template <class T>
-std::vector<Sums> march_images(const Problem<T>& problem, const Arguments& arguments, int maps) {
-  const Planes planes{0, arguments.planes(), arguments.channels, 1};
+std::vector<Sums> march_images(const Problem<T>& problem, const Request& request, int maps) {
+  const Planes planes{0, request.planes(), request.preds.channels(), 1};
   const Division division(problem.rows, problem.columns, planes.count());
   Partial partial(problem.rows, division, planes.count());
   march_planes(
@@ -123,22 +123,22 @@ std::vector<Sums> march_images(const Problem<T>& problem, const Arguments& argum
         place.sums =
             &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
       });
-  return partial.of_images(arguments.batch);
+  return partial.of_images(request.preds.batch());
 }
 
 // Volumes, some at a time, so that what lies between the passes is bounded: four maps of one volume, or of as
 // many as fit the caches.
 template <class T>
-std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& arguments, int maps) {
+std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request, int maps) {
   constexpr int64_t kBytesOfThread = int64_t{1} << 20;
   constexpr int64_t kLanes = kLine / sizeof(T);
-  const int64_t depth = arguments.depth().n, height = slices.rows.output_length(),
+  const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
                 width = slices.columns.output_length();
   // A line after the maps of a row, so that the rows of a slice do not meet in the same sets of the caches.
   const int64_t row_of_maps = 4 * width + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_maps;
   const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
-  const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, arguments.planes()));
+  const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
   const Scratch<T> scratch(slab * volume);
 
   // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
@@ -148,22 +148,22 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
   std::swap(across.maps.slice, across.maps.row);
   across.map = slices.map.across_rows();
   across.grad_map = slices.grad_map.across_rows();
-  across.rows = arguments.depth();
+  across.rows = request.windows.axes[0];
   across.columns = {width, 0, 0, false};
-  const std::vector<double>& taps = arguments.taps[0];
+  const std::vector<T> taps = request.windows.taps_as<T>(0);
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
-  across.crop_rows = arguments.depth().pad;
+  across.crop_rows = request.windows.axes[0].pad;
   across.slice_sum = T(1);
   for (const auto& window : slices.taps) {
     across.slice_sum *= std::accumulate(window.begin(), window.end(), T(0));
   }
 
   std::optional<Partial> partial;
-  for (int64_t begin = 0; begin < arguments.planes(); begin += slab) {
-    const int64_t count = std::min(slab, arguments.planes() - begin);
-    const Planes of_slices{begin, count, arguments.channels, depth};
-    const Planes across_rows{begin, count, arguments.channels, height};
+  for (int64_t begin = 0; begin < request.planes(); begin += slab) {
+    const int64_t count = std::min(slab, request.planes() - begin);
+    const Planes of_slices{begin, count, request.preds.channels(), depth};
+    const Planes across_rows{begin, count, request.preds.channels(), height};
     std::vector<T> pivots(count);
     for (int64_t v = 0; v < count; ++v) {
       pivots[v] = choose_pivot(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
@@ -178,7 +178,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
                  [&](Strip<T>& place, int64_t plane, int64_t) { place_in_maps(place, plane / depth); });
     // Derivatives take the place of moments that the same march has read: one march from end to end.
     const Division down(across.rows, across.columns, across_rows.count(), maps > 0);
-    if (!partial) partial.emplace(across.rows, down, arguments.planes() * height);
+    if (!partial) partial.emplace(across.rows, down, request.planes() * height);
     march_planes(across, Pass::depth, maps, across_rows, down,
                  [&](Strip<T>& place, int64_t plane, int64_t strip) {
                    place_in_maps(place, plane / height);
@@ -191,7 +191,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Arguments& argum
     march_planes(first, Pass::gradient, maps, of_slices, division,
                  [&](Strip<T>& place, int64_t plane, int64_t) { place_in_maps(place, plane / depth); });
   }
-  return partial ? partial->of_images(arguments.batch) : std::vector<Sums>(arguments.batch);
+  return partial ? partial->of_images(request.preds.batch()) : std::vector<Sums>(request.preds.batch());
 }
 
 }  // namespace ssim_fused

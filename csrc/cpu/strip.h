@@ -34,9 +34,10 @@ constexpr int kRows = 4;          // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kRows
 constexpr int64_t kLine = 64;     // bytes of a cache line, and of the widest vector
 
-// Sums over the outputs of a segment, in the order they are returned.
+// Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
+// derivatives by the constants.
 struct Sums {
-  double similarity = 0, contrast_sensitivity = 0, by_c1 = 0, by_c2 = 0;
+  double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0;
 };
 
 // Between the passes: four moments, or in their place three or four derivatives, of each position of a
@@ -61,7 +62,7 @@ struct Problem {
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
   int64_t crop_rows, crop_columns;  // outputs at either end that do not count for the contrast sensitivity
   T slice_sum;                      // in Pass::depth: of a slice's window, the rows' taps times the columns'
-  T c1, c2;
+  std::vector<T> c1, c2;            // [B]
   std::vector<T> grad_similarity;  // [B], weight of every output in the derivatives
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
   bool wants_constants;            // derivatives by c1 and c2 in the sums
@@ -491,7 +492,8 @@ class March {
     const int64_t count = c_.output_end - c_.output_begin;
     const Range own{c_.owned_begin - c_.output_begin, c_.owned_end - c_.output_begin};
     const Range crop = cropped(c_.owned_begin, c_.owned_end);
-    const V pivot = broadcast<V>(pivot_), c1 = broadcast<V>(problem_.c1), c2 = broadcast<V>(problem_.c2);
+    const V pivot = broadcast<V>(pivot_), c1 = broadcast<V>(problem_.c1[strip_.plane.batch]),
+            c2 = broadcast<V>(problem_.c2[strip_.plane.batch]);
 
     bool exists[kRows], owned[kRows], counts[kRows];  // counts: for the contrast sensitivity
     for (int j = 0; j < kRows; ++j) {
@@ -514,10 +516,9 @@ class March {
       unrolled<kRows>([&](auto j) SSIM_INLINE_LAMBDA {
         const auto terms =
             local_terms(Moments<V>{moment[0][j], moment[1][j], moment[2][j], moment[3][j]}, pivot, c1, c2);
-        const V similarity = terms.similarity();
-        if (owned[j]) add_lanes(sum[0][j], rest[0][j], similarity, i, own);
-        if (counts[j]) add_lanes(sum[1][j], rest[1][j], terms.contrast_sensitivity(), i, crop);
-        if (problem_.map && owned[j]) store(work_.values + j * work_.outputs + i, similarity);
+        if (owned[j]) add_lanes(sum[0][j], rest[0][j], terms.similarity_loss(), i, own);
+        if (counts[j]) add_lanes(sum[1][j], rest[1][j], terms.contrast_loss, i, crop);
+        if (problem_.map && owned[j]) store(work_.values + j * work_.outputs + i, terms.similarity());
         const T* const weights = work_.weights + 2 * j * work_.outputs + i;
         if constexpr (Maps > 0) {
           const auto f = partials(terms, load<V>(weights), load<V>(weights + work_.outputs));
@@ -549,8 +550,8 @@ class March {
                                 problem_.map.offset(strip_.plane), q + j, c_.owned_begin, own.to - own.from);
       }
       Sums& sums = strip_.sums[(rows.centre(q + j) - strip_.row_begin) / kSegment];
-      sums.similarity += total(sum[0][j], rest[0][j]);
-      sums.contrast_sensitivity += total(sum[1][j], rest[1][j]);
+      sums.similarity_loss += total(sum[0][j], rest[0][j]);
+      sums.contrast_loss += total(sum[1][j], rest[1][j]);
       sums.by_c1 += total(sum[2][j], rest[2][j]);
       sums.by_c2 += total(sum[3][j], rest[3][j]);
     }

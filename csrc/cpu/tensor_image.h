@@ -1,19 +1,18 @@
-// A tensor [B, C, H, W] or [B, C, D, H, W] as an image of the CPU kernels.
+// A view as an image of the CPU kernels.
 #pragma once
 
-#include <torch/csrc/stable/tensor.h>
-
-#include "../args.h"
+#include "../request.h"
 #include "image.h"
 
 namespace ssim_fused {
 
 template <class T>
-inline Image<T> image_of(const torch::stable::Tensor& tensor, bool is_output) {
+inline Image<T> image_of(const View& view) {
   Image<T> image;
-  image.data = is_output ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
-  image.stride = image_strides(tensor);
-  select_rows(tensor.scalar_type(), image);
+  if (!view) return image;
+  image.data = view.data;
+  image.stride = view.stride;
+  select_rows(view.type, image);
   return image;
 }
 

@@ -1,10 +1,9 @@
-// MS-SSIM of one image from its levels' means, with the derivative by each mean. Host and device.
+// MS-SSIM of one image from its levels' losses, with its derivatives by them. Host and device.
 //
-//     value = prod_l m_l^beta_l        m_l: the mean contrast sensitivity of level l, of the last level the
-//     SSIM
+//     value = prod_l m_l^beta_l        m_l = 1 - loss_l: the mean contrast sensitivity of level l, of the last the SSIM
 //
-// with m_l clamped to zero first ("relu"), or taken to (m_l + 1) / 2 ("simple"). Derivatives by a clamped
-// mean are zero; without normalization a negative mean gives NaN, as a power does.
+// with m_l clamped to zero first ("relu"), or taken to (m_l + 1) / 2 ("simple"). Derivatives by a clamped mean are
+// zero; without normalization a negative mean gives NaN, as a power does.
 #pragma once
 
 #include <cmath>
@@ -27,31 +26,53 @@ struct LevelWeights {
 // Keeps the derivative by a tiny mean, where its power is steep, finite in float32 and in what it multiplies.
 constexpr double kLargestFactor = 1e30;
 
-template <class Mean, class Factor>
-SSIM_HOST_DEVICE double weighted_product(const LevelWeights& weights, const Mean& mean,
-                                         const Factor& factor) {
-  const auto normalized = [&](int level) {
-    const double m = static_cast<double>(mean(level));
-    if (weights.normalization == Normalization::relu) return m < 0 ? 0.0 : m;  // a NaN stays one
-    return weights.normalization == Normalization::simple ? (m + 1) / 2 : m;
+// Returns one minus the product, which has digits where the losses are tiny, and tells factor(level, derivative of it by
+// the level's loss).
+template <class Loss, class Factor>
+SSIM_HOST_DEVICE double weighted_distance(const LevelWeights& weights, const Loss& loss, const Factor& factor) {
+  const bool is_simple = weights.normalization == Normalization::simple;
+  const bool is_relu = weights.normalization == Normalization::relu;
+  const double share = is_simple ? 0.5 : 1;  // of a loss in that of its normalized mean
+  const auto clamped = [](double f) {
+    return f > kLargestFactor ? kLargestFactor : f < -kLargestFactor ? -kLargestFactor : f;
   };
-  double value = 1;
-  for (int l = 0; l < weights.levels; ++l) value *= pow(normalized(l), weights.betas[l]);
+  bool all_positive = true;
+  double exponent = 0;
   for (int l = 0; l < weights.levels; ++l) {
-    const double m = normalized(l);
-    double by_mean = 0;
-    if (!(weights.normalization == Normalization::relu && m == 0)) {
-      by_mean = weights.betas[l] * pow(m, weights.betas[l] - 1);
-      for (int k = 0; k < weights.levels; ++k) {  // not value / m: m may be zero
-        if (k != l) by_mean *= pow(normalized(k), weights.betas[k]);
-      }
-      if (weights.normalization == Normalization::simple) by_mean /= 2;
-      if (by_mean > kLargestFactor) by_mean = kLargestFactor;
-      if (by_mean < -kLargestFactor) by_mean = -kLargestFactor;
-    }
-    factor(l, by_mean);
+    const double normalized_loss = share * static_cast<double>(loss(l));
+    all_positive = all_positive && normalized_loss < 1;
+    exponent += weights.betas[l] * log1p(-normalized_loss);
   }
-  return value;
+  if (all_positive) {
+    const double value = exp(exponent);
+    for (int l = 0; l < weights.levels; ++l) {
+      const double mean = 1 - share * static_cast<double>(loss(l));
+      factor(l, clamped(share * weights.betas[l] * value / mean));
+    }
+    return -expm1(exponent);
+  }
+  double power[kMaxLevels];
+  double value = 1;
+  const auto mean_of = [&](int l) {
+    const double mean = 1 - share * static_cast<double>(loss(l));
+    return is_relu && mean < 0 ? 0.0 : mean;  // a NaN stays one
+  };
+  for (int l = 0; l < weights.levels; ++l) {
+    power[l] = pow(mean_of(l), weights.betas[l]);
+    value *= power[l];
+  }
+  for (int l = 0; l < weights.levels; ++l) {
+    const double mean = mean_of(l);
+    double derivative = 0;
+    if (!(is_relu && mean == 0)) {
+      derivative = share * weights.betas[l] * pow(mean, weights.betas[l] - 1);
+      for (int k = 0; k < weights.levels; ++k) {  // not value / mean, which may be zero
+        if (k != l) derivative *= power[k];
+      }
+    }
+    factor(l, clamped(derivative));
+  }
+  return 1 - value;
 }
 
 }  // namespace ssim_fused

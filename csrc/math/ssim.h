@@ -49,6 +49,8 @@ struct LocalTerms {
   SSIM_HOST_DEVICE T luminance() const { return 1 - luminance_loss; }
   SSIM_HOST_DEVICE T contrast_sensitivity() const { return 1 - contrast_loss; }
   SSIM_HOST_DEVICE T similarity() const { return luminance() * contrast_sensitivity(); }
+  // 1 - l cs, with digits where it is tiny.
+  SSIM_HOST_DEVICE T similarity_loss() const { return luminance_loss + luminance() * contrast_loss; }
 };
 
 // The larger of the two; a NaN in `value` passes through (max(bound, NaN) in the sense of x86's maxps).

@@ -1,0 +1,180 @@
+// The CPU as a device of operators.h: from requests to the kernels' problems, from their sums to results.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "../operators.h"
+#include "march_all.h"
+#include "pyramid.h"
+#include "tensor_image.h"
+
+namespace ssim_fused::cpu {
+namespace {
+
+// Calls f(T{}) for the type of the arithmetic.
+template <class F>
+void with_compute_type(ScalarType type, F&& f) {
+  if (compute_type(type) == ScalarType::Double) {
+    f(double{});
+  } else {
+    f(float{});
+  }
+}
+
+template <class T>
+std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
+  std::vector<T> weights(static_cast<size_t>(batch), static_cast<T>(upstream.scale));
+  if (const T* values = static_cast<const T*>(upstream.values)) {
+    for (int64_t b = 0; b < batch; ++b)
+      weights[static_cast<size_t>(b)] =
+          static_cast<T>(static_cast<double>(values[b * upstream.stride]) * upstream.scale);
+  }
+  // The formula's derivatives are those of similarity and contrast sensitivity, the request's those of distances.
+  for (T& weight : weights) weight = -weight;
+  return weights;
+}
+
+template <class T>
+Problem<T> problem_of(const Request& request) {
+  Problem<T> problem{};
+  problem.preds = image_of<T>(request.preds);
+  problem.target = image_of<T>(request.target);
+  problem.map = image_of<T>(request.map);
+  problem.grad_preds = image_of<T>(request.grad_preds);
+  problem.grad_target = image_of<T>(request.grad_target);
+  problem.grad_map = image_of<T>(request.grad_map);
+  problem.rows = request.windows.axes[1];
+  problem.columns = request.windows.axes[2];
+  for (size_t d = 0; d < 2; ++d) {
+    problem.taps[d] = request.windows.taps_as<T>(1 + d);
+    problem.reversed[d].assign(problem.taps[d].rbegin(), problem.taps[d].rend());
+  }
+  problem.crop_rows = problem.rows.pad;
+  problem.crop_columns = problem.columns.pad;
+  const int64_t batch = request.preds.batch();
+  problem.grad_similarity = weights_of<T>(request.of_similarity, batch);
+  problem.grad_contrast = weights_of<T>(request.of_contrast, batch);
+  problem.wants_constants = request.grad_constants != nullptr;
+  const Constants& constants = request.constants;
+  problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
+  problem.c2.assign(static_cast<size_t>(batch), static_cast<T>(constants.c2));
+  if (const T* values = static_cast<const T*>(constants.data)) {
+    for (int64_t b = 0; b < batch; ++b) {
+      problem.c1[static_cast<size_t>(b)] = values[b * constants.image_stride];
+      problem.c2[static_cast<size_t>(b)] = values[b * constants.image_stride + constants.stride];
+    }
+  }
+  return problem;
+}
+
+template <class T>
+void write_results(const Request& request, const std::vector<Sums>& sums) {
+  const double outputs = request.outputs(), cropped = request.cropped_outputs();
+  const auto result = [&](double loss) { return request.as_distance ? loss : 1 - loss; };
+  T* const similarity = static_cast<T*>(request.similarity);
+  T* const contrast = static_cast<T*>(request.contrast);
+  T* const by_constants = static_cast<T*>(request.grad_constants);
+  double total = 0;
+  for (size_t b = 0; b < sums.size(); ++b) {
+    const double value = result(sums[b].similarity_loss / outputs);
+    total += value;
+    if (similarity && request.reduction == Reduction::none) similarity[b] = static_cast<T>(value);
+    if (contrast) contrast[b] = static_cast<T>(result(sums[b].contrast_loss / cropped));
+    if (by_constants) {
+      by_constants[2 * b] = static_cast<T>(sums[b].by_c1);
+      by_constants[2 * b + 1] = static_cast<T>(sums[b].by_c2);
+    }
+  }
+  if (similarity && request.reduction != Reduction::none)
+    *similarity = static_cast<T>(request.reduction == Reduction::mean ? total / static_cast<double>(sums.size()) : total);
+}
+
+struct Cpu {
+  struct Guard {
+    explicit Guard(const Tensor&) {}
+  };
+
+  static void similarity(const Request& request, const Tensor&) {
+    with_compute_type(request.preds.type, [&]<class T>(T) {
+      const Problem<T> problem = problem_of<T>(request);
+      const int maps = request.grad_target ? 4 : request.grad_preds ? 3 : 0;
+      const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
+      write_results<T>(request, march(problem, request, maps));
+    });
+  }
+
+  static void downsample(const View (&from)[2], const View (&to)[2], const Tensor&) {
+    with_compute_type(to[0].type, [&]<class T>(T) {
+      for (int image = 0; image < 2; ++image) downsample_image<T>(from[image], to[image]);
+    });
+  }
+
+  static void product(const ProductRequest& request, const Tensor&) {
+    with_compute_type(request.type, [&]<class T>(T) {
+      const T* const losses = static_cast<const T*>(request.losses);
+      const T* const level_constants = static_cast<const T*>(request.level_constants);
+      T* const factors = static_cast<T*>(request.factors);
+      T* const grad_constants = static_cast<T*>(request.grad_constants);
+      T* const values = static_cast<T*>(request.value);
+      double total = 0;
+      for (int64_t b = 0; b < request.batch; ++b) {
+        double by_constants[2] = {};
+        const double distance = weighted_distance(
+            request.weights, [&](int l) { return losses[l * request.batch + b]; },
+            [&](int l, double factor) {
+              const int64_t place = l * request.batch + b;
+              if (factors) {
+                factors[place] =
+                    static_cast<T>(factor * request.gradient_scale / (l == 0 ? request.finest_scale : 1.0));
+              }
+              for (int k = 0; grad_constants && k < 2; ++k)
+                by_constants[k] += factor * static_cast<double>(level_constants[2 * place + k]);
+            });
+        const double value = request.as_distance ? distance : 1 - distance;
+        total += value;
+        if (request.reduction == Reduction::none) values[b] = static_cast<T>(value);
+        for (int k = 0; grad_constants && k < 2; ++k)
+          grad_constants[2 * b + k] =
+              static_cast<T>(by_constants[k] * request.gradient_scale / request.finest_scale);
+      }
+      if (request.reduction != Reduction::none)
+        *values = static_cast<T>(request.reduction == Reduction::mean ? total / static_cast<double>(request.batch)
+                                                                      : total);
+    });
+  }
+
+  static void gather(const GatherRequest& request, const Tensor&) {
+    with_compute_type(request.finest.type, [&]<class T>(T) { gather_gradients<T>(request); });
+  }
+
+  static void multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor&) {
+    with_compute_type(gradient.type, [&]<class T>(T) {
+      std::vector<T> factors = weights_of<T>(factor, gradient.batch());
+      for (T& f : factors) f = -f;
+      if (gradient.data == result.data && std::all_of(factors.begin(), factors.end(), [](T f) { return f == T(1); }))
+        return;
+      const Image<T> in = image_of<T>(gradient), out = image_of<T>(result);
+      const int64_t rows = gradient.depth() * gradient.height(), width = gradient.width();
+      const int64_t tasks = gradient.batch() * gradient.channels() * rows;
+      torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
+        std::vector<T> row(static_cast<size_t>(width));
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t image = task / rows, y = task % gradient.height();
+          const Plane plane{image / gradient.channels(), image % gradient.channels(), task % rows / gradient.height()};
+          in.read_into(row.data(), in.offset(plane), y, 0, width);
+          for (T& value : row) value *= factors[static_cast<size_t>(plane.batch)];
+          out.write_from(row.data(), out.offset(plane), y, 0, width);
+        }
+      });
+    });
+  }
+};
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CPU, m) { register_operators<Cpu>(m); }
+
+}  // namespace ssim_fused::cpu

@@ -1,0 +1,126 @@
+// The pyramid of MS-SSIM: halve images, and gather the levels' gradients.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "../operators.h"
+#include "tensor_image.h"
+
+namespace ssim_fused {
+
+// From a level of the pyramid to the next: 2x2 pixels or 2x2x2 voxels become one. An image's only slice stays.
+struct Halving {
+  int64_t slices;
+  double share;  // of each of them in the mean
+
+  Halving(const View& from, const View& to)
+      : slices(from.depth() / 2 == to.depth() && from.depth() > 1 ? 2 : 1), share(slices == 2 ? 0.125 : 0.25) {}
+};
+
+template <class T>
+void downsample_image(const View& from, const View& to) {
+  const Image<T> in = image_of<T>(from), out = image_of<T>(to);
+  const Halving halving(from, to);
+  const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
+  torch::stable::parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
+    std::vector<T> sum(wide), row(wide), mean(width);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / rows, slice = task % rows / height, y = task % height;
+      const Plane plane{image / from.channels(), image % from.channels(), slice};
+      std::fill(sum.begin(), sum.end(), T(0));
+      for (int64_t k = 0; k < halving.slices; ++k) {
+        const int64_t source = in.offset({plane.batch, plane.channel, halving.slices * slice + k});
+        for (int64_t j = 0; j < 2; ++j) {
+          in.read_into(row.data(), source, 2 * y + j, 0, wide);
+          for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
+        }
+      }
+      for (int64_t i = 0; i < width; ++i) mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
+      out.write_from(mean.data(), out.offset(plane), y, 0, width);
+    }
+  });
+}
+
+// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and the
+// share of what comes from the levels below, each of whose pixels stands for several of this one's.
+template <class T>
+class Gatherer {
+ public:
+  Gatherer(const std::vector<Image<T>>& levels, const std::vector<View>& sizes, const Halving& halving)
+      : levels_(levels), sizes_(sizes), halving_(halving), rows_(levels.size()), current_(levels.size(), -1) {
+    for (size_t l = 0; l < levels.size(); ++l) rows_[l].resize(sizes[l].width());
+  }
+
+  void start_image(int64_t batch, int64_t channel, const std::vector<T>& factors) {
+    batch_ = batch;
+    channel_ = channel;
+    factors_ = factors;
+    std::fill(current_.begin(), current_.end(), -1);
+  }
+
+  const T* row(size_t level, int64_t slice, int64_t y) {
+    std::vector<T>& out = rows_[level];
+    const View& size = sizes_[level];
+    if (current_[level] == slice * size.height() + y) return out.data();
+    current_[level] = slice * size.height() + y;
+    const Image<T>& image = levels_[level];
+    image.read_into(out.data(), image.offset({batch_, channel_, slice}), y, 0, size.width());
+    for (T& value : out) value *= factors_[level];
+    if (level + 1 == levels_.size()) return out.data();
+    const View& half = sizes_[level + 1];
+    if (slice / halving_.slices < half.depth() && y / 2 < half.height()) {
+      const T* const below = row(level + 1, slice / halving_.slices, y / 2);
+      for (int64_t i = 0; i < half.width(); ++i) {
+        const T part = below[i] * static_cast<T>(halving_.share);
+        out[2 * i] += part;
+        out[2 * i + 1] += part;
+      }
+    }
+    return out.data();
+  }
+
+ private:
+  const std::vector<Image<T>>& levels_;
+  const std::vector<View>& sizes_;
+  const Halving& halving_;
+  std::vector<std::vector<T>> rows_;
+  std::vector<int64_t> current_;
+  int64_t batch_ = 0, channel_ = 0;
+  std::vector<T> factors_;
+};
+
+template <class T>
+void gather_gradients(const GatherRequest& request) {
+  std::vector<View> views{request.finest};
+  views.insert(views.end(), request.coarse.begin(), request.coarse.end());
+  std::vector<Image<T>> levels;
+  for (const View& view : views) levels.push_back(image_of<T>(view));
+  const Image<T>& out = levels[0];
+  const Halving halving = views.size() > 1 ? Halving(views[0], views[1]) : Halving(views[0], views[0]);
+  const T* const factors = static_cast<const T*>(request.factors);
+  const View& finest = request.finest;
+  const int64_t batch = finest.batch(), channels = finest.channels(), height = finest.height(),
+                rows = finest.depth() * height;
+  constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
+  torch::stable::parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
+    Gatherer<T> gatherer(levels, views, halving);
+    std::vector<T> of_image(levels.size());
+    int64_t current = -1;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / rows, slice = task % rows / height, y = task % height;
+      if (image != current) {
+        current = image;
+        for (size_t l = 0; l < levels.size(); ++l)
+          of_image[l] = factors[static_cast<int64_t>(l) * batch + image / channels];
+        gatherer.start_image(image / channels, image % channels, of_image);
+      }
+      out.write_from(gatherer.row(0, slice, y), out.offset({image / channels, image % channels, slice}), y, 0,
+                     finest.width());
+    }
+  });
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,319 @@
+// What a call asks for, checked once for both devices. Messages name the argument, its value and what would be right.
+// `Request` is what operators.h hands to a device: images, window and constants in, places for the results out.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "math/geometry.h"
+#include "math/pass.h"
+
+namespace ssim_fused {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string to_text(torch::headeronly::IntHeaderOnlyArrayRef values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
+  return text + "]";
+}
+
+inline std::string to_text(const std::vector<double>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
+  return text + "]";
+}
+
+// The type the arithmetic and the per-image results have.
+inline ScalarType compute_type(ScalarType type) {
+  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline int64_t bytes_of(ScalarType type) {
+  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Images
+
+// A batch of images or volumes in memory; an image is a volume of one slice. Shape and strides, in elements: batch,
+// channel, slice, row, column. No data: the image is not wanted.
+struct View {
+  void* data = nullptr;
+  ScalarType type = ScalarType::Float;
+  std::array<int64_t, 5> shape{}, stride{};
+
+  explicit operator bool() const { return data != nullptr; }
+  int64_t batch() const { return shape[0]; }
+  int64_t channels() const { return shape[1]; }
+  int64_t depth() const { return shape[2]; }
+  int64_t height() const { return shape[3]; }
+  int64_t width() const { return shape[4]; }
+  int64_t elements() const { return shape[0] * shape[1] * shape[2] * shape[3] * shape[4]; }
+  // Contiguous, in `data`.
+  static View of(void* data, ScalarType type, const std::array<int64_t, 5>& shape) {
+    View view{data, type, shape, {}};
+    int64_t stride = 1;
+    for (size_t d = 5; d-- > 0;) {
+      view.stride[d] = stride;
+      stride *= shape[d];
+    }
+    return view;
+  }
+};
+
+inline View view_of(const Tensor& tensor, void* data) {
+  View view{data, tensor.scalar_type(), {}, {}};
+  const bool is_volume = tensor.dim() == 5;
+  for (int64_t d = 0; d < 5; ++d) {
+    if (d == 2 && !is_volume) {
+      view.shape[2] = 1;
+      continue;
+    }
+    const int64_t dim = d < 2 || is_volume ? d : d - 1;
+    view.shape[static_cast<size_t>(d)] = tensor.size(dim);
+    view.stride[static_cast<size_t>(d)] = tensor.stride(dim);
+  }
+  return view;
+}
+inline View input_view(const Tensor& tensor) {
+  return view_of(tensor, const_cast<void*>(tensor.const_data_ptr()));
+}
+inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mutable_data_ptr()); }
+
+inline void check_images(const Tensor& preds, const Tensor& target) {
+  STD_TORCH_CHECK(preds.dim() == 4 || preds.dim() == 5, "preds has shape ", to_text(preds.sizes()),
+                  ", expected [B, C, H, W] or [B, C, D, H, W]");
+  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ", to_text(target.sizes()),
+                  ", expected the shape of preds, ", to_text(preds.sizes()));
+  const ScalarType type = preds.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+                      type == ScalarType::BFloat16,
+                  "preds has dtype ", torch::headeronly::toString(type),
+                  ", expected float32, float64, float16 or bfloat16");
+  STD_TORCH_CHECK(type == target.scalar_type(), "target has dtype ",
+                  torch::headeronly::toString(target.scalar_type()), ", expected the dtype of preds, ",
+                  torch::headeronly::toString(type));
+  STD_TORCH_CHECK(preds.device() == target.device(), "target is on another device than preds; move one of them");
+  STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()), ", expected at least one channel");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Windows
+
+// As the operators take them. With `taps`, windows of one's own, one after the other, of lengths `kernel_size`; else a
+// Gaussian where `sigma` has elements, uniform windows of `kernel_size` where it has none. One element stands for all
+// axes. Padding "reflect" and "zero" are by half the window; only the last axis of volumes is padded by half of
+// `kernel_size`, whatever the window, as in torchmetrics. "valid" is none.
+struct WindowArguments {
+  const std::vector<double>& sigma;
+  const std::vector<int64_t>& kernel_size;
+  const std::optional<std::vector<double>>& taps;
+  const std::string& padding;
+};
+
+// One window for each axis: depth, rows, columns; an image's has one tap along the depth.
+struct Windows {
+  std::array<Axis, 3> axes{};
+  std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
+  bool sum_to_one = true;                     // but for rounding
+
+  // In the type of the arithmetic. Rounded taps would sum to one plus or minus a rounding, which biases every
+  // variance: the middle one takes the rest.
+  template <class T>
+  std::vector<T> taps_as(size_t axis) const {
+    std::vector<T> rounded(taps[axis].begin(), taps[axis].end());
+    if (!sum_to_one) return rounded;
+    T& middle = rounded[rounded.size() / 2];
+    middle = T(0);
+    // From the smallest on; exact in double where T is float.
+    double others = 0;
+    for (size_t k = 0; k < rounded.size() / 2; ++k)
+      others += static_cast<double>(rounded[k]) + static_cast<double>(rounded[rounded.size() - 1 - k]);
+    middle = static_cast<T>(1 - others);
+    return rounded;
+  }
+};
+
+// Taps of standard deviation sigma, cut at 3.5 sigma as torchmetrics does.
+inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
+  std::vector<double> taps(static_cast<size_t>(2 * radius + 1));
+  long double total = 0;
+  for (int64_t i = 0; i <= radius; ++i) {
+    const double distance = static_cast<double>(radius - i) / sigma;
+    const double tap = std::exp(-(distance * distance) / 2);
+    taps[static_cast<size_t>(i)] = taps[static_cast<size_t>(2 * radius - i)] = tap;
+    total += i == radius ? tap : 2 * static_cast<long double>(tap);
+  }
+  for (double& tap : taps) tap = static_cast<double>(tap / total);
+  return taps;
+}
+
+inline Windows check_windows(const View& images, bool is_volume, const WindowArguments& arguments) {
+  const auto& [sigma, kernel_size, taps, padding] = arguments;
+  const size_t dims = is_volume ? 3 : 2, first = 3 - dims;
+  const bool reflects = padding == "reflect", is_valid = padding == "valid";
+  STD_TORCH_CHECK(reflects || is_valid || padding == "zero", "padding is '", padding,
+                  "', expected 'reflect', 'zero' or 'valid'");
+  STD_TORCH_CHECK(sigma.size() == dims || sigma.size() <= 1, "sigma is ", to_text(sigma), ", expected one number for ",
+                  "each of the ", dims, " axes, one for all, or none: a uniform window");
+  STD_TORCH_CHECK(kernel_size.size() == dims || kernel_size.size() == 1, "kernel_size is ", to_text(kernel_size),
+                  ", expected one number for each of the ", dims, " axes or one for all");
+  Windows windows;
+  windows.axes[0] = {1, 0, 0, reflects};
+  windows.taps[0] = {1.0};
+  windows.sum_to_one = !taps;
+  size_t used = 0;  // of `taps`
+  for (size_t d = 0; d < dims; ++d) {
+    const int64_t size = kernel_size[kernel_size.size() == 1 ? 0 : d], n = images.shape[2 + first + d];
+    STD_TORCH_CHECK(size > 0 && size % 2 == 1, "kernel_size is ", to_text(kernel_size),
+                    ", expected odd positive numbers");
+    double radius = static_cast<double>(size / 2);
+    const bool is_gaussian = !taps && !sigma.empty();
+    if (is_gaussian) {
+      const double s = sigma[sigma.size() == 1 ? 0 : d];
+      STD_TORCH_CHECK(s > 0 && std::isfinite(s), "sigma is ", to_text(sigma), ", expected positive finite numbers");
+      radius = std::floor(3.5 * s + 0.5);
+    }
+    // What no image of these sides can hold is refused before it is built.
+    const bool pads_for_kernel_size = is_volume && d + 1 == dims && reflects;
+    const double pad = is_valid ? 0 : pads_for_kernel_size ? static_cast<double>(size / 2) : radius;
+    STD_TORCH_CHECK(!reflects || pad < static_cast<double>(n), "preds has a side of ", n,
+                    ", too small for reflection by ", pad, ": each side must be larger than half its window");
+    STD_TORCH_CHECK(n > 0 && static_cast<double>(n) + 2 * (pad - radius) > 0, "preds has a side of ", n,
+                    ", smaller than its window of ", 2 * radius + 1, " taps");
+    const Axis axis{n, static_cast<int64_t>(radius), static_cast<int64_t>(pad), reflects};
+    windows.axes[first + d] = axis;
+    std::vector<double>& of_axis = windows.taps[first + d];
+    if (taps) {
+      STD_TORCH_CHECK(taps->size() - used >= static_cast<size_t>(size), "taps has ", taps->size(),
+                      " elements, expected the sum of kernel_size, ", to_text(kernel_size));
+      of_axis.assign(taps->begin() + static_cast<int64_t>(used), taps->begin() + static_cast<int64_t>(used) + size);
+      used += static_cast<size_t>(size);
+      for (double tap : of_axis)
+        STD_TORCH_CHECK(std::isfinite(tap), "taps has the element ", tap, ", expected finite numbers");
+    } else if (is_gaussian) {
+      of_axis = gaussian_taps(sigma[sigma.size() == 1 ? 0 : d], axis.radius);
+    } else {
+      of_axis.assign(static_cast<size_t>(size), 1.0 / static_cast<double>(size));
+    }
+  }
+  STD_TORCH_CHECK(!taps || used == taps->size(), "taps has ", taps ? taps->size() : 0,
+                  " elements, expected the sum of kernel_size, ", to_text(kernel_size));
+  return windows;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Constants
+
+// c1 = (k1 L)^2 and c2 = (k2 L)^2: numbers, or in their place a tensor [2] or [B, 2] on the images' device.
+struct Constants {
+  double c1 = 0, c2 = 0;
+  const void* data = nullptr;          // of the compute type
+  int64_t image_stride = 0, stride = 0;  // from image to image, and from c1 to c2
+};
+
+inline Constants check_constants(const Tensor& preds, double data_range, double k1, double k2,
+                                 const std::optional<Tensor>& constants) {
+  if (!constants) {
+    // Of an infinite range nothing is known.
+    const double range = std::isfinite(data_range) ? data_range : std::numeric_limits<double>::quiet_NaN();
+    return {(k1 * range) * (k1 * range), (k2 * range) * (k2 * range)};
+  }
+  const bool is_shared = constants->dim() == 1, is_each = constants->dim() == 2 && constants->size(0) == preds.size(0);
+  STD_TORCH_CHECK((is_shared || is_each) && constants->size(constants->dim() - 1) == 2, "constants has shape ",
+                  to_text(constants->sizes()), ", expected [2], c1 and c2, or [B, 2]");
+  STD_TORCH_CHECK(constants->scalar_type() == compute_type(preds.scalar_type()), "constants has dtype ",
+                  torch::headeronly::toString(constants->scalar_type()), ", expected ",
+                  torch::headeronly::toString(compute_type(preds.scalar_type())));
+  STD_TORCH_CHECK(constants->device() == preds.device(),
+                  "constants is on another device than preds; move one of them");
+  return {0, 0, constants->const_data_ptr(), is_shared ? 0 : constants->stride(0),
+          constants->stride(constants->dim() - 1)};
+}
+
+// What a stored float16 gradient is multiplied by. That of a mean over millions of pixels underflows. The gradient of
+// their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the product of the two
+// keeps it in range. It depends on nothing but what the backward knows, too.
+inline double stored_scale(ScalarType type, int64_t elements_of_image, double c1, double c2) {
+  if (type != ScalarType::Half) return 1;
+  const double bound = static_cast<double>(std::max<int64_t>(elements_of_image, 1)) * std::sqrt(std::min(c1, c2));
+  return bound > 0 && std::isfinite(bound) ? std::exp2(std::floor(std::log2(bound))) : 1;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The request
+
+enum class Reduction { none, mean, sum };  // over the batch; numbered as in PyTorch
+
+inline Reduction parse_reduction(int64_t reduction) {
+  STD_TORCH_CHECK(reduction >= 0 && reduction <= 2, "reduction is ", reduction,
+                  ", expected 0 (none), 1 (mean) or 2 (sum)");
+  return static_cast<Reduction>(reduction);
+}
+
+// How much an image's mean counts in the derivatives: `values` [B] (all of them ones where null) times `scale`.
+struct Upstream {
+  const void* values = nullptr;  // of the compute type
+  int64_t stride = 0;
+  double scale = 0;
+};
+
+// One pass over images or volumes. Pointers to results are null, and views empty, where they are not wanted. Gradients
+// are those of the distance: of 1 - similarity, or of 1 - contrast sensitivity.
+struct Request {
+  View preds, target;
+  bool is_volume = false;
+  Windows windows;
+  Constants constants;
+
+  Objective objective = Objective::mean_similarity;
+  Upstream of_similarity, of_contrast;  // weights of the means in the gradients; `scale` includes 1 / their outputs
+  View grad_map;                        // upstream, added to the former
+
+  Reduction reduction = Reduction::none;  // of `similarity`
+  bool as_distance = false;               // one minus similarity and contrast sensitivity instead
+  void* similarity = nullptr;             // [B], or one number, in the compute type
+  void* contrast = nullptr;               // [B]: the contrast sensitivity
+  View map, grad_preds, grad_target;
+  void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective by c1 and c2
+
+  int64_t planes() const { return preds.batch() * preds.channels(); }
+  std::array<int64_t, 5> output_shape() const {
+    return {preds.batch(), preds.channels(), windows.axes[0].output_length(), windows.axes[1].output_length(),
+            windows.axes[2].output_length()};
+  }
+  // Outputs of an image over which the similarity is averaged; and the contrast sensitivity.
+  double outputs() const {
+    double count = static_cast<double>(preds.channels());
+    for (const Axis& axis : windows.axes) count *= static_cast<double>(axis.output_length());
+    return count;
+  }
+  double cropped_outputs() const {
+    double count = static_cast<double>(preds.channels());
+    for (const Axis& axis : windows.axes)
+      count *= static_cast<double>(std::max<int64_t>(axis.crop_end() - axis.crop_begin(), 0));
+    return count;
+  }
+  // SSIM is symmetric: the gradient for target alone is that for preds with the images exchanged. So no kernel has to
+  // know of it.
+  void exchange_images() {
+    std::swap(preds, target);
+    std::swap(grad_preds, grad_target);
+  }
+};
+
+}  // namespace ssim_fused

@@ -1,0 +1,182 @@
+"""What is wrong with a call, in the exception type that the reference raises for the same mistake.
+
+Messages name the argument, its value and what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssim_fused.window import Window, check_bounds
+
+
+def check_call(
+    preds: Tensor,
+    target: Tensor,
+    gaussian_kernel: bool,
+    sigma: float | Sequence[float],
+    kernel_size: int | Sequence[int],
+    *,
+    reduction: str | None,
+    data_range: Any,
+    k1: float,
+    k2: float,
+    levels: int = 0,
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Checks everything that both functions take; returns the window as the operators take it.
+
+    ``levels`` are MS-SSIM's; 0 for SSIM.
+    """
+    check_images(preds, target)
+    sigmas, sizes = check_window(preds.ndim - 2, gaussian_kernel, sigma, kernel_size)
+    if not isinstance(reduction, str | None) or reduction not in ("elementwise_mean", "sum", "none", None):
+        raise ValueError(f"`reduction` is {reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
+    for name, k in (("k1", k1), ("k2", k2)):
+        if not isinstance(k, numbers.Real):
+            raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
+    check_range(preds, data_range)
+    check_pyramid(preds, sizes, levels)
+    window = Window(sigmas if gaussian_kernel else (), sizes)
+    for level in range(max(levels, 1)):
+        check_room(preds, window, level)
+    return window.sigma, window.kernel_size
+
+
+def check_range(preds: Tensor, data_range: Any) -> None:
+    """Checks ``data_range``."""
+    if data_range is None or isinstance(data_range, numbers.Real):
+        return
+    if isinstance(data_range, tuple):
+        check_bounds(data_range)
+    elif not isinstance(data_range, Tensor):
+        raise TypeError(
+            f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tensor of one, a "
+            "tuple (low, high) or None."
+        )
+    elif data_range.numel() != 1:
+        raise ValueError(
+            f"`data_range` is a tensor of shape {tuple(data_range.shape)}; expected one element. For a range of each "
+            "image's own use torch.func.vmap."
+        )
+    elif data_range.is_complex() or data_range.dtype == torch.bool:
+        raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected a real number.")
+    elif data_range.device != preds.device and data_range.device.type != "cpu":
+        raise RuntimeError(
+            f"`data_range` is on {data_range.device} and `preds` on {preds.device}: move it by `.to(preds.device)`."
+        )
+
+
+def check_levels(betas: tuple[float, ...], normalize: str | None) -> None:
+    """Checks what MS-SSIM alone takes."""
+    if not isinstance(betas, tuple) or not betas or not all(isinstance(beta, float) for beta in betas):
+        raise ValueError(f"`betas` is {betas!r}, expected a tuple of floats, one for each level.")
+    if normalize and normalize not in ("relu", "simple"):
+        raise ValueError(f"`normalize` is {normalize!r}, expected 'relu', 'simple' or None.")
+
+
+class _NoTensorError(TypeError, AttributeError):
+    """The reference fails on the first attribute it misses; what is wrong is the type."""
+
+
+def check_images(preds: Tensor, target: Tensor) -> None:
+    """Checks both images."""
+    for name, image in (("preds", preds), ("target", target)):
+        if not isinstance(image, Tensor):
+            raise _NoTensorError(f"`{name}` is expected to be a torch.Tensor, got {type(image).__name__}.")
+    for name, image in (("preds", preds), ("target", target)):
+        if image.layout != torch.strided or image.is_nested:
+            kind = "a nested tensor" if image.is_nested else f"of layout {image.layout}"
+            raise NotImplementedError(f"`{name}` is {kind}, expected a dense tensor: convert it by `.to_dense()`.")
+        if image.is_complex():
+            raise NotImplementedError(
+                f"`{name}` has the dtype {image.dtype}, expected real numbers: compare `.real` and `.imag`, or `.abs()`."
+            )
+    if preds.shape != target.shape:
+        raise RuntimeError(
+            "`preds` and `target` are expected to have the same shape, "
+            f"got {tuple(preds.shape)} and {tuple(target.shape)}."
+        )
+    if preds.ndim not in (4, 5):
+        raise ValueError(
+            "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
+            f"got {tuple(preds.shape)}."
+        )
+    if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        raise NotImplementedError(
+            f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16 or bfloat16: convert it, "
+            "for instance by `preds.float()`, and give the matching `data_range`."
+        )
+    if preds.device != target.device:
+        raise RuntimeError(
+            f"`preds` is on {preds.device} and `target` on {target.device}: move one of them by `.to(...)`."
+        )
+
+
+def check_window(
+    axes: int, gaussian_kernel: bool, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Checks both descriptions of the window; returns them per axis."""
+    per_axis = []
+    for name, value in (("kernel_size", kernel_size), ("sigma", sigma)):
+        values = tuple(value) if isinstance(value, Sequence) else axes * (value,)
+        if len(values) != axes:
+            raise ValueError(
+                f"`{name}` has {len(values)} elements, {value}, expected a number or a sequence of {axes}, "
+                "one for each spatial dimension."
+            )
+        if not all(isinstance(v, numbers.Real) for v in values):
+            raise TypeError(f"`{name}` is {value!r}, expected a number or a sequence of {axes} numbers.")
+        per_axis.append(values)
+    sizes, sigmas = per_axis
+    if any(size % 2 == 0 or size <= 0 for size in sizes):
+        raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
+    if any(not s > 0 for s in sigmas):
+        raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")
+    if any(s == math.inf for s in sigmas):
+        raise OverflowError(f"`sigma` is {sigma}, expected finite numbers.")
+    if not gaussian_kernel and not all(isinstance(size, numbers.Integral) for size in sizes):
+        raise TypeError(f"`kernel_size` is {kernel_size}, expected integers: the window is uniform.")
+    return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
+
+
+_AXES = ("depth", "height", "width")
+
+
+def check_room(preds: Tensor, window: Window, level: int = 0) -> None:
+    """Reflection needs every side to be larger than its padding; and with it, a window must fit in."""
+    sides = [n >> level for n in preds.shape[2:]]
+    axes = zip(_AXES[-len(sides) :], sides, window.sizes(len(sides)), window.pad(len(sides)), strict=True)
+    for name, n, length, pad in axes:
+        at = f" at level {level} of the pyramid" if level else ""
+        fewer = " or fewer `betas`" if level else ""
+        if n <= pad:
+            raise RuntimeError(
+                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at} is too small for the window, whose "
+                f"padding is {pad}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)"
+                f"{fewer}."
+            )
+        if n + 2 * pad < length:
+            raise RuntimeError(
+                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at}, padded by {pad} on either side for "
+                f"`kernel_size`, is smaller than the Gaussian of {length} taps. Use a smaller `sigma` or a larger "
+                f"`kernel_size`{fewer}."
+            )
+
+
+def check_pyramid(preds: Tensor, sizes: Sequence[int], levels: int) -> None:
+    """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
+    if levels == 0:
+        return
+    for name, n, size in zip(("height", "width"), preds.shape[-2:], (*sizes, *sizes), strict=False):
+        least = max(2**levels, size * max(1, levels - 1) ** 2)
+        if n < least:
+            raise ValueError(
+                f"`preds` has the shape {tuple(preds.shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
+                f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images."
+            )
