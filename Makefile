@@ -11,6 +11,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+# Where there is no nvcc, its wheel compiles the CUDA kernels that the tests ask for.
+NVCC := $(if $(CUDA_HOME)$(CUDA_PATH)$(shell command -v nvcc),,$(VENV)/installed-nvcc)
+PARALLEL := --numprocesses $(shell nproc) --dist worksteal
 CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),,0)
@@ -23,11 +26,11 @@ demo: $(VENV)/installed-demo
 demo-volume: $(VENV)/installed-volume
 	$(BIN)/python examples/train_volume_denoiser.py
 
-test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-test $(NVCC) lint
+	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest --nightly
+test-all: $(VENV)/installed-test $(NVCC) lint
+	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/compilers.sh $(BIN)/python
 
 lint: $(VENV)/installed-lint
