@@ -324,7 +324,8 @@ def main(argv: list[str] | None = None) -> int:
                 if figure(shown, "memory" if kind == "memory" else "speed", image):
                     print(f"wrote {image}")
                     link = Path(os.path.relpath(image, document.parent)).as_posix()
-                    part += f"\n![{kind} on {run.conditions}]({link})\n"
+                    title = "memory" if kind == "memory" else "speed"
+                    part += f"\n![{title} on {run.conditions}]({link})\n"
             parts.append(part)
     rewrite(args.tables, "\n".join(full))
     rewrite(args.readme, "\n".join(short))
