@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NoReturn
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -39,7 +40,7 @@ def say(message):
             terminal.write(f"\n  {message}  ")  # the blanks are for pip's spinner
 
 
-def fail(message):
+def fail(message) -> NoReturn:
     """Stop with a sentence instead of a traceback."""
     raise SystemExit(f"ssim_fused: {message}")
 
@@ -59,13 +60,14 @@ def find_cuda(torch):
         return None, "SSIM_FUSED_CUDA=0"
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = shutil.which("nvcc", path=os.path.join(home, "bin") if home else None)
+    nvcc = nvcc or next(Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"), None)  # the extra `nvcc`
     release = re.search(r"release (\d+)\.\d+", output_of(nvcc, "--version")) if nvcc else None
     # nvcc may be a wrapper script in another folder: the toolkit's own answer.
     here = re.search(r"_HERE_=(\S+)", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull)) if nvcc else None
     if not torch.version.cuda:
         missing = f"torch {torch.__version__} is a build without CUDA"
     elif nvcc is None:
-        missing = "nvcc was not found in CUDA_HOME or on PATH"
+        missing = "nvcc was not found in CUDA_HOME, on PATH, or as a wheel"
     elif release is None or here is None:
         missing = f"{nvcc} does not say its version and folder, as nvcc does"
     elif release[1] != torch.version.cuda.split(".")[0]:
@@ -155,9 +157,13 @@ rule link
     (folder / "build.ninja").write_text(graph)
     jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
     running = subprocess.Popen(
-        [ninja, "-j", jobs], cwd=folder, env=os.environ | {"NINJA_STATUS": "[%f/%t] "}, stdout=subprocess.PIPE, text=True
+        [ninja, "-j", jobs],
+        cwd=folder,
+        env=os.environ | {"NINJA_STATUS": "[%f/%t] "},
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    for line in running.stdout:
+    for line in running.stdout or ():
         say(line.rstrip())
     if running.wait():
         fail("the compiler failed, see above (under pip: `pip install -v`).")

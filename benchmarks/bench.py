@@ -21,11 +21,12 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from . import memory
+from . import against, memory
 from .cases import GRADIENT, Case, Step, make_inputs, make_step, select
 from .peers import OURS, REFERENCE, Peer, load
 
@@ -225,7 +226,7 @@ class Bench:
     def __init__(self, peers: list[Peer], device: str, effort: Effort, with_memory: bool, log: Log) -> None:
         self.peers, self.device, self.effort = peers, device, effort
         self.with_memory, self.log = with_memory, log
-        self.common = {
+        self.common: dict[str, Any] = {
             "device": device,
             "device_name": device_name(device),
             "threads": torch.get_num_threads(),
@@ -356,6 +357,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=[], metavar="GLOB", help="cases whose label ends so")
     parser.add_argument("--libraries", nargs="+", default=[], metavar="NAME", help="libraries (default: all)")
     parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="compare with the ssim_fused built in another checkout"
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="CSV",
@@ -374,6 +378,11 @@ def main(argv: list[str] | None = None) -> int:
     effort = QUICK if args.quick else FULL
     if args.rounds is not None:
         effort = Effort(max(args.rounds, MIN_SAMPLES), effort.block_s, effort.library_s)
+    if args.against is not None:
+        cases = select(args.device, args.cases, against.HOST_CASES)
+        cases = [case for case in cases if not args.quick or case.pixels <= QUICK_PIXELS]
+        against.compare(args.against, args.device, torch.get_num_threads(), cases, effort.rounds, effort.block_s)
+        return 0
     try:
         cases = select(args.device, args.cases)
         peers, missing, import_errors = load(args.device, args.libraries)

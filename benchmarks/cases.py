@@ -7,7 +7,7 @@ and the gradient of `1 - ssim` for `preds`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -92,12 +92,12 @@ CASES = {
 }
 
 
-def select(device: str, patterns: list[str]) -> list[Case]:
-    """Cases of a device whose label ends in one of the glob patterns; without patterns, all.
+def select(device: str, patterns: list[str], others: Sequence[Case] = ()) -> list[Case]:
+    """Cases of a device, after `others`, whose label ends in one of the glob patterns; without patterns, all.
 
     A pattern that matches nothing raises ValueError.
     """
-    cases = CASES[device]
+    cases = [*others, *CASES[device]]
     for pattern in patterns:
         if not any(fnmatch(case.label, f"*{pattern}") for case in cases):
             labels = "\n  ".join(case.label for case in cases)

@@ -83,7 +83,9 @@ def fingerprints(name: str, function: Any, preds: Tensor, target: Tensor, **argu
             yield f"{where} | output {i}", digest(output)
         if asked:
             # Factors that are no powers of two and differ from element to element.
-            upstream = [torch.linspace(0.3, 1.7, o.numel(), dtype=torch.float64).reshape(o.shape).to(o) for o in outputs]
+            upstream = [
+                torch.linspace(0.3, 1.7, o.numel(), dtype=torch.float64).reshape(o.shape).to(o) for o in outputs
+            ]
             images = [image for image in (x, y) if image.requires_grad]
             for i, gradient in enumerate(torch.autograd.grad(outputs, images, upstream)):
                 yield f"{where} | gradient {i}", digest(gradient)

@@ -1,12 +1,14 @@
-"""Turns benchmarks/results/*.csv into figures and README.md's table: `python -m benchmarks.plot`.
+"""Turns benchmarks/results/*.csv into figures and tables: `python -m benchmarks.plot`.
 
-Every name and number comes from the CSV. A file NAME.csv gives docs/figures/speed_NAME.png and
-memory_NAME.png, and one part of the README between the marks `bench:begin` and `bench:end`.
+Every name and number comes from the CSV. A file NAME.csv gives docs/figures/speed_NAME.png and memory_NAME.png and
+one part of docs/benchmarks.md; and of three settings docs/figures/summary_NAME.png and six rows of the README. Both
+files are written between the marks `bench:begin` and `bench:end`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import math
 import os
@@ -26,6 +28,12 @@ from .peers import OURS, REFERENCE
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+# What the README shows of a device: images small and large, and what else there is.
+SUMMARY = {
+    "cpu": ("SSIM 8x3x256x256", "MS-SSIM 1x3x1080x1920", "SSIM volume 1x1x96x96x96"),
+    "cuda": ("SSIM 16x3x1080x1920", "SSIM 8x3x256x256", "MS-SSIM 8x3x1080x1920"),
+}
 
 OURS_COLOR, PEER_COLOR, BOUND_COLOR, TEXT_COLOR = "#d9480f", "#adb5bd", "#1864ab", "#343a40"
 
@@ -52,6 +60,7 @@ class Run:
             raise ValueError(f"{path} has no results")
         self.name = path.stem
         first = lines[0]
+        self.device = first["device"]
         threads = f"{first['threads']} threads, " if first["device"] == "cpu" else ""
         self.conditions = f"{first['device_name']}, {threads}torch {first['torch']}, {first['date']}"
         self.results = [_parse(line) for line in lines]
@@ -68,6 +77,14 @@ class Run:
         rates.pop(COPY_BANDWIDTH, None)
         self.libraries = sorted(rates, key=lambda name: (name != OURS, -sum(rates[name]) / len(rates[name])))
         self.versions = {result.library: result.version for result in self.results}
+
+    def summary(self) -> Run:
+        """The same run, of the settings that the README shows."""
+        part = copy.copy(self)
+        part.settings = [setting for setting in SUMMARY.get(self.device, ()) if setting in self.settings]
+        part.settings = part.settings or self.settings[:3]
+        part.results = [result for result in self.results if result.setting in part.settings]
+        return part
 
     def panel(self, setting: str, mode: str) -> dict[str, Result]:
         """Results of one case by library, ours first, then fastest on average first."""
@@ -244,18 +261,43 @@ def tables(run: Run) -> str:
     return text
 
 
-def rewrite_readme(readme: Path, content: str) -> None:
+def short_table(run: Run) -> str:
+    """The run's summary as Markdown: a row for each case, ours beside the fastest other and the reference."""
+    header = ["", "", OURS, "the fastest other", REFERENCE, "memory, images", f"{REFERENCE}'s"]
+    rows = []
+    for setting in run.settings:
+        for mode in run.modes:
+            panel = run.panel(setting, mode)
+            others = [name for name in run.libraries if name in panel and name != OURS]
+            if OURS not in panel or not others:
+                continue
+            fastest = max(others, key=lambda name: panel[name].mpix_per_s)
+
+            def rate(name: str, panel: dict[str, Result] = panel) -> str:
+                return significant(panel[name].mpix_per_s * run.scale) if name in panel else ""
+
+            def images(name: str, panel: dict[str, Result] = panel) -> str:
+                found = panel[name].peak_images if name in panel else None
+                return "" if found is None else significant(found)
+
+            cells = [f"**{rate(OURS)}**", f"{rate(fastest)} {fastest}", rate(REFERENCE), images(OURS)]
+            rows.append([setting, mode, *cells, images(REFERENCE)])
+    return f"**{run.conditions}**, {run.unit}:\n\n{_markdown(header, rows)}\n"
+
+
+def rewrite(path: Path, content: str) -> None:
     """Put the content between the two marks; ValueError if the file lacks them."""
-    text = readme.read_text()
+    text = path.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme} needs the lines {BEGIN} and {END}, once each")
+        raise ValueError(f"{path} needs the lines {BEGIN} and {END}, once each")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    readme.write_text(f"{head}{BEGIN}\n{content}{END}{tail}")
+    path.write_text(f"{head}{BEGIN}\n{content}{END}{tail}")
+    print(f"wrote the tables of {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw every run and rewrite the README's table."""
+    """Draw every run, rewrite docs/benchmarks.md and the README's table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plot",
         description=__doc__,
@@ -264,24 +306,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures", metavar="FOLDER")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--tables", type=Path, default=ROOT / "docs/benchmarks.md", metavar="FILE")
     args = parser.parse_args(argv)
 
     paths = sorted(args.results.glob("*.csv"))
     if not paths:
         raise SystemExit(f"no CSV in {args.results}; run `python -m benchmarks.bench` first")
-    parts = []
+    full, short = [], []
     for path in paths:
         run = Run(path)
-        part = tables(run)
-        for kind in ("speed", "memory"):
-            image = args.figures / f"{kind}_{run.name}.png"
-            if figure(run, kind, image):
-                print(f"wrote {image}")
-                link = Path(os.path.relpath(image, args.readme.parent)).as_posix()
-                part += f"\n![{kind} on {run.conditions}]({link})\n"
-        parts.append(part)
-    rewrite_readme(args.readme, "\n".join(parts))
-    print(f"wrote the table in {args.readme}")
+        for parts, document, part, kinds in (
+            (full, args.tables, tables(run), {"speed": run, "memory": run}),
+            (short, args.readme, short_table(run.summary()), {"summary": run.summary()}),
+        ):
+            for kind, shown in kinds.items():
+                image = args.figures / f"{kind}_{run.name}.png"
+                if figure(shown, "memory" if kind == "memory" else "speed", image):
+                    print(f"wrote {image}")
+                    link = Path(os.path.relpath(image, document.parent)).as_posix()
+                    title = "memory" if kind == "memory" else "speed"
+                    part += f"\n![{title} on {run.conditions}]({link})\n"
+            parts.append(part)
+    rewrite(args.tables, "\n".join(full))
+    rewrite(args.readme, "\n".join(short))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -22,10 +23,12 @@ def host_program(name: str, cache: Path, scratch: Path) -> Path:
     flags += ["-Wall", "-Wno-unknown-pragmas", "-Wno-clobbered", f"-I{SIMT}"]
     binary = cache / name
     sources = [*(CUDA_SOURCES / "math").glob("*"), *(CUDA_SOURCES / "cuda").rglob("*.*h"), *SIMT.glob("*")]
-    if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        fresh = scratch / name
-        command = [compiler, *flags, "-o", str(fresh), str(SIMT / f"{name}.cpp")]
-        built = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert built.returncode == 0, built.stderr[-4000:]
-        shutil.move(fresh, binary)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers share it
+        if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+            fresh = scratch / name
+            command = [compiler, *flags, "-o", str(fresh), str(SIMT / f"{name}.cpp")]
+            built = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stderr[-4000:]
+            shutil.move(fresh, binary)
     return binary

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from hypothesis import settings
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
@@ -26,6 +27,11 @@ FLOAT64_TOLERANCE = 1e-10
 # The result itself is rounded, as is the reference's; where that one is exact by luck, as in a constant
 # picture, ours may still be a few units off, as the formula rounds about eight times.
 FLOAT32_SLACK = 4 * torch.finfo(torch.float32).eps
+
+
+def effort(examples: int) -> int:
+    """So many examples, or in the nightly profile thirty times as many."""
+    return examples * settings.default.max_examples // 100
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from torch.utils.cpp_extension import include_paths
 
 import ssim_fused
+from ssim_fused import _C
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,12 +25,20 @@ def test_build_info_names_what_was_compiled() -> None:
 
 
 def test_only_the_stable_abi_is_used() -> None:
-    library = Path(ssim_fused.__file__).parent / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
-    symbols = subprocess.run(
-        ["nm", "-D", "-C", "--undefined-only", library], capture_output=True, text=True, check=True
-    )
-    unstable = [line for line in symbols.stdout.splitlines() if re.search(r"\b(at|c10|torch|caffe2)::", line)]
-    assert not unstable
+    libraries = list(Path(ssim_fused.__file__).parent.glob("*.so"))
+    assert {library.name.split("_")[1].split(".")[0] for library in libraries} >= {"C", "operators"}
+    for library in libraries:
+        command = ["nm", "-D", "-C", "--undefined-only", library]
+        symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert not [line for line in symbols if re.search(r"\b(at|c10|torch|caffe2)::", line)]
+        if not library.name.startswith("_C"):
+            assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} knows Python"
+
+
+def test_the_libraries_are_of_one_build() -> None:
+    """A file that another build has left is neither loaded nor kept."""
+    libraries = Path(ssim_fused.__file__).parent.glob("_operators_*.so")
+    assert [library.stem for library in libraries] == [f"_operators_{_C.build_id}"]
 
 
 def test_plain_loops_stand_in_for_vector_types(tmp_path: Path) -> None:
@@ -41,11 +49,13 @@ def test_plain_loops_stand_in_for_vector_types(tmp_path: Path) -> None:
     flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wno-psabi", f"-I{ROOT / 'csrc'}"]
     flags += ["-fsanitize=address"]
     flags += [f"-I{path}" for path in include_paths()]
-    outputs = []
-    for name, extra in (("vectors", []), ("loops", ["-DSSIM_FUSED_PLAIN_LANES"])):
-        program = tmp_path / name
-        subprocess.run([compiler, *flags, *extra, ROOT / "tests/lanes.cpp", "-o", program], check=True)
-        outputs.append(subprocess.run([program], capture_output=True, text=True, check=True).stdout)
+    variants = {"vectors": [], "loops": ["-DSSIM_FUSED_PLAIN_LANES"]}
+    compilers = [
+        subprocess.Popen([compiler, *flags, *extra, ROOT / "tests/lanes.cpp", "-o", tmp_path / name])
+        for name, extra in variants.items()
+    ]
+    assert [process.wait() for process in compilers] == [0, 0]
+    outputs = [subprocess.run([tmp_path / n], capture_output=True, text=True, check=True).stdout for n in variants]
     assert outputs[0] == outputs[1]
     assert len(outputs[0].split()) > 1000
     assert torch.tensor([float(number) for number in outputs[0].split()]).isfinite().all()

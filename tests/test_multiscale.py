@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite import waves
-from support import error, evaluate, upstream
+from support import effort, error, evaluate, upstream
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
 
@@ -211,7 +211,7 @@ def test_gradcheck(device: str, sides: tuple[int, ...], sigma: float, arguments:
     assert torch.autograd.gradcheck(function, inputs)
 
 
-@settings(max_examples=25)
+@settings(max_examples=effort(25))
 @given(
     sides=st.one_of(
         st.tuples(st.integers(21, 70), st.integers(21, 70)),

@@ -8,7 +8,7 @@ import torch
 from conftest import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import CALLS, FLOAT32_SLACK, FLOAT64_TOLERANCE, errors, evaluate, reference, reference_noise, ssim
+from support import CALLS, FLOAT32_SLACK, FLOAT64_TOLERANCE, effort, errors, evaluate, reference, reference_noise, ssim
 from torch import Tensor
 
 SEQUENCES = (tuple, list)
@@ -116,13 +116,13 @@ def run(function: Any, example: Example, device: str = "cpu", dtype: torch.dtype
     return evaluate(function, preds, target, **example.arguments)
 
 
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 @given(examples(torch.float64))
 def test_float64(example: Example) -> None:
     assert_float64(example)
 
 
-@settings(max_examples=60)
+@settings(max_examples=effort(60))
 @given(examples(torch.float64, axes=3))
 def test_float64_of_volumes(example: Example) -> None:
     assert_float64(example)
@@ -136,13 +136,13 @@ def assert_float64(example: Example) -> None:
             assert found <= tolerance, name
 
 
-@settings(max_examples=100)
+@settings(max_examples=effort(100))
 @given(examples(torch.float32))
 def test_float32(example: Example) -> None:
     assert_float32(example)
 
 
-@settings(max_examples=40)
+@settings(max_examples=effort(40))
 @given(examples(torch.float32, axes=3))
 def test_float32_of_volumes(example: Example) -> None:
     assert_float32(example)

@@ -13,8 +13,12 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SSIM_X86_TARGETS 1
 #define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
-#define SSIM_TARGET_AVX512 \
-  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,prefer-vector-width=512")))
+#define SSIM_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
+#if defined(__clang__)  // which ignores an attribute altogether where it does not know one of its words
+#define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512), min_vector_width(512)))
+#else
+#define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512 ",prefer-vector-width=512")))
+#endif
 #endif
 
 namespace ssim_fused {

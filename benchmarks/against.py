@@ -1,0 +1,116 @@
+"""Compares this ssim_fused with that of another checkout, side by side: `python -m benchmarks.bench --against PATH`.
+
+Each runs in a process of its own, which waits while the other measures; they take turns, block by block, and change
+who begins. A row has both medians, and of the ratios within the rounds the median and the 20th and 80th percentile:
+a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from .cases import GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
+from .peers import OURS, create
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where the host's part is all that counts; not among the cases of the README.
+HOST_CASES = [Case(SSIM, (1, 1, 16, 16), GRADIENT), Case(SSIM, (1, 1, 16, 16), VALUE)]
+
+# ssim_fused is the checkout's, benchmarks are ours.
+_PROGRAM = (
+    "import sys; checkout, root, *rest = sys.argv[1:]; sys.path.insert(0, checkout); import ssim_fused; "
+    "sys.path.insert(0, root); from benchmarks.against import serve; serve(*rest)"
+)
+
+
+def serve(device: str, threads: str, *labels: str) -> None:
+    """The worker: reads the number of a case or `block SECONDS`, answers with seconds."""
+    import ssim_fused
+
+    from .bench import seconds_per_step
+
+    torch.set_num_threads(int(threads))
+    by_label = {case.label: case for case in all_cases(device)}
+    print(Path(ssim_fused.__file__).parent, flush=True)
+    step, repeats = None, 1
+    for line in sys.stdin:
+        if line.startswith("case "):
+            case = by_label[labels[int(line.split()[1])]]
+            step = make_step(case, create(OURS).function(case, device), *make_inputs(case, device))
+            for _ in range(3):
+                step()
+            print(seconds_per_step(step, 1, device), flush=True)
+        elif line.startswith("block ") and step is not None:
+            repeats = int(line.split()[1])
+            if repeats > 1:
+                step()
+            print(seconds_per_step(step, repeats, device), flush=True)
+
+
+def all_cases(device: str) -> list[Case]:
+    """Those of the README, and those of the host."""
+    from .cases import CASES
+
+    return [*HOST_CASES, *CASES[device]]
+
+
+class Worker:
+    """The process that measures one checkout."""
+
+    def __init__(self, checkout: Path, device: str, threads: int, cases: list[Case]) -> None:
+        arguments = [str(checkout.resolve()), str(ROOT), device, str(threads), *(case.label for case in cases)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=os.path.sep,  # where no ssim_fused lies
+        )
+        self.package = self.answer()
+
+    def answer(self) -> str:
+        """What the process says next."""
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line:
+            raise SystemExit("a worker has failed, see above; are both checkouts built in place (make, or setup.py)?")
+        return line.strip()
+
+    def ask(self, question: str) -> float:
+        """Seconds a step."""
+        if self.process.stdin:
+            self.process.stdin.write(question + "\n")
+            self.process.stdin.flush()
+        return float(self.answer())
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(other: Path, device: str, threads: int, cases: list[Case], rounds: int, block_s: float) -> None:
+    """Measure the cases with both and print a row for each."""
+    workers = [Worker(checkout, device, threads, cases) for checkout in (other, ROOT)]
+    for name, worker in zip(("before", "now"), workers, strict=True):
+        print(f"{name + ':':8}{worker.package}")
+    print(f"\n{'':40}{'before ms':>11}{'now ms':>11}{'times as fast':>15}{'p20':>7}{'p80':>7}")
+    for number, case in enumerate(cases):
+        once = max(worker.ask(f"case {number}") for worker in workers)
+        repeats = max(1, round(block_s / max(once, 1e-6)))
+        samples: list[tuple[float, float]] = []
+        for turn in range(rounds):
+            first = turn % 2
+            begun, followed = workers[first].ask(f"block {repeats}"), workers[1 - first].ask(f"block {repeats}")
+            samples.append((followed, begun) if first else (begun, followed))
+        before, now = (statistics.median(sample[i] for sample in samples) * 1e3 for i in (0, 1))
+        ratios = torch.tensor([a / b for a, b in samples]).quantile(torch.tensor([0.2, 0.5, 0.8])).tolist()
+        print(f"{case.label:40}{before:11.3f}{now:11.3f}{ratios[1]:15.3f}{ratios[0]:7.2f}{ratios[2]:7.2f}", flush=True)
+    for worker in workers:
+        worker.stop()

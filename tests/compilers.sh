@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Compiles the CPU kernels with the compilers that are here (g++, clang++, and g++ for 64-bit ARM), runs tests/lanes.cpp
+# as each of them makes it, ARM's under qemu, and looks at the machine code: without FMAs of the width that a function
+# is for, a compiler has dropped its target.  Usage: tests/compilers.sh [PYTHON with torch]
+# On Debian: apt install clang g++-aarch64-linux-gnu qemu-user binutils
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${1:-python3}
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+include=$("$python" -c 'from torch.utils.cpp_extension import include_paths; print(*("-isystem" + p for p in include_paths()))')
+flags="-std=c++20 -fPIC -ffp-contract=fast -Wall -Werror -Wno-psabi -DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
+
+fmas() { # of a width, among the instructions of an object
+  objdump -d --no-show-raw-insn "$1" | grep -cE "vfn?m(add|sub)[0-9]+p[sd] .*%$2" || true
+}
+
+for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
+  if ! command -v "$compiler" > /dev/null; then
+    echo "SKIPPED $compiler: not installed"
+    continue
+  fi
+  objects=()
+  for source in csrc/schema.cpp $(find csrc/cpu -name '*.cpp'); do
+    object="$place/$compiler-$(basename "$source").o"
+    echo "$compiler -O3 $source"
+    # shellcheck disable=SC2086
+    $compiler $flags -O3 -c "$source" -o "$object"
+    objects+=("$object")
+  done
+  if [[ $($compiler -dumpmachine) == x86_64* ]]; then
+    for object in "$place/$compiler"-march_*.o; do
+      wide=$(fmas "$object" zmm) narrow=$(fmas "$object" ymm)
+      echo "$compiler $(basename "$object" .o): $wide FMAs for AVX-512, $narrow for AVX2"
+      if ((wide < 1000 || narrow < 1000)); then
+        echo "FAILED: $compiler has dropped the target of march_avx512 or march_avx2"
+        exit 1
+      fi
+    done
+  fi
+  run=()
+  if [[ $($compiler -dumpmachine) == aarch64* && $(uname -m) != aarch64 ]]; then
+    if ! command -v qemu-aarch64 > /dev/null; then
+      echo "SKIPPED running what $compiler made: qemu-aarch64 is not installed"
+      continue
+    fi
+    run=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
+  fi
+  # Without contraction every compiler rounds at the same places.
+  # shellcheck disable=SC2086
+  $compiler $flags -O1 -ffp-contract=off tests/lanes.cpp -o "$place/lanes"
+  "${run[@]}" "$place/lanes" > "$place/$compiler.txt"
+  first=${first:-$compiler}
+  "$python" - "$place/$first.txt" "$place/$compiler.txt" <<'END'
+import sys
+one, other = ([float(word) for word in open(path).read().split()] for path in sys.argv[1:])
+assert len(one) == len(other) > 1000, "other numbers of results"
+worst = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(one, other))
+assert worst < 1e-4, f"results differ by {worst}"  # float32 sums of some hundred pixels, cancelling
+END
+  echo "OK $compiler"
+done
