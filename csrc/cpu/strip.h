@@ -289,7 +289,7 @@ class March {
       const V raw_x = load<V>(x + i), raw_y = load<V>(y + i);
       const V difference = raw_x - raw_y, centred_x = raw_x - pivot, centred_y = raw_y - pivot;
       store(x + i, centred_x);
-      store(y + i, centred_y);
+      store(y + i, difference);
       store(p + i, centred_x * centred_y);
       store(d + i, difference * difference);
     }
@@ -306,7 +306,7 @@ class March {
   SSIM_HOST_DEVICE void load_moments(int64_t row, T* to) {
     const int64_t count = c_.output_end - c_.output_begin;
     const T zero = -pivot_ * problem_.slice_sum;
-    const T of_zeros[4] = {zero, zero, -pivot_ * zero, T(0)};
+    const T of_zeros[4] = {zero, T(0), -pivot_ * zero, T(0)};
     for (int m = 0; m < 4; ++m) {
       T* const out = to + m * work_.outputs;
       if (row < 0) {

@@ -3,9 +3,9 @@
 //
 // The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
 //
-//     a = w*x'    b = w*y'    p = w*(x'y')    d = w*((x-y)^2)
+//     a = w*x'    delta = w*(x-y)    p = w*(x'y')    d = w*((x-y)^2)
 //
-// With delta = a - b, mu_x = a + pivot, mu_y = b + pivot:
+// With b = w*y' = a - delta, mu_x = a + pivot, mu_y = b + pivot:
 //
 //     B1 = mu_x^2 + mu_y^2 + c1                luminance             l  = 1 - delta^2 / B1
 //     V  = max(d - delta^2, 0)                 (variance of x - y)
@@ -22,6 +22,12 @@ namespace ssim_fused {
 
 template <class T>
 struct Moments {
+  T a, delta, p, d;
+};
+
+// Derivatives, by w*x', w*y', w*(x'y') and w*((x-y)^2).
+template <class T>
+struct Partials {
   T a, b, p, d;
 };
 
@@ -29,14 +35,14 @@ struct Moments {
 template <class T>
 SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, T pivot) {
   const T difference = x - y, centred_x = x - pivot, centred_y = y - pivot;
-  return {centred_x, centred_y, centred_x * centred_y, difference * difference};
+  return {centred_x, difference, centred_x * centred_y, difference * difference};
 }
 
 // Those of windows that see nothing but zeros; `taps`: the sum of the window's taps.
 template <class T>
 SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
   const T centred = -pivot * taps;
-  return {centred, centred, -pivot * centred, T(0)};
+  return {centred, T(0), -pivot * centred, T(0)};
 }
 
 template <class T>
@@ -88,12 +94,12 @@ template <class T>
 SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T c1, T c2) {
   LocalTerms<T> t;
   t.a = moments.a;
-  t.b = moments.b;
-  t.mu_x = moments.a + pivot;
-  t.mu_y = moments.b + pivot;
-  t.delta = moments.a - moments.b;
+  t.b = moments.a - moments.delta;
+  t.mu_x = t.a + pivot;
+  t.mu_y = t.b + pivot;
+  t.delta = moments.delta;
   const T delta_squared = t.delta * t.delta;
-  const T covariance = moments.p - moments.a * moments.b;
+  const T covariance = moments.p - t.a * t.b;
   // d is not below delta^2 but for rounding; written so that a NaN stays one.
   const T variance = clamp_below(moments.d - delta_squared, T{});
   t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
@@ -103,14 +109,14 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T
   return t;
 }
 
-// Derivatives of  by_contrast / 2 * cs  by the four moments; of d twice the derivative, which is what enters
+// Derivatives of  by_contrast / 2 * cs  by a, b, p and d; of d twice the derivative, which is what enters
 // the gradients. x enters the moments as a, p and d, y as b, p and d; with * the adjoint of the window:
 //     dL/dx = w*(f_a) + y' w*(f_p) + (x - y) w*(f_d)
 //     dL/dy = w*(f_b) + x' w*(f_p) - (x - y) w*(f_d)
 template <class T>
-SSIM_HOST_DEVICE Moments<T> partials_of_doubled_contrast(const LocalTerms<T>& t, T by_contrast) {
+SSIM_HOST_DEVICE Partials<T> partials_of_doubled_contrast(const LocalTerms<T>& t, T by_contrast) {
   const T g2 = by_contrast * t.inverse_b2;
-  Moments<T> f;
+  Partials<T> f;
   f.a = g2 * (t.delta - t.a * t.contrast_loss);
   f.b = -g2 * (t.delta + t.b * t.contrast_loss);
   f.p = g2 * t.contrast_loss;
@@ -120,9 +126,9 @@ SSIM_HOST_DEVICE Moments<T> partials_of_doubled_contrast(const LocalTerms<T>& t,
 
 // The same of  by_luminance / 2 * l + by_contrast / 2 * cs.
 template <class T>
-SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
+SSIM_HOST_DEVICE Partials<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
   const T g1 = by_luminance * t.inverse_b1;
-  Moments<T> f = partials_of_doubled_contrast(t, by_contrast);
+  Partials<T> f = partials_of_doubled_contrast(t, by_contrast);
   f.a = g1 * (t.mu_x * t.luminance_loss - t.delta) + f.a;
   f.b = g1 * (t.mu_y * t.luminance_loss + t.delta) + f.b;
   return f;
@@ -130,7 +136,7 @@ SSIM_HOST_DEVICE Moments<T> partials_of_doubled(const LocalTerms<T>& t, T by_lum
 
 // The same of  grad_similarity * l * cs + grad_contrast * cs.
 template <class T>
-SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
+SSIM_HOST_DEVICE Partials<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
   const T by_luminance = grad_similarity * t.contrast_sensitivity();
   const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
   return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
@@ -139,7 +145,7 @@ SSIM_HOST_DEVICE Moments<T> partials(const LocalTerms<T>& t, T grad_similarity, 
 // The same of what `objective` is a mean of. Of a mean, `weight` is twice the weight of this output in it; in
 // general, `weight` is that of its similarity and `of_contrast` that of its contrast sensitivity.
 template <Objective objective, class T>
-SSIM_HOST_DEVICE Moments<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
+SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
   if constexpr (objective == Objective::mean_contrast) return partials_of_doubled_contrast(t, weight);
   if constexpr (objective == Objective::mean_similarity)
     return partials_of_doubled(t, weight * t.contrast_sensitivity(), weight * t.luminance());
@@ -164,7 +170,7 @@ SSIM_HOST_DEVICE T gradient_by_difference(T difference, T f_d) {
 }
 
 template <class T>
-SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Moments<T>& f) {
+SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Partials<T>& f) {
   const T by_difference = gradient_by_difference(x - y, f.d);
   return {f.a + (gradient_by_product(y, pivot, f.p) + by_difference),
           f.b + (gradient_by_product(x, pivot, f.p) - by_difference)};
