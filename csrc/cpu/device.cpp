@@ -9,6 +9,7 @@
 #include "../operators.h"
 #include "march_all.h"
 #include "pyramid.h"
+#include "scratch.h"
 #include "tensor_image.h"
 
 namespace ssim_fused::cpu {
@@ -160,13 +161,13 @@ struct Cpu {
       const int64_t rows = gradient.depth() * gradient.height(), width = gradient.width();
       const int64_t tasks = gradient.batch() * gradient.channels() * rows;
       torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
-        std::vector<T> row(static_cast<size_t>(width));
+        const Scratch<T> row(width);
         for (int64_t task = begin; task < end; ++task) {
           const int64_t image = task / rows, y = task % gradient.height();
           const Plane plane{image / gradient.channels(), image % gradient.channels(), task % rows / gradient.height()};
-          in.read_into(row.data(), in.offset(plane), y, 0, width);
-          for (T& value : row) value *= factors[static_cast<size_t>(plane.batch)];
-          out.write_from(row.data(), out.offset(plane), y, 0, width);
+          in.read_into(row.get(), in.offset(plane), y, 0, width);
+          for (int64_t i = 0; i < width; ++i) row.get()[i] *= factors[static_cast<size_t>(plane.batch)];
+          out.write_from(row.get(), out.offset(plane), y, 0, width);
         }
       });
     });

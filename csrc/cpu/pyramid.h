@@ -4,9 +4,11 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "../operators.h"
+#include "scratch.h"
 #include "tensor_image.h"
 
 namespace ssim_fused {
@@ -26,20 +28,23 @@ void downsample_image(const View& from, const View& to) {
   const Halving halving(from, to);
   const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
   torch::stable::parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<T> sum(wide), row(wide), mean(width);
+    const Scratch<T> scratch(2 * wide + width);
+    T* const sum = scratch.get();  // [wide]
+    T* const row = sum + wide;     // [wide]
+    T* const mean = row + wide;    // [width]
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
       const Plane plane{image / from.channels(), image % from.channels(), slice};
-      std::fill(sum.begin(), sum.end(), T(0));
+      std::fill(sum, sum + wide, T(0));
       for (int64_t k = 0; k < halving.slices; ++k) {
         const int64_t source = in.offset({plane.batch, plane.channel, halving.slices * slice + k});
         for (int64_t j = 0; j < 2; ++j) {
-          in.read_into(row.data(), source, 2 * y + j, 0, wide);
+          in.read_into(row, source, 2 * y + j, 0, wide);
           for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
         }
       }
       for (int64_t i = 0; i < width; ++i) mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
-      out.write_from(mean.data(), out.offset(plane), y, 0, width);
+      out.write_from(mean, out.offset(plane), y, 0, width);
     }
   });
 }
@@ -50,26 +55,31 @@ template <class T>
 class Gatherer {
  public:
   Gatherer(const std::vector<Image<T>>& levels, const std::vector<View>& sizes, const Halving& halving)
-      : levels_(levels), sizes_(sizes), halving_(halving), rows_(levels.size()), current_(levels.size(), -1) {
-    for (size_t l = 0; l < levels.size(); ++l) rows_[l].resize(sizes[l].width());
+      : levels_(levels), sizes_(sizes), halving_(halving), storage_(total_width(sizes)) {
+    T* next = storage_.get();
+    for (size_t l = 0; l < sizes.size(); ++l) {
+      rows_[l] = next;
+      next += sizes[l].width();
+    }
   }
 
-  void start_image(int64_t batch, int64_t channel, const std::vector<T>& factors) {
+  // `factors`: of the image, one for each level, `stride` apart.
+  void start_image(int64_t batch, int64_t channel, const T* factors, int64_t stride) {
     batch_ = batch;
     channel_ = channel;
-    factors_ = factors;
-    std::fill(current_.begin(), current_.end(), -1);
+    for (size_t l = 0; l < levels_.size(); ++l) factors_[l] = factors[static_cast<int64_t>(l) * stride];
+    current_.fill(-1);
   }
 
   const T* row(size_t level, int64_t slice, int64_t y) {
-    std::vector<T>& out = rows_[level];
+    T* const out = rows_[level];
     const View& size = sizes_[level];
-    if (current_[level] == slice * size.height() + y) return out.data();
+    if (current_[level] == slice * size.height() + y) return out;
     current_[level] = slice * size.height() + y;
     const Image<T>& image = levels_[level];
-    image.read_into(out.data(), image.offset({batch_, channel_, slice}), y, 0, size.width());
-    for (T& value : out) value *= factors_[level];
-    if (level + 1 == levels_.size()) return out.data();
+    image.read_into(out, image.offset({batch_, channel_, slice}), y, 0, size.width());
+    for (int64_t i = 0; i < size.width(); ++i) out[i] *= factors_[level];
+    if (level + 1 == levels_.size()) return out;
     const View& half = sizes_[level + 1];
     if (slice / halving_.slices < half.depth() && y / 2 < half.height()) {
       const T* const below = row(level + 1, slice / halving_.slices, y / 2);
@@ -79,17 +89,24 @@ class Gatherer {
         out[2 * i + 1] += part;
       }
     }
-    return out.data();
+    return out;
   }
 
  private:
   const std::vector<Image<T>>& levels_;
   const std::vector<View>& sizes_;
   const Halving& halving_;
-  std::vector<std::vector<T>> rows_;
-  std::vector<int64_t> current_;
+  static int64_t total_width(const std::vector<View>& sizes) {
+    int64_t width = 0;
+    for (const View& size : sizes) width += size.width();
+    return width;
+  }
+
+  const Scratch<T> storage_;
+  std::array<T*, kMaxLevels> rows_{};         // [width of the level]: the row computed last
+  std::array<int64_t, kMaxLevels> current_{};  // and which one that is, -1 where none
+  std::array<T, kMaxLevels> factors_{};
   int64_t batch_ = 0, channel_ = 0;
-  std::vector<T> factors_;
 };
 
 template <class T>
@@ -107,15 +124,12 @@ void gather_gradients(const GatherRequest& request) {
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
   torch::stable::parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, views, halving);
-    std::vector<T> of_image(levels.size());
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
       if (image != current) {
         current = image;
-        for (size_t l = 0; l < levels.size(); ++l)
-          of_image[l] = factors[static_cast<int64_t>(l) * batch + image / channels];
-        gatherer.start_image(image / channels, image % channels, of_image);
+        gatherer.start_image(image / channels, image % channels, factors + image / channels, batch);
       }
       out.write_from(gatherer.row(0, slice, y), out.offset({image / channels, image % channels, slice}), y, 0,
                      finest.width());

@@ -27,12 +27,12 @@
 #include "../math/ssim.h"
 #include "image.h"
 #include "lanes.h"
+#include "scratch.h"
 
 namespace ssim_fused {
 
 constexpr int kRows = 4;          // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kRows
-constexpr int64_t kLine = 64;     // bytes of a cache line, and of the widest vector
 
 // Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
 // derivatives by the constants.
@@ -92,7 +92,8 @@ struct Columns {
   }
 };
 
-// Row buffers for one strip, carved out of one allocation.
+// Row buffers for one strip, carved out of one allocation. Nothing is initialised: lanes and rows that no pixel wrote
+// reach no result.
 template <class T>
 class Workspace {
  public:
@@ -103,28 +104,9 @@ class Workspace {
         // One vector more, which the last vector of outputs may reach into.
         derivatives(padded(extended + 2 * problem.columns.radius) + padded(1)),
         // Room for several steps before the last 2 radius rows move back to the front.
-        ring_rows(2 * problem.rows.radius + kRows * std::max<int64_t>(16, problem.rows.radius)) {
-    std::array<std::pair<T**, int64_t>, 10> parts{{
-        {&staged, 4 * raw},
-        {&moments, pass == Pass::gradient ? 0 : ring_rows * 4 * outputs},
-        {&derivative_rows, ring_rows * maps * derivatives},
-        {&column_sums, kRows * maps * derivatives},
-        {&gathered, maps * extended},
-        {&pixels, 2 * extended},
-        {&gradient, 2 * extended},
-        {&values, kRows * outputs},
-        {&weights, kRows * 2 * outputs},
-        {&folded_taps, padded(2 * problem.rows.radius + 1)},
-    }};
-    int64_t size = 0;
-    for (auto& part : parts) size += part.second;
-    storage_.assign(size + kLine / sizeof(T), T(0));
-    T* next = storage_.data();
-    next += (kLine - reinterpret_cast<uintptr_t>(next) % kLine) % kLine / sizeof(T);
-    for (auto& part : parts) {
-      *part.first = next;
-      next += part.second;
-    }
+        ring_rows(2 * problem.rows.radius + kRows * std::max<int64_t>(16, problem.rows.radius)),
+        storage_(carve(nullptr, problem, pass, maps)) {
+    carve(storage_.get(), problem, pass, maps);
   }
 
   // Row lengths, whole cache lines.
@@ -146,7 +128,28 @@ class Workspace {
     constexpr int64_t lanes = kLine / sizeof(T);
     return (n + lanes - 1) / lanes * lanes;
   }
-  std::vector<T> storage_;
+
+  // Sets the pointers; the number of elements from the first to the last.
+  int64_t carve(T* const begin, const Problem<T>& problem, Pass pass, int maps) {
+    int64_t used = 0;
+    const auto part = [&](T*& pointer, int64_t elements) {
+      pointer = begin + used;
+      used += elements;
+    };
+    part(staged, 4 * raw);
+    part(moments, pass == Pass::gradient ? 0 : ring_rows * 4 * outputs);
+    part(derivative_rows, ring_rows * maps * derivatives);
+    part(column_sums, kRows * maps * derivatives);
+    part(gathered, maps * extended);
+    part(pixels, 2 * extended);
+    part(gradient, 2 * extended);
+    part(values, kRows * outputs);
+    part(weights, kRows * 2 * outputs);
+    part(folded_taps, padded(2 * problem.rows.radius + 1));
+    return used + padded(1);  // which the last vector of a row may reach into
+  }
+
+  const Scratch<T> storage_;
 };
 
 template <class T>
@@ -344,7 +347,7 @@ class March {
         const T* const soon = row_of_maps(q + j + kRows) + m * problem_.maps.map + c_.output_begin;
         if (problem_.rows.is_output(q + j + kRows)) prefetch(soon, count);
         if (exists) copy(row_of_maps(q + j) + m * problem_.maps.map + c_.output_begin, count, row + margin);
-        std::fill(row + (exists ? margin + count : 0), row + work_.derivatives, T(0));
+        zero_around(row, exists ? margin : work_.derivatives, count);
       }
     }
   }
@@ -367,6 +370,12 @@ class March {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
   }
 
+  // A row of derivatives but for `count` columns from `margin` on.
+  SSIM_HOST_DEVICE void zero_around(T* row, int64_t margin, int64_t count) const {
+    std::fill(row, row + margin, T(0));
+    if (margin + count < work_.derivatives) std::fill(row + margin + count, row + work_.derivatives, T(0));
+  }
+
   // The first `count` lanes, or all of them.
   static SSIM_HOST_DEVICE void store_some(T* to, const V& v, int64_t count) {
     if (count >= kLanes) {
@@ -376,7 +385,7 @@ class March {
     }
   }
 
-  // Where output_begin lies among the derivative columns: what lies before and after stays zero.
+  // Where output_begin lies among the derivative columns: what lies before and after is zero.
   SSIM_HOST_DEVICE int64_t derivative_margin() const {
     return c_.output_begin - (c_.extended_begin + problem_.columns.pad - 2 * column_radius_);
   }
@@ -540,8 +549,7 @@ class March {
       if constexpr (Maps > 0) {  // nothing beyond the image: no rows, no columns
         for (int m = 0; m < Maps; ++m) {
           T* const row = out + j * derivative_row + m * work_.derivatives;
-          const int64_t from = exists[j] ? margin + count : 0;
-          std::fill(row + from, row + work_.derivatives, T(0));
+          zero_around(row, exists[j] ? margin : work_.derivatives, count);
         }
       }
       if (!owned[j]) continue;
