@@ -1,21 +1,33 @@
-// The operators on CUDA: check, allocate, launch on the current stream, reduce. Nothing waits for the device.
-// A library of its own, without pybind11, which Python loads where torch has CUDA.
+// CUDA as a device of operators.h: from requests to the kernels' problems, launched on the current stream.
+// Nothing waits for the device. A library of its own, which Python loads where torch has CUDA; images.cu,
+// volumes.cu, wide.cu and pyramid.cu compile the kernels.
 #include <torch/csrc/stable/library.h>
 
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
+#include "../operators.h"
+#include "launch/launcher.cuh"
+#include "launch/pyramid.cuh"
+#include "launch/run.cuh"
 
-#include "../args.h"
-#include "dispatch.cuh"
-#include "launcher.cuh"
+namespace ssim_fused::cuda {
 
-namespace ssim_fused {
+extern template void run_product<float>(const ProductRequest&, CudaLauncher&);
+extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
+#define SSIM_ELSEWHERE(Storage)                                                                              \
+  extern template void run_images(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, Objective, \
+                                  const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
+  extern template void run_volumes(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,           \
+                                   Objective, const Results<ComputeOf<Storage>>&, CudaLauncher&);            \
+  extern template void run_wide(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,              \
+                                const Results<ComputeOf<Storage>>&, CudaLauncher&);                          \
+  extern template void run_downsample<Storage>(const View(&)[2], const View(&)[2], CudaLauncher&);           \
+  extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);                             \
+  extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
+SSIM_ELSEWHERE(float)
+SSIM_ELSEWHERE(double)
+SSIM_ELSEWHERE(Half)
+SSIM_ELSEWHERE(BFloat16)
+
 namespace {
-
-// ---------------------------------------------------------------------------------------------------------
-// From tensors to a problem
 
 DeviceAxis device_axis(const Axis& axis) {
   STD_TORCH_CHECK(axis.radius <= kMaxAxis, "a window has radius ", axis.radius, ", expected at most ",
@@ -24,146 +36,93 @@ DeviceAxis device_axis(const Axis& axis) {
   return {axis_length(axis.n), static_cast<int>(axis.radius), static_cast<int>(axis.pad), axis.reflects};
 }
 
-// What both operators are given.
-struct Call {
-  const Tensor& preds;
-  const Tensor& target;
-  const Arguments& arguments;
-  double c1, c2;
-  const std::optional<Tensor>& constants;
-  bool wants_grad_preds, wants_grad_target, wants_grad_constants;
-
-  double outputs() const {  // of one image, over which the similarity is averaged
-    return static_cast<double>(arguments.channels * arguments.output_pixels());
-  }
-  double cropped() const { return static_cast<double>(arguments.channels * arguments.cropped_pixels()); }
-};
+// The formula's derivatives are those of similarity and contrast sensitivity, the request's those of
+// distances.
+template <class T>
+Weight<T> weight_of(const Upstream& upstream) {
+  return {static_cast<const T*>(upstream.values), upstream.stride, -upstream.scale};
+}
 
 template <class Storage>
-Problem<Storage> problem_of(const Call& call, const Tensor& grad_preds, const Tensor& grad_target) {
+Problem<Storage> problem_of(const Request& request) {
   using T = ComputeOf<Storage>;
   Problem<Storage> problem{};
-  problem.preds = input_picture<Storage>(call.preds);
-  problem.target = input_picture<Storage>(call.target);
-  if (call.wants_grad_preds) {
-    problem.grad_preds = output_picture<Storage>(grad_preds);
-    if (call.wants_grad_target) problem.grad_target = output_picture<Storage>(grad_target);
-  } else if (call.wants_grad_target) {  // the gradient for preds with the images exchanged
-    std::swap(problem.preds, problem.target);
-    problem.grad_preds = output_picture<Storage>(grad_target);
-  }
-  problem.depth = device_axis(call.arguments.depth());
-  problem.rows = device_axis(call.arguments.rows());
-  problem.columns = device_axis(call.arguments.columns());
-  problem.batch = call.arguments.batch;
-  problem.channels = call.arguments.channels;
-  problem.c1 = static_cast<T>(call.c1);
-  problem.c2 = static_cast<T>(call.c2);
-  if (call.constants) problem.constants = static_cast<const T*>(call.constants->const_data_ptr());
-  problem.wants_constants = call.wants_grad_constants;
+  problem.depth = device_axis(request.windows.axes[0]);
+  problem.rows = device_axis(request.windows.axes[1]);
+  problem.columns = device_axis(request.windows.axes[2]);
+  problem.batch = request.preds.batch();
+  problem.channels = request.preds.channels();
+  const Constants& constants = request.constants;
+  problem.constants = {constants.c1, constants.c2, static_cast<const T*>(constants.data),
+                       constants.image_stride, constants.stride};
+  problem.of_similarity = weight_of<T>(request.of_similarity);
+  problem.of_contrast = weight_of<T>(request.of_contrast);
+  problem.wants_constants = request.grad_constants != nullptr;
+  problem.preds = picture<const Storage>(request.preds);
+  problem.target = picture<const Storage>(request.target);
+  problem.grad_map = picture<const Storage>(request.grad_map);
+  problem.map = picture<Storage>(request.map);
+  problem.grad_preds = picture<Storage>(request.grad_preds);
+  problem.grad_target = picture<Storage>(request.grad_target);
   return problem;
 }
 
-// [B] or, for derivatives by the constants, [B, 2], in the compute type.
-Tensor per_image(const Call& call, int64_t values) {
-  const int64_t shape[] = {call.arguments.batch, values};
-  return torch::stable::new_empty(call.preds, IntHeaderOnlyArrayRef(shape, values == 1 ? 1 : 2),
-                                  compute_type(call.preds.scalar_type()));
+template <class T>
+Results<T> results_of(const Request& request) {
+  Results<T> results;
+  const bool is_reduced = request.reduction != Reduction::none;
+  T* const similarity = static_cast<T*>(request.similarity);
+  (is_reduced ? results.batch_similarity : results.similarity) = similarity;
+  if (request.reduction == Reduction::mean) results.scale = 1 / static_cast<double>(request.preds.batch());
+  results.contrast = static_cast<T*>(request.contrast);
+  results.grad_constants = static_cast<T*>(request.grad_constants);
+  results.as_distance = request.as_distance;
+  results.outputs = request.outputs();
+  results.cropped = request.cropped_outputs();
+  return results;
 }
 
-template <class Storage>
-void run_on_device(const Call& call, const Problem<Storage>& problem, Weights weights,
-                   Results<ComputeOf<Storage>> results, const Tensor& grad_constants) {
-  using T = ComputeOf<Storage>;
-  if (call.arguments.batch == 0) return;
-  const auto& taps = call.arguments.taps;
-  const auto window = [&](const std::vector<double>& axis) {
-    return std::vector<T>(axis.begin(), axis.end());
+struct Cuda {
+  struct Guard {
+    explicit Guard(const Tensor& tensor) : guard(tensor.get_device_index()) {}
+    torch::stable::accelerator::DeviceGuard guard;
   };
-  const Windows<T> windows{window(taps[0]), window(taps[1]), window(taps[2])};
-  results.outputs = call.outputs();
-  results.cropped = call.cropped();
-  if (call.wants_grad_constants) results.grad_constants = static_cast<T*>(grad_constants.mutable_data_ptr());
-  CudaLauncher launcher(call.preds);
-  if (call.arguments.is_volume) return run_volumes(problem, windows, weights, results, launcher);
-  run(problem, windows, weights, results, launcher);
-}
 
-// ---------------------------------------------------------------------------------------------------------
-// Operators
+  static void similarity(const Request& request, const Tensor& like) {
+    with_storage(request.preds.type, [&]<class Storage>() {
+      using T = ComputeOf<Storage>;
+      const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
+                                  request.windows.taps_as<T>(2)};
+      CudaLauncher launcher(like);
+      run(problem_of<Storage>(request), request.is_volume, windows, request.objective, results_of<T>(request),
+          launcher);
+    });
+  }
 
-SimilarityOutputs similarity(const Tensor& preds, const Tensor& target, const std::vector<double>& taps,
-                             const std::vector<int64_t>& sizes, const std::vector<int64_t>& pad,
-                             const std::string& padding_mode, double c1, double c2,
-                             const std::optional<Tensor>& constants, const std::string& objective,
-                             double grad_scale, bool want_map, bool want_grad_preds, bool want_grad_target,
-                             bool want_grad_constants) {
-  const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
-  const bool of_similarity = parse_objective(objective) == Objective::mean_similarity;
-  const torch::stable::accelerator::DeviceGuard guard(preds.get_device_index());
-  const Call call{preds,           target,           arguments,          c1, c2, constants,
-                  want_grad_preds, want_grad_target, want_grad_constants};
-  const Tensor similarity = per_image(call, 1), contrast = per_image(call, 1);
-  const Tensor grad_preds = empty_if(want_grad_preds, preds),
-               grad_target = empty_if(want_grad_target, target);
-  const Tensor grad_constants = want_grad_constants ? per_image(call, 2) : absent(preds);
-  const Tensor map = want_map ? new_image(preds, arguments.output_shape()) : absent(preds);
+  static void downsample(const View (&from)[2], const View (&to)[2], const Tensor& like) {
+    CudaLauncher launcher(like);
+    with_storage(from[0].type, [&]<class Storage>() { run_downsample<Storage>(from, to, launcher); });
+  }
 
-  with_storage(preds.scalar_type(), [&]<class Storage>() {
-    using T = ComputeOf<Storage>;
-    Problem<Storage> problem = problem_of<Storage>(call, grad_preds, grad_target);
-    if (of_similarity) problem.of_similarity.scale = grad_scale / call.outputs();
-    if (!of_similarity) problem.of_contrast.scale = grad_scale / call.cropped();
-    if (want_map) problem.map = output_picture<Storage>(map);
-    Results<T> results;
-    results.similarity = static_cast<T*>(similarity.mutable_data_ptr());
-    results.contrast_sensitivity = static_cast<T*>(contrast.mutable_data_ptr());
-    run_on_device(call, problem, of_similarity ? Weights::mean_similarity : Weights::mean_contrast, results,
-                  grad_constants);
-  });
-  return {similarity, contrast, map, grad_preds, grad_target, grad_constants};
-}
+  static void product(const ProductRequest& request, const Tensor& like) {
+    CudaLauncher launcher(like);
+    (request.type == ScalarType::Double ? run_product<double> : run_product<float>)(request, launcher);
+  }
 
-BackwardOutputs similarity_backward(const Tensor& preds, const Tensor& target,
-                                    const std::vector<double>& taps, const std::vector<int64_t>& sizes,
-                                    const std::vector<int64_t>& pad, const std::string& padding_mode,
-                                    double c1, double c2, const std::optional<Tensor>& constants,
-                                    const std::optional<Tensor>& grad_similarity,
-                                    const std::optional<Tensor>& grad_contrast,
-                                    const std::optional<Tensor>& grad_map, bool want_grad_preds,
-                                    bool want_grad_target, bool want_grad_constants) {
-  const Arguments arguments = check_arguments(preds, target, taps, sizes, pad, padding_mode, constants);
-  check_upstream(arguments, preds, grad_similarity, grad_contrast, grad_map);
-  const torch::stable::accelerator::DeviceGuard guard(preds.get_device_index());
-  const Call call{preds,           target,           arguments,          c1, c2, constants,
-                  want_grad_preds, want_grad_target, want_grad_constants};
-  const Tensor grad_preds = empty_if(want_grad_preds, preds),
-               grad_target = empty_if(want_grad_target, target);
-  const Tensor grad_constants = want_grad_constants ? per_image(call, 2) : absent(preds);
+  static void gather(const GatherRequest& request, const Tensor& like) {
+    CudaLauncher launcher(like);
+    with_storage(request.finest.type, [&]<class Storage>() { run_gather<Storage>(request, launcher); });
+  }
 
-  with_storage(preds.scalar_type(), [&]<class Storage>() {
-    using T = ComputeOf<Storage>;
-    Problem<Storage> problem = problem_of<Storage>(call, grad_preds, grad_target);
-    const auto weight = [](const std::optional<Tensor>& gradient, double count) {
-      if (!gradient) return Weight<T>{};
-      return Weight<T>{static_cast<const T*>(gradient->const_data_ptr()), gradient->stride(0), 1 / count};
-    };
-    problem.of_similarity = weight(grad_similarity, call.outputs());
-    problem.of_contrast = weight(grad_contrast, call.cropped());
-    if (grad_map) problem.grad_map = input_picture<Storage>(*grad_map);
-    const Weights weights = grad_map || (grad_similarity && grad_contrast) ? Weights::general
-                            : grad_contrast                                ? Weights::mean_contrast
-                                                                           : Weights::mean_similarity;
-    run_on_device(call, problem, weights, Results<T>{}, grad_constants);
-  });
-  return {grad_preds, grad_target, grad_constants};
-}
+  static void multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like) {
+    CudaLauncher launcher(like);
+    with_storage(gradient.type,
+                 [&]<class Storage>() { run_multiply<Storage>(gradient, factor, result, launcher); });
+  }
+};
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CUDA, m) {
-  m.impl("similarity", TORCH_BOX(&similarity));
-  m.impl("similarity_backward", TORCH_BOX(&similarity_backward));
-}
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CUDA, m) { register_operators<Cuda>(m); }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cuda

@@ -80,11 +80,16 @@ class HostLauncher {
     simt::launch(blocks, static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
                  [&] { kernel(params); });
   }
-  template <class T>
-  T* scratch(int64_t count) {
-    scratch_.emplace_back(static_cast<size_t>(count) * sizeof(T), char(0xff));
-    return reinterpret_cast<T*>(scratch_.back().data());
+  // Each piece in an allocation of exactly its size.
+  std::vector<char*> scratch(const std::vector<int64_t>& bytes) {
+    std::vector<char*> pieces;
+    for (int64_t size : bytes) {
+      scratch_.emplace_back(static_cast<size_t>(size), char(0xff));
+      pieces.push_back(scratch_.back().data());
+    }
+    return pieces;
   }
+  int device() const { return -1; }
 
  private:
   int sms_, columns_;
@@ -122,12 +127,16 @@ void run_case(const Case& c, Run&& run) {
     windows_of_axes[d]->assign(tap, tap + sizes[d]);
     tap += sizes[d];
   }
-  problem.c1 = static_cast<T>(c.one("c1", 1e-4));
-  problem.c2 = static_cast<T>(c.one("c2", 9e-4));
-  const std::vector<T> constants{problem.c1, problem.c2};
-  if (c.one("constants", 0)) {
-    problem.c1 = problem.c2 = T(NAN);
-    problem.constants = constants.data();
+  problem.constants.c1 = c.one("c1", 1e-4);
+  problem.constants.c2 = c.one("c2", 9e-4);
+  // As a tensor: shared by all images, or the same numbers for each of them.
+  std::vector<T> constants;
+  if (const int kind = c.one("constants", 0); kind != 0) {
+    for (int64_t b = 0; b < (kind == 1 ? 1 : problem.batch); ++b) {
+      constants.push_back(static_cast<T>(problem.constants.c1));
+      constants.push_back(static_cast<T>(problem.constants.c2));
+    }
+    problem.constants = {NAN, NAN, constants.data(), kind == 1 ? 0 : 2, 1};
   }
 
   std::vector<std::unique_ptr<Buffer<Storage>>> buffers;
@@ -198,8 +207,16 @@ void run_case(const Case& c, Run&& run) {
 
   const auto images = static_cast<size_t>(problem.batch);
   std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN));
-  const Results<T> results{similarity.data(), contrast.data(),
-                           problem.wants_constants ? grad_constants.data() : nullptr, count, cropped};
+  T batch_similarity = T(NAN);
+  Results<T> results;
+  results.outputs = count;
+  results.cropped = cropped;
+  results.as_distance = c.one("as_distance", 0) != 0;
+  results.similarity = similarity.data();
+  results.batch_similarity = &batch_similarity;
+  results.scale = 1.0 / static_cast<double>(problem.batch);
+  results.contrast = contrast.data();
+  if (problem.wants_constants) results.grad_constants = grad_constants.data();
   HostLauncher launcher(c);
   if (fits_strip(problem)) {
     run(problem, windows, objective, results, launcher);
@@ -208,6 +225,7 @@ void run_case(const Case& c, Run&& run) {
   }
 
   write(c, "similarity", similarity);
+  write(c, "batch_similarity", std::vector<T>{batch_similarity});
   write(c, "contrast_sensitivity", contrast);
   if (problem.wants_constants) write(c, "grad_constants", grad_constants);
   for (const auto& [name, buffer] : outputs) write(c, name, buffer->elements);

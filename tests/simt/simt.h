@@ -264,6 +264,9 @@ inline void wait_for_copies_before_last() {
   simt::current->group_end -= done;
 }
 
+inline unsigned next_ticket(unsigned* counter) { return (*counter)++; }
+inline double load_fresh(const double* place) { return *place; }
+
 inline double exchange(double value, int lane) {
   simt::current->exchanged = value;
   simt::wait_as(simt::State::at_warp);

@@ -95,8 +95,8 @@ class DepthMarch {
       grad_map_ = place(p.grad_map);
     }
     pivot_ = p.pivots[volume];
-    c1_ = formula_constant(p.constants ? p.constants[0] : p.c1);
-    c2_ = formula_constant(p.constants ? p.constants[1] : p.c2);
+    c1_ = p.constants.c1_of(image_);
+    c2_ = p.constants.c2_of(image_);
     of_similarity_ = p.of_similarity.of(image_);
     of_contrast_ = p.of_contrast.of(image_);
   }
@@ -206,9 +206,8 @@ class DepthMarch {
   SSIM_DEVICE Moments<T> formula(const T (&complete)[4], int z, bool counts, T (&step)[Config::kSums]) {
     const auto terms =
         local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]}, pivot_, c1_, c2_);
-    const T similarity = terms.similarity();
-    step[kSimilarity] += similarity;
-    if (counts) step[kContrastSensitivity] += terms.contrast_sensitivity();
+    step[kSimilarityLoss] += terms.similarity_loss();
+    if (counts) step[kContrastLoss] += terms.contrast_loss;
     T weight, of_contrast = T(0);
     if constexpr (Config::kGeneral) {
       weight = of_similarity_;
@@ -216,7 +215,7 @@ class DepthMarch {
       if (is_inside_) {
         const int64_t place = p_.depth.output_at(z);
         if (grad_map_) weight += to_compute(grad_map_[place * p_.grad_map.slice_stride]);
-        if (map_) store_as(map_[place * p_.map.slice_stride], similarity);
+        if (map_) store_as(map_[place * p_.map.slice_stride], terms.similarity());
         if (p_.wants_constants) {
           const auto by = constant_partials(terms, weight, of_contrast);
           step[kByC1] += by.c1;
@@ -235,14 +234,12 @@ class DepthMarch {
   SSIM_DEVICE void write_sums() {
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      if (!(n == kContrastSensitivity ? is_cropped_in_ : is_inside_)) totals_[n] = 0;
+      if (!(n == kContrastLoss ? is_cropped_in_ : is_inside_)) totals_[n] = 0;
     }
     __syncthreads();  // the fold taps' place serves the summation, too
-    add_up_block<kDepthThreads>(
-        totals_, reinterpret_cast<double*>(shared_memory() + Config::kFoldTapsAt),
-        p_.partial + (p_.first_volume * p_.splits * SliceLayout(p_.rows, p_.columns).blocks() + blockIdx.x) *
-                         Config::kSums,
-        thread_);
+    const int64_t first = p_.first_volume * p_.splits * SliceLayout(p_.rows, p_.columns).blocks();
+    write_block_sums<kDepthThreads>(totals_, reinterpret_cast<double*>(shared_memory() + Config::kFoldTapsAt),
+                                    p_.sums, p_.batch, first + blockIdx.x, thread_);
   }
 
   const Params& p_;

@@ -111,6 +111,16 @@ SSIM_DEVICE void wait_for_copies_before_last() {
 #endif
 }
 
+// Numbers for the blocks of a launch in the order in which they ask: what one wrote before it asked, those
+// that ask later may read by load_fresh.
+SSIM_DEVICE unsigned next_ticket(unsigned* counter) {
+  __threadfence();
+  const unsigned ticket = atomicAdd(counter, 1u);
+  __threadfence();
+  return ticket;
+}
+SSIM_DEVICE double load_fresh(const double* place) { return __ldcg(place); }
+
 template <class T>
 SSIM_DEVICE T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);

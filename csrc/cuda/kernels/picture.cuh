@@ -7,6 +7,7 @@
 #include "../../math/geometry.h"
 #include "../../math/ssim.h"
 #include "device.cuh"
+#include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
@@ -41,6 +42,20 @@ SSIM_DEVICE float formula_constant(float c) {
 }
 SSIM_DEVICE double formula_constant(double c) { return c; }
 
+template <class T>
+struct ImageConstants {
+  double c1, c2;
+  const T* values;               // [B, 2] or [2], by the strides, in place of the numbers where given
+  int64_t image_stride, stride;  // from image to image, and from c1 to c2
+
+  SSIM_DEVICE T c1_of(int64_t b) const {
+    return formula_constant(values ? values[b * image_stride] : static_cast<T>(c1));
+  }
+  SSIM_DEVICE T c2_of(int64_t b) const {
+    return formula_constant(values ? values[b * image_stride + stride] : static_cast<T>(c2));
+  }
+};
+
 // Upstream gradient of one mean, as a weight for each output of image b.
 template <class T>
 struct Weight {
@@ -58,11 +73,10 @@ template <class T>
 struct Task {
   DeviceAxis depth, rows, columns;  // an image is a volume of one slice, with a window of one tap
   int64_t batch, channels;
-  T c1, c2;
-  const T* constants;                    // [2], in place of c1 and c2 where given
+  ImageConstants<T> constants;
   Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
   bool wants_constants;                  // derivatives by c1 and c2 in the sums
-  double* partial;                       // [blocks, sums], the blocks of an image one after the other
+  BlockSums sums;
 };
 
 template <class Storage>

@@ -1,6 +1,6 @@
-// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, weigh the levels' means, and gather the
-// levels' gradients. One thread for each pixel (of both images; of the finest gradient), or for each image of
-// the batch.
+// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, weigh the levels' losses, and gather
+// the levels' gradients. One thread for each pixel (of both images; of the finest gradient), or for each
+// image of the batch. And a gradient times its factor.
 #pragma once
 
 #include <algorithm>
@@ -29,19 +29,29 @@ struct PixelPlace {
   int slice, row, column;
 
   SSIM_DEVICE PixelPlace(int64_t index, int64_t channels, const DeviceSize& size) {
-    column = static_cast<int>(index % size.width);
-    const int64_t rows = index / size.width;
-    row = static_cast<int>(rows % size.height);
-    const int64_t slices = rows / size.height;
-    slice = static_cast<int>(slices % size.depth);
-    const int64_t plane = slices / size.depth;
-    channel = plane % channels;
-    batch = plane / channels;
+    if (index <= UINT32_MAX && channels <= UINT32_MAX) {  // divisions of 64 bits take several times as long
+      split(static_cast<uint32_t>(index), static_cast<uint32_t>(channels), size);
+    } else {
+      split(static_cast<uint64_t>(index), static_cast<uint64_t>(channels), size);
+    }
   }
   template <class Storage>
   SSIM_DEVICE Storage& of(const Picture<Storage>& picture) const {
     return picture.plane(
         batch, channel)[slice * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3]];
+  }
+
+ private:
+  template <class Index>
+  SSIM_DEVICE void split(Index index, Index channels, const DeviceSize& size) {
+    const Index width = static_cast<Index>(size.width), height = static_cast<Index>(size.height),
+                depth = static_cast<Index>(size.depth);
+    const Index rows = index / width, slices = rows / height, planes = slices / depth;
+    column = static_cast<int>(index - rows * width);
+    row = static_cast<int>(rows - slices * height);
+    slice = static_cast<int>(slices - planes * depth);
+    batch = static_cast<int64_t>(planes / channels);
+    channel = static_cast<int64_t>(planes % channels);
   }
 };
 
@@ -82,36 +92,64 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
 
 template <class T>
 struct ProductParams {
-  const T* means[kMaxLevels];  // [B] each
-  int64_t stride[kMaxLevels];
   LevelWeights level_weights;
   int64_t batch;
-  T* value;    // [B]
-  T* factors;  // [levels, B]
+  const T* losses;  // [levels, B]: one minus the levels' means
+  const T*
+      level_constants;    // [levels, B, 2]: derivatives of the losses by the constants; null where not wanted
+  bool as_distance;       // one minus MS-SSIM
+  double scale;           // of the number for the batch: 1, or 1 / B
+  double gradient_scale;  // of the derivatives of the result, which the finest level's gradient has
+                          // `finest_scale` of
+  double finest_scale;
+  T* value;           // [B], or null
+  T* batch_value;     // [1]: their sum, times `scale`, or null; then there is one block
+  T* factors;         // [levels, B], or null
+  T* grad_constants;  // [B, 2], or null
 };
 
 template <class T>
 SSIM_KERNEL(kPyramidThreads, 1)
 product_kernel(SSIM_PARAMS ProductParams<T> p) {
-  const int64_t b = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x;
-  if (b >= p.batch) return;
-  p.value[b] = static_cast<T>(weighted_product(
-      p.level_weights, [&](int l) { return p.means[l][b * p.stride[l]]; },
-      [&](int l, double factor) { p.factors[l * p.batch + b] = static_cast<T>(factor); }));
+  const int thread = threadIdx.x;
+  double sum[1] = {};
+  for (int64_t b = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + thread; b < p.batch;
+       b += static_cast<int64_t>(gridDim.x) * kPyramidThreads) {
+    double by_constants[2] = {};
+    const double distance = weighted_distance(
+        p.level_weights, [&](int l) { return p.losses[l * p.batch + b]; },
+        [&](int l, double factor) {
+          const int64_t place = l * p.batch + b;
+          if (p.factors)
+            p.factors[place] = static_cast<T>(factor * p.gradient_scale / (l == 0 ? p.finest_scale : 1.0));
+          for (int k = 0; p.grad_constants && k < 2; ++k)
+            by_constants[k] += factor * static_cast<double>(p.level_constants[2 * place + k]);
+        });
+    const double value = p.as_distance ? distance : 1 - distance;
+    sum[0] += value;
+    if (p.value) p.value[b] = static_cast<T>(value);
+    for (int k = 0; p.grad_constants && k < 2; ++k)
+      p.grad_constants[2 * b + k] = static_cast<T>(by_constants[k] * p.gradient_scale / p.finest_scale);
+  }
+  if (!p.batch_value) return;
+  double* const scratch = reinterpret_cast<double*>(shared_memory());
+  double* const total = scratch + kPyramidThreads / 32;
+  add_up_block<kPyramidThreads>(sum, scratch, total, thread);
+  if (thread == 0) *p.batch_value = static_cast<T>(total[0] * p.scale);
 }
+
+constexpr int kProductShared = (kPyramidThreads / 32 + 1) * sizeof(double);
 
 template <class Storage>
 struct GatherParams {
   using T = ComputeOf<Storage>;
-  Picture<const Storage> finest;
+  Picture<Storage> finest;              // [B, C, D, H, W], read and written
   Picture<const T> levels[kMaxLevels];  // from the second on
   DeviceSize size[kMaxLevels];
   int count;
-  T share;  // of a pixel in the one it becomes part of
-  Picture<Storage> result;
+  T share;           // of a pixel in the one it becomes part of
   const T* factors;  // [levels, B]
-  int64_t factor_stride[2];
-  int64_t channels, pixels;
+  int64_t batch, channels, pixels;
 };
 
 // A pixel of level l stands for 4^l of the finest, a voxel for 8^l, and its gradient is shared out among
@@ -124,18 +162,68 @@ gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
        i += step) {
     const PixelPlace place(i, p.channels, p.size[0]);
-    const T* const factors = p.factors + place.batch * p.factor_stride[1];
+    const T* const factors = p.factors + place.batch;
     T sum = T(0);
     for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a share at each step
       PixelPlace above = place;
       above.slice >>= l, above.row >>= l, above.column >>= l;
       const DeviceSize& size = p.size[l];
       if (above.slice < size.depth && above.row < size.height && above.column < size.width) {
-        sum += factors[l * p.factor_stride[0]] * above.of(p.levels[l]);
+        sum += factors[l * p.batch] * above.of(p.levels[l]);
       }
       sum *= p.share;
     }
-    store_as(place.of(p.result), factors[0] * to_compute(place.of(p.finest)) + sum);
+    Storage& pixel = place.of(p.finest);
+    store_as(pixel, factors[0] * to_compute(pixel) + sum);
+  }
+}
+
+template <class Storage>
+struct MultiplyParams {
+  using T = ComputeOf<Storage>;
+  Picture<const Storage> gradient;  // [B, C, D, H, W]
+  Picture<Storage> result;          // the same, maybe in place
+  Weight<T> factor;
+  DeviceSize size;
+  int64_t channels, batch;
+  int64_t elements;  // of an image
+  bool in_place;
+  bool is_dense;   // the elements of an image lie one after the other in both, in the same order
+  bool vectors;    // and are whole, aligned vectors
+  int64_t blocks;  // of an image
+};
+
+// A gradient times the factor of its image. Where that is one, and nothing has to be written, nothing is read
+// either.
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, 1)
+multiply_kernel(SSIM_PARAMS MultiplyParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int64_t image = blockIdx.x / p.blocks;
+  const T factor = p.factor.of(image);
+  if (p.in_place && factor == T(1)) return;
+  const int64_t first = (blockIdx.x - image * p.blocks) * kPyramidThreads + threadIdx.x;
+  const int64_t step = p.blocks * kPyramidThreads;
+  if (!p.is_dense) {
+    for (int64_t i = first; i < p.elements; i += step) {
+      PixelPlace place(i, p.channels, p.size);
+      place.batch = image;
+      store_as(place.of(p.result), factor * to_compute(place.of(p.gradient)));
+    }
+    return;
+  }
+  const Storage* const from = p.gradient.plane(image, 0);
+  Storage* const to = p.result.plane(image, 0);
+  if (!p.vectors) {
+    for (int64_t i = first; i < p.elements; i += step) store_as(to[i], factor * to_compute(from[i]));
+    return;
+  }
+  constexpr int kSize = Vector<Storage>::kSize;
+  for (int64_t i = first; i < p.elements / kSize; i += step) {
+    Vector<Storage> values = reinterpret_cast<const Vector<Storage>*>(from)[i];
+#pragma unroll
+    for (int e = 0; e < kSize; ++e) store_as(values.value[e], factor * to_compute(values.value[e]));
+    reinterpret_cast<Vector<Storage>*>(to)[i] = values;
   }
 }
 

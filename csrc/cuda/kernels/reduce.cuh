@@ -1,4 +1,5 @@
-// The sums of a block, always added up in the same order; and from the blocks' sums to results of each image.
+// The sums of a block, always added up in the same order; and from the blocks' sums to results of each image,
+// or of the batch.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,24 @@
 
 namespace ssim_fused::cuda {
 
-// The sums a block keeps, in this order; `kWithConstants` of them where derivatives by c1 and c2 are wanted.
-enum Sum { kSimilarity, kContrastSensitivity, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
+// The sums a block keeps, in this order: what similarity and contrast sensitivity lack to one, since that has
+// digits where it is tiny; and derivatives of the similarity and of the contrast sensitivity by the
+// constants, weighed as the gradients are. `kWithConstants` of them where those are wanted.
+enum Sum { kSimilarityLoss, kContrastLoss, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
+
+// Where a launch leaves its sums. `partial` begins with a number, by which the blocks of the reduction know
+// which of them is the last; the first block of the launch before sets it to zero.
+struct BlockSums {
+  double*
+      scratch;  // [1 + B + blocks * sums]: ticket, images, then the blocks of an image one after the other
+
+  static SSIM_HOST_DEVICE int64_t size(int64_t batch, int64_t blocks, int sums) {
+    return 1 + batch + blocks * sums;
+  }
+  SSIM_HOST_DEVICE unsigned* ticket() const { return reinterpret_cast<unsigned*>(scratch); }
+  SSIM_HOST_DEVICE double* images() const { return scratch + 1; }
+  SSIM_HOST_DEVICE double* blocks(int64_t batch) const { return scratch + 1 + batch; }
+};
 
 // Adds up `sums` over a block of kThreads threads, always in the same order, into out[0, N). Every thread of
 // the block calls it; `scratch` is shared memory for N doubles of each warp.
@@ -27,20 +44,31 @@ SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, i
   }
 }
 
+// The same into block `block` of a launch for `batch` images.
+template <int kThreads, int N>
+SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const BlockSums& to, int64_t batch,
+                                  int64_t block, int thread) {
+  add_up_block<kThreads>(sums, scratch, to.blocks(batch) + block * N, thread);
+  if (blockIdx.x == 0 && thread == 0) *to.ticket() = 0;
+}
+
 template <class T>
 struct ReduceParams {
-  const double* partial;    // [B, blocks, sums]
-  int64_t blocks;           // of one image
-  int sums;                 // kMeans or kWithConstants
+  BlockSums sums;
+  int64_t batch, blocks;    // of one image
+  int count;                // of a block's sums: kMeans or kWithConstants
   double outputs, cropped;  // of one image, over which the means are taken
+  bool as_distance;         // one minus similarity and contrast sensitivity
+  double scale;             // of the number for the batch: 1, or 1 / B
   T* similarity;            // [B]
-  T* contrast_sensitivity;  // [B]
+  T* batch_similarity;      // [1]: their sum, times `scale`
+  T* contrast;              // [B]
   T* grad_constants;        // [B, 2]; an output not wanted is null
 };
 
 constexpr int kReduceThreads = 256;
 
-// One block for each image.
+// One block for each image. The last one to be done adds up the images, in their order.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
@@ -48,24 +76,37 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
   double* const total = scratch + kReduceThreads / 32 * kWithConstants;
-  const double* const partial = p.partial + image * p.blocks * p.sums;
+  const double* const partial = p.sums.blocks(p.batch) + image * p.blocks * p.count;
   double sums[kWithConstants] = {};
   for (int64_t block = thread; block < p.blocks; block += kReduceThreads) {
     for (int n = 0; n < kWithConstants; ++n) {
-      if (n < p.sums) sums[n] += partial[block * p.sums + n];
+      if (n < p.count) sums[n] += partial[block * p.count + n];
     }
   }
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
   __syncthreads();
-  if (thread != 0) return;
-  if (p.similarity) p.similarity[image] = static_cast<T>(total[kSimilarity] / p.outputs);
-  if (p.contrast_sensitivity) {
-    p.contrast_sensitivity[image] = static_cast<T>(total[kContrastSensitivity] / p.cropped);
+  const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
+  if (thread == 0) {
+    const double similarity = result(total[kSimilarityLoss] / p.outputs);
+    if (p.similarity) p.similarity[image] = static_cast<T>(similarity);
+    if (p.contrast) p.contrast[image] = static_cast<T>(result(total[kContrastLoss] / p.cropped));
+    if (p.grad_constants) {
+      p.grad_constants[2 * image] = static_cast<T>(total[kByC1]);
+      p.grad_constants[2 * image + 1] = static_cast<T>(total[kByC2]);
+    }
+    if (p.batch_similarity) {
+      p.sums.images()[image] = similarity;
+      total[0] = next_ticket(p.sums.ticket());
+    }
   }
-  if (p.grad_constants) {
-    p.grad_constants[2 * image] = static_cast<T>(total[kByC1]);
-    p.grad_constants[2 * image + 1] = static_cast<T>(total[kByC2]);
-  }
+  if (!p.batch_similarity) return;
+  __syncthreads();
+  if (total[0] != static_cast<double>(p.batch - 1)) return;
+  __syncthreads();  // `total` has been read
+  double batch[1] = {};
+  for (int64_t b = thread; b < p.batch; b += kReduceThreads) batch[0] += load_fresh(p.sums.images() + b);
+  add_up_block<kReduceThreads>(batch, scratch, total, thread);
+  if (thread == 0) *p.batch_similarity = static_cast<T>(total[0] * p.scale);
 }
 
 constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kWithConstants * sizeof(double);

@@ -288,8 +288,8 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
     const int column = static_cast<int>(pixel % problem.columns.output_length());
     const bool may_count = problem.rows.is_in_crop(row) && problem.columns.is_in_crop(column);
     const T pivot = p.pivots ? p.pivots[volume] : T(0);
-    const T c1 = formula_constant(problem.constants ? problem.constants[0] : problem.c1);
-    const T c2 = formula_constant(problem.constants ? problem.constants[1] : problem.c2);
+    const T c1 = problem.constants.c1_of(image);
+    const T c2 = problem.constants.c2_of(image);
     const T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
     const auto place = [&](const auto& picture) {
       return picture.data
@@ -306,11 +306,10 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
       if (first + i >= length) break;
       const auto terms =
           local_terms(Moments<T>{moments[0][i], moments[1][i], moments[2][i], moments[3][i]}, pivot, c1, c2);
-      const T similarity = terms.similarity();
       const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
-      sums[kSimilarity] += similarity;
-      if (counts) sums[kContrastSensitivity] += terms.contrast_sensitivity();
-      if (map) store_as(map[i * problem.map.slice_stride], similarity);
+      sums[kSimilarityLoss] += terms.similarity_loss();
+      if (counts) sums[kContrastLoss] += terms.contrast_loss;
+      if (map) store_as(map[i * problem.map.slice_stride], terms.similarity());
       if (p.derivatives > 0 || p.sums == kWithConstants) {
         T of_similarity = mean_similarity;
         if (grad_map) {
@@ -336,13 +335,13 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
     for (int n = 0; n < kWithConstants; ++n) totals[n] = static_cast<double>(sums[n]);
   }
   // Of units and their blocks since the batch's first.
-  const int64_t partial = (p.first_volume * p.groups + index) * blocks + block;
+  const int64_t place = (p.first_volume * p.groups + index) * blocks + block;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
   if (p.sums == kWithConstants) {
-    add_up_block<kWideThreads>(totals, scratch, problem.partial + partial * kWithConstants, thread);
+    write_block_sums<kWideThreads>(totals, scratch, problem.sums, problem.batch, place, thread);
   } else {
-    double means[kMeans] = {totals[kSimilarity], totals[kContrastSensitivity]};
-    add_up_block<kWideThreads>(means, scratch, problem.partial + partial * kMeans, thread);
+    double means[kMeans] = {totals[kSimilarityLoss], totals[kContrastLoss]};
+    write_block_sums<kWideThreads>(means, scratch, problem.sums, problem.batch, place, thread);
   }
 }
 

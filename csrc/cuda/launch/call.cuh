@@ -6,7 +6,8 @@
 //     template <auto kernel> int blocks_per_sm(int threads, int shared_bytes);
 //     Plan choose(plan, input, variants);  // the tests may choose another
 //     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
-//     template <class T> T* scratch(int64_t count);  // device memory until the launches are done
+//     std::vector<char*> scratch(const std::vector<int64_t>& bytes);  // until the launches are done, at 256
+//     bytes int device() const;  // by which plans are cached; negative: they are not
 #pragma once
 
 #include <algorithm>
@@ -31,36 +32,66 @@ struct WindowTaps {
 };
 
 template <class T>
-struct Results {  // [B], [B], [B, 2]; null where not wanted
-  T* similarity = nullptr;
-  T* contrast_sensitivity = nullptr;
-  T* grad_constants = nullptr;
+struct Results {                  // null where not wanted
+  T* similarity = nullptr;        // [B]
+  T* batch_similarity = nullptr;  // [1]: their sum, times `scale`
+  T* contrast = nullptr;          // [B]
+  T* grad_constants = nullptr;    // [B, 2]
+  double scale = 1;
+  bool as_distance = false;
   double outputs = 0, cropped = 0;  // of one image
 };
 
+// From the sums of `blocks` blocks for each image to the results, where any is wanted.
 template <class T, class Launcher>
-void reduce(const double* partial, int64_t batch, int64_t blocks, int sums, const Results<T>& results,
+void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, const Results<T>& results,
             Launcher& launcher) {
-  const ReduceParams<T> params{partial,
+  if (!results.similarity && !results.batch_similarity && !results.contrast && !results.grad_constants)
+    return;
+  const ReduceParams<T> params{sums,
+                               batch,
                                blocks,
-                               sums,
+                               count,
                                results.outputs,
                                results.cropped,
+                               results.as_distance,
+                               results.scale,
                                results.similarity,
-                               results.contrast_sensitivity,
+                               results.batch_similarity,
+                               results.contrast,
                                results.grad_constants};
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
+// Pieces of device memory, allocated all at once: counted first, then used.
+class Scratch {
+ public:
+  template <class T>
+  size_t add(int64_t count) {
+    bytes_.push_back(count * static_cast<int64_t>(sizeof(T)));
+    return bytes_.size() - 1;
+  }
+  template <class Launcher>
+  void allocate(Launcher& launcher) {
+    pieces_ = launcher.scratch(bytes_);
+  }
+  template <class T>
+  T* at(size_t piece) const {
+    return reinterpret_cast<T*>(pieces_[piece]);
+  }
+
+ private:
+  std::vector<int64_t> bytes_;
+  std::vector<char*> pieces_;
+};
+
+// One pivot for each volume, or plane, into pivots [B C].
 template <class Storage, class Launcher>
-ComputeOf<Storage>* find_pivots(const Problem<Storage>& problem, Launcher& launcher) {
-  const int64_t volumes = problem.batch * problem.channels;
-  auto* const pivots = launcher.template scratch<ComputeOf<Storage>>(volumes);
+void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher) {
   launcher.template launch<pivot_kernel<Storage>>(
-      volumes, 32, 0,
+      problem.batch * problem.channels, 32, 0,
       PivotParams<Storage>{problem.target, problem.channels, problem.depth.n, problem.rows.n,
                            problem.columns.n, pivots});
-  return pivots;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -139,8 +170,11 @@ Plan plan_call(const StripParams<typename Call::Storage>& params, int64_t planes
                         launcher.template blocks_per_sm<strip_kernel<Config>>(
                             Config::kThreads, StripMarch<Config>::kSharedBytes)};
   };
-  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
-  return launcher.choose(plan_strips(input, variants), input, variants);
+  thread_local PlanCache cache;
+  return cache.get(launcher.device(), input, [&] {
+    const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
+    return launcher.choose(plan_strips(input, variants), input, variants);
+  });
 }
 
 // Launches the plan for so many of the planes it was made for.

@@ -16,9 +16,12 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   const int64_t planes = problem.batch * problem.channels;
   const Plan plan = plan_call<Call>(params, planes, launcher, Strips{});
   const int64_t parts = plan.strips * plan.parts();
-  params.partial = launcher.template scratch<double>(planes * parts * Call::kSums);
+  Scratch scratch;
+  const size_t sums = scratch.add<double>(BlockSums::size(problem.batch, planes * parts, Call::kSums));
+  scratch.allocate(launcher);
+  params.sums.scratch = scratch.at<double>(sums);
   launch_call<Call>(plan, params, planes, launcher, Strips{});
-  reduce(params.partial, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
+  reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }
 
 template <class Storage, class Launcher>

@@ -4,20 +4,17 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <array>
 #include <atomic>
 #include <vector>
 
-#include "../../args.h"
+#include "../../operators.h"
 #include "../kernels/picture.cuh"
 #include "plan.h"
 
 namespace ssim_fused::cuda {
-
-using torch::headeronly::IntHeaderOnlyArrayRef;
 
 constexpr int kMaxDevices = 64;
 
@@ -67,12 +64,21 @@ class CudaLauncher {
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
-  template <class T>
-  T* scratch(int64_t count) {
-    const int64_t shape[] = {count * static_cast<int64_t>(sizeof(T) / sizeof(float))};
-    scratch_.push_back(torch::stable::new_empty(like_, IntHeaderOnlyArrayRef(shape, 1), ScalarType::Float));
-    return static_cast<T*>(scratch_.back().mutable_data_ptr());
+  // In one allocation.
+  std::vector<char*> scratch(const std::vector<int64_t>& bytes) {
+    constexpr int64_t kAlignment = 256;
+    int64_t size = 0;
+    for (int64_t piece : bytes) size += ceil_div(piece, kAlignment) * kAlignment;
+    scratch_.push_back(new_tensor(like_, {ceil_div(size, int64_t{sizeof(float)})}, ScalarType::Float));
+    std::vector<char*> pieces;
+    char* next = static_cast<char*>(scratch_.back().mutable_data_ptr());
+    for (int64_t piece : bytes) {
+      pieces.push_back(next);
+      next += ceil_div(piece, kAlignment) * kAlignment;
+    }
+    return pieces;
   }
+  int device() const { return device_; }
 
  private:
   // Asked once for each device.
@@ -98,19 +104,11 @@ inline int axis_length(int64_t n) {
   return static_cast<int>(n);
 }
 
-// A tensor [B, C, H, W] or [B, C, D, H, W].
 template <class Storage>
-Picture<Storage> picture(Storage* data, const Tensor& tensor) {
-  const auto stride = image_strides(tensor);
-  return {data, {stride[0], stride[1], stride[3], stride[4]}, stride[2]};
-}
-template <class Storage>
-Picture<Storage> output_picture(const Tensor& tensor) {
-  return picture(static_cast<Storage*>(tensor.mutable_data_ptr()), tensor);
-}
-template <class Storage>
-Picture<const Storage> input_picture(const Tensor& tensor) {
-  return picture(static_cast<const Storage*>(tensor.const_data_ptr()), tensor);
+Picture<Storage> picture(const View& view) {
+  return {static_cast<Storage*>(view.data),
+          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
+          view.stride[2]};
 }
 
 // Runs f<Storage>() for the images' type.

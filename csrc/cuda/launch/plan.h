@@ -17,6 +17,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -37,6 +38,8 @@ struct PlanInput {
   int window_halo;  // the same at the top of the image, where only the window reaches out
   int step_rows;
   int sms;
+
+  bool operator==(const PlanInput&) const = default;
 };
 
 // The rows of all strips of all planes are counted through, and every block has as many of them. A strip
@@ -130,5 +133,30 @@ inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& va
   }
   return best;
 }
+
+// The last plans of one list of variants, of one thread.
+class PlanCache {
+ public:
+  template <class F>
+  Plan get(int device, const PlanInput& input, F&& plan) {
+    for (const Entry& entry : entries_) {
+      if (device >= 0 && entry.device == device && entry.input == input) return entry.plan;
+    }
+    Entry& oldest = entries_[next_++ % entries_.size()];
+    oldest.device = -1;  // where `plan` throws
+    const Plan made = plan();
+    oldest = {device, input, made};
+    return made;
+  }
+
+ private:
+  struct Entry {
+    int device = -1;
+    PlanInput input{};
+    Plan plan;
+  };
+  std::array<Entry, 16> entries_;
+  size_t next_ = 0;
+};
 
 }  // namespace ssim_fused::cuda

@@ -61,8 +61,6 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   DepthParams<DepthStorage> depth{};
   static_cast<Task<T>&>(depth) = problem;
   if constexpr (objective == Objective::general) static_cast<Problem<Storage>&>(depth) = problem;
-  strip.pivots = depth.pivots = find_pivots(problem, launcher);
-  strip.fields = depth.fields = launcher.template scratch<T>(slab * bytes / static_cast<int64_t>(sizeof(T)));
   centre(depth.taps, windows.depth);
   const auto sum = [](const std::vector<T>& taps) { return std::accumulate(taps.begin(), taps.end(), T(0)); };
   depth.slice_sum = sum(windows.rows) * sum(windows.columns);
@@ -70,7 +68,14 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
       launcher.template blocks_per_sm<depth_kernel<Depth>>(kDepthThreads, Depth::kSharedBytes);
   plan_depth(depth, slab * layout.blocks(), Derivatives == 0, std::max<int64_t>(1, launcher.sms() * per_sm));
   const int64_t per_volume = layout.blocks() * depth.splits;
-  depth.partial = launcher.template scratch<double>(volumes * per_volume * Depth::kSums);
+  Scratch scratch;
+  const size_t fields = scratch.add<T>(slab * slices * layout.slice_size()), pivots = scratch.add<T>(volumes),
+               sums = scratch.add<double>(BlockSums::size(problem.batch, volumes * per_volume, Depth::kSums));
+  scratch.allocate(launcher);
+  strip.fields = depth.fields = scratch.at<T>(fields);
+  strip.pivots = depth.pivots = scratch.at<T>(pivots);
+  depth.sums.scratch = scratch.at<double>(sums);
+  find_pivots(problem, scratch.at<T>(pivots), launcher);
 
   const Plan moments = plan_call<MomentsCall>(strip, slab * slices, launcher, kMomentStrips);
   Plan gradient;
@@ -91,7 +96,7 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
       launch_call<GradientCall>(gradient, strip, (end - begin) * slices, launcher, kGradientStrips);
     }
   }
-  reduce(depth.partial, problem.batch, problem.channels * per_volume, Depth::kSums, results, launcher);
+  reduce(depth.sums, problem.batch, problem.channels * per_volume, Depth::kSums, results, launcher);
 }
 
 template <class Storage, class Launcher>

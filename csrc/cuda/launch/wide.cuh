@@ -20,6 +20,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -38,39 +39,53 @@ struct DeviceTaps {
   bool is_identity;
 };
 
-template <class T, class Launcher>
-std::array<DeviceTaps<T>, 3> upload_taps(const WindowTaps<T>& windows, Launcher& launcher) {
-  std::vector<T> all;
-  std::array<DeviceTaps<T>, 3> result;
-  std::array<std::pair<size_t, size_t>, 3> places;
-  const std::vector<T>* const axes[] = {&windows.depth, &windows.rows, &windows.columns};
-  for (size_t d = 0; d < 3; ++d) {
-    const std::vector<T>& taps = *axes[d];
-    const auto append = [&](auto begin, auto end) {
-      const size_t place = all.size();
-      all.insert(all.end(), begin, end);
-      all.resize(static_cast<size_t>(ceil_div(static_cast<int64_t>(all.size()), kRun)) * kRun, T(0));
-      return place;
-    };
-    places[d].first = append(taps.begin(), taps.end());
-    places[d].second = append(taps.rbegin(), taps.rend());
-    result[d].sum = T(0);
-    for (T tap : taps) result[d].sum += tap;
-    result[d].is_identity = taps.size() == 1 && taps[0] == T(1);
+// All windows one after the other, each at whole kRun, forward and in reverse.
+template <class T>
+class TapsUpload {
+ public:
+  explicit TapsUpload(const WindowTaps<T>& windows) {
+    const std::vector<T>* const axes[] = {&windows.depth, &windows.rows, &windows.columns};
+    for (size_t d = 0; d < 3; ++d) {
+      const std::vector<T>& taps = *axes[d];
+      places_[d] = {append(taps.begin(), taps.end()), append(taps.rbegin(), taps.rend())};
+      result_[d] = {nullptr, nullptr, std::accumulate(taps.begin(), taps.end(), T(0)),
+                    taps.size() == 1 && taps[0] == T(1)};
+    }
   }
-  T* const out = launcher.template scratch<T>(static_cast<int64_t>(all.size()));
-  for (size_t begin = 0; begin < all.size(); begin += kTapsOfLaunch) {
-    TapsParams<T> some{
-        out + begin, static_cast<int>(std::min<size_t>(kTapsOfLaunch, all.size() - begin)), {}};
-    std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(begin), some.count, some.taps);
-    launcher.template launch<set_taps_kernel<T>>(1, kTapsOfLaunch, 0, some);
+
+  int64_t count() const { return static_cast<int64_t>(all_.size()); }
+  // All but their places on the device.
+  const std::array<DeviceTaps<T>, 3>& taps() const { return result_; }
+
+  // To device memory for `count()` taps.
+  template <class Launcher>
+  std::array<DeviceTaps<T>, 3> to(T* out, Launcher& launcher) {
+    for (size_t begin = 0; begin < all_.size(); begin += kTapsOfLaunch) {
+      TapsParams<T> some{
+          out + begin, static_cast<int>(std::min<size_t>(kTapsOfLaunch, all_.size() - begin)), {}};
+      std::copy_n(all_.begin() + static_cast<std::ptrdiff_t>(begin), some.count, some.taps);
+      launcher.template launch<set_taps_kernel<T>>(1, kTapsOfLaunch, 0, some);
+    }
+    for (size_t d = 0; d < 3; ++d) {
+      result_[d].forward = out + places_[d].first;
+      result_[d].reverse = out + places_[d].second;
+    }
+    return result_;
   }
-  for (size_t d = 0; d < 3; ++d) {
-    result[d].forward = out + places[d].first;
-    result[d].reverse = out + places[d].second;
+
+ private:
+  template <class Iterator>
+  size_t append(Iterator begin, Iterator end) {
+    const size_t place = all_.size();
+    all_.insert(all_.end(), begin, end);
+    all_.resize(static_cast<size_t>(ceil_div(static_cast<int64_t>(all_.size()), kRun)) * kRun, T(0));
+    return place;
   }
-  return result;
-}
+
+  std::vector<T> all_;
+  std::array<DeviceTaps<T>, 3> result_;
+  std::array<std::pair<size_t, size_t>, 3> places_;
+};
 
 template <class T>
 WideAxis<T> forward_pass(const DeviceAxis& axis, const DeviceTaps<T>& taps) {
@@ -129,9 +144,10 @@ class WideRun {
 
  public:
   WideRun(Problem<Storage> problem, const WindowTaps<T>& windows, Launcher& launcher)
-      : problem_(problem), launcher_(launcher) {
-    taps_ = upload_taps(windows, launcher);
-    if (problem_.depth.n == 1 && taps_[0].is_identity) {
+      : problem_(problem), launcher_(launcher), upload_(windows) {
+    taps_ = upload_.taps();
+    is_image_ = problem_.depth.n == 1 && taps_[0].is_identity;
+    if (is_image_) {
       rows_to_slices(problem_);
       std::swap(taps_[0], taps_[1]);
     }
@@ -151,17 +167,29 @@ class WideRun {
     // Zero is the best pivot for windows that see nothing but padding.
     const bool has_empty_windows =
         !problem_.columns.reflects && problem_.columns.pad > problem_.columns.radius;
-    pivots_ = has_empty_windows ? nullptr : find_pivots(problem_, launcher_);
     const int sums = problem_.wants_constants ? int{kWithConstants} : int{kMeans};
     const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
-    problem_.partial = launcher_.template scratch<double>(volumes * blocks * sums);
 
     const int64_t field = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
     const int64_t slab = std::clamp<int64_t>(kSlabBytes / (5 * field * bytes), 1, volumes);
-    moments_ = launcher_.template scratch<T>(slab * 4 * field);
     const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
     between_size_ = std::max(least, std::min(slab * field, launcher_.l2_bytes() * 2 / 3 / bytes));
-    between_ = least > 0 ? launcher_.template scratch<T>(between_size_) : nullptr;
+    Scratch scratch;
+    const size_t moments = scratch.add<T>(slab * 4 * field),
+                 between = scratch.add<T>(least > 0 ? between_size_ : 0),
+                 pivots = scratch.add<T>(has_empty_windows ? 0 : volumes),
+                 taps = scratch.add<T>(upload_.count()),
+                 block_sums = scratch.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums));
+    scratch.allocate(launcher_);
+    moments_ = scratch.at<T>(moments);
+    between_ = scratch.at<T>(between);
+    problem_.sums.scratch = scratch.at<double>(block_sums);
+    taps_ = upload_.to(scratch.at<T>(taps), launcher_);
+    if (is_image_) std::swap(taps_[0], taps_[1]);
+    if (!has_empty_windows) {
+      pivots_ = scratch.at<T>(pivots);
+      find_pivots(problem_, scratch.at<T>(pivots), launcher_);
+    }
     for (first_volume_ = 0; first_volume_ < volumes; first_volume_ += slab) {
       volumes_ = std::min(volumes - first_volume_, slab);
       make_moments();
@@ -169,7 +197,7 @@ class WideRun {
       if (derivatives_ == 3) make_gradients<3>();
       if (derivatives_ == 4) make_gradients<4>();
     }
-    reduce(problem_.partial, problem_.batch, problem_.channels * blocks, sums, results, launcher_);
+    reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums, results, launcher_);
   }
 
  private:
@@ -278,7 +306,9 @@ class WideRun {
 
   Problem<Storage> problem_;
   Launcher& launcher_;
+  TapsUpload<T> upload_;
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
+  bool is_image_;                      // whose rows are the slices
   int derivatives_;
   bool has_rows_;                // or their window is of one tap, of weight one
   int64_t depth_, outputs_;      // of the depth

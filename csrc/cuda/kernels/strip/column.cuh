@@ -148,17 +148,17 @@ class StripColumns {
     double sums[Config::kSums];
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      const bool counts = column.is_owned && (n != kContrastSensitivity || p.columns.is_in_crop_at(column.z));
+      const bool counts = column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z));
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
     }
     const int part = static_cast<int>(blockIdx.x - strip * p.rows_of_strip / p.rows_of_block);
-    double* const out = p.partial + (strip * p.parts + part) * Config::kSums;
+    const int64_t block = strip * p.parts + part;
     if (at.row_end == p.rows.n) {  // the strip has no more parts
-      for (int i = thread; i < (p.parts - 1 - part) * Config::kSums; i += Config::kThreads)
-        out[Config::kSums + i] = 0;
+      double* const next = p.sums.blocks(p.batch) + (block + 1) * Config::kSums;
+      for (int i = thread; i < (p.parts - 1 - part) * Config::kSums; i += Config::kThreads) next[i] = 0;
     }
     __syncthreads();  // the totals' place serves the summation, too
-    add_up_block<Config::kThreads>(sums, totals_, out, thread);
+    write_block_sums<Config::kThreads>(sums, totals_, p.sums, p.batch, block, thread);
   }
 
  private:
@@ -175,7 +175,6 @@ class StripColumns {
     filter_moments(at, place, complete);
     const auto terms = local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]},
                                    numbers[Numbers::kPivot], numbers[Numbers::kC1], numbers[Numbers::kC2]);
-    const T similarity = terms.similarity();
 
     const auto& p = at.p;
     constexpr bool kAllExist = rows != Rows::border && !Config::kGeneral;
@@ -183,8 +182,8 @@ class StripColumns {
     const bool row_exists = kAllExist || p.rows.has_output_at(z);
     const bool row_is_owned = kAllOwned || (row_exists && at.owns_row(z));
     const bool row_is_cropped_in = kAllOwned || (row_is_owned && (kAllExist || p.rows.is_in_crop_at(z)));
-    if (row_is_owned) step[kSimilarity] += similarity;
-    if (row_is_cropped_in) step[kContrastSensitivity] += terms.contrast_sensitivity();
+    if (row_is_owned) step[kSimilarityLoss] += terms.similarity_loss();
+    if (row_is_cropped_in) step[kContrastLoss] += terms.contrast_loss;
 
     // An output that does not exist gets weight zero. It may be a NaN all the same, but then its neighbours
     // that do exist have the NaN in their windows, too, and with them every pixel this one reaches.
@@ -197,7 +196,7 @@ class StripColumns {
         if (p.rows.is_in_crop_at(z) && p.columns.is_in_crop_at(column.z))
           of_contrast = at.numbers[Numbers::kContrastWeight];
         if (map_ && row_is_owned && column.is_owned)
-          store_as(map_[i * p.map.stride[2] + j * p.map.stride[3]], similarity);
+          store_as(map_[i * p.map.stride[2] + j * p.map.stride[3]], terms.similarity());
       }
       if (p.wants_constants && row_is_owned) {
         const auto by = constant_partials(terms, weight, of_contrast);

@@ -153,8 +153,8 @@ class StripMarch {
       const T value = pivot(thread);
       if (thread == 0) {
         at_.numbers[Numbers::kPivot] = value;
-        at_.numbers[Numbers::kC1] = formula_constant(p.constants ? p.constants[0] : p.c1);
-        at_.numbers[Numbers::kC2] = formula_constant(p.constants ? p.constants[1] : p.c2);
+        at_.numbers[Numbers::kC1] = p.constants.c1_of(at_.image);
+        at_.numbers[Numbers::kC2] = p.constants.c2_of(at_.image);
         at_.numbers[Numbers::kSimilarityWeight] = p.of_similarity.of(at_.image);
         at_.numbers[Numbers::kContrastWeight] = p.of_contrast.of(at_.image);
       }

@@ -1,0 +1,113 @@
+// From the requests of MS-SSIM's pyramid (operators.h) to launches of kernels/pyramid.cuh.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "../kernels/pyramid.cuh"
+#include "launcher.cuh"
+
+namespace ssim_fused::cuda {
+
+inline DeviceSize device_size(const View& view) {
+  return {axis_length(view.depth()), axis_length(view.height()), axis_length(view.width())};
+}
+
+template <class Storage>
+void run_downsample(const View (&from)[2], const View (&to)[2], CudaLauncher& launcher) {
+  using T = ComputeOf<Storage>;
+  const DownsampleParams<Storage> params{{picture<const Storage>(from[0]), picture<const Storage>(from[1])},
+                                         {picture<T>(to[0]), picture<T>(to[1])},
+                                         to[0].channels(),
+                                         to[0].elements(),
+                                         device_size(to[0]),
+                                         from[0].depth() == 1 ? 1 : 2};
+  launcher.template launch<downsample_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
+                                                       params);
+}
+
+template <class T>
+void run_product(const ProductRequest& request, CudaLauncher& launcher) {
+  const bool is_reduced = request.reduction != Reduction::none;
+  T* const value = static_cast<T*>(request.value);
+  const ProductParams<T> params{
+      request.weights,
+      request.batch,
+      static_cast<const T*>(request.losses),
+      static_cast<const T*>(request.level_constants),
+      request.as_distance,
+      request.reduction == Reduction::mean ? 1 / static_cast<double>(request.batch) : 1.0,
+      request.gradient_scale,
+      request.finest_scale,
+      is_reduced ? nullptr : value,
+      is_reduced ? value : nullptr,
+      static_cast<T*>(request.factors),
+      static_cast<T*>(request.grad_constants)};
+  launcher.template launch<product_kernel<T>>(is_reduced ? 1 : ceil_div(request.batch, kPyramidThreads),
+                                              kPyramidThreads, kProductShared, params);
+}
+
+template <class Storage>
+void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
+  using T = ComputeOf<Storage>;
+  const View& finest = request.finest;
+  GatherParams<Storage> params{};
+  params.finest = picture<Storage>(finest);
+  params.size[0] = device_size(finest);
+  params.count = 1;
+  for (const View& level : request.coarse) {
+    params.levels[params.count] = picture<const T>(level);
+    params.size[params.count++] = device_size(level);
+  }
+  const bool is_volume = !request.coarse.empty() && request.coarse[0].depth() < finest.depth();
+  params.share = is_volume ? T(0.125) : T(0.25);
+  params.factors = static_cast<const T*>(request.factors);
+  params.batch = finest.batch();
+  params.channels = finest.channels();
+  params.pixels = finest.elements();
+  launcher.template launch<gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0, params);
+}
+
+// Whether the elements of an image lie one after the other, in whatever order of its axes.
+inline bool is_dense(const View& view) {
+  std::array<size_t, 4> axes{1, 2, 3, 4};
+  std::sort(axes.begin(), axes.end(), [&](size_t a, size_t b) { return view.stride[a] < view.stride[b]; });
+  int64_t expected = 1;
+  for (size_t axis : axes) {
+    if (view.shape[axis] == 1) continue;
+    if (view.stride[axis] != expected) return false;
+    expected *= view.shape[axis];
+  }
+  return true;
+}
+
+template <class Storage>
+void run_multiply(const View& gradient, const Upstream& factor, const View& result, CudaLauncher& launcher) {
+  using T = ComputeOf<Storage>;
+  constexpr int64_t kSize = Vector<Storage>::kSize;
+  MultiplyParams<Storage> params{};
+  params.gradient = picture<const Storage>(gradient);
+  params.result = picture<Storage>(result);
+  params.factor = {static_cast<const T*>(factor.values), factor.stride, factor.scale};
+  params.size = device_size(gradient);
+  params.channels = gradient.channels();
+  params.batch = gradient.batch();
+  params.elements = gradient.elements() / gradient.batch();
+  params.in_place = gradient.data == result.data;
+  params.is_dense = gradient.stride == result.stride && is_dense(gradient);
+  const auto is_aligned = [](const View& view) {
+    return reinterpret_cast<uintptr_t>(view.data) % 16 == 0 &&
+           (view.batch() == 1 || view.stride[0] % kSize == 0);
+  };
+  params.vectors =
+      params.is_dense && params.elements % kSize == 0 && is_aligned(gradient) && is_aligned(result);
+  // Blocks that fill the device, at least one for each image; where the factor is one, they are but started.
+  const int64_t units = params.vectors ? params.elements / kSize : params.elements;
+  const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), params.batch);
+  params.blocks = std::clamp<int64_t>(ceil_div(units, kPyramidThreads), 1, fill);
+  launcher.template launch<multiply_kernel<Storage>>(params.batch * params.blocks, kPyramidThreads, 0,
+                                                     params);
+}
+
+}  // namespace ssim_fused::cuda
