@@ -1,4 +1,4 @@
-// Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the similarity and
+// Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the losses and
 // both gradients, to compare lanes.h's two implementations of a vector, under AddressSanitizer.
 #include <cstdio>
 #include <utility>
@@ -38,8 +38,8 @@ struct Pair {
     problem.grad_preds = image_of(grad_preds, rows.n, columns.n);
     problem.grad_target = image_of(grad_target, rows.n, columns.n);
     set_axes(problem, rows, columns);
-    problem.c1 = 1e-4f;
-    problem.c2 = 9e-4f;
+    problem.c1 = {1e-4f};
+    problem.c2 = {9e-4f};
     problem.grad_similarity = {1.0f};
     problem.grad_contrast = {0.5f};
     problem.wants_constants = true;
@@ -77,7 +77,7 @@ void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t
       const Strip<float> strip{problem, {0, 0, slice}, place, begin, end, pivot, sums.data()};
       March<float, 16, Radius, Maps, pass>(strip, work).run();
       for (const Sums& sum : sums) {
-        std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity, sum.contrast_sensitivity, sum.by_c1, sum.by_c2);
+        std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity_loss, sum.contrast_loss, sum.by_c1, sum.by_c2);
       }
     }
   }
