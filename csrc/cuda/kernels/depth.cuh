@@ -158,7 +158,7 @@ class DepthMarch {
       // Zero padding: a slice of zeros less the pivot. Slices that no output reads may be so, too.
       const Moments<T> zero = moments_of_zeros(pivot_, p_.slice_sum);
       to[place_in_buffer(s, 0)] = zero.a;
-      to[place_in_buffer(s, 1)] = zero.b;
+      to[place_in_buffer(s, 1)] = zero.delta;
       to[place_in_buffer(s, 2)] = zero.p;
       to[place_in_buffer(s, 3)] = zero.d;
     }
@@ -186,7 +186,7 @@ class DepthMarch {
     }
     T derivatives[4] = {};
     if (!Edge || (p_.depth.has_output_at(z) && z >= begin_ && z < end_)) {
-      const Moments<T> f = formula(complete, z, !Edge || p_.depth.is_in_crop_at(z), step);
+      const Partials<T> f = formula(complete, z, !Edge || p_.depth.is_in_crop_at(z), step);
       derivatives[0] = f.a, derivatives[1] = f.p, derivatives[2] = f.d, derivatives[3] = f.b;
     }
     if constexpr (kDerivatives > 0) {
@@ -203,7 +203,7 @@ class DepthMarch {
   }
 
   // The output at z: its share of the sums, its pixel of the map, its derivatives.
-  SSIM_DEVICE Moments<T> formula(const T (&complete)[4], int z, bool counts, T (&step)[Config::kSums]) {
+  SSIM_DEVICE Partials<T> formula(const T (&complete)[4], int z, bool counts, T (&step)[Config::kSums]) {
     const auto terms =
         local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]}, pivot_, c1_, c2_);
     step[kSimilarityLoss] += terms.similarity_loss();

@@ -111,7 +111,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
         const int i = mine + group * (kRun + 1) + banked(place);
         const Moments<T> pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
         value[0] = pixel.a;
-        value[1] = pixel.b;
+        value[1] = pixel.delta;
         value[2] = pixel.p;
         value[3] = pixel.d;
       });
@@ -212,7 +212,7 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
     const T* const f = results + banked(i);
     const T f_b = Fields == 4 ? f[3 * shape.results()] : T(0);
     const auto by =
-        pixel_gradient(x, y, at.pivot, Moments<T>{f[0], f_b, f[shape.results()], f[2 * shape.results()]});
+        pixel_gradient(x, y, at.pivot, Partials<T>{f[0], f_b, f[shape.results()], f[2 * shape.results()]});
     store_as(grad_preds[i * p.problem.grad_preds.stride[3]], by.by_x);
     if constexpr (Fields == 4) {
       store_as((at.of(p.problem.grad_target) +

@@ -222,7 +222,7 @@ class StripGather {
       const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
       const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Stage::kPixelImage));
       const auto by = pixel_gradient(x, y, at.numbers[Numbers::kPivot],
-                                     Moments<T>{sum[0], kBoth ? sum[kBoth ? 3 : 0] : T(0), sum[1], sum[2]});
+                                     Partials<T>{sum[0], kBoth ? sum[kBoth ? 3 : 0] : T(0), sum[1], sum[2]});
       T* const fold = folds + r * 2 * kRadius + column_fold(at, column);
       fold[0] = by.by_x;
       if constexpr (kBoth) fold[kFoldColumns] = by.by_y;

@@ -45,7 +45,7 @@ class StripRow {
           if (k < 0 || k >= kTaps || !has_tap<Config::kNarrow>(k, at.p.columns.radius)) continue;
           const T tap = at.p.column_taps[k];
           sum[0][j] += tap * pixel.a;
-          sum[1][j] += tap * pixel.b;
+          sum[1][j] += tap * pixel.delta;
           sum[2][j] += tap * pixel.p;
           sum[3][j] += tap * pixel.d;
         }
