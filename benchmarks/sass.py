@@ -37,7 +37,7 @@ def tool(name: str) -> str:
     """A program of CUDA's, or triton's copy of it."""
     found = shutil.which(name)
     triton = importlib.util.find_spec("triton")
-    if found is None and triton is not None:
+    if found is None and triton is not None and triton.origin is not None:
         found = shutil.which(name, path=str(Path(triton.origin).parent / "backends/nvidia/bin"))
     if found is None:
         raise SystemExit(f"sass.py: no {name}, neither on PATH nor in a triton package")

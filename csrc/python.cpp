@@ -1,5 +1,5 @@
-// The module `_C`: what was compiled. It belongs to one Python; the operators' libraries serve any, and are found by
-// the build id that they carry in their names.
+// The module `_C`: what was compiled. It belongs to one Python; the operators' libraries serve any, and are
+// found by the build id that they carry in their names.
 #include <pybind11/pybind11.h>
 #include <torch/headeronly/version.h>
 
@@ -23,5 +23,6 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "What was compiled; the operators are in libraries beside this module.";
   m.attr("build_id") = SSIM_FUSED_BUILD_ID;
   m.def("build_info", &build_info,
-        "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU build).");
+        "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU "
+        "build).");
 }

@@ -28,7 +28,7 @@ def check_call(
     k1: float,
     k2: float,
     levels: int = 0,
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
+) -> tuple[Sequence[float], Sequence[int]]:
     """Checks everything that both functions take; returns the window as the operators take it.
 
     ``levels`` are MS-SSIM's; 0 for SSIM.

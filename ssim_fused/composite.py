@@ -77,7 +77,8 @@ def pyramid(preds: Tensor, target: Tensor, levels: int) -> list[tuple[Tensor, Te
     dtype, pool = compute_dtype(preds.dtype), _POOL[preds.ndim - 2]
     images = [(preds, target)]
     for _ in range(levels - 1):
-        images.append(tuple(pool(image.to(dtype), 2) for image in images[-1]))
+        x, y = images[-1]
+        images.append((pool(x.to(dtype), 2), pool(y.to(dtype), 2)))
     return images
 
 
