@@ -131,19 +131,28 @@ struct Windows {
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
   bool sum_to_one = true;                     // but for rounding
 
-  // In the type of the arithmetic. Rounded taps would sum to one plus or minus a rounding, which biases every
-  // variance: the middle one takes the rest.
+  // In the type of the arithmetic. Rounded taps would sum to one plus or minus some roundings, which biases every
+  // variance: those in the middle take the rest, each at most one unit in the last place.
   template <class T>
   std::vector<T> taps_as(size_t axis) const {
     std::vector<T> rounded(taps[axis].begin(), taps[axis].end());
     if (!sum_to_one) return rounded;
-    T& middle = rounded[rounded.size() / 2];
-    middle = T(0);
+    const size_t middle = rounded.size() / 2;
     // From the smallest on; exact in double where T is float.
-    double others = 0;
-    for (size_t k = 0; k < rounded.size() / 2; ++k)
-      others += static_cast<double>(rounded[k]) + static_cast<double>(rounded[rounded.size() - 1 - k]);
-    middle = static_cast<T>(1 - others);
+    const auto rest = [&] {
+      double sum = 0;
+      for (size_t k = 0; k < middle; ++k)
+        sum += static_cast<double>(rounded[k]) + static_cast<double>(rounded[rounded.size() - 1 - k]);
+      return 1 - sum - static_cast<double>(rounded[middle]);
+    };
+    const double error = rest();
+    const T unit = std::nextafter(rounded[middle], T(1)) - rounded[middle], step = error < 0 ? -unit : unit;
+    auto units = static_cast<int64_t>(std::abs(error) / static_cast<double>(unit) + 0.5);
+    for (size_t k = 1; units >= 2 && k <= middle; ++k, units -= 2) {
+      rounded[middle - k] += step;
+      rounded[middle + k] += step;
+    }
+    rounded[middle] += static_cast<T>(rest());
     return rounded;
   }
 };

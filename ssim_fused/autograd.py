@@ -24,6 +24,12 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
+def _is_mapped(*tensors: Tensor | None) -> bool:
+    """Whether `is_grads_batched`, which vmaps in its own way, maps over one of them."""
+    test = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
+    return any(tensor is not None and test(tensor) for tensor in tensors)
+
+
 def _in_forward_mode() -> bool:
     return getattr(forward_ad, "_current_level", 0) >= 0
 
@@ -197,9 +203,12 @@ class EagerScore(torch.autograd.Function):
         if not ctx.stores:
             if all(grad is None for grad in upstream):
                 return (None,) * 4
+            if _is_mapped(*upstream):
+                found = composite.gradients(score.composite, (preds, target, constants), upstream)
+                return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True))
             with _below_autograd() if _below_autograd else torch.no_grad():
                 return None, *score.gradients(upstream, preds, target, constants, wanted)
-        if _keeps_graph():
+        if _keeps_graph() or not _Held.references or _is_mapped(*upstream):
             return None, *score.from_stored(stored, upstream[0], constants, wanted)
         found: list[Tensor | None] = [None]
         for want in wanted[:2]:
@@ -209,18 +218,44 @@ class EagerScore(torch.autograd.Function):
         return tuple(found)
 
 
-# How often a tensor that only autograd's node holds, and a list, is referred to: by the list's element taken out, by
-# the call's arguments, and by the counting itself; in C++ by its Python object and by the node; and its storage by it
-# and by the counting.
+def _references(tensor: Tensor) -> tuple[int, ...]:
+    """Who refers to a tensor: names in Python, C++'s pointers, and all that share its memory."""
+    storage = tensor.untyped_storage()
+    return sys.getrefcount(tensor), tensor._use_count(), torch._C._storage_Use_Count(storage._cdata)
+
+
+class _Held(torch.autograd.Function):
+    """Measures how often a tensor is referred to that nobody but its node holds: that differs between versions."""
+
+    references: tuple[int, ...] = ()
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x.detach().clone())
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        (*stored,) = ctx.saved_tensors
+        return _Held.measure(stored)
+
+    @staticmethod
+    def measure(stored: list[Tensor]) -> Tensor:
+        gradient = stored.pop(0)
+        _Held.references = _references(gradient)
+        return gradient
+
+
 def _donated(score: Score, stored: list[Tensor], upstream: Tensor) -> Tensor:
     """The first stored gradient times the upstream one: in place, unless somebody else can see it."""
     gradient = stored.pop(0)
-    is_ours = (
-        sys.getrefcount(gradient) <= 2
-        and gradient._use_count() <= 2
-        and torch._C._storage_Use_Count(gradient.untyped_storage()._cdata) <= 2
-    )
+    is_ours = _references(gradient) == _Held.references
     return score.multiplied(gradient, upstream, in_place=is_ours)
+
+
+if hasattr(Tensor, "_use_count") and hasattr(torch._C, "_storage_Use_Count"):
+    with torch.inference_mode(False), torch.enable_grad():
+        _Held.apply(torch.ones(1, requires_grad=True)).backward()
 
 
 class ScoreGradient(torch.autograd.Function):

@@ -192,7 +192,10 @@ def test_a_changed_image_raises_what_a_loss_of_torch_raises(device: str, loss: L
 def test_the_distance_has_digits_where_images_are_nearly_equal(
     device: str, betas: tuple[float, ...], amount: float
 ) -> None:
-    """Against float64 on the same float32 pixels. A value rounded near one would be off by 1e-7 / distance."""
+    """Against float64 on the same float32 pixels. A value rounded near one would be off by 1e-7 / distance.
+
+    The coarse levels of a pyramid are pixels rounded to float32, which their difference cannot be more exact than.
+    """
     generator = torch.Generator().manual_seed(1)
     y, x = torch.linspace(0, 5, 64).view(-1, 1), torch.linspace(0, 7, 64)
     smooth = 0.5 + 0.2 * torch.sin(y) + 0.2 * torch.cos(x - y)
@@ -205,4 +208,4 @@ def test_the_distance_has_digits_where_images_are_nearly_equal(
             evaluate(score, preds.to(device, dtype), target.to(device, dtype))[0].item()
             for dtype in (torch.float32, torch.float64)
         )
-        assert abs(found / exact - 1) <= 1e-5
+        assert abs(found / exact - 1) <= (1e-5 if not betas else max(1e-5, 5e-9 / amount))
