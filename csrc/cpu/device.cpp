@@ -101,7 +101,7 @@ struct Cpu {
   static void similarity(const Request& request, const Tensor&) {
     with_compute_type(request.preds.type, [&]<class T>(T) {
       const Problem<T> problem = problem_of<T>(request);
-      const int maps = request.grad_target ? 4 : request.grad_preds ? 3 : 0;
+      const int maps = request.grad_target ? 4 : request.grad_preds ? kFewestMaps<T> : 0;
       const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
       write_results<T>(request, march(problem, request, maps));
     });

@@ -2,6 +2,8 @@
 // which compile side by side.
 #pragma once
 
+#include <type_traits>
+
 #include "instruction_set.h"
 #include "march.h"
 
@@ -25,6 +27,14 @@ SSIM_TARGET_AVX512 void march_avx512(const Strip<T>& strip, Workspace<T>& work) 
 }
 #endif
 
+// Where a machine has no better instruction set, its marches are compiled in every form; on x86 they serve machines
+// of before 2013, and only need to work.
+#if defined(SSIM_X86_TARGETS)
+constexpr bool kBaselineIsRare = true;
+#else
+constexpr bool kBaselineIsRare = false;
+#endif
+
 template <class T, int Radius, int Maps, Pass pass>
 MarchFunction<T> for_instruction_set() {
 #if defined(SSIM_X86_TARGETS)
@@ -37,17 +47,23 @@ MarchFunction<T> for_instruction_set() {
       break;
   }
 #endif
-  return march_baseline<T, Radius, Maps, pass>;
+  return march_baseline<T, kBaselineIsRare ? -1 : Radius, Maps, pass>;
 }
 
 constexpr int kCompiledRadius = 5;  // the default window, sigma 1.5
 
+// What users wait for has the default window's radius compiled: images and slices in float. Doubles are for checks,
+// and the depth pass waits for memory.
+template <class T, Pass pass>
+constexpr bool kHasCompiledRadius = std::is_same_v<T, float> && pass != Pass::depth;
+
 template <class T, int Maps, Pass pass>
 MarchFunction<T> for_radius(const Problem<T>& problem) {
-  const bool rows = problem.rows.radius == kCompiledRadius;
-  const bool columns = pass == Pass::depth || problem.columns.radius == kCompiledRadius;
-  return rows && columns ? for_instruction_set<T, kCompiledRadius, Maps, pass>()
-                         : for_instruction_set<T, -1, Maps, pass>();
+  if constexpr (kHasCompiledRadius<T, pass>) {
+    if (problem.rows.radius == kCompiledRadius && problem.columns.radius == kCompiledRadius)
+      return for_instruction_set<T, kCompiledRadius, Maps, pass>();
+  }
+  return for_instruction_set<T, -1, Maps, pass>();
 }
 
 template <class T, Pass pass>
@@ -55,7 +71,10 @@ MarchFunction<T> for_maps(const Problem<T>& problem, int maps) {
   if constexpr (pass != Pass::gradient) {
     if (maps == 0) return for_radius<T, 0, pass>(problem);
   }
-  return maps == 3 ? for_radius<T, 3, pass>(problem) : for_radius<T, 4, pass>(problem);
+  if constexpr (kFewestMaps<T> == 3) {
+    if (maps == 3) return for_radius<T, 3, pass>(problem);
+  }
+  return for_radius<T, 4, pass>(problem);
 }
 
 }  // namespace

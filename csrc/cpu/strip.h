@@ -650,7 +650,9 @@ class March {
       }
     }
     write_gradient(problem_.grad_preds, row, grad_x);
-    if constexpr (Maps == 4) write_gradient(problem_.grad_target, row, grad_y);
+    if constexpr (Maps == 4) {
+      if (problem_.grad_target) write_gradient(problem_.grad_target, row, grad_y);
+    }
   }
 
   SSIM_HOST_DEVICE void write_gradient(const Image<T>& image, int64_t row, const T* values) {
