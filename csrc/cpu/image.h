@@ -12,7 +12,9 @@
 #include <type_traits>
 #include <utility>
 
-namespace ssim_fused {
+#include "../request.h"
+
+namespace ssim_fused::cpu {
 
 template <class T>
 using ReadRow = void (*)(const void* base, int64_t offset, int64_t stride, int64_t count, T* out);
@@ -107,4 +109,15 @@ void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
   }
 }
 
-}  // namespace ssim_fused
+// A view as an image.
+template <class T>
+Image<T> image_of(const View& view) {
+  Image<T> image;
+  if (!view) return image;
+  image.data = view.data;
+  image.stride = view.stride;
+  select_rows(view.type, image);
+  return image;
+}
+
+}  // namespace ssim_fused::cpu

@@ -13,11 +13,15 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SSIM_X86_TARGETS 1
 #define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
-#define SSIM_TARGET_AVX512 \
-  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,prefer-vector-width=512")))
+#define SSIM_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
+#if defined(__clang__)
+#define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512), min_vector_width(512)))
+#else
+#define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512 ",prefer-vector-width=512")))
+#endif
 #endif
 
-namespace ssim_fused {
+namespace ssim_fused::cpu {
 
 enum class InstructionSet { baseline, avx2, avx512 };  // each includes those before it
 
@@ -29,7 +33,7 @@ inline InstructionSet best_instruction_set() {
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return InstructionSet::avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;  // and F16C
 #endif
   return InstructionSet::baseline;
 }
@@ -50,4 +54,4 @@ inline InstructionSet chosen_instruction_set() {
   return chosen;
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cpu
