@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "../operators.h"
-#include "image.h"
 #include "planes.h"
 #include "pyramid.h"
+#include "rows.h"
 #include "scratch.h"
 #include "volumes.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "../operators.h"
-#include "image.h"
+#include "rows.h"
 #include "scratch.h"
 
 namespace ssim_fused::cpu {
