@@ -22,7 +22,7 @@ class Workspace {
         // One vector more, which the last vector of outputs may reach into.
         derivative_columns(padded(extended + 2 * problem.columns.radius) + padded(1)),
         // Room for several steps before the last 2 radius rows move back to the front.
-        ring_rows(2 * problem.rows.radius + kStepRows * std::max<int64_t>(16, problem.rows.radius)),
+        ring_rows(2 * problem.rows.radius + std::max<int64_t>(16 * kStepRows, problem.rows.radius / 2)),
         storage_(carve(nullptr, problem, pass, fields)) {
     carve(storage_.get(), problem, pass, fields);
   }
