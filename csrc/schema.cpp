@@ -42,9 +42,9 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
 namespace {
 
 std::tuple<std::string, std::string> instruction_sets() {
-  using ssim_fused::kInstructionSetNames;
-  return {kInstructionSetNames[static_cast<int>(ssim_fused::chosen_instruction_set())],
-          kInstructionSetNames[static_cast<int>(ssim_fused::best_instruction_set())]};
+  using ssim_fused::cpu::kInstructionSetNames;
+  return {kInstructionSetNames[static_cast<int>(ssim_fused::cpu::chosen_instruction_set())],
+          kInstructionSetNames[static_cast<int>(ssim_fused::cpu::best_instruction_set())]};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the CPU kernels with the compilers that are here (g++, clang++, and g++ for 64-bit ARM), runs tests/lanes.cpp
+# Compiles the CPU kernels with the compilers that are here (g++, clang++, and g++ for 64-bit ARM), runs tests/march.cpp
 # as each of them makes it, ARM's under qemu, and looks at the machine code: without FMAs of the width that a function
 # is for, a compiler has dropped its target.  Usage: tests/compilers.sh [PYTHON with torch]
 # On Debian: apt install clang g++-aarch64-linux-gnu qemu-user binutils
@@ -48,8 +48,8 @@ for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
   fi
   # Without contraction every compiler rounds at the same places.
   # shellcheck disable=SC2086
-  $compiler $flags -O1 -ffp-contract=off tests/lanes.cpp -o "$place/lanes"
-  "${run[@]}" "$place/lanes" > "$place/$compiler.txt"
+  $compiler $flags -O1 -ffp-contract=off tests/march.cpp -o "$place/march"
+  "${run[@]}" "$place/march" > "$place/$compiler.txt"
   first=${first:-$compiler}
   "$python" - "$place/$first.txt" "$place/$compiler.txt" <<'END'
 import sys

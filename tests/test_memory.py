@@ -36,14 +36,15 @@ def run(times):
             value.backward()
             preds.grad = None
 
-run(60)
+run(100)
 before = resident()
 run(300)
 print(resident() - before)
 """
 
-# A few of malloc's steps; the leak that this test was written for grew by 5 MiB each step.
-BOUND = 6 << 20
+# PyTorch's own tensors, of 3 MiB each, make glibc's heap breathe by this much, without growing. Scratch that tasks
+# allocated from it grew by 5 MiB each step.
+BOUND = 32 << 20
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")

@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "../operators.h"
-#include "march_all.h"
+#include "planes.h"
 #include "pyramid.h"
+#include "rows.h"
 #include "scratch.h"
-#include "tensor_image.h"
+#include "volumes.h"
 
 namespace ssim_fused::cpu {
 namespace {
@@ -33,7 +34,8 @@ std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
       weights[static_cast<size_t>(b)] =
           static_cast<T>(static_cast<double>(values[b * upstream.stride]) * upstream.scale);
   }
-  // The formula's derivatives are those of similarity and contrast sensitivity, the request's those of distances.
+  // The formula's derivatives are those of similarity and contrast sensitivity, the request's those of
+  // distances.
   for (T& weight : weights) weight = -weight;
   return weights;
 }
@@ -53,8 +55,8 @@ Problem<T> problem_of(const Request& request) {
     problem.taps[d] = request.windows.taps_as<T>(1 + d);
     problem.reversed[d].assign(problem.taps[d].rbegin(), problem.taps[d].rend());
   }
-  problem.crop_rows = problem.rows.pad;
-  problem.crop_columns = problem.columns.pad;
+  problem.crop_begin = problem.columns.crop_begin();
+  problem.crop_end = problem.columns.crop_end();
   const int64_t batch = request.preds.batch();
   problem.grad_similarity = weights_of<T>(request.of_similarity, batch);
   problem.grad_contrast = weights_of<T>(request.of_contrast, batch);
@@ -90,7 +92,8 @@ void write_results(const Request& request, const std::vector<Sums>& sums) {
     }
   }
   if (similarity && request.reduction != Reduction::none)
-    *similarity = static_cast<T>(request.reduction == Reduction::mean ? total / static_cast<double>(sums.size()) : total);
+    *similarity = static_cast<T>(
+        request.reduction == Reduction::mean ? total / static_cast<double>(sums.size()) : total);
 }
 
 struct Cpu {
@@ -101,9 +104,9 @@ struct Cpu {
   static void similarity(const Request& request, const Tensor&) {
     with_compute_type(request.preds.type, [&]<class T>(T) {
       const Problem<T> problem = problem_of<T>(request);
-      const int maps = request.grad_target ? 4 : request.grad_preds ? 3 : 0;
+      const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
       const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
-      write_results<T>(request, march(problem, request, maps));
+      write_results<T>(request, march(problem, request, derivatives));
     });
   }
 
@@ -142,8 +145,8 @@ struct Cpu {
               static_cast<T>(by_constants[k] * request.gradient_scale / request.finest_scale);
       }
       if (request.reduction != Reduction::none)
-        *values = static_cast<T>(request.reduction == Reduction::mean ? total / static_cast<double>(request.batch)
-                                                                      : total);
+        *values = static_cast<T>(
+            request.reduction == Reduction::mean ? total / static_cast<double>(request.batch) : total);
     });
   }
 
@@ -155,21 +158,24 @@ struct Cpu {
     with_compute_type(gradient.type, [&]<class T>(T) {
       std::vector<T> factors = weights_of<T>(factor, gradient.batch());
       for (T& f : factors) f = -f;
-      if (gradient.data == result.data && std::all_of(factors.begin(), factors.end(), [](T f) { return f == T(1); }))
+      if (gradient.data == result.data &&
+          std::all_of(factors.begin(), factors.end(), [](T f) { return f == T(1); }))
         return;
       const Image<T> in = image_of<T>(gradient), out = image_of<T>(result);
       const int64_t rows = gradient.depth() * gradient.height(), width = gradient.width();
       const int64_t tasks = gradient.batch() * gradient.channels() * rows;
-      torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
-        const Scratch<T> row(width);
-        for (int64_t task = begin; task < end; ++task) {
-          const int64_t image = task / rows, y = task % gradient.height();
-          const Plane plane{image / gradient.channels(), image % gradient.channels(), task % rows / gradient.height()};
-          in.read_into(row.get(), in.offset(plane), y, 0, width);
-          for (int64_t i = 0; i < width; ++i) row.get()[i] *= factors[static_cast<size_t>(plane.batch)];
-          out.write_from(row.get(), out.offset(plane), y, 0, width);
-        }
-      });
+      torch::stable::parallel_for(
+          0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
+            const Scratch<T> row(width);
+            for (int64_t task = begin; task < end; ++task) {
+              const int64_t image = task / rows, y = task % gradient.height();
+              const Plane plane{image / gradient.channels(), image % gradient.channels(),
+                                task % rows / gradient.height()};
+              in.read_into(row.get(), in.offset(plane), y, 0, width);
+              for (int64_t i = 0; i < width; ++i) row.get()[i] *= factors[static_cast<size_t>(plane.batch)];
+              out.write_from(row.get(), out.offset(plane), y, 0, width);
+            }
+          });
     });
   }
 };

@@ -1,47 +1,16 @@
-// Rows of an image of any dtype and stride, read into and written from contiguous rows of the compute type.
+// An image of any dtype and strides, whose rows are read into and written from contiguous rows of the compute type.
 #pragma once
-
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Exception.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <array>
 #include <cstdint>
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
-namespace ssim_fused {
+namespace ssim_fused::cpu {
 
 template <class T>
 using ReadRow = void (*)(const void* base, int64_t offset, int64_t stride, int64_t count, T* out);
 template <class T>
 using WriteRow = void (*)(void* base, int64_t offset, int64_t stride, int64_t count, const T* in);
-
-template <class Stored, class T>
-void read_row(const void* base, int64_t offset, int64_t stride, int64_t count, T* out) {
-  const Stored* in = static_cast<const Stored*>(base) + offset;
-  if (stride != 1) {
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(in[i * stride]);
-  } else if constexpr (std::is_same_v<Stored, T>) {
-    std::memcpy(out, in, static_cast<size_t>(count) * sizeof(T));
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(in[i]);
-  }
-}
-
-template <class Stored, class T>
-void write_row(void* base, int64_t offset, int64_t stride, int64_t count, const T* in) {
-  Stored* out = static_cast<Stored*>(base) + offset;
-  if (stride != 1) {
-    for (int64_t i = 0; i < count; ++i) out[i * stride] = static_cast<Stored>(in[i]);
-  } else if constexpr (std::is_same_v<Stored, T>) {
-    std::memcpy(out, in, static_cast<size_t>(count) * sizeof(T));
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Stored>(in[i]);
-  }
-}
 
 // Where a plane lies in a batch of images or volumes.
 struct Plane {
@@ -85,26 +54,4 @@ struct Image {
   }
 };
 
-// Reader and writer for a stored type; T is float for every type but double.
-template <class T>
-void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
-  using torch::headeronly::ScalarType;
-  image.element_size = type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
-  if constexpr (std::is_same_v<T, double>) {
-    STD_TORCH_CHECK(type == ScalarType::Double, "expected float64 rows");
-    image.read = read_row<double, double>;
-    image.write = write_row<double, double>;
-  } else if (type == ScalarType::Half) {
-    image.read = read_row<torch::headeronly::Half, float>;
-    image.write = write_row<torch::headeronly::Half, float>;
-  } else if (type == ScalarType::BFloat16) {
-    image.read = read_row<torch::headeronly::BFloat16, float>;
-    image.write = write_row<torch::headeronly::BFloat16, float>;
-  } else {
-    STD_TORCH_CHECK(type == ScalarType::Float, "expected float32 rows");
-    image.read = read_row<float, float>;
-    image.write = write_row<float, float>;
-  }
-}
-
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cpu

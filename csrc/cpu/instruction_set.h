@@ -21,7 +21,7 @@
 #endif
 #endif
 
-namespace ssim_fused {
+namespace ssim_fused::cpu {
 
 enum class InstructionSet { baseline, avx2, avx512 };  // each includes those before it
 
@@ -33,7 +33,7 @@ inline InstructionSet best_instruction_set() {
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return InstructionSet::avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;  // and F16C
 #endif
   return InstructionSet::baseline;
 }
@@ -54,4 +54,4 @@ inline InstructionSet chosen_instruction_set() {
   return chosen;
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cpu

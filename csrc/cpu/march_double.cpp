@@ -1,3 +1,8 @@
-#include "march_impl.h"
+// The marches in double.
+#include "instances.h"
 
-template ssim_fused::MarchFunction<double> ssim_fused::select_march(const Problem<double>&, Pass, int);
+namespace ssim_fused::cpu {
+
+template MarchFunction<double> select_march(const Problem<double>&, Pass, int);
+
+}  // namespace ssim_fused::cpu

@@ -1,3 +1,8 @@
-#include "march_impl.h"
+// The marches in float.
+#include "instances.h"
 
-template ssim_fused::MarchFunction<float> ssim_fused::select_march(const Problem<float>&, Pass, int);
+namespace ssim_fused::cpu {
+
+template MarchFunction<float> select_march(const Problem<float>&, Pass, int);
+
+}  // namespace ssim_fused::cpu

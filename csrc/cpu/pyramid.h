@@ -8,18 +8,20 @@
 #include <vector>
 
 #include "../operators.h"
+#include "rows.h"
 #include "scratch.h"
-#include "tensor_image.h"
 
-namespace ssim_fused {
+namespace ssim_fused::cpu {
 
-// From a level of the pyramid to the next: 2x2 pixels or 2x2x2 voxels become one. An image's only slice stays.
+// From a level of the pyramid to the next: 2x2 pixels or 2x2x2 voxels become one. An image's only slice
+// stays.
 struct Halving {
   int64_t slices;
   double share;  // of each of them in the mean
 
   Halving(const View& from, const View& to)
-      : slices(from.depth() / 2 == to.depth() && from.depth() > 1 ? 2 : 1), share(slices == 2 ? 0.125 : 0.25) {}
+      : slices(from.depth() / 2 == to.depth() && from.depth() > 1 ? 2 : 1),
+        share(slices == 2 ? 0.125 : 0.25) {}
 };
 
 template <class T>
@@ -43,7 +45,8 @@ void downsample_image(const View& from, const View& to) {
           for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
         }
       }
-      for (int64_t i = 0; i < width; ++i) mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
+      for (int64_t i = 0; i < width; ++i)
+        mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
       out.write_from(mean, out.offset(plane), y, 0, width);
     }
   });
@@ -103,7 +106,7 @@ class Gatherer {
   }
 
   const Scratch<T> storage_;
-  std::array<T*, kMaxLevels> rows_{};         // [width of the level]: the row computed last
+  std::array<T*, kMaxLevels> rows_{};          // [width of the level]: the row computed last
   std::array<int64_t, kMaxLevels> current_{};  // and which one that is, -1 where none
   std::array<T, kMaxLevels> factors_{};
   int64_t batch_ = 0, channel_ = 0;
@@ -137,4 +140,4 @@ void gather_gradients(const GatherRequest& request) {
   });
 }
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cpu

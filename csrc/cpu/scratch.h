@@ -1,7 +1,7 @@
-// Memory of one task or one call, uninitialised, in whole cache lines. Each thread keeps what its tasks need from call to
-// call: freed to malloc by many threads, buffers of many sizes tear the heap apart until it grows without bound. What
-// is too large to be kept comes from the system and returns to it, in large pages where it can: a fault for each small
-// page took a quarter of the time of a volume of 128x128x128.
+// Memory of one task or one call, uninitialised, in whole cache lines. Each thread keeps what its tasks need
+// from call to call: freed to malloc by many threads, buffers of many sizes tear the heap apart until it
+// grows without bound. What is too large to be kept comes from the system and returns to it, in large pages
+// where it can: a fault for each small page took a quarter of the time of a volume of 128x128x128.
 #pragma once
 
 #include <sys/mman.h>
@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <new>
 
-namespace ssim_fused {
+namespace ssim_fused::cpu {
 
 constexpr size_t kLine = 64;  // bytes of a cache line, and of the widest vector
 
@@ -21,7 +21,8 @@ inline void* map_pages(size_t bytes) {
   if (data == MAP_FAILED) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
   constexpr size_t kLargePage = size_t{1} << 21;
-  if (bytes >= kLargePage) madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is not taken, small pages serve
+  if (bytes >= kLargePage)
+    madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is not taken, small pages serve
 #endif
   return data;
 }
@@ -95,4 +96,4 @@ class Scratch {
   bool is_kept_;
 };
 
-}  // namespace ssim_fused
+}  // namespace ssim_fused::cpu

@@ -1,14 +1,11 @@
 // Functions that both the host and the device compiler see, always inlined so that the CPU kernels'
-// instruction set (cpu/strip.h) reaches into them.
+// instruction set (cpu/march.h) reaches into them.
 #pragma once
 
 #if defined(__CUDACC__)
 #define SSIM_HOST_DEVICE __host__ __device__ __forceinline__
-#define SSIM_INLINE_LAMBDA
 #elif defined(__GNUC__)
 #define SSIM_HOST_DEVICE inline __attribute__((always_inline))
-#define SSIM_INLINE_LAMBDA __attribute__((always_inline))
 #else
 #define SSIM_HOST_DEVICE inline
-#define SSIM_INLINE_LAMBDA
 #endif

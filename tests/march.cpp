@@ -1,22 +1,24 @@
 // Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the losses and
-// both gradients, to compare lanes.h's two implementations of a vector, under AddressSanitizer.
+// both gradients: under AddressSanitizer, and to compare what several compilers make of it.
 #include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "cpu/strip.h"
+#include "cpu/march.h"
+#include "cpu/rows.h"
 
 namespace {
 
 using namespace ssim_fused;
+using namespace ssim_fused::cpu;
 
-Image<float> image_of(std::vector<float>& pixels, int64_t height, int64_t width) {
+Image<float> plane_of(std::vector<float>& pixels, int64_t height, int64_t width) {
   Image<float> image;
   image.data = pixels.data();
   image.element_size = sizeof(float);
   image.stride = {0, 0, height * width, width, 1};
-  image.read = read_row<float, float>;
-  image.write = write_row<float, float>;
+  image.read = read_row<float>;
+  image.write = write_row<float>;
   return image;
 }
 
@@ -33,10 +35,10 @@ struct Pair {
 
   Problem<float> problem(const Axis& rows, const Axis& columns) {
     Problem<float> problem{};
-    problem.preds = image_of(preds, rows.n, columns.n);
-    problem.target = image_of(target, rows.n, columns.n);
-    problem.grad_preds = image_of(grad_preds, rows.n, columns.n);
-    problem.grad_target = image_of(grad_target, rows.n, columns.n);
+    problem.preds = plane_of(preds, rows.n, columns.n);
+    problem.target = plane_of(target, rows.n, columns.n);
+    problem.grad_preds = plane_of(grad_preds, rows.n, columns.n);
+    problem.grad_target = plane_of(grad_target, rows.n, columns.n);
     set_axes(problem, rows, columns);
     problem.c1 = {1e-4f};
     problem.c2 = {9e-4f};
@@ -49,8 +51,8 @@ struct Pair {
   static void set_axes(Problem<float>& problem, const Axis& rows, const Axis& columns) {
     problem.rows = rows;
     problem.columns = columns;
-    problem.crop_rows = rows.pad;
-    problem.crop_columns = columns.pad;
+    problem.crop_begin = columns.crop_begin();
+    problem.crop_end = columns.crop_end();
     for (size_t axis = 0; axis < 2; ++axis) {
       const int64_t taps = 2 * (axis == 0 ? rows : columns).radius + 1;
       problem.taps[axis].assign(taps, 1.0f / static_cast<float>(taps));
@@ -64,18 +66,18 @@ struct Pair {
 };
 
 // A pass over a plane, cut into strips and ranges of rows; prints the sums.
-template <int Radius, int Maps, Pass pass>
+template <int Radius, int Derivatives, Pass pass>
 void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t splits, float pivot) {
   const int64_t height = problem.rows.n, width = problem.columns.n;
   for (int64_t s = 0; s < strips; ++s) {
-    const Columns place(problem.columns, s * width / strips, (s + 1) * width / strips, Maps > 0);
-    Workspace<float> work(problem, place, pass, Maps);
+    const Columns place(problem.columns, s * width / strips, (s + 1) * width / strips, Derivatives > 0);
+    Workspace<float> work(problem, place, pass, Derivatives);
     for (int64_t r = 0; r < splits; ++r) {
       const int64_t begin = r * height / splits / kSegment * kSegment;
       const int64_t end = r + 1 == splits ? height : (r + 1) * height / splits / kSegment * kSegment;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
       const Strip<float> strip{problem, {0, 0, slice}, place, begin, end, pivot, sums.data()};
-      March<float, 16, Radius, Maps, pass>(strip, work).run();
+      March<float, 16, Radius, Derivatives, pass>(strip, work).run();
       for (const Sums& sum : sums) {
         std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity_loss, sum.contrast_loss, sum.by_c1, sum.by_c2);
       }
@@ -91,19 +93,20 @@ void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
   pair.print();
 }
 
-// The three passes over a volume, whose maps have no room to spare.
+// The three passes over a volume, whose fields have no room to spare.
 template <int Radius>
 void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips) {
   Pair pair(depth.n * rows.n * columns.n);
   Problem<float> slices = pair.problem(rows, columns);
   const int64_t height = rows.output_length(), width = columns.output_length();
-  std::vector<float> maps(height * depth.n * 4 * width);
-  slices.maps = {maps.data(), 0, 4 * width, depth.n * 4 * width, width};
+  std::vector<float> fields(height * depth.n * 4 * width);
+  slices.fields = {fields.data(), 0, 4 * width, depth.n * 4 * width, width};
   Problem<float> across = slices;
   Pair::set_axes(across, depth, {width, 0, 0, false});
-  across.crop_columns = columns.pad;
+  across.crop_begin = columns.crop_begin();
+  across.crop_end = columns.crop_end();
   across.slice_sum = 1;
-  std::swap(across.maps.slice, across.maps.row);
+  std::swap(across.fields.slice, across.fields.row);
   for (int64_t z = 0; z < depth.n; ++z) march<Radius, 0, Pass::moments>(slices, z, strips, 1, 0.5f);
   for (int64_t y = 0; y < height; ++y) march<Radius, 4, Pass::depth>(across, y, strips, 1, 0.5f);
   for (int64_t z = 0; z < depth.n; ++z) march<Radius, 4, Pass::gradient>(slices, z, strips, 1, 0.5f);

@@ -1,0 +1,82 @@
+// How the planes of a call are divided into strips and rows, and where their sums lie.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "problem.h"
+
+namespace ssim_fused::cpu {
+
+// How a plane is divided.
+struct Division {
+  int64_t strips;  // of one plane
+  int64_t rows;    // input rows of one task, whole segments
+  int64_t tasks_down;
+
+  Division(const Axis& rows_axis, const Axis& columns, int64_t planes, bool whole_columns = false) {
+    // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
+    const int64_t reach = std::max(columns.radius, columns.pad);
+    // A strip's rings have six to eight arrays of 2.5 radius rows: those of a window wider than that are narrower.
+    constexpr int64_t kWidest = 1024;
+    const int64_t width = std::clamp<int64_t>(8 * reach, 320, kWidest);
+    strips = std::max<int64_t>(1, (columns.n + width / 2) / width);
+    // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
+    // are computed twice. The division does not change the result.
+    const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
+    const int64_t places = std::max<int64_t>(1, planes * strips);
+    const int64_t splits = whole_columns ? 1 : (wanted + places - 1) / places;
+    const int64_t least = std::max<int64_t>(kSegment, 8 * rows_axis.radius);
+    rows = std::max(least, (rows_axis.n + splits - 1) / splits);
+    rows = (rows + kSegment - 1) / kSegment * kSegment;
+    tasks_down = (rows_axis.n + rows - 1) / rows;
+  }
+
+  // First input column of strip k.
+  int64_t boundary(const Axis& columns, int64_t k) const {
+    constexpr int64_t lanes = 16;
+    return k == strips ? columns.n : k * columns.n / strips / lanes * lanes;
+  }
+};
+
+// The sums of all planes: for each its strips', for each of these its segments'.
+struct Partial {
+  int64_t segments, per_plane;
+  std::vector<Sums> sums;
+
+  Partial(const Axis& rows, const Division& division, int64_t planes)
+      : segments((rows.n + kSegment - 1) / kSegment),
+        per_plane(division.strips * segments),
+        sums(planes * per_plane) {}
+
+  // Added up over the planes of each image, in the order of the places, whatever the threads did.
+  std::vector<Sums> of_images(int64_t batch) const {
+    std::vector<Sums> result(batch);
+    const int64_t per_image = batch == 0 ? 1 : static_cast<int64_t>(sums.size()) / batch;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      Sums& image = result[i / per_image];
+      image.similarity_loss += sums[i].similarity_loss;
+      image.contrast_loss += sums[i].contrast_loss;
+      image.by_c1 += sums[i].by_c1;
+      image.by_c2 += sums[i].by_c2;
+    }
+    return result;
+  }
+};
+
+// Planes `slices` of each of the volumes [first, first + volumes), a volume being a channel of an image of
+// the batch.
+struct Planes {
+  int64_t first, volumes, channels, slices;
+
+  int64_t count() const { return volumes * slices; }
+  int64_t volume(int64_t plane) const { return first + plane / slices; }
+  Plane plane(int64_t plane) const {
+    return {volume(plane) / channels, volume(plane) % channels, plane % slices};
+  }
+};
+
+}  // namespace ssim_fused::cpu

@@ -1,0 +1,64 @@
+// The marches of a pass, in parallel; and those of images, which are all of theirs.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "../request.h"
+#include "division.h"
+#include "pivot.h"
+#include "select.h"
+#include "workspace.h"
+
+namespace ssim_fused::cpu {
+
+// One pass over the planes. `complete(strip)` sets what depends on the place: pivot, fields, sums.
+template <class T, class F>
+void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const Planes& planes,
+                  const Division& division, F&& complete) {
+  const MarchFunction<T> march = select_march<T>(problem, pass, derivatives);
+  // Strips of one place lie together, so that a thread allocates a workspace once for each place.
+  const int64_t per_strip = planes.count() * division.tasks_down;
+  torch::stable::parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
+    std::optional<Workspace<T>> work;
+    int64_t current = -1;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t strip = task / per_strip;
+      const int64_t plane = task % per_strip / division.tasks_down;
+      const int64_t row = task % division.tasks_down * division.rows;
+      Strip<T> place{problem,
+                     planes.plane(plane),
+                     Columns(problem.columns, division.boundary(problem.columns, strip),
+                             division.boundary(problem.columns, strip + 1), derivatives > 0),
+                     row,
+                     std::min(row + division.rows, problem.rows.n),
+                     T(0),
+                     nullptr};
+      complete(place, plane, strip);
+      if (strip != current) work.emplace(problem, place.columns, pass, derivatives);
+      current = strip;
+      march(place, *work);
+    }
+  });
+}
+
+template <class T>
+std::vector<Sums> march_images(const Problem<T>& problem, const Request& request, int derivatives) {
+  const Planes planes{0, request.planes(), request.preds.channels(), 1};
+  const Division division(problem.rows, problem.columns, planes.count());
+  Partial partial(problem.rows, division, planes.count());
+  march_planes(
+      problem, Pass::image, derivatives, planes, division,
+      [&](Strip<T>& place, int64_t plane, int64_t strip) {
+        place.pivot = choose_pivot(problem, place.plane, 1, place.columns.begin, place.columns.end);
+        place.sums =
+            &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
+      });
+  return partial.of_images(request.preds.batch());
+}
+
+}  // namespace ssim_fused::cpu

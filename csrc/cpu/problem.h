@@ -1,0 +1,92 @@
+// What a pass computes, and the part of it that one march takes: a strip of columns of a plane, some rows of
+// it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "../math/geometry.h"
+#include "image.h"
+
+namespace ssim_fused::cpu {
+
+constexpr int kStepRows = 4;      // rows a step
+constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
+
+// Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
+// derivatives by the constants.
+struct Sums {
+  double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0;
+};
+
+// Between a volume's passes: four fields of moments, or in their place three or four of derivatives.
+template <class T>
+struct Fields {
+  T* data = nullptr;                  // [volumes, 4, slices, rows, columns], in the strides' order
+  int64_t volume, slice, row, field;  // strides; along a row they are one
+
+  T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
+};
+
+// What all strips of a pass share.
+template <class T>
+struct Problem {
+  Image<T> preds, target;
+  Image<T> map, grad_preds, grad_target;  // outputs, where wanted
+  Image<T> grad_map;                      // upstream picture, where given
+  Fields<T> fields;                       // of volumes, from pass to pass
+  Axis rows, columns;
+  std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
+  std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
+  int64_t crop_begin, crop_end;            // columns of outputs that count for the contrast sensitivity
+  T slice_sum;                     // in Pass::depth: of a slice's window, the rows' taps times the columns'
+  std::vector<T> c1, c2;           // [B]
+  std::vector<T> grad_similarity;  // [B], upstream weight of every output
+  std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
+  bool wants_constants;            // derivatives by c1 and c2 in the sums
+};
+
+// Column ranges of one strip: it owns input columns [begin, end), hence the gradient there and the outputs
+// centred there (the first and last strip also those centred outside the input).
+struct Columns {
+  int64_t begin, end;
+  int64_t owned_begin, owned_end;        // outputs whose value counts here
+  int64_t extended_begin, extended_end;  // positions whose derivative folds back onto the owned columns
+  int64_t output_begin, output_end;      // outputs computed
+
+  Columns(const Axis& axis, int64_t begin, int64_t end, bool gradient) : begin(begin), end(end) {
+    const bool first = begin == 0, last = end == axis.n;
+    const int64_t length = axis.output_length(), shift = axis.radius - axis.pad;
+    owned_begin = first ? 0 : std::clamp<int64_t>(begin - shift, 0, length);
+    owned_end = last ? length : std::clamp<int64_t>(end - shift, 0, length);
+    extended_begin = first && axis.reflects ? -axis.pad : begin;
+    extended_end = last && axis.reflects ? axis.n + axis.pad : end;
+    output_begin = owned_begin;
+    output_end = owned_end;
+    if (gradient) {
+      output_begin = std::clamp<int64_t>(extended_begin + axis.pad - 2 * axis.radius, 0, length);
+      output_end = std::clamp<int64_t>(extended_end + axis.pad, output_begin, length);
+    }
+  }
+
+  // Where output_begin lies among the columns of derivatives: what lies before and after is zero.
+  int64_t derivative_margin(const Axis& axis) const {
+    return output_begin - (extended_begin + axis.pad - 2 * axis.radius);
+  }
+};
+
+template <class T>
+struct Strip {
+  const Problem<T>& problem;
+  Plane plane;
+  Columns columns;
+  int64_t row_begin, row_end;  // input rows owned
+  T pivot;                     // the same for all passes over a volume
+  Sums* sums;                  // [segments of rows owned]
+  int64_t volume = 0;          // in `fields`
+  bool slice_counts = true;    // for the contrast sensitivity
+};
+
+}  // namespace ssim_fused::cpu

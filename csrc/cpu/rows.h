@@ -1,0 +1,171 @@
+// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits are converted a vector at a
+// time, in the instruction set that the marches use; rounded to nearest even, and NaN stays NaN.
+#pragma once
+
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "../request.h"
+#include "image.h"
+#include "instruction_set.h"
+#include "lanes.h"
+
+namespace ssim_fused::cpu {
+
+template <class T>
+void read_row(const void* base, int64_t offset, int64_t stride, int64_t count, T* out) {
+  const T* in = static_cast<const T*>(base) + offset;
+  if (stride == 1) {
+    std::memcpy(out, in, static_cast<size_t>(count) * sizeof(T));
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = in[i * stride];
+  }
+}
+
+template <class T>
+void write_row(void* base, int64_t offset, int64_t stride, int64_t count, const T* in) {
+  T* out = static_cast<T*>(base) + offset;
+  if (stride == 1) {
+    std::memcpy(out, in, static_cast<size_t>(count) * sizeof(T));
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i * stride] = in[i];
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 16 bits to float and back, of contiguous pixels
+
+struct BFloat16Rows {
+  static SSIM_INLINE void widen(const uint16_t* in, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = std::bit_cast<float>(uint32_t{in[i]} << 16);
+  }
+  static SSIM_INLINE void narrow(const float* in, int64_t count, uint16_t* out) {
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = std::bit_cast<uint32_t>(in[i]);
+      const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+      out[i] = static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
+  }
+};
+
+struct HalfRows {
+  static SSIM_INLINE void widen(const uint16_t* in, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i)
+      out[i] = torch::headeronly::Half(in[i], torch::headeronly::Half::from_bits());
+  }
+  static SSIM_INLINE void narrow(const float* in, int64_t count, uint16_t* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = torch::headeronly::Half(in[i]).x;
+  }
+};
+
+#if defined(SSIM_X86_TARGETS)
+struct BFloat16RowsAvx2 {
+  SSIM_TARGET_AVX2 static void widen(const uint16_t* in, int64_t count, float* out) {
+    BFloat16Rows::widen(in, count, out);
+  }
+  SSIM_TARGET_AVX2 static void narrow(const float* in, int64_t count, uint16_t* out) {
+    BFloat16Rows::narrow(in, count, out);
+  }
+};
+
+struct HalfRowsAvx2 {
+  SSIM_TARGET_AVX2 static void widen(const uint16_t* in, int64_t count, float* out) {
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+      _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+    for (; i < count; ++i) out[i] = _cvtsh_ss(in[i]);
+  }
+  SSIM_TARGET_AVX2 static void narrow(const float* in, int64_t count, uint16_t* out) {
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                       _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i < count; ++i) out[i] = _cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT);
+  }
+};
+#endif
+
+constexpr int64_t kConverted = 64;  // strided pixels at a time
+
+template <class Rows>
+void widen_row(const void* base, int64_t offset, int64_t stride, int64_t count, float* out) {
+  const uint16_t* const in = static_cast<const uint16_t*>(base) + offset;
+  if (stride == 1) return Rows::widen(in, count, out);
+  uint16_t together[kConverted];
+  for (int64_t i = 0; i < count; i += kConverted) {
+    const int64_t some = std::min(kConverted, count - i);
+    for (int64_t k = 0; k < some; ++k) together[k] = in[(i + k) * stride];
+    Rows::widen(together, some, out + i);
+  }
+}
+
+template <class Rows>
+void narrow_row(void* base, int64_t offset, int64_t stride, int64_t count, const float* in) {
+  uint16_t* const out = static_cast<uint16_t*>(base) + offset;
+  if (stride == 1) return Rows::narrow(in, count, out);
+  uint16_t together[kConverted];
+  for (int64_t i = 0; i < count; i += kConverted) {
+    const int64_t some = std::min(kConverted, count - i);
+    Rows::narrow(in + i, some, together);
+    for (int64_t k = 0; k < some; ++k) out[(i + k) * stride] = together[k];
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Images
+
+template <class Rows>
+void select_conversion(Image<float>& image) {
+  image.read = widen_row<Rows>;
+  image.write = narrow_row<Rows>;
+}
+
+// Reader and writer for a stored type; T is float for every type but double.
+template <class T>
+void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
+  using torch::headeronly::ScalarType;
+  image.element_size = type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+  if constexpr (std::is_same_v<T, double>) {
+    STD_TORCH_CHECK(type == ScalarType::Double, "expected float64 rows");
+    image.read = read_row<double>;
+    image.write = write_row<double>;
+  } else if (type == ScalarType::Half) {
+#if defined(SSIM_X86_TARGETS)
+    if (chosen_instruction_set() >= InstructionSet::avx2) return select_conversion<HalfRowsAvx2>(image);
+#endif
+    select_conversion<HalfRows>(image);
+  } else if (type == ScalarType::BFloat16) {
+#if defined(SSIM_X86_TARGETS)
+    if (chosen_instruction_set() >= InstructionSet::avx2) return select_conversion<BFloat16RowsAvx2>(image);
+#endif
+    select_conversion<BFloat16Rows>(image);
+  } else {
+    STD_TORCH_CHECK(type == ScalarType::Float, "expected float32 rows");
+    image.read = read_row<float>;
+    image.write = write_row<float>;
+  }
+}
+
+// A view as an image.
+template <class T>
+Image<T> image_of(const View& view) {
+  Image<T> image;
+  if (!view) return image;
+  image.data = view.data;
+  image.stride = view.stride;
+  select_rows(view.type, image);
+  return image;
+}
+
+}  // namespace ssim_fused::cpu

@@ -1,0 +1,84 @@
+// The three passes over volumes, and the fields between them.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "../request.h"
+#include "planes.h"
+#include "scratch.h"
+
+namespace ssim_fused::cpu {
+
+// Volumes, some at a time, so that what lies between the passes is bounded: four fields of one volume, or of
+// as many as fit the caches.
+template <class T>
+std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request, int derivatives) {
+  constexpr int64_t kBytesOfThread = int64_t{1} << 20;
+  constexpr int64_t kLanes = kLine / sizeof(T);
+  const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
+                width = slices.columns.output_length();
+  // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
+  const int64_t row_of_fields = 4 * width + (width >= 4 * kLanes ? kLanes : 0);
+  const int64_t volume = height * depth * row_of_fields;
+  const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
+  const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
+  const Scratch<T> scratch(slab * volume);
+
+  // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
+  Problem<T> first = slices;
+  first.fields = {scratch.get(), volume, row_of_fields, depth * row_of_fields, width};
+  Problem<T> across = first;
+  std::swap(across.fields.slice, across.fields.row);
+  across.map = slices.map.across_rows();
+  across.grad_map = slices.grad_map.across_rows();
+  across.rows = request.windows.axes[0];
+  across.columns = {width, 0, 0, false};
+  const std::vector<T> taps = request.windows.taps_as<T>(0);
+  across.taps[0].assign(taps.begin(), taps.end());
+  across.reversed[0].assign(taps.rbegin(), taps.rend());
+  across.slice_sum = T(1);
+  for (const auto& window : slices.taps) {
+    across.slice_sum *= std::accumulate(window.begin(), window.end(), T(0));
+  }
+
+  std::optional<Partial> partial;
+  for (int64_t begin = 0; begin < request.planes(); begin += slab) {
+    const int64_t count = std::min(slab, request.planes() - begin);
+    const Planes of_slices{begin, count, request.preds.channels(), depth};
+    const Planes across_rows{begin, count, request.preds.channels(), height};
+    std::vector<T> pivots(count);
+    for (int64_t v = 0; v < count; ++v) {
+      pivots[v] = choose_pivot(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
+    }
+    const auto place_in_fields = [&](Strip<T>& place, int64_t volume) {
+      place.volume = volume;
+      place.pivot = pivots[volume];
+    };
+
+    const Division division(slices.rows, slices.columns, of_slices.count());
+    march_planes(first, Pass::moments, 0, of_slices, division,
+                 [&](Strip<T>& place, int64_t plane, int64_t) { place_in_fields(place, plane / depth); });
+    // Derivatives take the place of moments that the same march has read: one march from end to end.
+    const Division down(across.rows, across.columns, across_rows.count(), derivatives > 0);
+    if (!partial) partial.emplace(across.rows, down, request.planes() * height);
+    march_planes(across, Pass::depth, derivatives, across_rows, down,
+                 [&](Strip<T>& place, int64_t plane, int64_t strip) {
+                   place_in_fields(place, plane / height);
+                   place.slice_counts = slices.rows.is_in_crop(place.plane.slice);
+                   place.sums = &partial->sums[(begin * height + plane) * partial->per_plane +
+                                               strip * partial->segments + place.row_begin / kSegment];
+                 });
+    if (derivatives == 0) continue;
+    march_planes(first, Pass::gradient, derivatives, of_slices, division,
+                 [&](Strip<T>& place, int64_t plane, int64_t) { place_in_fields(place, plane / depth); });
+  }
+  return partial ? partial->of_images(request.preds.batch()) : std::vector<Sums>(request.preds.batch());
+}
+
+}  // namespace ssim_fused::cpu
