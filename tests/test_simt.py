@@ -34,8 +34,8 @@ TOLERANCE = {
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the kernels. `strip_columns` to `crossing` override the planner on the host: the narrowest compiled strip
-    of at least so many columns, which is a single one, or not."""
+    """One call of the kernels. `strip_columns` to `crossing` override the planner on the host: the narrowest compiled
+    strip of at least so many columns, which is a single one, or not."""
 
     shape: tuple[int, ...] = (1, 1, 40, 44)
     sizes: tuple[int, ...] = (11, 11)
