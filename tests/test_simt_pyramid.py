@@ -1,4 +1,4 @@
-"""The CUDA kernels of MS-SSIM's pyramid, run on the host by tests/simt, against the operators of the CPU."""
+"""The CUDA kernels of MS-SSIM's pyramid, run on the host by tests/simt, against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 import torch
 from host_program import host_program
 from torch import Tensor
-
-from ssim_fused import _ops
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +26,44 @@ SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
+def halved(picture: Tensor) -> Tensor:
+    """The means of 2x2 pixels or 2x2x2 voxels."""
+    pool = torch.nn.functional.avg_pool2d if picture.dim() == 4 else torch.nn.functional.avg_pool3d
+    return pool(picture, 2)
+
+
+def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
+    """MS-SSIM of each image from the levels' means [levels, B]."""
+    if normalize == "relu":
+        means = means.clamp(min=0)
+    elif normalize == "simple":
+        means = (means + 1) / 2
+    return (means ** betas[:, None]).prod(0)
+
+
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
     program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str
 ) -> None:
-    compute = _ops.compute_dtype(dtype)
-    levels = 3
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    levels, batch, scales = 3, shape[0], (3.0, 2.0)
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     gradients = [
         random(*shape[:2], *(n >> level for n in shape[2:]), seed=level, dtype=compute if level else dtype)
         for level in range(levels)
     ]
-    factors = random(levels, shape[0], seed=7, dtype=compute)
-    means = random(levels, shape[0], seed=8, dtype=compute).abs() + (-1.0 if normalize == "relu" else 0.1)
-    betas = [0.3, 0.0448, 0.7]
+    factors = random(levels, batch, seed=7, dtype=compute)
+    image_factors = random(batch, seed=9, dtype=compute)
+    image_factors[0] = 2.0  # times 0.5 it is one
+    means = random(levels, batch, seed=8, dtype=torch.float64).abs() + (-1.0 if normalize == "relu" else 0.1)
+    losses = (1 - means).to(compute)
+    level_constants = random(levels, batch, 2, seed=10, dtype=compute)
+    betas = torch.tensor([0.3, 0.0448, 0.7], dtype=torch.float64)
 
-    arrays = {**images, "factors": factors, "means": means}
+    arrays = {**images, "factors": factors, "losses": losses, "level_constants": level_constants}
+    arrays |= {"image_factors": image_factors}
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     for name, array in arrays.items():
         (tmp_path / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
@@ -53,25 +71,42 @@ def test_kernels_on_the_host(
         "dtype": str(dtype).removeprefix("torch."),
         "shape": " ".join(map(str, shape)),
         "levels": levels,
-        "betas": " ".join(map(str, betas)),
+        "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
+        "gradient_scale": scales[0],
+        "finest_scale": scales[1],
     }
     (tmp_path / "case.txt").write_text("".join(f"{name} {value}\n" for name, value in fields.items()))
     ran = subprocess.run([program, tmp_path], capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr[-4000:]
 
-    halves = _ops.downsample(*images.values())
-    value, product_factors = _ops.level_product(list(means), betas, normalize)
+    exact_losses = losses.double().requires_grad_()
+    value = product(1 - exact_losses, betas, normalize)
+    (by_losses,) = torch.autograd.grad((1 - value).sum(), exact_losses)
+    finest = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    level, gathered = finest, []
+    for gradient, factor in zip(gradients, factors, strict=True):
+        weight = factor.double().view(-1, *[1] * (len(shape) - 1))
+        gathered.append((level * gradient.double() * weight).sum())
+        level = halved(level) if min(level.shape[2:]) > 1 else level[:, :, :0]
+    (gradient,) = torch.autograd.grad(torch.stack(gathered).sum(), finest)
+    by_images = 0.5 * image_factors.double().view(-1, *[1] * (len(shape) - 1))
+    finest_scale = torch.tensor([scales[1], 1.0, 1.0], dtype=torch.float64)[:, None]
+    by_constants = (by_losses[..., None] * level_constants.double()).sum(0)
     expected = {
-        "half_preds": halves[0],
-        "half_target": halves[1],
-        "gradient": _ops.pyramid_gradient(gradients, factors),
-        "value": value,
-        "product_factors": product_factors,
+        "half_preds": (halved(images["preds"].double()), compute),
+        "half_target": (halved(images["target"].double()), compute),
+        "gradient": (gradient, dtype),
+        "value": (value, compute),
+        "batch_value": (value.mean().view(1), compute),
+        "product_factors": (by_losses * scales[0] / finest_scale, compute),
+        "grad_constants": (by_constants * scales[0] / scales[1], compute),
+        "multiplied": (images["preds"].double() * by_images, dtype),
+        "multiplied_in_place": (images["preds"].double() * by_images, dtype),
     }
-    for name, array in expected.items():
+    for name, (array, type_of_result) in expected.items():
         raw = bytearray((tmp_path / f"{name}.bin").read_bytes())
-        found = torch.frombuffer(raw, dtype=array.dtype).view(array.shape)
-        tolerance = TOLERANCE[array.dtype]
-        largest = array.double().abs().max().item()
-        torch.testing.assert_close(found.double(), array.double(), rtol=0, atol=tolerance * largest, msg=name)
+        found = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)
+        tolerance = TOLERANCE[type_of_result]
+        largest = array.abs().max().item()
+        torch.testing.assert_close(found.double(), array, rtol=0, atol=tolerance * largest, msg=name)

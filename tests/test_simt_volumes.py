@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program
-from test_simt import C1, C2, FULL, Case, Host, check, check_operators, pictures, terms
+from test_simt import C1, C2, FULL, Case, Host, check, check_operators, is_operators, pictures, terms
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 DEFAULT = Case((1, 1, 12, 14, 20), sizes=(11, 11, 11))
@@ -74,9 +74,10 @@ def cases() -> list[Case]:
     every += [
         replace(DEFAULT, gradients="target"),
         replace(DEFAULT, gradients="target", upstream="map"),
-        replace(DEFAULT, gradients="constants", constants=True),
+        replace(DEFAULT, gradients="constants", constants=1),
+        replace(DEFAULT, gradients="preds constants", constants=2, as_distance=True, shape=(3, 1, 7, 9, 10)),
         replace(DEFAULT, gradients="", want_map=True),
-        replace(DEFAULT, gradients="preds constants", constants=True, shape=(2, 2, 7, 9, 10)),
+        replace(DEFAULT, gradients="preds constants", constants=1, shape=(2, 2, 7, 9, 10)),
         replace(DEFAULT, objective="contrast_sensitivity"),
         replace(DEFAULT, objective="contrast_sensitivity", pad=(0, 0, 0)),
         replace(DEFAULT, objective="contrast_sensitivity", pad=(3, 5, 1), padding_mode="zero"),
@@ -106,7 +107,7 @@ def cases() -> list[Case]:
                 volume(*shape, dtype=dtype),
                 volume(*shape, dtype=dtype, gradients=""),
                 volume(*shape, dtype=dtype, gradients="preds target"),
-                volume(*shape, dtype=dtype, want_map=True, constants=True, **FULL),
+                volume(*shape, dtype=dtype, want_map=True, constants=1, **FULL),
                 volume(*shape, dtype=dtype, sizes=(3, 7, 5), **FULL),
             ]
     return list(dict.fromkeys([*every, *wide_cases()]))
@@ -133,7 +134,7 @@ def wide_cases() -> list[Case]:
             every += [
                 replace(base, gradients=""),
                 replace(base, gradients="preds target", want_map=True),
-                replace(base, shape=(2, 2, *sides), want_map=True, constants=True, **FULL),
+                replace(base, shape=(2, 2, *sides), want_map=True, constants=1, **FULL),
             ]
     # Sides around the runs of 8 outputs and the warps of 32 columns, and the least that reflection permits.
     for i, side in enumerate((7, 8, 15, 16, 17, 31, 33)):
@@ -167,7 +168,7 @@ def wide_cases() -> list[Case]:
             base,
             replace(base, gradients=""),
             replace(base, padding_mode="zero", gradients="preds target"),
-            replace(base, want_map=True, constants=True, **FULL),
+            replace(base, want_map=True, constants=1, **FULL),
         ]
     return every
 
@@ -261,7 +262,7 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
     assert torch.allclose(our_gradient, their_gradient, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("case", cases(), ids=Case.id)
+@pytest.mark.parametrize("case", filter(is_operators, cases()), ids=Case.id)
 def test_operators(case: Case, device: str) -> None:
     """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
     check_operators(case, device)

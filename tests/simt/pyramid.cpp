@@ -34,8 +34,8 @@ DeviceSize halved(DeviceSize size, int slices) {
 }
 
 template <auto kernel, class Params>
-void launch(int64_t blocks, const Params& params) {
-  simt::launch(blocks, kPyramidThreads, 0, [&] { kernel(params); });
+void launch(int64_t blocks, const Params& params, size_t shared_bytes = 0) {
+  simt::launch(blocks, kPyramidThreads, shared_bytes, [&] { kernel(params); });
 }
 
 template <class Storage>
@@ -67,49 +67,81 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
   GatherParams<Storage> params{};
   params.count = c.one("levels", 1);
-  const std::vector<Storage> finest = read<Storage>(c, "level0");
+  std::vector<Storage> finest = read<Storage>(c, "level0");
   std::vector<std::vector<T>> levels(1);
   const int slices = shape.size() == 5 ? 2 : 1;
   params.share = T(0.25) / slices;
-  params.finest = contiguous<const Storage>(finest.data(), shape[1], size_of(shape));
+  params.finest = contiguous(finest.data(), shape[1], size_of(shape));
   for (int l = 0; l < params.count; ++l) {
     params.size[l] = l == 0 ? size_of(shape) : halved(params.size[l - 1], slices);
     if (l == 0) continue;
     levels.push_back(read<T>(c, "level" + std::to_string(l)));
     params.levels[l] = contiguous<const T>(levels.back().data(), shape[1], params.size[l]);
   }
-  std::vector<Storage> result(finest.size());
-  std::memset(result.data(), 0xff, result.size() * sizeof(Storage));
-  params.result = contiguous(result.data(), shape[1], params.size[0]);
   const std::vector<T> factors = read<T>(c, "factors");
   params.factors = factors.data();
-  params.factor_stride[0] = shape[0];
-  params.factor_stride[1] = 1;
+  params.batch = shape[0];
   params.channels = shape[1];
   params.pixels = static_cast<int64_t>(finest.size());
   launch<gather_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
-  write(c, "gradient", result);
+  write(c, "gradient", finest);
 }
 
+// For each image, and the mean over the batch.
 template <class T>
 void run_product(const Case& c) {
   ProductParams<T> params{};
-  const std::vector<T> means = read<T>(c, "means");
+  const std::vector<T> losses = read<T>(c, "losses"), level_constants = read<T>(c, "level_constants");
   const auto betas = c.list<double>("betas");
   params.level_weights.levels = static_cast<int>(betas.size());
   params.level_weights.normalization = static_cast<ssim_fused::Normalization>(c.one("normalization", 0));
-  params.batch = static_cast<int64_t>(means.size() / betas.size());
-  for (size_t l = 0; l < betas.size(); ++l) {
-    params.level_weights.betas[l] = betas[l];
-    params.means[l] = means.data() + static_cast<int64_t>(l) * params.batch;
-    params.stride[l] = 1;
-  }
-  std::vector<T> value(params.batch, T(NAN)), factors(means.size(), T(NAN));
+  std::copy(betas.begin(), betas.end(), params.level_weights.betas);
+  params.batch = static_cast<int64_t>(losses.size() / betas.size());
+  params.losses = losses.data();
+  params.level_constants = level_constants.data();
+  params.as_distance = c.one("as_distance", 0) != 0;
+  params.gradient_scale = c.one("gradient_scale", 1.0);
+  params.finest_scale = c.one("finest_scale", 1.0);
+  const auto images = static_cast<size_t>(params.batch);
+  std::vector<T> value(images, T(NAN)), factors(losses.size(), T(NAN)), by_constants(2 * images, T(NAN)),
+      batch_value(1, T(NAN));
   params.value = value.data();
   params.factors = factors.data();
-  launch<product_kernel<T>>(1, params);
+  params.grad_constants = by_constants.data();
+  launch<product_kernel<T>>(2, params, kProductShared);
   write(c, "value", value);
   write(c, "product_factors", factors);
+  write(c, "grad_constants", by_constants);
+  params.value = params.factors = params.grad_constants = nullptr;
+  params.batch_value = batch_value.data();
+  params.scale = 1 / static_cast<double>(params.batch);
+  launch<product_kernel<T>>(1, params, kProductShared);
+  write(c, "batch_value", batch_value);
+}
+
+// Into another picture by way of strides, then where it lies, as whole vectors where it is those.
+template <class Storage>
+void run_multiply(const Case& c, const std::vector<int64_t>& shape) {
+  using T = ComputeOf<Storage>;
+  std::vector<Storage> gradient = read<Storage>(c, "preds"), result(gradient.size());
+  std::memset(result.data(), 0xff, result.size() * sizeof(Storage));
+  const std::vector<T> factors = read<T>(c, "image_factors");
+  MultiplyParams<Storage> params{};
+  params.size = size_of(shape);
+  params.gradient = contiguous<const Storage>(gradient.data(), shape[1], params.size);
+  params.result = contiguous(result.data(), shape[1], params.size);
+  params.factor = {factors.data(), 1, 0.5};
+  params.channels = shape[1];
+  params.batch = shape[0];
+  params.elements = static_cast<int64_t>(gradient.size()) / shape[0];
+  params.blocks = 2;
+  launch<multiply_kernel<Storage>>(params.batch * params.blocks, params);
+  write(c, "multiplied", result);
+  params.result = contiguous(gradient.data(), shape[1], params.size);
+  params.in_place = params.is_dense = true;
+  params.vectors = params.elements % Vector<Storage>::kSize == 0;
+  launch<multiply_kernel<Storage>>(params.batch * params.blocks, params);
+  write(c, "multiplied_in_place", gradient);
 }
 
 template <class Storage>
@@ -118,6 +150,7 @@ void run_case(const Case& c) {
   run_downsample<Storage>(c, shape);
   run_gather<Storage>(c, shape);
   run_product<ComputeOf<Storage>>(c);
+  run_multiply<Storage>(c, shape);
 }
 
 }  // namespace

@@ -19,12 +19,10 @@ constexpr auto image_strips() {
     return StripList<Strip<64>>{};
   } else if constexpr (Derivatives == 0) {
     return StripList<Strip<64>, Strip<128>>{};
-  } else if constexpr (Derivatives == 4 && objective == Objective::mean_contrast) {
-    return StripList<Strip<128>>{};
   } else if constexpr (Derivatives == 4 && kIsFloat) {
     return StripList<Strip<64>, Strip<128>, Strip<64, true>>{};
   } else if constexpr (Derivatives == 4) {
-    return StripList<Strip<128>, Strip<64, true>>{};
+    return StripList<Strip<128>>{};
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
     // 96 columns serve devices of little shared memory: compute capability 7.5.
     return StripList<Strip<96>, Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>,
@@ -68,10 +66,10 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
       if (is_full && !is_general) {
         if (kDerivatives == 0 || objective == Objective::mean_similarity)
           return f.template operator()<kDerivatives, Objective::mean_similarity, false>();
-        if constexpr (kDerivatives == 3 || (kDerivatives == 4 && kIsFloat))
+        if constexpr (kDerivatives == 3)
           return f.template operator()<kDerivatives, Objective::mean_contrast, false>();
       }
-      if constexpr (kIsFloat) {
+      if constexpr (kIsFloat && kDerivatives < 4) {
         if (is_full && is_general) return f.template operator()<kDerivatives, Objective::general, false>();
       }
     }
