@@ -20,7 +20,8 @@ struct Division {
   Division(const Axis& rows_axis, const Axis& columns, int64_t planes, bool whole_columns = false) {
     // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
     const int64_t reach = std::max(columns.radius, columns.pad);
-    // A strip's rings have six to eight arrays of 2.5 radius rows: those of a window wider than that are narrower.
+    // A strip's rings have six to eight arrays of 2.5 radius rows: those of a window wider than that are
+    // narrower.
     constexpr int64_t kWidest = 1024;
     const int64_t width = std::clamp<int64_t>(8 * reach, 320, kWidest);
     strips = std::max<int64_t>(1, (columns.n + width / 2) / width);

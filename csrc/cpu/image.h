@@ -1,4 +1,5 @@
-// An image of any dtype and strides, whose rows are read into and written from contiguous rows of the compute type.
+// An image of any dtype and strides, whose rows are read into and written from contiguous rows of the compute
+// type.
 #pragma once
 
 #include <array>

@@ -41,14 +41,16 @@ MarchFunction<T> for_instruction_set() {
 #if defined(SSIM_X86_TARGETS)
   switch (chosen_instruction_set()) {
     case InstructionSet::avx512:
-      return march_avx512<T, Radius, Derivatives, pass>;
+      if constexpr (std::is_same_v<T, float>) return march_avx512<T, Radius, Derivatives, pass>;
+      [[fallthrough]];  // doubles are for checks
     case InstructionSet::avx2:
       return march_avx2<T, Radius, Derivatives, pass>;
     case InstructionSet::baseline:
       break;
   }
 #endif
-  return march_baseline < T, kBaselineIsRare ? -1 : Radius, Derivatives, pass > ;
+  constexpr int kRadius = kBaselineIsRare ? -1 : Radius;
+  return march_baseline<T, kRadius, Derivatives, pass>;
 }
 
 constexpr int kCompiledRadius = 5;  // the default window, sigma 1.5

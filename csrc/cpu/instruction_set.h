@@ -33,7 +33,8 @@ inline InstructionSet best_instruction_set() {
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return InstructionSet::avx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;  // and F16C
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return InstructionSet::avx2;  // and F16C
 #endif
   return InstructionSet::baseline;
 }

@@ -1,5 +1,5 @@
-// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits are converted a vector at a
-// time, in the instruction set that the marches use; rounded to nearest even, and NaN stays NaN.
+// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits are converted a
+// vector at a time, in the instruction set that the marches use; rounded to nearest even, and NaN stays NaN.
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>

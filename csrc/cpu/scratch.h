@@ -39,9 +39,11 @@ class ThreadMemory {
   ThreadMemory& operator=(const ThreadMemory&) = delete;
   ~ThreadMemory() { drop(); }
 
-  // Null where there is no room. Then there will be from the next time on that nothing is in use.
+  // Null where there is no room. Unless it is too large, then there will be from the next time on that
+  // nothing is in use.
   void* take(size_t bytes) {
-    if (used_ + bytes <= kMostKept) wanted_ = std::max(wanted_, used_ + bytes);
+    if (bytes > kMostKept) return nullptr;
+    wanted_ = std::max(wanted_, used_ + bytes);
     if (used_ == 0 && wanted_ > size_) {
       drop();
       const size_t size = std::bit_ceil(std::max(wanted_, kLeastKept));
@@ -57,7 +59,9 @@ class ThreadMemory {
 
  private:
   static constexpr size_t kLeastKept = size_t{1} << 16;
-  static constexpr size_t kMostKept = size_t{1} << 23;
+  // Of one buffer. Mapping the fields of a volume of 96x96x96, 14 MiB, anew for each call took a third of its
+  // time.
+  static constexpr size_t kMostKept = size_t{1} << 25;
 
   void drop() {
     if (data_) munmap(data_, size_);

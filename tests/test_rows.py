@@ -1,0 +1,29 @@
+"""Pixels of 16 bits are converted as PyTorch converts them: every one, exactly, and rounded to nearest even."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import ssim_fused  # noqa: F401, loads the operators
+
+
+def multiply(image: Tensor, factor: float) -> Tensor:
+    """`image` read, multiplied and written by the CPU kernel's rows; a range of zero leaves the factor as it is."""
+    upstream = torch.ones((), dtype=torch.float32)
+    return torch.ops.ssim_fused.multiply_gradient(image, upstream, factor, 0.0, 0.01, 0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1.0, 0.7, 1.01, 3e-3, 5e4, -1.0])
+@pytest.mark.parametrize("is_strided", [False, True])
+def test_every_value(dtype: torch.dtype, factor: float, is_strided: bool) -> None:
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    image = every.reshape(1, 16, 16, 256)
+    if is_strided:  # rows that are no multiple of a vector, too
+        image = image[..., :251].contiguous(memory_format=torch.channels_last)
+    expected = (image.float() * factor).to(dtype)
+    torch.testing.assert_close(multiply(image, factor), expected, rtol=0, atol=0, equal_nan=True)
+    # Zeros keep their sign.
+    assert torch.equal(multiply(image, factor).signbit()[~expected.isnan()], expected.signbit()[~expected.isnan()])
