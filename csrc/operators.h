@@ -1,11 +1,12 @@
-// Every operator once, for both devices: check, allocate, let the device run, return what was asked for. A device has
+// Every operator once, for both devices: check, allocate, let the device run, return what was asked for. A
+// device has
 //
 //     struct Guard { explicit Guard(const Tensor&); };  // makes the tensor's device the current one
-//     static void similarity(const Request&, const Tensor& like);  // one pass; scratch is allocated like `like`
-//     static void downsample(const View (&from)[2], const View (&to)[2], const Tensor& like);
-//     static void product(const ProductRequest&, const Tensor& like);
-//     static void gather(const GatherRequest&, const Tensor& like);
-//     static void multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like);
+//     static void similarity(const Request&, const Tensor& like);  // one pass; scratch is allocated like
+//     `like` static void downsample(const View (&from)[2], const View (&to)[2], const Tensor& like); static
+//     void product(const ProductRequest&, const Tensor& like); static void gather(const GatherRequest&, const
+//     Tensor& like); static void multiply(const View& gradient, const Upstream& factor, const View& result,
+//     const Tensor& like);
 //
 // and nothing on it waits for the device.
 #pragma once
@@ -23,8 +24,8 @@
 
 namespace ssim_fused {
 
-// MS-SSIM of each image from the levels' losses, one minus their means; and the weights of the levels' gradients in that
-// of the distance. All in the compute type.
+// MS-SSIM of each image from the levels' losses, one minus their means; and the weights of the levels'
+// gradients in that of the distance. All in the compute type.
 struct ProductRequest {
   ScalarType type;
   int64_t batch;
@@ -32,16 +33,16 @@ struct ProductRequest {
   const void* losses;  // [levels, B]
   Reduction reduction;
   bool as_distance;
-  double gradient_scale;            // of the result's gradient; the finest level's is stored times `finest_scale`
+  double gradient_scale;  // of the result's gradient; the finest level's is stored times `finest_scale`
   double finest_scale;
-  void* value;                      // [B], or one number
-  void* factors;                    // [levels, B]; null where no gradient is wanted
-  const void* level_constants;      // [levels, B, 2]: derivatives of the levels' losses by the constants
-  void* grad_constants;             // [B, 2]; null where not wanted, and then `level_constants` is, too
+  void* value;                  // [B], or one number
+  void* factors;                // [levels, B]; null where no gradient is wanted
+  const void* level_constants;  // [levels, B, 2]: derivatives of the levels' losses by the constants
+  void* grad_constants;         // [B, 2]; null where not wanted, and then `level_constants` is, too
 };
 
-// The levels' gradients, each times its factor, summed up in the finest one: a pixel of level l stands for 4^l of the
-// finest, a voxel for 8^l, and its gradient is shared out among them.
+// The levels' gradients, each times its factor, summed up in the finest one: a pixel of level l stands for
+// 4^l of the finest, a voxel for 8^l, and its gradient is shared out among them.
 struct GatherRequest {
   View finest;               // read and written
   std::vector<View> coarse;  // levels 1, 2, ...; in the compute type
@@ -67,7 +68,8 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, 
                                                        : aoti_torch_dtype_float32();
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
-                                                         strides.data(), dtype, device_type, device_index, &handle));
+                                                         strides.data(), dtype, device_type, device_index,
+                                                         &handle));
   return Tensor(handle);
 }
 
@@ -78,8 +80,9 @@ inline Tensor new_like(const Tensor& image) {
 }
 
 inline Tensor new_per_image(const Tensor& preds, Reduction reduction) {
-  return new_tensor(preds, reduction == Reduction::none ? std::vector<int64_t>{preds.size(0)} : std::vector<int64_t>{},
-                    compute_type(preds.scalar_type()));
+  return new_tensor(
+      preds, reduction == Reduction::none ? std::vector<int64_t>{preds.size(0)} : std::vector<int64_t>{},
+      compute_type(preds.scalar_type()));
 }
 
 inline Tensor new_per_constant(const Tensor& preds) {
@@ -96,8 +99,8 @@ struct Wanted {
   bool gradients() const { return grad_preds || grad_target || grad_constants; }
 };
 
-inline Request new_request(const Tensor& preds, const Tensor& target, const WindowArguments& window, double data_range,
-                           double k1, double k2, const std::optional<Tensor>& constants) {
+inline Request new_request(const Tensor& preds, const Tensor& target, const WindowArguments& window,
+                           double data_range, double k1, double k2, const std::optional<Tensor>& constants) {
   check_images(preds, target);
   Request request;
   request.is_volume = preds.dim() == 5;
@@ -138,8 +141,8 @@ void run(const Request& request, const Tensor& like) {
 inline LevelWeights check_levels(const std::vector<double>& betas, const std::string& normalize) {
   STD_TORCH_CHECK(!betas.empty() && betas.size() <= kMaxLevels, "betas has ", betas.size(),
                   " elements, expected 1 to ", kMaxLevels, ", one for each level");
-  STD_TORCH_CHECK(normalize == "none" || normalize == "relu" || normalize == "simple", "normalize is '", normalize,
-                  "', expected 'none', 'relu' or 'simple'");
+  STD_TORCH_CHECK(normalize == "none" || normalize == "relu" || normalize == "simple", "normalize is '",
+                  normalize, "', expected 'none', 'relu' or 'simple'");
   LevelWeights weights{static_cast<int>(betas.size()),
                        normalize == "relu"     ? Normalization::relu
                        : normalize == "simple" ? Normalization::simple
@@ -156,17 +159,19 @@ template <class Device>
 std::vector<Tensor> similarity(const Tensor& preds, const Tensor& target, const std::vector<double>& sigma,
                                const std::vector<int64_t>& kernel_size,
                                const std::optional<std::vector<double>>& taps, const std::string& padding,
-                               double data_range, double k1, double k2, const std::optional<Tensor>& constants,
-                               int64_t reduction, bool as_distance, bool want_contrast, bool want_map,
-                               bool want_grad_preds, bool want_grad_target, bool want_grad_constants) {
-  Request request = new_request(preds, target, {sigma, kernel_size, taps, padding}, data_range, k1, k2, constants);
+                               double data_range, double k1, double k2,
+                               const std::optional<Tensor>& constants, int64_t reduction, bool as_distance,
+                               bool want_contrast, bool want_map, bool want_grad_preds, bool want_grad_target,
+                               bool want_grad_constants) {
+  Request request =
+      new_request(preds, target, {sigma, kernel_size, taps, padding}, data_range, k1, k2, constants);
   const typename Device::Guard guard(preds);
   const Wanted wanted{want_contrast, want_map, want_grad_preds, want_grad_target, want_grad_constants};
   request.reduction = parse_reduction(reduction);
   request.as_distance = as_distance;
   request.of_similarity.scale =
-      stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(preds.size(0), 1), request.constants.c1,
-                   request.constants.c2) *
+      stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(preds.size(0), 1),
+                   request.constants.c1, request.constants.c2) *
       share_of_image(request.reduction, preds.size(0)) / request.outputs();
 
   std::vector<Tensor> results{new_per_image(preds, request.reduction)};
@@ -193,36 +198,45 @@ std::vector<Tensor> similarity(const Tensor& preds, const Tensor& target, const 
 inline Upstream check_upstream(const char* name, const std::optional<Tensor>& gradient, const Tensor& preds,
                                double scale) {
   if (!gradient) return {};
-  const bool is_shared = gradient->numel() == 1, is_each = gradient->dim() == 1 && gradient->size(0) == preds.size(0);
+  const bool is_shared = gradient->numel() == 1,
+             is_each = gradient->dim() == 1 && gradient->size(0) == preds.size(0);
   STD_TORCH_CHECK(is_shared || is_each, name, " has shape ", to_text(gradient->sizes()),
                   ", expected one element, or [B]");
   const ScalarType type = compute_type(preds.scalar_type());
   STD_TORCH_CHECK(gradient->scalar_type() == type, name, " has dtype ",
                   torch::headeronly::toString(gradient->scalar_type()), ", expected ",
                   torch::headeronly::toString(type));
-  STD_TORCH_CHECK(gradient->device() == preds.device(), name, " is on another device than preds; move one of them");
-  return {gradient->const_data_ptr(), is_each && !(is_shared && preds.size(0) != 1) ? gradient->stride(0) : 0, scale};
+  STD_TORCH_CHECK(gradient->device() == preds.device(), name,
+                  " is on another device than preds; move one of them");
+  return {gradient->const_data_ptr(), is_each && !(is_shared && preds.size(0) != 1) ? gradient->stride(0) : 0,
+          scale};
 }
 
 template <class Device>
-std::vector<Tensor> similarity_backward(
-    const Tensor& preds, const Tensor& target, const std::vector<double>& sigma, const std::vector<int64_t>& kernel_size,
-    const std::optional<std::vector<double>>& taps, const std::string& padding, double data_range, double k1, double k2,
-    const std::optional<Tensor>& constants, int64_t reduction, bool as_distance,
-    const std::optional<Tensor>& grad_similarity, const std::optional<Tensor>& grad_contrast,
-    const std::optional<Tensor>& grad_map, bool want_grad_preds, bool want_grad_target, bool want_grad_constants) {
-  Request request = new_request(preds, target, {sigma, kernel_size, taps, padding}, data_range, k1, k2, constants);
+std::vector<Tensor> similarity_backward(const Tensor& preds, const Tensor& target,
+                                        const std::vector<double>& sigma,
+                                        const std::vector<int64_t>& kernel_size,
+                                        const std::optional<std::vector<double>>& taps,
+                                        const std::string& padding, double data_range, double k1, double k2,
+                                        const std::optional<Tensor>& constants, int64_t reduction,
+                                        bool as_distance, const std::optional<Tensor>& grad_similarity,
+                                        const std::optional<Tensor>& grad_contrast,
+                                        const std::optional<Tensor>& grad_map, bool want_grad_preds,
+                                        bool want_grad_target, bool want_grad_constants) {
+  Request request =
+      new_request(preds, target, {sigma, kernel_size, taps, padding}, data_range, k1, k2, constants);
   const typename Device::Guard guard(preds);
   // The request's gradients are those of distances.
   const double sign = as_distance ? 1 : -1;
   const double share = share_of_image(parse_reduction(reduction), preds.size(0));
   request.of_similarity =
       check_upstream("grad_similarity", grad_similarity, preds, sign * share / request.outputs());
-  request.of_contrast = check_upstream("grad_contrast", grad_contrast, preds, sign / request.cropped_outputs());
+  request.of_contrast =
+      check_upstream("grad_contrast", grad_contrast, preds, sign / request.cropped_outputs());
   if (grad_map) {
     const View map = input_view(*grad_map);
-    STD_TORCH_CHECK(grad_map->dim() == preds.dim() && map.shape == request.output_shape(), "grad_map has shape ",
-                    to_text(grad_map->sizes()), ", expected that of the map");
+    STD_TORCH_CHECK(grad_map->dim() == preds.dim() && map.shape == request.output_shape(),
+                    "grad_map has shape ", to_text(grad_map->sizes()), ", expected that of the map");
     STD_TORCH_CHECK(grad_map->scalar_type() == preds.scalar_type() && grad_map->device() == preds.device(),
                     "grad_map has another dtype or device than preds");
     request.grad_map = map;
@@ -231,8 +245,8 @@ std::vector<Tensor> similarity_backward(
                       : grad_contrast                                ? Objective::mean_contrast
                                                                      : Objective::mean_similarity;
   std::vector<Tensor> results;
-  add_gradients(request, preds, target, {false, false, want_grad_preds, want_grad_target, want_grad_constants},
-                results);
+  add_gradients(request, preds, target,
+                {false, false, want_grad_preds, want_grad_target, want_grad_constants}, results);
   if (!results.empty()) run<Device>(request, preds);
   return results;
 }
@@ -248,10 +262,10 @@ template <class Device>
 std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const std::vector<double>& sigma,
                                const std::vector<int64_t>& kernel_size,
                                const std::optional<std::vector<double>>& taps, const std::string& padding,
-                               double data_range, double k1, double k2, const std::optional<Tensor>& constants,
-                               const std::vector<double>& betas, const std::string& normalize, int64_t reduction,
-                               bool as_distance, bool want_grad_preds, bool want_grad_target,
-                               bool want_grad_constants) {
+                               double data_range, double k1, double k2,
+                               const std::optional<Tensor>& constants, const std::vector<double>& betas,
+                               const std::string& normalize, int64_t reduction, bool as_distance,
+                               bool want_grad_preds, bool want_grad_target, bool want_grad_constants) {
   const WindowArguments window{sigma, kernel_size, taps, padding};
   Request finest = new_request(preds, target, window, data_range, k1, k2, constants);
   const typename Device::Guard guard(preds);
@@ -261,8 +275,8 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   const ScalarType type = compute_type(preds.scalar_type());
   const int64_t batch = preds.size(0), size = bytes_of(type);
 
-  // The images of all levels but the finest lie in one allocation, which is returned before the finest level's
-  // gradient is allocated; their gradients lie in another.
+  // The images of all levels but the finest lie in one allocation, which is returned before the finest
+  // level's gradient is allocated; their gradients lie in another.
   std::vector<Request> requests{finest};
   int64_t elements = 0;
   for (int level = 1; level < levels; ++level) {
@@ -297,7 +311,8 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
     (is_last ? request.of_similarity.scale : request.of_contrast.scale) =
         1 / (is_last ? request.outputs() : request.cropped_outputs());
     if (level_constants)
-      request.grad_constants = static_cast<char*>(level_constants->mutable_data_ptr()) + level * batch * 2 * size;
+      request.grad_constants =
+          static_cast<char*>(level_constants->mutable_data_ptr()) + level * batch * 2 * size;
     if (level == 0) continue;
     const int64_t bytes = request.preds.elements() * size;
     request.preds.data = next;
@@ -340,12 +355,12 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   }
 
   char* const factors = loss + levels * batch * size;
-  Device::product({type, batch, weights, loss, parse_reduction(reduction), as_distance,
-                   share_of_image(parse_reduction(reduction), batch) * scale, scale, results[0].mutable_data_ptr(),
-                   wanted.gradients() ? factors : nullptr,
-                   level_constants ? level_constants->const_data_ptr() : nullptr,
-                   want_grad_constants ? grad_constants : nullptr},
-                  preds);
+  Device::product(
+      {type, batch, weights, loss, parse_reduction(reduction), as_distance,
+       share_of_image(parse_reduction(reduction), batch) * scale, scale, results[0].mutable_data_ptr(),
+       wanted.gradients() ? factors : nullptr, level_constants ? level_constants->const_data_ptr() : nullptr,
+       want_grad_constants ? grad_constants : nullptr},
+      preds);
   for (int image = 0, result = 1; image < 2; ++image) {
     if (!(image == 0 ? want_grad_preds : want_grad_target)) continue;
     gathers[image].finest = output_view(results[static_cast<size_t>(result++)]);
@@ -356,18 +371,18 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
 }
 
 // The factor that takes a stored gradient to the upstream gradient's.
-inline Upstream stored_factor(const Tensor& gradient, const Tensor& upstream, double factor, double data_range,
-                              double k1, double k2) {
+inline Upstream stored_factor(const Tensor& gradient, const Tensor& upstream, double factor,
+                              double data_range, double k1, double k2) {
   const Constants constants = check_constants(gradient, data_range, k1, k2, std::nullopt);
-  return check_upstream("upstream", upstream, gradient,
-                        factor / stored_scale(gradient.scalar_type(),
-                                              gradient.numel() / std::max<int64_t>(gradient.size(0), 1), constants.c1,
-                                              constants.c2));
+  return check_upstream(
+      "upstream", upstream, gradient,
+      factor / stored_scale(gradient.scalar_type(), gradient.numel() / std::max<int64_t>(gradient.size(0), 1),
+                            constants.c1, constants.c2));
 }
 
 template <class Device>
-Tensor multiply_gradient(const Tensor& gradient, const Tensor& upstream, double factor, double data_range, double k1,
-                         double k2) {
+Tensor multiply_gradient(const Tensor& gradient, const Tensor& upstream, double factor, double data_range,
+                         double k1, double k2) {
   const Upstream by = stored_factor(gradient, upstream, factor, data_range, k1, k2);
   const typename Device::Guard guard(gradient);
   const Tensor result = new_like(gradient);

@@ -1,5 +1,6 @@
-// What a call asks for, checked once for both devices. Messages name the argument, its value and what would be right.
-// `Request` is what operators.h hands to a device: images, window and constants in, places for the results out.
+// What a call asks for, checked once for both devices. Messages name the argument, its value and what would
+// be right. `Request` is what operators.h hands to a device: images, window and constants in, places for the
+// results out.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -49,8 +50,8 @@ inline int64_t bytes_of(ScalarType type) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Images
 
-// A batch of images or volumes in memory; an image is a volume of one slice. Shape and strides, in elements: batch,
-// channel, slice, row, column. No data: the image is not wanted.
+// A batch of images or volumes in memory; an image is a volume of one slice. Shape and strides, in elements:
+// batch, channel, slice, row, column. No data: the image is not wanted.
 struct View {
   void* data = nullptr;
   ScalarType type = ScalarType::Float;
@@ -97,8 +98,8 @@ inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mu
 inline void check_images(const Tensor& preds, const Tensor& target) {
   STD_TORCH_CHECK(preds.dim() == 4 || preds.dim() == 5, "preds has shape ", to_text(preds.sizes()),
                   ", expected [B, C, H, W] or [B, C, D, H, W]");
-  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ", to_text(target.sizes()),
-                  ", expected the shape of preds, ", to_text(preds.sizes()));
+  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
+                  to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   const ScalarType type = preds.scalar_type();
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
                       type == ScalarType::BFloat16,
@@ -107,17 +108,20 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
   STD_TORCH_CHECK(type == target.scalar_type(), "target has dtype ",
                   torch::headeronly::toString(target.scalar_type()), ", expected the dtype of preds, ",
                   torch::headeronly::toString(type));
-  STD_TORCH_CHECK(preds.device() == target.device(), "target is on another device than preds; move one of them");
-  STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()), ", expected at least one channel");
+  STD_TORCH_CHECK(preds.device() == target.device(),
+                  "target is on another device than preds; move one of them");
+  STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()),
+                  ", expected at least one channel");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Windows
 
-// As the operators take them. With `taps`, windows of one's own, one after the other, of lengths `kernel_size`; else a
-// Gaussian where `sigma` has elements, uniform windows of `kernel_size` where it has none. One element stands for all
-// axes. Padding "reflect" and "zero" are by half the window; only the last axis of volumes is padded by half of
-// `kernel_size`, whatever the window, as in torchmetrics. "valid" is none.
+// As the operators take them. With `taps`, windows of one's own, one after the other, of lengths
+// `kernel_size`; else a Gaussian where `sigma` has elements, uniform windows of `kernel_size` where it has
+// none. One element stands for all axes. Padding "reflect" and "zero" are by half the window; only the last
+// axis of volumes is padded by half of `kernel_size`, whatever the window, as in torchmetrics. "valid" is
+// none.
 struct WindowArguments {
   const std::vector<double>& sigma;
   const std::vector<int64_t>& kernel_size;
@@ -131,8 +135,8 @@ struct Windows {
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
   bool sum_to_one = true;                     // but for rounding
 
-  // In the type of the arithmetic. Rounded taps would sum to one plus or minus some roundings, which biases every
-  // variance: those in the middle take the rest, each at most one unit in the last place.
+  // In the type of the arithmetic. Rounded taps would sum to one plus or minus some roundings, which biases
+  // every variance: those in the middle take the rest, each at most one unit in the last place.
   template <class T>
   std::vector<T> taps_as(size_t axis) const {
     std::vector<T> rounded(taps[axis].begin(), taps[axis].end());
@@ -177,10 +181,12 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowArg
   const bool reflects = padding == "reflect", is_valid = padding == "valid";
   STD_TORCH_CHECK(reflects || is_valid || padding == "zero", "padding is '", padding,
                   "', expected 'reflect', 'zero' or 'valid'");
-  STD_TORCH_CHECK(sigma.size() == dims || sigma.size() <= 1, "sigma is ", to_text(sigma), ", expected one number for ",
-                  "each of the ", dims, " axes, one for all, or none: a uniform window");
-  STD_TORCH_CHECK(kernel_size.size() == dims || kernel_size.size() == 1, "kernel_size is ", to_text(kernel_size),
-                  ", expected one number for each of the ", dims, " axes or one for all");
+  STD_TORCH_CHECK(sigma.size() == dims || sigma.size() <= 1, "sigma is ", to_text(sigma),
+                  ", expected one number for ", "each of the ", dims,
+                  " axes, one for all, or none: a uniform window");
+  STD_TORCH_CHECK(kernel_size.size() == dims || kernel_size.size() == 1, "kernel_size is ",
+                  to_text(kernel_size), ", expected one number for each of the ", dims,
+                  " axes or one for all");
   Windows windows;
   windows.axes[0] = {1, 0, 0, reflects};
   windows.taps[0] = {1.0};
@@ -194,7 +200,8 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowArg
     const bool is_gaussian = !taps && !sigma.empty();
     if (is_gaussian) {
       const double s = sigma[sigma.size() == 1 ? 0 : d];
-      STD_TORCH_CHECK(s > 0 && std::isfinite(s), "sigma is ", to_text(sigma), ", expected positive finite numbers");
+      STD_TORCH_CHECK(s > 0 && std::isfinite(s), "sigma is ", to_text(sigma),
+                      ", expected positive finite numbers");
       radius = std::floor(3.5 * s + 0.5);
     }
     // What no image of these sides can hold is refused before it is built.
@@ -210,7 +217,8 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowArg
     if (taps) {
       STD_TORCH_CHECK(taps->size() - used >= static_cast<size_t>(size), "taps has ", taps->size(),
                       " elements, expected the sum of kernel_size, ", to_text(kernel_size));
-      of_axis.assign(taps->begin() + static_cast<int64_t>(used), taps->begin() + static_cast<int64_t>(used) + size);
+      of_axis.assign(taps->begin() + static_cast<int64_t>(used),
+                     taps->begin() + static_cast<int64_t>(used) + size);
       used += static_cast<size_t>(size);
       for (double tap : of_axis)
         STD_TORCH_CHECK(std::isfinite(tap), "taps has the element ", tap, ", expected finite numbers");
@@ -231,7 +239,7 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowArg
 // c1 = (k1 L)^2 and c2 = (k2 L)^2: numbers, or in their place a tensor [2] or [B, 2] on the images' device.
 struct Constants {
   double c1 = 0, c2 = 0;
-  const void* data = nullptr;          // of the compute type
+  const void* data = nullptr;            // of the compute type
   int64_t image_stride = 0, stride = 0;  // from image to image, and from c1 to c2
 };
 
@@ -242,9 +250,11 @@ inline Constants check_constants(const Tensor& preds, double data_range, double 
     const double range = std::isfinite(data_range) ? data_range : std::numeric_limits<double>::quiet_NaN();
     return {(k1 * range) * (k1 * range), (k2 * range) * (k2 * range)};
   }
-  const bool is_shared = constants->dim() == 1, is_each = constants->dim() == 2 && constants->size(0) == preds.size(0);
-  STD_TORCH_CHECK((is_shared || is_each) && constants->size(constants->dim() - 1) == 2, "constants has shape ",
-                  to_text(constants->sizes()), ", expected [2], c1 and c2, or [B, 2]");
+  const bool is_shared = constants->dim() == 1,
+             is_each = constants->dim() == 2 && constants->size(0) == preds.size(0);
+  STD_TORCH_CHECK((is_shared || is_each) && constants->size(constants->dim() - 1) == 2,
+                  "constants has shape ", to_text(constants->sizes()),
+                  ", expected [2], c1 and c2, or [B, 2]");
   STD_TORCH_CHECK(constants->scalar_type() == compute_type(preds.scalar_type()), "constants has dtype ",
                   torch::headeronly::toString(constants->scalar_type()), ", expected ",
                   torch::headeronly::toString(compute_type(preds.scalar_type())));
@@ -254,12 +264,13 @@ inline Constants check_constants(const Tensor& preds, double data_range, double 
           constants->stride(constants->dim() - 1)};
 }
 
-// What a stored float16 gradient is multiplied by. That of a mean over millions of pixels underflows. The gradient of
-// their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the product of the two
-// keeps it in range. It depends on nothing but what the backward knows, too.
+// What a stored float16 gradient is multiplied by. That of a mean over millions of pixels underflows. The
+// gradient of their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the
+// product of the two keeps it in range. It depends on nothing but what the backward knows, too.
 inline double stored_scale(ScalarType type, int64_t elements_of_image, double c1, double c2) {
   if (type != ScalarType::Half) return 1;
-  const double bound = static_cast<double>(std::max<int64_t>(elements_of_image, 1)) * std::sqrt(std::min(c1, c2));
+  const double bound =
+      static_cast<double>(std::max<int64_t>(elements_of_image, 1)) * std::sqrt(std::min(c1, c2));
   return bound > 0 && std::isfinite(bound) ? std::exp2(std::floor(std::log2(bound))) : 1;
 }
 
@@ -274,15 +285,16 @@ inline Reduction parse_reduction(int64_t reduction) {
   return static_cast<Reduction>(reduction);
 }
 
-// How much an image's mean counts in the derivatives: `values` [B] (all of them ones where null) times `scale`.
+// How much an image's mean counts in the derivatives: `values` [B] (all of them ones where null) times
+// `scale`.
 struct Upstream {
   const void* values = nullptr;  // of the compute type
   int64_t stride = 0;
   double scale = 0;
 };
 
-// One pass over images or volumes. Pointers to results are null, and views empty, where they are not wanted. Gradients
-// are those of the distance: of 1 - similarity, or of 1 - contrast sensitivity.
+// One pass over images or volumes. Pointers to results are null, and views empty, where they are not wanted.
+// Gradients are those of the distance: of 1 - similarity, or of 1 - contrast sensitivity.
 struct Request {
   View preds, target;
   bool is_volume = false;
@@ -290,8 +302,9 @@ struct Request {
   Constants constants;
 
   Objective objective = Objective::mean_similarity;
-  Upstream of_similarity, of_contrast;  // weights of the means in the gradients; `scale` includes 1 / their outputs
-  View grad_map;                        // upstream, added to the former
+  Upstream of_similarity,
+      of_contrast;  // weights of the means in the gradients; `scale` includes 1 / their outputs
+  View grad_map;    // upstream, added to the former
 
   Reduction reduction = Reduction::none;  // of `similarity`
   bool as_distance = false;               // one minus similarity and contrast sensitivity instead
@@ -317,8 +330,8 @@ struct Request {
       count *= static_cast<double>(std::max<int64_t>(axis.crop_end() - axis.crop_begin(), 0));
     return count;
   }
-  // SSIM is symmetric: the gradient for target alone is that for preds with the images exchanged. So no kernel has to
-  // know of it.
+  // SSIM is symmetric: the gradient for target alone is that for preds with the images exchanged. So no
+  // kernel has to know of it.
   void exchange_images() {
     std::swap(preds, target);
     std::swap(grad_preds, grad_target);

@@ -1,4 +1,5 @@
-// The operators' schemas. This library knows no Python; operators.h has the operators, cpu/ and cuda/ the kernels.
+// The operators' schemas. This library knows no Python; operators.h has the operators, cpu/ and cuda/ the
+// kernels.
 #include <torch/csrc/stable/library.h>
 
 #include <string>
@@ -6,17 +7,19 @@
 
 #include "cpu/instruction_set.h"
 
-// Images are [B, C, H, W], volumes [B, C, D, H, W]. Windows, ranges and constants: request.h. `reduction` over the batch
-// is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return one minus SSIM (and contrast sensitivity), which
-// is computed, not subtracted.
-#define SSIM_IMAGES                                                                                             \
-  "Tensor preds, Tensor target, float[] sigma, int[] kernel_size, float[]? taps, str padding, float data_range, " \
+// Images are [B, C, H, W], volumes [B, C, D, H, W]. Windows, ranges and constants: request.h. `reduction`
+// over the batch is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return one minus SSIM (and
+// contrast sensitivity), which is computed, not subtracted.
+#define SSIM_IMAGES                                                                                   \
+  "Tensor preds, Tensor target, float[] sigma, int[] kernel_size, float[]? taps, str padding, float " \
+  "data_range, "                                                                                      \
   "float k1, float k2, Tensor? constants, "
 
 STABLE_TORCH_LIBRARY(ssim_fused, m) {
-  // The value, in the compute type; then of contrast sensitivity [B], map, grad_preds, grad_target and grad_constants
-  // [B, 2] those that are wanted. The gradients are those of the distance after the reduction, float16's times a power
-  // of two that keeps them in range (stored_scale): multiply_gradient turns them into an upstream gradient's.
+  // The value, in the compute type; then of contrast sensitivity [B], map, grad_preds, grad_target and
+  // grad_constants [B, 2] those that are wanted. The gradients are those of the distance after the reduction,
+  // float16's times a power of two that keeps them in range (stored_scale): multiply_gradient turns them into
+  // an upstream gradient's.
   m.def("similarity(" SSIM_IMAGES
         "int reduction, bool distance, bool want_contrast, bool want_map, bool want_grad_preds, "
         "bool want_grad_target, bool want_grad_constants) -> Tensor[]");
@@ -26,14 +29,17 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
         "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> Tensor[]");
   // The same as `similarity` of MS-SSIM: value, then the gradients that are wanted.
   m.def("multiscale(" SSIM_IMAGES
-        "float[] betas, str normalize, int reduction, bool distance, bool want_grad_preds, bool want_grad_target, "
+        "float[] betas, str normalize, int reduction, bool distance, bool want_grad_preds, bool "
+        "want_grad_target, "
         "bool want_grad_constants) -> Tensor[]");
   // A stored gradient times factor and upstream gradient, which has one element or one for each image.
   m.def(
-      "multiply_gradient(Tensor gradient, Tensor upstream, float factor, float data_range, float k1, float k2) -> "
+      "multiply_gradient(Tensor gradient, Tensor upstream, float factor, float data_range, float k1, float "
+      "k2) -> "
       "Tensor");
   m.def(
-      "multiply_gradient_(Tensor(a!) gradient, Tensor upstream, float factor, float data_range, float k1, float k2) "
+      "multiply_gradient_(Tensor(a!) gradient, Tensor upstream, float factor, float data_range, float k1, "
+      "float k2) "
       "-> ()");
   // Of the CPU kernels: the instruction set in use, and the best that this machine has.
   m.def("instruction_sets() -> (str chosen, str best)");

@@ -45,9 +45,7 @@ class Score(NamedTuple):
     betas: tuple[float, ...] = ()
     normalize: str = "relu"
 
-    def outputs(
-        self, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool]
-    ) -> list[Tensor]:
+    def outputs(self, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool]) -> list[Tensor]:
         """By the operators: the value, contrast sensitivity ``[B]`` and map where wanted, and stored gradients."""
         if self.betas:
             return _ops.multiscale(
@@ -338,7 +336,9 @@ def _gradient(
     of_map = next(by_output) if score.want_map else None
     if of_value is None and of_contrast is None and of_map is None:
         return (None,) * 3
-    found = iter(ScoreGradient.apply(score, tuple(wanted), preds, target, constants, of_value, of_contrast, of_map, *stored))
+    found = iter(
+        ScoreGradient.apply(score, tuple(wanted), preds, target, constants, of_value, of_contrast, of_map, *stored)
+    )
     return tuple(next(found) if want else None for want in wanted)
 
 
@@ -484,9 +484,14 @@ def _backward_of_multiply(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     by_gradient = _ops.multiply_gradient(grad.contiguous(), upstream, *ctx.numbers)
     plain = _ops.multiply_gradient(gradient, torch.ones_like(upstream), *ctx.numbers)
     by_image = (plain.to(upstream.dtype) * grad.to(upstream.dtype)).flatten(1).sum(1)
-    return by_gradient, by_image.reshape(upstream.shape) if upstream.numel() != 1 else by_image.sum().reshape(
-        upstream.shape
-    ), None, None, None, None
+    return (
+        by_gradient,
+        by_image.reshape(upstream.shape) if upstream.numel() != 1 else by_image.sum().reshape(upstream.shape),
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 torch.library.register_autograd("ssim_fused::similarity", _backward, setup_context=_setup_context)
@@ -499,7 +504,9 @@ torch.library.register_autograd(
 )
 
 
-def _fake_outputs(preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]) -> list[Tensor]:
+def _fake_outputs(
+    preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]
+) -> list[Tensor]:
     want_contrast, want_map, *want_gradients = wanted
     dtype = _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if reduction == 0 else (), dtype=dtype)]

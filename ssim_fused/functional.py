@@ -99,7 +99,16 @@ def structural_similarity_index_measure(
         return _in_dtype(evaluate(score, preds, target, constants), dtype)
 
     results = _explained(
-        compute, preds, target, gaussian_kernel, sigma, kernel_size, reduction=reduction, data_range=data_range, k1=k1, k2=k2
+        compute,
+        preds,
+        target,
+        gaussian_kernel,
+        sigma,
+        kernel_size,
+        reduction=reduction,
+        data_range=data_range,
+        k1=k1,
+        k2=k2,
     )
     return results[0] if len(results) == 1 else (results[0], results[1])
 
@@ -169,7 +178,9 @@ def multiscale_structural_similarity_index_measure(
         checks.check_pyramid(preds, kernel_size, len(betas))
         preds, target, dtype = _prepare_images(preds, target)
         window = Window(sigma, kernel_size, None, "reflect", 1.0, k1, k2)
-        score = Score(window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none")
+        score = Score(
+            window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none"
+        )
         return _in_dtype(multiscale.evaluate(score, preds, target, data_range), dtype)
 
     return _explained(

@@ -34,9 +34,7 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, data_range: DataRange)
     for level, images in enumerate(composite.pyramid(preds, target, len(score.betas))):
         is_last = level == len(score.betas) - 1
         x, y, number, constants = apply_range(*images, data_range, window.k1, window.k2)
-        of_level = Score(
-            window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last
-        )
+        of_level = Score(window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last)
         means.append(autograd.evaluate(of_level, x, y, constants)[0 if is_last else 1])
     value = composite.level_product(means, score.betas, score.normalize)
     return [score.reduced(1 - value if score.as_distance else value)]

@@ -1,10 +1,11 @@
 // Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the losses and
 // both gradients: under AddressSanitizer, and to compare what several compilers make of it.
+#include "cpu/march.h"
+
 #include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "cpu/march.h"
 #include "cpu/rows.h"
 
 namespace {

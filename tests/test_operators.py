@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import ssim_fused
-from ssim_fused import _ops, composite
+from ssim_fused import _ops
 from ssim_fused.autograd import Score
 from ssim_fused.window import Window, gaussian_taps
 

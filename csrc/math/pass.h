@@ -3,8 +3,8 @@
 
 namespace ssim_fused {
 
-// An image takes one march. A volume takes three: from its slices to the moments of each; along the depth, from
-// those moments to derivatives; and from these to the slices' gradients.
+// An image takes one march. A volume takes three: from its slices to the moments of each; along the depth,
+// from those moments to derivatives; and from these to the slices' gradients.
 enum class Pass { image, moments, depth, gradient };
 
 // Whose gradient is computed. That of a mean is the path of training: no upstream gradient of a map, no

@@ -1,9 +1,10 @@
 // MS-SSIM of one image from its levels' losses, with its derivatives by them. Host and device.
 //
-//     value = prod_l m_l^beta_l        m_l = 1 - loss_l: the mean contrast sensitivity of level l, of the last the SSIM
+//     value = prod_l m_l^beta_l        m_l = 1 - loss_l: the mean contrast sensitivity of level l, of the
+//     last the SSIM
 //
-// with m_l clamped to zero first ("relu"), or taken to (m_l + 1) / 2 ("simple"). Derivatives by a clamped mean are
-// zero; without normalization a negative mean gives NaN, as a power does.
+// with m_l clamped to zero first ("relu"), or taken to (m_l + 1) / 2 ("simple"). Derivatives by a clamped
+// mean are zero; without normalization a negative mean gives NaN, as a power does.
 #pragma once
 
 #include <cmath>
@@ -26,10 +27,11 @@ struct LevelWeights {
 // Keeps the derivative by a tiny mean, where its power is steep, finite in float32 and in what it multiplies.
 constexpr double kLargestFactor = 1e30;
 
-// Returns one minus the product, which has digits where the losses are tiny, and tells factor(level, derivative of it by
-// the level's loss).
+// Returns one minus the product, which has digits where the losses are tiny, and tells factor(level,
+// derivative of it by the level's loss).
 template <class Loss, class Factor>
-SSIM_HOST_DEVICE double weighted_distance(const LevelWeights& weights, const Loss& loss, const Factor& factor) {
+SSIM_HOST_DEVICE double weighted_distance(const LevelWeights& weights, const Loss& loss,
+                                          const Factor& factor) {
   const bool is_simple = weights.normalization == Normalization::simple;
   const bool is_relu = weights.normalization == Normalization::relu;
   const double share = is_simple ? 0.5 : 1;  // of a loss in that of its normalized mean
