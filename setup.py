@@ -101,7 +101,7 @@ def build():
         cuda = f"{torch.version.cuda} for {os.environ.get('TORCH_CUDA_ARCH_LIST', 'the visible GPUs')}"
         host = f"-ccbin {shlex.quote(compiler)}" if "CXX" in os.environ else ""
         # A quarter of the size; drivers of CUDA 13 read it.
-        size = "--compress-mode=size" if int(torch.version.cuda.split(".")[0]) >= 13 else ""
+        size = "--compress-mode=size" if int((torch.version.cuda or "0").split(".")[0]) >= 13 else ""
         nvcc = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(cpp_extension._get_cuda_arch_flags())}"
     say(f"ssim_fused: building for {'CPU and CUDA' if cuda else 'CPU'} against torch {torch.__version__}: {reason}")
 

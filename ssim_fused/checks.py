@@ -95,7 +95,7 @@ def check_images(preds: Tensor, target: Tensor) -> None:
             raise NotImplementedError(f"`{name}` is {kind}, expected a dense tensor: convert it by `.to_dense()`.")
         if image.is_complex():
             raise NotImplementedError(
-                f"`{name}` has the dtype {image.dtype}, expected real numbers: compare `.real` and `.imag`, or `.abs()`."
+                f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`, or `.abs()`."
             )
     if preds.shape != target.shape:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM in plain differentiable PyTorch: for devices without a kernel, and for higher derivatives everywhere.
+"""SSIM and MS-SSIM in plain differentiable PyTorch: for devices without a kernel, and for higher derivatives.
 
 It follows the kernels' mathematics (``csrc/math/ssim.h``) term by term, at the cost of many passes and images.
 """

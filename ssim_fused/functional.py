@@ -6,7 +6,7 @@ The operators check what they are given; once one of them has refused, :mod:`ssi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -18,6 +18,34 @@ from ssim_fused.window import DataRange, Window, apply_range
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
 
 
+@overload
+def structural_similarity_index_measure(
+    preds: Tensor,
+    target: Tensor,
+    gaussian_kernel: bool = ...,
+    sigma: float | Sequence[float] = ...,
+    kernel_size: int | Sequence[int] = ...,
+    reduction: Reduction = ...,
+    data_range: DataRange = ...,
+    k1: float = ...,
+    k2: float = ...,
+    return_full_image: Literal[False] = ...,
+    return_contrast_sensitivity: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def structural_similarity_index_measure(
+    preds: Tensor,
+    target: Tensor,
+    gaussian_kernel: bool = ...,
+    sigma: float | Sequence[float] = ...,
+    kernel_size: int | Sequence[int] = ...,
+    reduction: Reduction = ...,
+    data_range: DataRange = ...,
+    k1: float = ...,
+    k2: float = ...,
+    return_full_image: bool = ...,
+    return_contrast_sensitivity: bool = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...
 def structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -184,8 +212,8 @@ def multiscale_structural_similarity_index_measure(
         return _in_dtype(multiscale.evaluate(score, preds, target, data_range), dtype)
 
     return _explained(
-        compute, preds, target, gaussian_kernel, sigma, kernel_size, reduction=reduction, data_range=data_range, k1=k1, k2=k2,
-        levels=len(betas),
+        compute, preds, target, gaussian_kernel, sigma, kernel_size, reduction=reduction, data_range=data_range,
+        k1=k1, k2=k2, levels=len(betas),
     )[0]  # fmt: skip
 
 

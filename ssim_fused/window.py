@@ -102,6 +102,7 @@ def apply_range(
 
 
 def check_bounds(bounds: tuple[float, float]) -> None:
+    """Checks a `data_range` that is a tuple."""
     expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two numbers, low < high."
     if len(bounds) < 2:
         raise IndexError(expected)

@@ -1,4 +1,4 @@
-"""torch.compile and torch.export: one graph, eager's numbers, no more recompilations than shapes demand, no warnings."""
+"""torch.compile and torch.export: one graph, eager's numbers, at most one recompilation, no warnings."""
 
 from __future__ import annotations
 

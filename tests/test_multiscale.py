@@ -330,11 +330,9 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
 def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
     images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
     given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
+    window = Window((), (1,))
     with pytest.raises(RuntimeError) as raised:
-        _ops.multiscale(
-            *images, [], [1], None, "reflect", 1.0, 0.01, 0.03, None, given["betas"], given["normalize"], 1, False, True,
-            False, False,
-        )  # fmt: skip
+        _ops.multiscale(*images, *window, None, *given.values(), 1, False, True, False, False)
     assert message in str(raised.value)
 
 
