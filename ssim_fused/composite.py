@@ -30,7 +30,7 @@ def similarity(
     """Of each image one minus SSIM ``[B]``, one minus contrast sensitivity ``[B]``, and the SSIM map."""
     with without_autocast(preds):
         dtype = compute_dtype(preds.dtype)
-        x, y = preds.to(dtype), target.to(dtype)
+        x, y = preds.to(dtype).contiguous(), target.to(dtype).contiguous()
         c1, c2 = window.constants if constants is None else constants.unbind(-1)
         if constants is not None and constants.ndim == 2:
             c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
