@@ -48,7 +48,8 @@ format: $(VENV)/installed-lint
 bench: $(VENV)/installed-bench
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks.bench
-	if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.bench --device cuda; fi
+	$(BIN)/python -m benchmarks.path
+	if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.bench --device cuda; $(BIN)/python -m benchmarks.path --device cuda; fi
 	$(BIN)/python -m benchmarks.plot
 
 $(VENV)/torch:

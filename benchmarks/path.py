@@ -1,0 +1,198 @@
+"""The cost of a call: `python -m benchmarks.path [--device cuda]` measures what surrounds the kernels.
+
+Small images, one thread on the CPU: values and steps of ssim_fused, of every other library, of `F.mse_loss` and of a
+trivial `autograd.Function`, as what the framework itself costs; where the microseconds go, layer by layer; and what
+torch's profiler counts in a step. Rounds are interleaved; of each the least is taken, since what is asked for is the
+path's own length. Writes benchmarks/results/path_DEVICE.csv and, from all of them, the tables of docs/path.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from ssim_fused import _ops, autograd
+from ssim_fused.window import Window
+
+from . import peers
+from .cases import GRADIENT, MS_SSIM, SSIM, VALUE, Case, make_inputs, make_step
+from .plot import rewrite
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = ROOT / "benchmarks/results", ROOT / "docs/path.md"
+SHAPES = {"cpu": [(SSIM, (1, 1, 16, 16)), (MS_SSIM, (1, 1, 176, 176))],
+          "cuda": [(SSIM, (8, 1, 64, 64)), (SSIM, (64, 3, 256, 256))]}  # fmt: skip
+MSE, TRIVIAL = "F.mse_loss", "a trivial Function"
+COUNTED = ("aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty")
+
+
+class Trivial(torch.autograd.Function):
+    """The least that a loss with a gradient of its own costs: two allocations, one image kept, one multiplication."""
+
+    @staticmethod
+    def forward(ctx: Any, preds: Tensor) -> Tensor:
+        value, gradient = preds.new_empty(()), torch.empty_like(preds)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(upstream)
+
+
+def microseconds(calls: dict[str, Callable[[], Any]], device: str, rounds: int) -> dict[str, float]:
+    """The least time of a call of each, over interleaved rounds."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    least: dict[str, float] = {}
+    repeats = {name: max(3, int(0.003 / max(timeit.timeit(call, number=2) / 2, 1e-7))) for name, call in calls.items()}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            wait()
+            start = timeit.default_timer()
+            for _ in range(repeats[name]):
+                call()
+            wait()
+            spent = (timeit.default_timer() - start) / repeats[name] * 1e6
+            least[name] = min(spent, least.get(name, spent))
+    return least
+
+
+def graph_replay(step: Callable[[], Any]) -> Callable[[], Any]:
+    """The step as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
+
+
+def calls_of(op: str, shape: tuple[int, ...], device: str, libraries: list[peers.Peer]) -> dict[str, Callable[[], Any]]:
+    """Values and steps of every library, and of the framework itself."""
+    calls: dict[str, Callable[[], Any]] = {}
+    for mode in (VALUE, GRADIENT):
+        case = Case(op, shape, mode)
+        preds, target = make_inputs(case, device)
+        calls[f"{MSE} | {mode}"] = make_step(case, F.mse_loss, preds, target)
+        if mode == GRADIENT:
+            calls[f"{TRIVIAL} | {mode}"] = make_step(case, lambda x, y: Trivial.apply(x), preds, target)
+        for library in libraries:
+            if library.supports(case):
+                calls[f"{library.name} | {mode}"] = make_step(case, library.function(case, device), preds, target)
+        if device == "cuda":
+            calls[f"ssim_fused, CUDA graph | {mode}"] = graph_replay(calls[f"{peers.OURS} | {mode}"])
+    return calls
+
+
+def layers() -> dict[str, Callable[[], Any]]:
+    """A value and a step of 1x1x16x16, cut off at each layer on the way down; and the ways that were compared."""
+    x, y = make_inputs(Case(SSIM, (1, 1, 16, 16), VALUE), "cpu")
+    x = x.detach()
+    window = Window((1.5,), (11,))
+    score = autograd.Score(window)
+    taps = Window((), (11, 11), tuple(window.per_axis(torch.ones((), dtype=torch.float64), 2)[0].tolist()) * 2)
+    gradient, one = torch.empty_like(x), torch.ones(())
+    none = (False, False, False)
+    outputs = autograd._outputs
+    whole = make_step(Case(SSIM, (1, 1, 16, 16), VALUE), peers.create(peers.OURS).function(
+        Case(SSIM, (1, 1, 16, 16), VALUE), "cpu"), x, y)  # fmt: skip
+    return {
+        "value: the function": whole,
+        "value: autograd.evaluate": lambda: autograd.evaluate(score, x, y),
+        "value: the operator, pixels included": lambda: outputs(score, x, y, None, none),
+        "value: the operator through register_autograd": lambda: score.outputs(x, y, None, none),
+        "value: the operator, the window as 22 taps": lambda: outputs(score._replace(window=taps), x, y, None, none),
+        "step: the operator with one gradient": lambda: outputs(score, x, y, None, (True, False, False)),
+        "step: the multiplication, factor one": lambda: _ops.multiply_gradient_(gradient, one, 1.0, 1.0, 0.01, 0.03),
+        "one empty tensor": lambda: torch.empty(1),
+    }
+
+
+def counts(step: Callable[[], Any]) -> tuple[int, int]:
+    """Allocations of tensors, and operators called, in a step."""
+    step()
+    with torch.profiler.profile() as profile:
+        step()
+    names = [event.name for event in profile.events() or () if "::" in event.name]
+    return sum(name in COUNTED for name in names), len(names)
+
+
+def measure(device: str, rounds: int) -> list[dict[str, Any]]:
+    """All rows of a device."""
+    libraries, *_ = peers.load(device, [])
+    rows: list[dict[str, Any]] = []
+    for op, shape in SHAPES[device]:
+        calls = calls_of(op, shape, device, libraries)
+        found = microseconds(calls, device, rounds)
+        for key, spent in found.items():
+            who, mode = key.split(" | ")
+            floor = found[f"{MSE} | {VALUE}" if mode == VALUE else f"{TRIVIAL} | {GRADIENT}"]
+            allocations, operators = (0, 0) if "graph" in who else counts(calls[key])
+            rows.append(
+                {"table": f"{op} {'x'.join(map(str, shape))}", "mode": mode, "what": who, "us": round(spent, 2),
+                 "ratio": round(spent / floor, 2), "allocations": allocations, "operators": operators}
+            )  # fmt: skip
+    if device == "cpu":
+        for what, spent in microseconds(layers(), device, rounds).items():
+            rows.append({"table": "layers", "mode": "", "what": what, "us": round(spent, 2)})
+    return rows
+
+
+def page(paths: list[Path]) -> str:
+    """The tables of docs/path.md."""
+    parts = []
+    for path in paths:
+        with path.open() as file:
+            first = file.readline().strip("# \n")
+            rows = list(csv.DictReader(file))
+        parts.append(f"**{first}**")
+        for table in dict.fromkeys(row["table"] for row in rows):
+            mine = [row for row in rows if row["table"] == table]
+            if table == "layers":
+                parts.append("Where a call's time goes, 1x1x16x16:\n\n| | us |\n| --- | ---: |\n" + "\n".join(
+                    f"| {row['what']} | {row['us']} |" for row in mine))  # fmt: skip
+                continue
+            parts.append(
+                f"{table}; the ratio of a value is to `{MSE}`, of a step to {TRIVIAL}:\n\n"
+                "| | | us | ratio | allocations | operators |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
+                + "\n".join(
+                    f"| {row['what']} | {row['mode']} | {row['us']} | {row['ratio']} | {row['allocations']} | "
+                    f"{row['operators']} |"
+                    for row in mine
+                )
+            )
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Measure, write the CSV, and rewrite the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=SHAPES, default="cpu")
+    parser.add_argument("--rounds", type=int, default=25)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = measure(arguments.device, arguments.rounds)
+    machine = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{platform.machine()}, one thread"
+    path = RESULTS / f"path_{arguments.device}.csv"
+    with path.open("w", newline="") as file:
+        file.write(f"# {machine}, torch {torch.__version__}\n")
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    rewrite(PAGE, page([file for device in SHAPES if (file := RESULTS / f"path_{device}.csv").exists()]))
+
+
+if __name__ == "__main__":
+    main()
