@@ -633,9 +633,8 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
     results = dict(zip(("similarity", "contrast_sensitivity"), forward, strict=False))
     if case.want_map:
         results["map"] = forward[2]
-    (results["batch_similarity"],) = torch.ops.ssim_fused.similarity(
-        *shared, 1, case.as_distance, False, False, False, False, False
-    )
+    (mean,) = torch.ops.ssim_fused.similarity(*shared, 1, case.as_distance, False, False, False, False, False)
+    results["batch_similarity"] = mean.view(1)
     if is_backward:
         given = upstream(case) or {"grad_contrast": torch.ones(batch, dtype=torch.float64)}
         scalars = [
