@@ -228,7 +228,7 @@ def test_the_pivot_is_neither_nan_nor_outlier(bad: float, host: Host) -> None:
     clean = host.run(case, preds, target)
     target[0, 0, 6, 6, 12] = bad
     spoilt = host.run(case, preds, target)
-    assert all(torch.equal(clean[name][1], spoilt[name][1]) for name in clean)
+    assert all(torch.equal(clean[name][1], spoilt[name][1]) for name in clean if name != "batch_similarity")
     # A slice the bad voxel does not reach, with another pivot: nearly the same.
     assert (clean["map"][0, 0, :1] - spoilt["map"][0, 0, :1]).abs().max() < 1e-4
 
@@ -262,7 +262,7 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
     assert torch.allclose(our_gradient, their_gradient, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("case", filter(is_operators, cases()), ids=Case.id)
+@pytest.mark.parametrize("case", [*filter(is_operators, cases())], ids=Case.id)
 def test_operators(case: Case, device: str) -> None:
     """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
     check_operators(case, device)

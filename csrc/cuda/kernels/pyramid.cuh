@@ -94,18 +94,16 @@ template <class T>
 struct ProductParams {
   LevelWeights level_weights;
   int64_t batch;
-  const T* losses;  // [levels, B]: one minus the levels' means
-  const T*
-      level_constants;    // [levels, B, 2]: derivatives of the losses by the constants; null where not wanted
-  bool as_distance;       // one minus MS-SSIM
-  double scale;           // of the number for the batch: 1, or 1 / B
-  double gradient_scale;  // of the derivatives of the result, which the finest level's gradient has
-                          // `finest_scale` of
-  double finest_scale;
-  T* value;           // [B], or null
-  T* batch_value;     // [1]: their sum, times `scale`, or null; then there is one block
-  T* factors;         // [levels, B], or null
-  T* grad_constants;  // [B, 2], or null
+  const T* losses;           // [levels, B]: one minus the levels' means
+  const T* level_constants;  // [levels, B, 2]: derivatives of the losses by the constants, or null
+  bool as_distance;          // one minus MS-SSIM
+  double scale;              // of the number for the batch: 1, or 1 / B
+  double gradient_scale;     // of the derivatives of the result
+  double finest_scale;       // that the finest level's gradient has already
+  T* value;                  // [B], or null
+  T* batch_value;            // [1]: their sum, times `scale`, or null; then there is one block
+  T* factors;                // [levels, B], or null
+  T* grad_constants;         // [B, 2], or null
 };
 
 template <class T>

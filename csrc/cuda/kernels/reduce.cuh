@@ -13,11 +13,11 @@ namespace ssim_fused::cuda {
 // constants, weighed as the gradients are. `kWithConstants` of them where those are wanted.
 enum Sum { kSimilarityLoss, kContrastLoss, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
 
-// Where a launch leaves its sums. `partial` begins with a number, by which the blocks of the reduction know
-// which of them is the last; the first block of the launch before sets it to zero.
+// Where a launch leaves its sums: a ticket, by which the blocks of the reduction know which of them is the
+// last, and which the first block of the launch before sets to zero; the images; the blocks of an image one
+// after the other.
 struct BlockSums {
-  double*
-      scratch;  // [1 + B + blocks * sums]: ticket, images, then the blocks of an image one after the other
+  double* scratch;  // [1 + B + blocks * sums]
 
   static SSIM_HOST_DEVICE int64_t size(int64_t batch, int64_t blocks, int sums) {
     return 1 + batch + blocks * sums;

@@ -41,7 +41,7 @@ constexpr int kWideBlocks = sizeof(T) == 8 ? 2 : 4;
 constexpr int kTapsOfLaunch = 256;
 template <class T>
 struct TapsParams {
-  T* out;
+  T* out;  // [count]
   int count;
   T taps[kTapsOfLaunch];
 };
@@ -62,7 +62,7 @@ struct WideAxis {
   // Only of adjoints that fold: the axis and its taps, forward.
   bool folds;
   DeviceAxis forward;
-  const T* forward_taps;
+  const T* forward_taps;  // [2 radius + 1]
 };
 
 // Adds to sum[m][i] what `count` taps make of the inputs i, i + 1, ...; load(n, value) reads value[m] of
@@ -154,7 +154,7 @@ SSIM_DEVICE void fold_both(T (&sum)[Fields][kRun], const WideAxis<T>& pass, int 
 // the filtered axis. Volumes count from the first of the slab.
 template <class T>
 struct Lines {
-  T* data;
+  T* data;  // [slab or chunk], by the strides
   int64_t offset, volume, slice, group, field, line;
 
   SSIM_DEVICE T* at(int64_t v, int64_t z, int64_t g) const {

@@ -33,7 +33,7 @@ struct RowParams {
   Lines<T> lines;                  // the scratch side of it
   int64_t first_slice, end_slice;  // of this launch, counted over the slab's volumes
   int64_t first_volume;
-  const T* pivots;
+  const T* pivots;  // [B C]; none: zeros
 };
 
 // Where a thread works.

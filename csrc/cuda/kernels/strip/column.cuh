@@ -239,10 +239,10 @@ class StripColumns {
     }
   }
 
-  T* const fold_taps_;      // [kFoldPlaces, kTaps + 1], in shared memory
-  double* const totals_;    // [sums, threads], likewise
-  Storage* map_ = nullptr;  // [H, W], of the plane, by the strides of the params
-  const Storage* grad_map_ = nullptr;
+  T* const fold_taps_;                 // [kFoldPlaces, kTaps + 1], in shared memory
+  double* const totals_;               // [sums, threads], likewise
+  Storage* map_ = nullptr;             // [H, W], of the plane, by the strides of the params
+  const Storage* grad_map_ = nullptr;  // the same
   T moment_[4][kTaps - 1], derivative_[kDerivativesOr1][kTaps - 1];  // the filters' unfinished sums
 };
 
