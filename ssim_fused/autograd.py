@@ -508,6 +508,7 @@ def _fake_outputs(
     preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]
 ) -> list[Tensor]:
     want_contrast, want_map, *want_gradients = wanted
+    torch._check(preds.device == target.device, lambda: f"preds is on {preds.device} and target on {target.device}")
     dtype = _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if reduction == 0 else (), dtype=dtype)]
     if want_contrast:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssim_fused.window import Window, check_bounds
+from ssim_fused.window import Window, check_range
 
 
 def check_call(
@@ -46,30 +46,6 @@ def check_call(
     for level in range(max(levels, 1)):
         check_room(preds, window, level)
     return window.sigma, window.kernel_size
-
-
-def check_range(preds: Tensor, data_range: Any) -> None:
-    """Checks ``data_range``."""
-    if data_range is None or isinstance(data_range, numbers.Real):
-        return
-    if isinstance(data_range, tuple):
-        check_bounds(data_range)
-    elif not isinstance(data_range, Tensor):
-        raise TypeError(
-            f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tensor of one, a "
-            "tuple (low, high) or None."
-        )
-    elif data_range.numel() != 1:
-        raise ValueError(
-            f"`data_range` is a tensor of shape {tuple(data_range.shape)}; expected one element. For a range of each "
-            "image's own use torch.func.vmap."
-        )
-    elif data_range.is_complex() or data_range.dtype == torch.bool:
-        raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected a real number.")
-    elif data_range.device != preds.device and data_range.device.type != "cpu":
-        raise RuntimeError(
-            f"`data_range` is on {data_range.device} and `preds` on {preds.device}: move it by `.to(preds.device)`."
-        )
 
 
 def check_levels(betas: tuple[float, ...], normalize: str | None) -> None:
@@ -112,6 +88,8 @@ def check_images(preds: Tensor, target: Tensor) -> None:
             f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16 or bfloat16: convert it, "
             "for instance by `preds.float()`, and give the matching `data_range`."
         )
+    if preds.shape[1] == 0:
+        raise RuntimeError(f"`preds` has the shape {tuple(preds.shape)}, expected at least one channel.")
     if preds.device != target.device:
         raise RuntimeError(
             f"`preds` is on {preds.device} and `target` on {target.device}: move one of them by `.to(...)`."
@@ -134,7 +112,9 @@ def check_window(
             raise TypeError(f"`{name}` is {value!r}, expected a number or a sequence of {axes} numbers.")
         per_axis.append(values)
     sizes, sigmas = per_axis
-    if any(size % 2 == 0 or size <= 0 for size in sizes):
+    if any(size == math.inf or size >= 2**62 for size in sizes):
+        raise OverflowError(f"`kernel_size` is {kernel_size}, expected a size that an image can have.")
+    if any(size != size or size % 2 == 0 or size <= 0 for size in sizes):
         raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
     if any(not s > 0 for s in sigmas):
         raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")

@@ -256,6 +256,8 @@ def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torc
     dtype = preds.dtype
     if dtype is torch.float32 and target.dtype is torch.float32:
         return preds, target, dtype
+    if target.is_complex():
+        checks.check_images(preds, target)
     if torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64:
         if dtype != target.dtype:
             preds, target = preds.float(), target.float()
@@ -264,4 +266,4 @@ def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torc
 
 
 def _in_dtype(results: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
-    return results if results[0].dtype is dtype else [result.to(dtype) for result in results]
+    return results if results[-1].dtype is dtype and results[0].dtype is dtype else [r.to(dtype) for r in results]

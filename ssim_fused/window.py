@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,6 +89,8 @@ def apply_range(
         check_bounds(data_range)
         low, high = data_range
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
+    if data_range is not None:
+        check_range(preds, data_range)
     dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
     if data_range is None:
         spans = []
@@ -99,6 +101,30 @@ def apply_range(
     data_range = data_range.to(device=preds.device, dtype=dtype).reshape(())
     data_range = data_range + (data_range - data_range)  # of an infinite range nothing is known: NaN
     return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)])
+
+
+def check_range(preds: Tensor, data_range: Any) -> None:
+    """Checks ``data_range``."""
+    if data_range is None or isinstance(data_range, numbers.Real):
+        return
+    if isinstance(data_range, tuple):
+        check_bounds(data_range)
+    elif not isinstance(data_range, Tensor):
+        raise TypeError(
+            f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tensor of one, a "
+            "tuple (low, high) or None."
+        )
+    elif data_range.numel() != 1:
+        raise ValueError(
+            f"`data_range` is a tensor of shape {tuple(data_range.shape)}; expected one element. For a range of each "
+            "image's own use torch.func.vmap."
+        )
+    elif data_range.is_complex() or data_range.dtype == torch.bool:
+        raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected a real number.")
+    elif data_range.device != preds.device and data_range.device.type != "cpu":
+        raise RuntimeError(
+            f"`data_range` is on {data_range.device} and `preds` on {preds.device}: move it by `.to(preds.device)`."
+        )
 
 
 def check_bounds(bounds: tuple[float, float]) -> None:
