@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from pathlib import Path
 
@@ -63,12 +64,20 @@ def build_info() -> dict[str, str]:
     return _C.build_info() | {"instruction_set": chosen, "best_instruction_set": best}
 
 
+def _callers_level() -> int:
+    """The `stacklevel` of a warning that points at the first line outside of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == Path(__file__).parent:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 @functools.cache
 def _warn_of_composite(device_type: str) -> None:
     warnings.warn(
         f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
         "computing with PyTorch's own operations, slower and with more memory.",
-        stacklevel=2,
+        stacklevel=_callers_level(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,8 +248,9 @@ def test_a_device_without_a_kernel_takes_the_composite(
     fused = evaluate(msssim, preds, target, data_range=1.0, **levels)
     monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
     _ops._warn_of_composite.cache_clear()
-    with pytest.warns(UserWarning, match="no kernel"):
+    with pytest.warns(UserWarning, match="no kernel") as warned:
         plain = evaluate(msssim, preds, target, data_range=1.0, **levels)
+    assert Path(warned[0].filename).parent == Path(__file__).parent  # the caller's line, not the package's
     for key, value in plain.items():
         assert error(fused[key], value) <= 1e-10, key
 

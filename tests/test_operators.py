@@ -260,6 +260,7 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
     with pytest.warns(UserWarning, match="no kernel for device 'cpu'") as warned:
         plain = results()
     assert len(warned) == 1
+    assert warned[0].filename == __file__
     for ours, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
