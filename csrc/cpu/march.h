@@ -130,7 +130,7 @@ class March {
     for (int64_t i = 0; i < work_.raw; i += kLanes) {
       const V raw_x = load<V>(x + i), raw_y = load<V>(y + i);
       const Moments<V> moments = pixel_moments(raw_x, raw_y, pivot);
-      store(x + i, moments.a);
+      store(x + i, moments.m);
       store(y + i, moments.delta);
       store(p + i, moments.p);
       store(d + i, moments.d);

@@ -23,7 +23,7 @@ class Slices {
   SSIM_INLINE void load_moments(int64_t row, T* to) {
     const int64_t count = c_.output_end - c_.output_begin;
     const Moments<T> zeros = moments_of_zeros(strip_.pivot, problem_.slice_sum);
-    const T of_zeros[4] = {zeros.a, zeros.delta, zeros.p, zeros.d};
+    const T of_zeros[4] = {zeros.m, zeros.delta, zeros.p, zeros.d};
     for (int m = 0; m < 4; ++m) {
       T* const out = to + m * work_.outputs;
       if (row < 0) {

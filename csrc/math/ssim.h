@@ -3,9 +3,9 @@
 //
 // The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
 //
-//     a = w*x'    delta = w*(x-y)    p = w*(x'y')    d = w*((x-y)^2)
+//     m = w*(x'+y')    delta = w*(x-y)    p = w*(x'y')    d = w*((x-y)^2)
 //
-// With b = w*y' = a - delta, mu_x = a + pivot, mu_y = b + pivot:
+// With a = w*x' = (m + delta)/2, b = w*y' = (m - delta)/2, mu_x = a + pivot, mu_y = b + pivot:
 //
 //     B1 = mu_x^2 + mu_y^2 + c1                luminance             l  = 1 - delta^2 / B1
 //     V  = max(d - delta^2, 0)                 (variance of x - y)
@@ -22,7 +22,7 @@ namespace ssim_fused {
 
 template <class T>
 struct Moments {
-  T a, delta, p, d;
+  T m, delta, p, d;
 };
 
 // Derivatives, by w*x', w*y', w*(x'y') and w*((x-y)^2).
@@ -35,14 +35,14 @@ struct Partials {
 template <class T>
 SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, T pivot) {
   const T difference = x - y, centred_x = x - pivot, centred_y = y - pivot;
-  return {centred_x, difference, centred_x * centred_y, difference * difference};
+  return {centred_x + centred_y, difference, centred_x * centred_y, difference * difference};
 }
 
 // Those of windows that see nothing but zeros; `taps`: the sum of the window's taps.
 template <class T>
 SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
   const T centred = -pivot * taps;
-  return {centred, T(0), -pivot * centred, T(0)};
+  return {2 * centred, T(0), -pivot * centred, T(0)};
 }
 
 template <class T>
@@ -93,8 +93,8 @@ SSIM_HOST_DEVICE float reciprocal(float value) {
 template <class T>
 SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T c1, T c2) {
   LocalTerms<T> t;
-  t.a = moments.a;
-  t.b = moments.a - moments.delta;
+  t.a = (moments.m + moments.delta) / 2;
+  t.b = (moments.m - moments.delta) / 2;
   t.mu_x = t.a + pivot;
   t.mu_y = t.b + pivot;
   t.delta = moments.delta;

@@ -157,7 +157,7 @@ class DepthMarch {
       }
       // Zero padding: a slice of zeros less the pivot. Slices that no output reads may be so, too.
       const Moments<T> zero = moments_of_zeros(pivot_, p_.slice_sum);
-      to[place_in_buffer(s, 0)] = zero.a;
+      to[place_in_buffer(s, 0)] = zero.m;
       to[place_in_buffer(s, 1)] = zero.delta;
       to[place_in_buffer(s, 2)] = zero.p;
       to[place_in_buffer(s, 3)] = zero.d;

@@ -208,7 +208,7 @@ class UnitReader {
     const T* from = in_ + position * p_.in.line;
 #pragma unroll
     for (int m = 0; m < Fields; ++m, from += p_.in.field) {
-      value[m] = m == 0 ? padding_.a : m == 1 ? padding_.delta : m == 2 ? padding_.p : padding_.d;
+      value[m] = m == 0 ? padding_.m : m == 1 ? padding_.delta : m == 2 ? padding_.p : padding_.d;
       if (is_inside) value[m] = *from;
     }
   }

@@ -110,7 +110,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
       [&](int group, int place, T(&value)[4]) {
         const int i = mine + group * (kRun + 1) + banked(place);
         const Moments<T> pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
-        value[0] = pixel.a;
+        value[0] = pixel.m;
         value[1] = pixel.delta;
         value[2] = pixel.p;
         value[3] = pixel.d;

@@ -44,7 +44,7 @@ class StripRow {
           const int k = i - j;
           if (k < 0 || k >= kTaps || !has_tap<Config::kNarrow>(k, at.p.columns.radius)) continue;
           const T tap = at.p.column_taps[k];
-          sum[0][j] += tap * pixel.a;
+          sum[0][j] += tap * pixel.m;
           sum[1][j] += tap * pixel.delta;
           sum[2][j] += tap * pixel.p;
           sum[3][j] += tap * pixel.d;
