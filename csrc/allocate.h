@@ -1,0 +1,50 @@
+// New tensors, through the C interface: a call of the dispatcher by name costs more than a small image.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "request.h"
+
+namespace ssim_fused {
+
+inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
+  std::vector<int64_t> strides(shape.size());
+  int64_t stride = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    strides[d] = stride;
+    stride *= std::max<int64_t>(shape[d], 1);
+  }
+  int32_t device_type = 0, device_index = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  const int32_t dtype = type == ScalarType::Double     ? aoti_torch_dtype_float64()
+                        : type == ScalarType::Half     ? aoti_torch_dtype_float16()
+                        : type == ScalarType::BFloat16 ? aoti_torch_dtype_bfloat16()
+                                                       : aoti_torch_dtype_float32();
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
+                                                         strides.data(), dtype, device_type, device_index,
+                                                         &handle));
+  return Tensor(handle);
+}
+
+inline Tensor new_like(const Tensor& image) {
+  if (!image.is_contiguous()) return torch::stable::empty_like(image);
+  const auto sizes = image.sizes();
+  return new_tensor(image, {sizes.begin(), sizes.end()}, image.scalar_type());
+}
+
+inline Tensor new_per_image(const Tensor& preds, Reduction reduction) {
+  return new_tensor(
+      preds, reduction == Reduction::none ? std::vector<int64_t>{preds.size(0)} : std::vector<int64_t>{},
+      compute_type(preds.scalar_type()));
+}
+
+inline Tensor new_per_constant(const Tensor& preds) {
+  return new_tensor(preds, {preds.size(0), 2}, compute_type(preds.scalar_type()));
+}
+
+}  // namespace ssim_fused
