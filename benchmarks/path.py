@@ -3,7 +3,7 @@
 Small images, one thread on the CPU: values and steps of ssim_fused, of every other library, of `F.mse_loss` and of a
 trivial `autograd.Function`, as what the framework itself costs; where the microseconds go, layer by layer; and what
 torch's profiler counts in a step. Rounds are interleaved; of each the least is taken, since what is asked for is the
-path's own length. Writes benchmarks/results/path_DEVICE.csv and, from all of them, the tables of docs/path.md.
+path's own length. Writes benchmarks/results/path/DEVICE.csv and, from all of them, the tables of docs/path.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .cases import GRADIENT, MS_SSIM, SSIM, VALUE, Case, make_inputs, make_step
 from .plot import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = ROOT / "benchmarks/results", ROOT / "docs/path.md"
+RESULTS, PAGE = ROOT / "benchmarks/results/path", ROOT / "docs/path.md"
 SHAPES = {"cpu": [(SSIM, (1, 1, 16, 16)), (MS_SSIM, (1, 1, 176, 176))],
           "cuda": [(SSIM, (8, 1, 64, 64)), (SSIM, (64, 3, 256, 256))]}  # fmt: skip
 MSE, TRIVIAL = "F.mse_loss", "a trivial Function"
@@ -173,7 +173,7 @@ def page(paths: list[Path]) -> str:
                     for row in mine
                 )
             )
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -185,13 +185,13 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = measure(arguments.device, arguments.rounds)
     machine = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{platform.machine()}, one thread"
-    path = RESULTS / f"path_{arguments.device}.csv"
+    path = RESULTS / f"{arguments.device}.csv"
     with path.open("w", newline="") as file:
         file.write(f"# {machine}, torch {torch.__version__}\n")
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    rewrite(PAGE, page([file for device in SHAPES if (file := RESULTS / f"path_{device}.csv").exists()]))
+    rewrite(PAGE, page([file for device in SHAPES if (file := RESULTS / f"{device}.csv").exists()]))
 
 
 if __name__ == "__main__":
