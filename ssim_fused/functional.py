@@ -237,8 +237,8 @@ def _explained(
         return compute(preds, target, *checked())
     try:
         return compute(preds, target, *given)
-    except Exception:
-        meant = checked()
+    except Exception:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+        meant = checked()  # raises what is wrong; where nothing is, the exception is the caller's
         if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
             raise
     return compute(preds, target, *meant)  # numbers of types that the operators do not take
