@@ -4,11 +4,23 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <exception>
 #include <vector>
 
 #include "request.h"
 
 namespace ssim_fused {
+
+// Torch's own reason does not come through the C interface. In the words that training loops look for.
+[[noreturn]] inline void throw_out_of_memory(const Tensor& like, const std::vector<int64_t>& shape,
+                                             ScalarType type) {
+  STD_TORCH_CHECK(false,
+                  like.is_cuda() ? "CUDA out of memory." : "DefaultCPUAllocator: can't allocate memory:",
+                  " out of memory for a tensor of shape ", to_text(shape), " and dtype ",
+                  torch::headeronly::toString(type));
+  std::abort();  // not reached
+}
 
 inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
   std::vector<int64_t> strides(shape.size());
@@ -25,16 +37,21 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, 
                         : type == ScalarType::BFloat16 ? aoti_torch_dtype_bfloat16()
                                                        : aoti_torch_dtype_float32();
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
-                                                         strides.data(), dtype, device_type, device_index,
-                                                         &handle));
+  const bool is_made =
+      aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), dtype,
+                               device_type, device_index, &handle) == AOTI_TORCH_SUCCESS;
+  if (!is_made) throw_out_of_memory(like, shape, type);
   return Tensor(handle);
 }
 
 inline Tensor new_like(const Tensor& image) {
-  if (!image.is_contiguous()) return torch::stable::empty_like(image);
-  const auto sizes = image.sizes();
-  return new_tensor(image, {sizes.begin(), sizes.end()}, image.scalar_type());
+  const std::vector<int64_t> shape(image.sizes().begin(), image.sizes().end());
+  if (image.is_contiguous()) return new_tensor(image, shape, image.scalar_type());
+  try {
+    return torch::stable::empty_like(image);
+  } catch (const std::exception&) {
+    throw_out_of_memory(image, shape, image.scalar_type());
+  }
 }
 
 inline Tensor new_per_image(const Tensor& preds, Reduction reduction) {

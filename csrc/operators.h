@@ -330,9 +330,19 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   return results;
 }
 
+// A stored gradient, which is an image's or a volume's.
+inline void check_gradient(const Tensor& gradient) {
+  STD_TORCH_CHECK(gradient.dim() == 4 || gradient.dim() == 5, "gradient has shape ",
+                  to_text(gradient.sizes()), ", expected [B, C, H, W] or [B, C, D, H, W]");
+  STD_TORCH_CHECK(is_served(gradient.scalar_type()), "gradient has dtype ",
+                  torch::headeronly::toString(gradient.scalar_type()),
+                  ", expected float32, float64, float16 or bfloat16");
+}
+
 // The factor that takes a stored gradient to the upstream gradient's.
 inline Upstream stored_factor(const Tensor& gradient, const Tensor& upstream, double factor,
                               double data_range, double k1, double k2) {
+  check_gradient(gradient);
   const Constants constants = check_constants(gradient, data_range, k1, k2, std::nullopt);
   return check_upstream(
       "upstream", upstream, gradient,
@@ -356,6 +366,9 @@ void multiply_gradient_(Tensor& gradient, const Tensor& upstream, double factor,
   const Upstream by = stored_factor(gradient, upstream, factor, data_range, k1, k2);
   const typename Device::Guard guard(gradient);
   const View view = output_view(gradient);
+  for (size_t d = 0; d < 5; ++d)
+    STD_TORCH_CHECK(view.stride[d] != 0 || view.shape[d] <= 1,
+                    "gradient, which is written to, is expanded: its elements share memory; clone it");
   if (gradient.numel() > 0) Device::multiply(view, by, view, gradient);
 }
 

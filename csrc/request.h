@@ -43,6 +43,11 @@ inline ScalarType compute_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+inline bool is_served(ScalarType type) {
+  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+         type == ScalarType::BFloat16;
+}
+
 inline int64_t bytes_of(ScalarType type) {
   return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
 }
@@ -101,9 +106,7 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
   STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
                   to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   const ScalarType type = preds.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-                      type == ScalarType::BFloat16,
-                  "preds has dtype ", torch::headeronly::toString(type),
+  STD_TORCH_CHECK(is_served(type), "preds has dtype ", torch::headeronly::toString(type),
                   ", expected float32, float64, float16 or bfloat16");
   STD_TORCH_CHECK(type == target.scalar_type(), "target has dtype ",
                   torch::headeronly::toString(target.scalar_type()), ", expected the dtype of preds, ",
@@ -175,6 +178,8 @@ inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
   return taps;
 }
 
+constexpr int64_t kWidestPadding = 4096;  // with zeros, of a side smaller than that
+
 inline Windows check_windows(const View& images, bool is_volume, const WindowArguments& arguments) {
   const auto& [sigma, kernel_size, taps, padding] = arguments;
   const size_t dims = is_volume ? 3 : 2, first = 3 - dims;
@@ -211,6 +216,9 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowArg
                     ", too small for reflection by ", pad, ": each side must be larger than half its window");
     STD_TORCH_CHECK(n > 0 && static_cast<double>(n) + 2 * (pad - radius) > 0, "preds has a side of ", n,
                     ", smaller than its window of ", 2 * radius + 1, " taps");
+    // Beyond the image there is nothing: a window of zeros but for a few taps would only take memory.
+    STD_TORCH_CHECK(radius < static_cast<double>(std::max(n, kWidestPadding)), "preds has a side of ", n,
+                    ", too small for zero padding by ", radius, ": use a smaller window");
     const Axis axis{n, static_cast<int64_t>(radius), static_cast<int64_t>(pad), reflects};
     windows.axes[first + d] = axis;
     std::vector<double>& of_axis = windows.taps[first + d];

@@ -504,11 +504,17 @@ torch.library.register_autograd(
 )
 
 
+def _check_devices(preds: Tensor, **others: Tensor | None) -> None:
+    """A call with one tensor on the meta device comes here, too, and would return memory that nobody wrote."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != preds.device:
+            raise RuntimeError(f"preds is on {preds.device} and {name} on {tensor.device}; move one of them")
+
+
 def _fake_outputs(
     preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]
 ) -> list[Tensor]:
     want_contrast, want_map, *want_gradients = wanted
-    torch._check(preds.device == target.device, lambda: f"preds is on {preds.device} and target on {target.device}")
     dtype = _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if reduction == 0 else (), dtype=dtype)]
     if want_contrast:
@@ -527,24 +533,30 @@ def _fake_gradients(preds: Tensor, target: Tensor, wanted: Sequence[bool]) -> li
 
 @torch.library.register_fake("ssim_fused::similarity")
 def _(preds, target, *inputs):
+    _check_devices(preds, target=target, constants=inputs[7])
     return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[8], inputs[10:15])
 
 
 @torch.library.register_fake("ssim_fused::multiscale")
 def _(preds, target, *inputs):
+    _check_devices(preds, target=target, constants=inputs[7])
     return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[10], (False, False, *inputs[12:15]))
 
 
 @torch.library.register_fake("ssim_fused::similarity_backward")
 def _(preds, target, *inputs):
+    _check_devices(preds, target=target, constants=inputs[7])
+    _check_devices(preds, grad_similarity=inputs[10], grad_contrast=inputs[11], grad_map=inputs[12])
     return _fake_gradients(preds, target, inputs[13:16])
 
 
 @torch.library.register_fake("ssim_fused::multiply_gradient")
 def _(gradient, upstream, factor, data_range, k1, k2):
+    _check_devices(gradient, upstream=upstream)
     return torch.empty_like(gradient)
 
 
 @torch.library.register_fake("ssim_fused::multiply_gradient_")
 def _(gradient, upstream, factor, data_range, k1, k2):
+    _check_devices(gradient, upstream=upstream)
     return None

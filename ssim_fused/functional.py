@@ -94,7 +94,10 @@ def structural_similarity_index_measure(
             images are on CUDA and the package was built without it.
         NotImplementedError: the dtype is not one of the four.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-            positive; an unknown ``reduction``; both ``return_`` arguments.
+            positive; a ``data_range`` of several elements; an unknown ``reduction``; both ``return_`` arguments.
+        OverflowError: an infinite ``sigma`` or ``kernel_size``.
+        IndexError: a ``data_range`` that is a tuple of one.
+        torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
 
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
@@ -183,7 +186,7 @@ def multiscale_structural_similarity_index_measure(
     Raises:
         TypeError: as :func:`structural_similarity_index_measure`.
         RuntimeError: as there, at any level.
-        NotImplementedError: as there.
+        NotImplementedError, OverflowError, IndexError, torch.OutOfMemoryError: as there.
         ValueError: as there; ``betas`` no tuple of floats; an unknown ``normalize``; images smaller than
             ``2 ** len(betas)`` or than ``kernel_size * max(1, len(betas) - 1) ** 2``.
 
@@ -237,7 +240,9 @@ def _explained(
         return compute(preds, target, *checked())
     try:
         return compute(preds, target, *given)
-    except Exception:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+    except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+        if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
+            raise torch.OutOfMemoryError(str(error)) from error
         meant = checked()  # raises what is wrong; where nothing is, the exception is the caller's
         if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
             raise

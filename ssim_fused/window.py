@@ -105,9 +105,14 @@ def apply_range(
 
 def check_range(preds: Tensor, data_range: Any) -> None:
     """Checks ``data_range``."""
-    if data_range is None or isinstance(data_range, numbers.Real):
+    if isinstance(data_range, numbers.Real):
         return
-    if isinstance(data_range, tuple):
+    if data_range is None:
+        if preds.numel() == 0:
+            raise RuntimeError(
+                f"`preds` has the shape {tuple(preds.shape)}: of no pixels there is no range; pass `data_range`."
+            )
+    elif isinstance(data_range, tuple):
         check_bounds(data_range)
     elif not isinstance(data_range, Tensor):
         raise TypeError(

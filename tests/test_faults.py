@@ -57,6 +57,24 @@ def test_the_argument_is_named(function: Any, name: str) -> None:
             assert name in str(raised.value), value
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("betas", [None, (), [0.5], 0.5, (1,), ("a",), (0.5, None), torch.rand(2), (0.1,) * 40]),
+        ("normalize", ["ReLU", 1, "mean"]),
+    ],
+)
+def test_the_arguments_of_pyramids_are_named(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            msssim(*images(), **({"data_range": 1.0, "kernel_size": 3, "betas": (0.5,)} | {name: value}))
+
+
+def test_no_image_has_no_range(function: Any) -> None:
+    with pytest.raises(RuntimeError, match="`data_range`"):
+        function(torch.rand(0, 1, 32, 32), torch.rand(0, 1, 32, 32), kernel_size=3)
+
+
 @pytest.mark.parametrize("sigma", [50.0, 1e9, 1e300], ids=str)
 @pytest.mark.parametrize("sides", [(32, 32), (8, 32, 32)], ids=str)
 def test_windows_that_no_image_can_hold_are_refused_before_they_are_built(

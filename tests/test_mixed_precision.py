@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
@@ -52,6 +54,31 @@ def test_a_float32_target_is_not_rounded_under_autocast(device: str, function: F
     with torch.autocast(device, dtype=dtype):
         value = function(x, y)
     torch.testing.assert_close(value.double(), function(x.double(), y.double()), rtol=0, atol=1e-5)
+
+
+class Copies(TorchDispatchMode):
+    """Operations that make a float32 tensor of the images' size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.found = size, []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = function(*args, **(kwargs or {}))
+        for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
+            if isinstance(output, Tensor) and output.dtype == torch.float32 and output.numel() >= self.size:
+                self.found.append(function)
+        return outputs
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_images_are_not_copied_to_float32(device: str, dtype: torch.dtype) -> None:
+    x, y = pictures(device, dtype)
+    x.requires_grad_()
+    with Copies(x.numel()) as copies, torch.autocast(device, dtype=dtype):
+        for name in ("image", "contrast", "pyramid"):
+            MEASURES[name](x, y).backward()
+    assert not copies.found
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**16, 2.0**24])

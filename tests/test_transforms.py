@@ -21,6 +21,13 @@ MEASURES: dict[str, Function] = {
     "pyramid": lambda x, y, r=1.0: msssim(x, y, data_range=r, betas=(0.4, 0.6), kernel_size=3, sigma=0.5),
 }
 SCALARS = ["image", "pyramid"]
+# Ranges that each mapped pair has for itself, and volumes: mapped over, and differentiated inside and outside.
+MAPPED: dict[str, Function] = MEASURES | {
+    "range of its own": lambda x, y: ssim(x, y),
+    "bounds": lambda x, y: ssim(x, y, data_range=(0.2, 0.8)),
+    "pyramid, range of its own": lambda x, y: msssim(x, y, betas=(0.4, 0.6), kernel_size=3, sigma=0.5),
+    "volume": lambda x, y: ssim(x.unflatten(-2, (3, 4)), y.unflatten(-2, (3, 4)), sigma=0.5, kernel_size=5),
+}
 
 
 def pictures(device: str, *shape: int) -> tuple[Tensor, Tensor]:
@@ -39,9 +46,9 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", MAPPED)
 def test_vmap(device: str, name: str) -> None:
-    function = MEASURES[name]
+    function = MAPPED[name]
     xs, ys = pictures(device, 3, 2, 1, 12, 13)
     close(vmap(function)(xs, ys), torch.stack([function(x, y) for x, y in zip(xs, ys, strict=True)]))
     close(vmap(function, (0, None))(xs, ys[0]), torch.stack([function(x, ys[0]) for x in xs]))
@@ -63,9 +70,9 @@ def test_vmap_with_a_range_for_each(device: str, name: str) -> None:
     close(by_range, torch.stack(expected))
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", MAPPED)
 def test_gradients_inside_and_outside_of_vmap(device: str, name: str) -> None:
-    function = MEASURES[name]
+    function = MAPPED[name]
     xs, ys = pictures(device, 3, 2, 1, 12, 13)
     expected = torch.stack([gradient(function, x, y) for x, y in zip(xs, ys, strict=True)])
     close(grad(lambda x, y: function(x, y).sum())(xs[0], ys[0]), expected[0])

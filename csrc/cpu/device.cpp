@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../operators.h"
+#include "parallel.h"
 #include "planes.h"
 #include "pyramid.h"
 #include "rows.h"
@@ -164,18 +165,17 @@ struct Cpu {
       const Image<T> in = image_of<T>(gradient), out = image_of<T>(result);
       const int64_t rows = gradient.depth() * gradient.height(), width = gradient.width();
       const int64_t tasks = gradient.batch() * gradient.channels() * rows;
-      torch::stable::parallel_for(
-          0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
-            const Scratch<T> row(width);
-            for (int64_t task = begin; task < end; ++task) {
-              const int64_t image = task / rows, y = task % gradient.height();
-              const Plane plane{image / gradient.channels(), image % gradient.channels(),
-                                task % rows / gradient.height()};
-              in.read_into(row.get(), in.offset(plane), y, 0, width);
-              for (int64_t i = 0; i < width; ++i) row.get()[i] *= factors[static_cast<size_t>(plane.batch)];
-              out.write_from(row.get(), out.offset(plane), y, 0, width);
-            }
-          });
+      parallel_for(0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
+        const Scratch<T> row(width);
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t image = task / rows, y = task % gradient.height();
+          const Plane plane{image / gradient.channels(), image % gradient.channels(),
+                            task % rows / gradient.height()};
+          in.read_into(row.get(), in.offset(plane), y, 0, width);
+          for (int64_t i = 0; i < width; ++i) row.get()[i] *= factors[static_cast<size_t>(plane.batch)];
+          out.write_from(row.get(), out.offset(plane), y, 0, width);
+        }
+      });
     });
   }
 };

@@ -1,8 +1,6 @@
 // The marches of a pass, in parallel; and those of images, which are all of theirs.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -10,6 +8,7 @@
 
 #include "../request.h"
 #include "division.h"
+#include "parallel.h"
 #include "pivot.h"
 #include "select.h"
 #include "workspace.h"
@@ -23,7 +22,7 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
   const MarchFunction<T> march = select_march<T>(problem, pass, derivatives);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
-  torch::stable::parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
     std::optional<Workspace<T>> work;
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {

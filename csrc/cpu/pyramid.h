@@ -1,13 +1,12 @@
 // The pyramid of MS-SSIM: halve images, and gather the levels' gradients.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <array>
 #include <vector>
 
 #include "../operators.h"
+#include "parallel.h"
 #include "rows.h"
 #include "scratch.h"
 
@@ -29,7 +28,7 @@ void downsample_image(const View& from, const View& to) {
   const Image<T> in = image_of<T>(from), out = image_of<T>(to);
   const Halving halving(from, to);
   const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
-  torch::stable::parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
+  parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
     const Scratch<T> scratch(2 * wide + width);
     T* const sum = scratch.get();  // [wide]
     T* const row = sum + wide;     // [wide]
@@ -125,7 +124,7 @@ void gather_gradients(const GatherRequest& request) {
   const int64_t batch = finest.batch(), channels = finest.channels(), height = finest.height(),
                 rows = finest.depth() * height;
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
-  torch::stable::parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, views, halving);
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {

@@ -5,12 +5,12 @@
 #pragma once
 
 #include <sys/mman.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
 namespace ssim_fused::cpu {
 
@@ -18,7 +18,7 @@ constexpr size_t kLine = 64;  // bytes of a cache line, and of the widest vector
 
 inline void* map_pages(size_t bytes) {
   void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) throw std::bad_alloc();
+  STD_TORCH_CHECK(data != MAP_FAILED, "out of memory: the system has no ", bytes, " bytes of scratch left");
 #if defined(MADV_HUGEPAGE)
   constexpr size_t kLargePage = size_t{1} << 21;
   if (bytes >= kLargePage)

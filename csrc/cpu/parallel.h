@@ -1,0 +1,27 @@
+// torch's parallel loop, whose tasks' exceptions reach the caller as they are: the C interface in between
+// would only say that there was one.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+
+namespace ssim_fused::cpu {
+
+template <class Task>
+void parallel_for(int64_t begin, int64_t end, int64_t grain, const Task& task) {
+  std::atomic<bool> failed = false;
+  std::exception_ptr first;
+  torch::stable::parallel_for(begin, end, grain, [&](int64_t from, int64_t to) {
+    try {
+      task(from, to);
+    } catch (...) {
+      if (!failed.exchange(true)) first = std::current_exception();
+    }
+  });
+  if (first) std::rethrow_exception(first);
+}
+
+}  // namespace ssim_fused::cpu
