@@ -29,7 +29,7 @@ demo-volume: $(VENV)/installed-volume
 test: $(VENV)/installed-test $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-test $(NVCC) lint
+test-all: $(VENV)/installed-test $(VENV)/installed-demo $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/compilers.sh $(BIN)/python
 
