@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent
 # Code for 8.6 is, to the instruction, what nvcc makes for 8.9. Newer GPUs compile the PTX when they first run it.
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0+PTX"
 DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # LibTorch's stable ABI, since torch 2.10
-CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fvisibility=hidden -Wall -Wno-psabi {DEFINES}"
+CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES}"
 CXX += " -fmacro-prefix-map=../../="  # errors name csrc/...
 NVCC = f"-std=c++20 -O3 --threads=2 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -DUSE_CUDA {DEFINES}"
 

@@ -39,6 +39,7 @@ struct ProductRequest {
   void* factors;                // [levels, B]; null where no gradient is wanted
   const void* level_constants;  // [levels, B, 2]: derivatives of the levels' losses by the constants
   void* grad_constants;         // [B, 2]; null where not wanted, and then `level_constants` is, too
+  PixelRequest pixels;          // its means are read
 };
 
 // The levels' gradients, each times its factor, summed up in the finest one: a pixel of level l stands for
@@ -47,6 +48,9 @@ struct GatherRequest {
   View finest;               // read and written
   std::vector<View> coarse;  // levels 1, 2, ...; in the compute type
   const void* factors;       // [levels, B], of the compute type
+  // The slopes of the pixel term are added, those by `image`.
+  View image, other;
+  PixelRequest pixels;
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -93,6 +97,12 @@ inline void add_gradients(Request& request, const Tensor& preds, const Tensor& t
   if (!request.grad_preds && request.grad_target) request.exchange_images();
 }
 
+inline void add_terms(PixelRequest& pixels, const Tensor& preds, std::vector<Tensor>& results) {
+  STD_TORCH_CHECK(pixels, "want_terms is true and pixel_term 'none', expected 'l1', 'l2' or 'charbonnier'");
+  results.push_back(new_per_constant(preds));
+  pixels.terms = results.back().mutable_data_ptr();
+}
+
 template <class Device>
 void run(const Request& request, const Tensor& like) {
   if (request.preds.batch() > 0) Device::similarity(request, like);
@@ -120,22 +130,28 @@ std::vector<Tensor> similarity(const Tensor& preds, const Tensor& target, const 
                                const std::vector<int64_t>& kernel_size,
                                const std::optional<std::vector<double>>& taps, const std::string& padding,
                                double data_range, double k1, double k2,
-                               const std::optional<Tensor>& constants, int64_t reduction, bool as_distance,
-                               bool want_contrast, bool want_map, bool want_grad_preds, bool want_grad_target,
-                               bool want_grad_constants) {
+                               const std::optional<Tensor>& constants, const std::string& pixel_term,
+                               double ssim_weight, double pixel_eps, bool want_terms, int64_t reduction,
+                               bool as_distance, bool want_contrast, bool want_map, bool want_grad_preds,
+                               bool want_grad_target, bool want_grad_constants) {
   Request request =
       new_request(preds, target, {sigma, kernel_size, taps, padding}, data_range, k1, k2, constants);
   const typename Device::Guard guard(preds);
   const Wanted wanted{want_contrast, want_map, want_grad_preds, want_grad_target, want_grad_constants};
   request.reduction = parse_reduction(reduction);
-  request.as_distance = as_distance;
-  request.of_similarity.scale =
-      stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(preds.size(0), 1),
-                   request.constants.c1, request.constants.c2) *
-      share_of_image(request.reduction, preds.size(0)) / request.outputs();
+  request.pixels = check_pixel_term(pixel_term, ssim_weight, pixel_eps);
+  STD_TORCH_CHECK(!request.pixels || !(want_contrast || want_map), "pixel_term is '", pixel_term,
+                  "', which goes with the value alone, expected want_contrast and want_map to be false");
+  request.as_distance = as_distance || request.pixels;
+  const double scale = stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(preds.size(0), 1),
+                                    request.constants.c1, request.constants.c2) *
+                       share_of_image(request.reduction, preds.size(0));
+  request.of_similarity.scale = scale * request.pixels.ssim_weight / request.outputs();
+  request.pixels.slope_scale = scale * request.pixels.mean_weight / request.pixels_of_image();
 
   std::vector<Tensor> results{new_per_image(preds, request.reduction)};
   request.similarity = results[0].mutable_data_ptr();
+  if (want_terms) add_terms(request.pixels, preds, results);
   if (wanted.contrast) {
     results.push_back(new_per_image(preds, Reduction::none));
     request.contrast = results.back().mutable_data_ptr();
@@ -223,13 +239,16 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
                                const std::vector<int64_t>& kernel_size,
                                const std::optional<std::vector<double>>& taps, const std::string& padding,
                                double data_range, double k1, double k2,
-                               const std::optional<Tensor>& constants, const std::vector<double>& betas,
-                               const std::string& normalize, int64_t reduction, bool as_distance,
-                               bool want_grad_preds, bool want_grad_target, bool want_grad_constants) {
+                               const std::optional<Tensor>& constants, const std::string& pixel_term,
+                               double ssim_weight, double pixel_eps, bool want_terms,
+                               const std::vector<double>& betas, const std::string& normalize,
+                               int64_t reduction, bool as_distance, bool want_grad_preds,
+                               bool want_grad_target, bool want_grad_constants) {
   const WindowArguments window{sigma, kernel_size, taps, padding};
   Request finest = new_request(preds, target, window, data_range, k1, k2, constants);
   const typename Device::Guard guard(preds);
   const LevelWeights weights = check_levels(betas, normalize);
+  PixelRequest pixels = check_pixel_term(pixel_term, ssim_weight, pixel_eps);
   const int levels = weights.levels;
   const Wanted wanted{false, false, want_grad_preds, want_grad_target, want_grad_constants};
   const ScalarType type = compute_type(preds.scalar_type());
@@ -253,7 +272,8 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   std::optional<Tensor> halves;
   if (levels > 1) halves = new_tensor(preds, {2 * elements}, type);
   const Tensor coarse = new_tensor(preds, {levels > 1 ? images * elements : 0}, type);
-  const Tensor losses = new_tensor(preds, {2, levels, batch}, type);  // and the levels' factors
+  // And the levels' factors, and the pixel term's means.
+  const Tensor losses = new_tensor(preds, {2 * levels + 1, batch}, type);
   char* const loss = static_cast<char*>(losses.mutable_data_ptr());
   std::optional<Tensor> level_constants;
   if (want_grad_constants) level_constants = new_tensor(preds, {levels, batch, 2}, type);
@@ -299,7 +319,12 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   halves.reset();
 
   Request& top = requests[0];
+  if (pixels) pixels.means = loss + 2 * levels * batch * size;
+  top.pixels.term = pixels.term;
+  top.pixels.eps = pixels.eps;
+  top.pixels.means = pixels.means;
   std::vector<Tensor> results{new_per_image(preds, parse_reduction(reduction))};
+  if (want_terms) add_terms(pixels, preds, results);
   const double scale = stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(batch, 1),
                                     finest.constants.c1, finest.constants.c2);
   (levels == 1 ? top.of_similarity : top.of_contrast).scale *= scale;
@@ -315,16 +340,21 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   }
 
   char* const factors = loss + levels * batch * size;
+  const double share = share_of_image(parse_reduction(reduction), batch) * scale;
   Device::product(
-      {type, batch, weights, loss, parse_reduction(reduction), as_distance,
-       share_of_image(parse_reduction(reduction), batch) * scale, scale, results[0].mutable_data_ptr(),
+      {type, batch, weights, loss, parse_reduction(reduction), as_distance || pixels,
+       share * pixels.ssim_weight, scale, results[0].mutable_data_ptr(),
        wanted.gradients() ? factors : nullptr, level_constants ? level_constants->const_data_ptr() : nullptr,
-       want_grad_constants ? grad_constants : nullptr},
+       want_grad_constants ? grad_constants : nullptr, pixels},
       preds);
-  for (int image = 0, result = 1; image < 2; ++image) {
+  pixels.slope_scale = share * pixels.mean_weight / finest.pixels_of_image();
+  for (int image = 0, result = 1 + int{want_terms}; image < 2; ++image) {
     if (!(image == 0 ? want_grad_preds : want_grad_target)) continue;
     gathers[image].finest = output_view(results[static_cast<size_t>(result++)]);
     gathers[image].factors = factors;
+    gathers[image].image = image == 0 ? finest.preds : finest.target;
+    gathers[image].other = image == 0 ? finest.target : finest.preds;
+    gathers[image].pixels = pixels;
     Device::gather(gathers[image], preds);
   }
   return results;

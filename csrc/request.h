@@ -20,6 +20,7 @@
 
 #include "math/geometry.h"
 #include "math/pass.h"
+#include "pixel_request.h"
 
 namespace ssim_fused {
 
@@ -318,9 +319,14 @@ struct Request {
   bool as_distance = false;               // one minus similarity and contrast sensitivity instead
   void* similarity = nullptr;             // [B], or one number, in the compute type
   void* contrast = nullptr;               // [B]: the contrast sensitivity
+  PixelRequest pixels;                    // with it, `similarity` is the sum of both terms
   View map, grad_preds, grad_target;
   void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective by c1 and c2
 
+  // Pixels of an image.
+  double pixels_of_image() const {
+    return static_cast<double>(preds.elements()) / static_cast<double>(std::max<int64_t>(preds.batch(), 1));
+  }
   int64_t planes() const { return preds.batch() * preds.channels(); }
   std::array<int64_t, 5> output_shape() const {
     return {preds.batch(), preds.channels(), windows.axes[0].output_length(), windows.axes[1].output_length(),

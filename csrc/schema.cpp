@@ -15,20 +15,26 @@
   "data_range, "                                                                                      \
   "float k1, float k2, Tensor? constants, "
 
+// A term of single pixels beside it (math/pixel_term.h): 'none', 'l1', 'l2' or 'charbonnier', of which
+// `pixel_eps` is the constant. The value is then (1 - ssim_weight) * mean phi(preds - target) + ssim_weight *
+// distance; `want_terms`: return mean phi and the distance of each image, too.
+#define SSIM_PIXELS "str pixel_term, float ssim_weight, float pixel_eps, bool want_terms, "
+
 STABLE_TORCH_LIBRARY(ssim_fused, m) {
-  // The value, in the compute type; then of contrast sensitivity [B], map, grad_preds, grad_target and
-  // grad_constants [B, 2] those that are wanted. The gradients are those of the distance after the reduction,
-  // float16's times a power of two that keeps them in range (stored_scale): multiply_gradient turns them into
-  // an upstream gradient's.
-  m.def("similarity(" SSIM_IMAGES
+  // The value, in the compute type; then of terms [B, 2], contrast sensitivity [B], map, grad_preds,
+  // grad_target and grad_constants [B, 2] those that are wanted. The gradients are those of the distance
+  // after the reduction, float16's times a power of two that keeps them in range (stored_scale):
+  // multiply_gradient turns them into an upstream gradient's.
+  m.def("similarity(" SSIM_IMAGES SSIM_PIXELS
         "int reduction, bool distance, bool want_contrast, bool want_map, bool want_grad_preds, "
         "bool want_grad_target, bool want_grad_constants) -> Tensor[]");
   // Those gradients of a sum weighed by upstream gradients, in a pass of its own.
   m.def("similarity_backward(" SSIM_IMAGES
         "int reduction, bool distance, Tensor? grad_similarity, Tensor? grad_contrast, Tensor? grad_map, "
         "bool want_grad_preds, bool want_grad_target, bool want_grad_constants) -> Tensor[]");
-  // The same as `similarity` of MS-SSIM: value, then the gradients that are wanted.
-  m.def("multiscale(" SSIM_IMAGES
+  // The same as `similarity` of MS-SSIM: value, then terms and the gradients that are wanted. The pixels are
+  // those of the finest level.
+  m.def("multiscale(" SSIM_IMAGES SSIM_PIXELS
         "float[] betas, str normalize, int reduction, bool distance, bool want_grad_preds, bool "
         "want_grad_target, "
         "bool want_grad_constants) -> Tensor[]");

@@ -7,6 +7,7 @@ Eager code goes through :class:`Score`, whose forward stores the gradient and wh
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -44,17 +45,32 @@ class Score(NamedTuple):
     want_map: bool = False
     betas: tuple[float, ...] = ()
     normalize: str = "relu"
+    # A term of single pixels (``csrc/math/pixel_term.h``): none, l1, l2, charbonnier. With it the value is a distance.
+    pixel_term: str = "none"
+    ssim_weight: float = 1.0
+    pixel_eps: float = 1e-3
+    want_terms: bool = False
+
+    @property
+    def pixels(self) -> tuple[str, float, float, bool]:
+        """As the operators take it."""
+        return self.pixel_term, self.ssim_weight, self.pixel_eps, self.want_terms
+
+    @property
+    def results(self) -> int:
+        """How many outputs there are: value, terms ``[B, 2]``, contrast sensitivity and map; then come gradients."""
+        return 1 + self.want_terms + self.want_contrast + self.want_map
 
     def outputs(self, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool]) -> list[Tensor]:
-        """By the operators: the value, contrast sensitivity ``[B]`` and map where wanted, and stored gradients."""
+        """By the operators: the value, terms, contrast sensitivity ``[B]`` and map where wanted, stored gradients."""
         if self.betas:
             return _ops.multiscale(
-                preds, target, *self.window, constants, self.betas, self.normalize, self.reduction, self.as_distance,
-                *wanted,
+                preds, target, *self.window, constants, *self.pixels, self.betas, self.normalize, self.reduction,
+                self.as_distance, *wanted,
             )  # fmt: skip
         return _ops.similarity(
-            preds, target, *self.window, constants, self.reduction, self.as_distance, self.want_contrast,
-            self.want_map, *wanted,
+            preds, target, *self.window, constants, *self.pixels, self.reduction, self.as_distance,
+            self.want_contrast, self.want_map, *wanted,
         )  # fmt: skip
 
     def stores_gradients(self, preds: Tensor, constants: Tensor | None) -> bool:
@@ -63,20 +79,34 @@ class Score(NamedTuple):
 
     def knows_scale(self, preds: Tensor, constants: Tensor | None) -> bool:
         """Whether there is a bound on the gradient that tells how to store it in float16 (``stored_scale``)."""
-        return preds.dtype != torch.float16 or (constants is None and min(self.window.constants) > 0)
+        if preds.dtype != torch.float16:
+            return True
+        # The scale is SSIM's; slopes of a pixel term are in float16's range where the images' range is a usual one.
+        least, most = (0.0, math.inf) if self.pixel_term == "none" else (1e-6, 16.0)
+        return constants is None and least < min(self.window.constants) < most
 
     def composite(self, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
         """The outputs by PyTorch's own operations."""
         if self.betas:
             value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize)
+            if self.pixel_term != "none":
+                return self.with_pixels(preds, target, 1 - value)
             return (self.reduced(1 - value if self.as_distance else value),)
         loss, contrast_loss, image = composite.similarity(preds, target, constants, self.window)
+        if self.pixel_term != "none":
+            return self.with_pixels(preds, target, loss)
         outputs = [self.reduced(loss if self.as_distance else 1 - loss)]
         if self.want_contrast:
             outputs.append(contrast_loss if self.as_distance else 1 - contrast_loss)
         if self.want_map:
             outputs.append(image)
         return tuple(outputs)
+
+    def with_pixels(self, preds: Tensor, target: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
+        """Both terms' sum, by PyTorch's own operations; and the terms where wanted."""
+        mean = composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps)
+        value = self.reduced((1 - self.ssim_weight) * mean + self.ssim_weight * distance)
+        return (value, torch.stack((mean, distance), -1).detach()) if self.want_terms else (value,)
 
     def reduced(self, values: Tensor) -> Tensor:
         return values.mean() if self.reduction == 1 else values.sum() if self.reduction == 2 else values
@@ -104,8 +134,8 @@ class Score(NamedTuple):
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """Gradients by preds, target and constants, where wanted, in a pass over the images of their own."""
-        if self.betas:
-            _, *stored = self.outputs(preds, target, constants, wanted)
+        if self.betas or self.pixel_term != "none":
+            stored = self.outputs(preds, target, constants, wanted)[self.results :]
             return self.from_stored(stored, upstream[0], constants, wanted)
         by_output = iter(upstream)
         of_value = next(by_output)
@@ -136,13 +166,13 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | No
     """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
     if not _ops.serve(preds):
         return score.composite(preds, target, constants)
-    if score.betas and not score.knows_scale(preds, constants):
+    if (score.betas or score.pixel_term != "none") and not score.knows_scale(preds, constants):
         preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
         tracks = torch.is_grad_enabled() and score.stores_gradients(preds, constants)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
         outputs = score.outputs(preds, target, constants, wanted)
-        return outputs[: 1 + score.want_contrast + score.want_map]
+        return outputs[: score.results]
     if _in_forward_mode():
         return score.composite(preds, target, constants)
     if _transforms_active():
@@ -185,8 +215,9 @@ class EagerScore(torch.autograd.Function):
             ctx.save_for_backward(preds, target, constants)
             ctx.set_materialize_grads(False)
         else:
-            value, *stored = _outputs(score, preds, target, constants, wanted)
-            outputs = [value]
+            all_outputs = _outputs(score, preds, target, constants, wanted)
+            outputs, stored = all_outputs[: score.results], all_outputs[score.results :]
+            ctx.mark_non_differentiable(*outputs[1:])
             ctx.save_for_backward(preds, target, constants, *stored)
         ctx.score, ctx.stores = score, stores
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -330,6 +361,7 @@ def _gradient(
     stored: Sequence[Tensor] = (),
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again; `upstream` has an element for each output."""
+    score = score._replace(want_terms=False)  # which have no gradients
     by_output = iter(upstream)
     of_value = next(by_output)
     of_contrast = next(by_output) if score.want_contrast else None
@@ -354,6 +386,8 @@ class TransformedScore(torch.autograd.Function):
         ctx.score, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
+        if ctx.score.want_terms:
+            ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -413,23 +447,27 @@ class _Fold:
 def _score_of(inputs: tuple) -> Score:
     """What the inputs of `similarity` or `multiscale` ask for."""
     window = Window(*inputs[2:9])
-    if isinstance(inputs[10], int):
-        return Score(window, *inputs[10:14])
-    betas, normalize, reduction, as_distance = inputs[10:14]
-    return Score(window, reduction, as_distance, betas=tuple(betas), normalize=normalize)
+    score = Score(window, 1, False, False, False, (), "relu", *inputs[10:14])
+    if isinstance(inputs[14], int):
+        reduction, as_distance, want_contrast, want_map = inputs[14:18]
+        return score._replace(
+            reduction=reduction, as_distance=as_distance, want_contrast=want_contrast, want_map=want_map
+        )
+    betas, normalize, reduction, as_distance = inputs[14:18]
+    return score._replace(reduction=reduction, as_distance=as_distance, betas=tuple(betas), normalize=normalize)
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
     ctx.score, ctx.count = _score_of(inputs), len(inputs)
     ctx.stored = inputs[-3:]
-    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *output[1 + ctx.score.want_contrast + ctx.score.want_map :])
+    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *output[ctx.score.results :])
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     preds, target, constants, *stored = ctx.saved_tensors
     score = ctx.score
     wanted = [ctx.needs_input_grad[i] for i in (0, 1, 9)]
-    upstream = grads[: 1 + score.want_contrast + score.want_map]
+    upstream = [grads[0], *grads[1 + score.want_terms : score.results]]
     stores = list(ctx.stored) == wanted and score.stores_gradients(preds, constants)
     if torch.is_grad_enabled():
         found = _gradient(score, wanted, upstream, preds, target, constants, stored if stores else ())
@@ -514,9 +552,11 @@ def _check_devices(preds: Tensor, **others: Tensor | None) -> None:
 def _fake_outputs(
     preds: Tensor, target: Tensor, window: Window, reduction: int, wanted: Sequence[bool]
 ) -> list[Tensor]:
-    want_contrast, want_map, *want_gradients = wanted
+    want_terms, want_contrast, want_map, *want_gradients = wanted
     dtype = _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if reduction == 0 else (), dtype=dtype)]
+    if want_terms:
+        outputs.append(preds.new_empty((preds.shape[0], 2), dtype=dtype))
     if want_contrast:
         outputs.append(preds.new_empty(preds.shape[:1], dtype=dtype))
     if want_map:
@@ -534,13 +574,14 @@ def _fake_gradients(preds: Tensor, target: Tensor, wanted: Sequence[bool]) -> li
 @torch.library.register_fake("ssim_fused::similarity")
 def _(preds, target, *inputs):
     _check_devices(preds, target=target, constants=inputs[7])
-    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[8], inputs[10:15])
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[12], (inputs[11], *inputs[14:19]))
 
 
 @torch.library.register_fake("ssim_fused::multiscale")
 def _(preds, target, *inputs):
     _check_devices(preds, target=target, constants=inputs[7])
-    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[10], (False, False, *inputs[12:15]))
+    wanted = inputs[11], False, False, *inputs[16:19]
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[14], wanted)
 
 
 @torch.library.register_fake("ssim_fused::similarity_backward")

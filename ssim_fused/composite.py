@@ -57,6 +57,17 @@ def similarity(
         return loss.flatten(1).mean(1), inner.flatten(1).mean(1), (1 - loss).to(preds.dtype)
 
 
+def pixel_mean(preds: Tensor, target: Tensor, term: str, eps: float) -> Tensor:
+    """The mean of a term of single pixels (``csrc/math/pixel_term.h``) over each image, ``[B]``."""
+    dtype = compute_dtype(preds.dtype)
+    difference = preds.to(dtype) - target.to(dtype)
+    if term == "charbonnier":
+        phi = (difference**2 + eps * eps).sqrt()
+    else:
+        phi = difference.abs() if term == "l1" else difference**2
+    return phi.flatten(1).mean(1)
+
+
 def multiscale(
     preds: Tensor,
     target: Tensor,

@@ -37,4 +37,7 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, data_range: DataRange)
         of_level = Score(window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last)
         means.append(autograd.evaluate(of_level, x, y, constants)[0 if is_last else 1])
     value = composite.level_product(means, score.betas, score.normalize)
+    if score.pixel_term != "none":
+        images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
+        return score.with_pixels(*images, 1 - value)
     return [score.reduced(1 - value if score.as_distance else value)]

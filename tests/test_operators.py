@@ -133,22 +133,28 @@ def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tup
     image, batch = torch.rand(2, 3, *window.output_sides(sides), device=device), torch.rand(2, device=device)
     half = [t.half() for t in (preds, target)]
     every, none = (True, True, True), (False, False, False)
+    plain, l1, l2 = ("none", 1.0, 1e-3, False), ("l1", 0.2, 1e-3, True), ("l2", 0.7, 1e-3, False)
     forward, backward = _ops.similarity, _ops.similarity_backward
     pyramid = ([0.5], [3], None, "reflect", *window[4:])
     return {
-        "value": (forward, (preds, target, *head, None, 1, False, False, False, *none)),
-        "distance": (forward, (preds, target, *head, None, 2, True, False, False, True, False, False)),
-        "everything": (forward, (last, target, *head, constants, 0, False, True, True, *every)),
-        "half": (forward, (*half, *head, None, 0, False, False, False, False, True, False)),
+        "value": (forward, (preds, target, *head, None, *plain, 1, False, False, False, *none)),
+        "distance": (forward, (preds, target, *head, None, *plain, 2, True, False, False, True, False, False)),
+        "everything": (forward, (last, target, *head, constants, *plain, 0, False, True, True, *every)),
+        "pixels": (forward, (last, target, *head, constants, *l1, 0, True, False, False, *every)),
+        "pixels_value": (forward, (preds, target, *head, None, *l2, 1, True, False, False, *none)),
+        "half": (forward, (*half, *head, None, *plain, 0, False, False, False, False, True, False)),
         "backward": (backward, (preds, target, *head, None, 0, False, batch, None, None, True, False, False)),
         "backward_everything": (
             backward, (last, target, *head, constants, 1, True, batch[0], batch, image, *every),
         ),
         "multiscale": (
-            _ops.multiscale, (preds, target, *pyramid, None, [0.4, 0.6], "relu", 1, False, True, False, False),
+            _ops.multiscale, (preds, target, *pyramid, None, *plain, [0.4, 0.6], "relu", 1, False, True, False, False),
         ),
         "multiscale_everything": (
-            _ops.multiscale, (last, target, *pyramid, constants, [0.4, 0.6], "simple", 0, True, *every),
+            _ops.multiscale, (last, target, *pyramid, constants, *plain, [0.4, 0.6], "simple", 0, True, *every),
+        ),
+        "multiscale_pixels": (
+            _ops.multiscale, (last, target, *pyramid, None, *l1, [0.4, 0.6], "relu", 0, True, *every),
         ),
         "multiply": (_ops.multiply_gradient, (last, batch, -1.0, 1.0, 0.01, 0.03)),
         "multiply_in_place": (_ops.multiply_gradient_, (preds.clone(), batch[:1], 2.0, 1.0, 0.01, 0.03)),
@@ -190,7 +196,13 @@ WRONG = {
     "padding is 'circular'": {5: "circular"},
     "constants has shape [3]": {9: torch.rand(3)},
     "constants has dtype Double": {9: torch.rand(2, dtype=torch.float64)},
-    "reduction is 3": {10: 3},
+    "pixel_term is 'huber'": {10: "huber"},
+    "ssim_weight is 1.5": {10: "l1", 11: 1.5},
+    "ssim_weight is nan": {10: "l1", 11: float("nan")},
+    "pixel_eps is 0": {10: "charbonnier", 11: 0.5, 12: 0.0},
+    "want_terms is true and pixel_term 'none'": {13: True},
+    "pixel_term is 'l2', which goes with the value alone": {10: "l2", 11: 0.5, 17: True},
+    "reduction is 3": {14: 3},
 }
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 K = 0.01, 0.03
+NO_PIXELS = "none", 1.0, 1e-3, False
 C1, C2 = K[0] ** 2, K[1] ** 2
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -628,12 +629,12 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
     # The forward's gradients are those of the similarity, summed up; everything else takes a pass of its own.
     is_backward = bool(case.upstream) or case.objective != "similarity"
     forward = torch.ops.ssim_fused.similarity(
-        *shared, 0, case.as_distance, True, case.want_map, *([False] * 3 if is_backward else wanted)
+        *shared, *NO_PIXELS, 0, case.as_distance, True, case.want_map, *([False] * 3 if is_backward else wanted)
     )
     results = dict(zip(("similarity", "contrast_sensitivity"), forward, strict=False))
     if case.want_map:
         results["map"] = forward[2]
-    (mean,) = torch.ops.ssim_fused.similarity(*shared, 1, case.as_distance, False, False, False, False, False)
+    (mean,) = torch.ops.ssim_fused.similarity(*shared, *NO_PIXELS, 1, case.as_distance, *[False] * 5)
     results["batch_similarity"] = mean.view(1)
     if is_backward:
         given = upstream(case) or {"grad_contrast": torch.ones(batch, dtype=torch.float64)}

@@ -8,6 +8,7 @@
 
 #include "../operators.h"
 #include "parallel.h"
+#include "pixel_rows.h"
 #include "planes.h"
 #include "pyramid.h"
 #include "rows.h"
@@ -62,6 +63,7 @@ Problem<T> problem_of(const Request& request) {
   problem.grad_similarity = weights_of<T>(request.of_similarity, batch);
   problem.grad_contrast = weights_of<T>(request.of_contrast, batch);
   problem.wants_constants = request.grad_constants != nullptr;
+  problem.pixels = pixel_terms<T>(request.pixels);
   const Constants& constants = request.constants;
   problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
   problem.c2.assign(static_cast<size_t>(batch), static_cast<T>(constants.c2));
@@ -81,9 +83,18 @@ void write_results(const Request& request, const std::vector<Sums>& sums) {
   T* const similarity = static_cast<T*>(request.similarity);
   T* const contrast = static_cast<T*>(request.contrast);
   T* const by_constants = static_cast<T*>(request.grad_constants);
+  T* const pixel_means = static_cast<T*>(request.pixels.means);
+  T* const terms = static_cast<T*>(request.pixels.terms);
   double total = 0;
   for (size_t b = 0; b < sums.size(); ++b) {
-    const double value = result(sums[b].similarity_loss / outputs);
+    const double distance = result(sums[b].similarity_loss / outputs);
+    const double mean = sums[b].pixels / request.pixels_of_image();
+    const double value = request.pixels.value(mean, distance);
+    if (pixel_means) pixel_means[b] = static_cast<T>(mean);
+    if (terms) {
+      terms[2 * b] = static_cast<T>(mean);
+      terms[2 * b + 1] = static_cast<T>(distance);
+    }
     total += value;
     if (similarity && request.reduction == Reduction::none) similarity[b] = static_cast<T>(value);
     if (contrast) contrast[b] = static_cast<T>(result(sums[b].contrast_loss / cropped));
@@ -124,6 +135,7 @@ struct Cpu {
       T* const factors = static_cast<T*>(request.factors);
       T* const grad_constants = static_cast<T*>(request.grad_constants);
       T* const values = static_cast<T*>(request.value);
+      T* const terms = static_cast<T*>(request.pixels.terms);
       double total = 0;
       for (int64_t b = 0; b < request.batch; ++b) {
         double by_constants[2] = {};
@@ -138,7 +150,15 @@ struct Cpu {
               for (int k = 0; grad_constants && k < 2; ++k)
                 by_constants[k] += factor * static_cast<double>(level_constants[2 * place + k]);
             });
-        const double value = request.as_distance ? distance : 1 - distance;
+        double value = request.as_distance ? distance : 1 - distance;
+        if (request.pixels) {
+          const T mean = static_cast<const T*>(request.pixels.means)[b];
+          value = request.pixels.value(static_cast<double>(mean), distance);
+          if (terms) {
+            terms[2 * b] = mean;
+            terms[2 * b + 1] = static_cast<T>(distance);
+          }
+        }
         total += value;
         if (request.reduction == Reduction::none) values[b] = static_cast<T>(value);
         for (int k = 0; grad_constants && k < 2; ++k)

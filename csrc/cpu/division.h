@@ -63,6 +63,7 @@ struct Partial {
       image.contrast_loss += sums[i].contrast_loss;
       image.by_c1 += sums[i].by_c1;
       image.by_c2 += sums[i].by_c2;
+      image.pixels += sums[i].pixels;
     }
     return result;
   }

@@ -125,6 +125,9 @@ class March {
       }
       read_extended(problem_.preds, plane_preds_, row, from, count, x);
       read_extended(problem_.target, plane_target_, row, from, count, y);
+      if (Derivatives == 0 && problem_.pixels && e == row && row >= strip_.row_begin && row < strip_.row_end)
+        sums_of(row).pixels +=
+            problem_.pixels.sum(x + (c_.begin - from), y + (c_.begin - from), c_.end - c_.begin);
     }
     const V pivot = broadcast<V>(pivot_);
     for (int64_t i = 0; i < work_.raw; i += kLanes) {
@@ -143,6 +146,9 @@ class March {
       unrolled<4>([&](auto m) SSIM_INLINE_LAMBDA { store(out + m * work_.outputs + i, sum[m]); });
     }
   }
+
+  // Those that an input row counts in.
+  SSIM_INLINE Sums& sums_of(int64_t row) const { return strip_.sums[(row - strip_.row_begin) / kSegment]; }
 
   struct Range {
     int64_t from, to;  // counted from output_begin
@@ -259,7 +265,7 @@ class March {
         problem_.map.write_from(work_.values + j * work_.outputs + own.from,
                                 problem_.map.offset(strip_.plane), q + j, c_.owned_begin, own.to - own.from);
       }
-      Sums& sums = strip_.sums[(rows.centre(q + j) - strip_.row_begin) / kSegment];
+      Sums& sums = sums_of(rows.centre(q + j));
       sums.similarity_loss += total(sum[0][j], rest[0][j]);
       sums.contrast_loss += total(sum[1][j], rest[1][j]);
       sums.by_c1 += total(sum[2][j], rest[2][j]);
@@ -349,6 +355,9 @@ class March {
       store(grad_x + i, pixel.by_x);
       if constexpr (Derivatives == 4) store(grad_y + i, pixel.by_y);
     }
+    if (problem_.pixels)
+      sums_of(row).pixels +=
+          problem_.pixels.sum_and_slopes(x, y, count, grad_x, Derivatives == 4 ? grad_y : nullptr);
     write_gradient(problem_.grad_preds, row, grad_x);
     if constexpr (Derivatives == 4) {
       if (problem_.grad_target) write_gradient(problem_.grad_target, row, grad_y);

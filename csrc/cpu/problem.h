@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../math/geometry.h"
+#include "../math/pixel_term.h"
 #include "image.h"
 
 namespace ssim_fused::cpu {
@@ -16,9 +17,39 @@ constexpr int kStepRows = 4;      // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
 
 // Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
-// derivatives by the constants.
+// derivatives by the constants; and over its pixels, of the pixel term.
 struct Sums {
-  double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0;
+  double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0, pixels = 0;
+};
+
+// A row of both images, [count], and of the gradients that the slopes are added to, where wanted.
+template <class T>
+struct PixelRow {
+  const T *x, *y;
+  T *grad_x = nullptr, *grad_y = nullptr;
+};
+
+// Returns the sum over the row.
+template <class T>
+using PixelRowFunction = double (*)(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared,
+                                    T weight);
+
+// The pixel term of a problem (pixel_rows.h).
+template <class T>
+struct PixelTerms {
+  PixelTerm term = PixelTerm::none;
+  T eps_squared{};
+  T weight{};  // of the slopes in the gradients; zero: they are not added here
+  PixelRowFunction<T> take = nullptr;
+
+  explicit operator bool() const { return term != PixelTerm::none; }
+  double sum(const T* x, const T* y, int64_t count) const {
+    return take(term, {x, y}, count, eps_squared, weight);
+  }
+  double sum_and_slopes(const T* x, const T* y, int64_t count, T* grad_x, T* grad_y) const {
+    if (weight == T(0)) return sum(x, y, count);
+    return take(term, {x, y, grad_x, grad_y}, count, eps_squared, weight);
+  }
 };
 
 // Between a volume's passes: four fields of moments, or in their place three or four of derivatives.
@@ -46,6 +77,7 @@ struct Problem {
   std::vector<T> grad_similarity;  // [B], upstream weight of every output
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
   bool wants_constants;            // derivatives by c1 and c2 in the sums
+  PixelTerms<T> pixels;
 };
 
 // Column ranges of one strip: it owns input columns [begin, end), hence the gradient there and the outputs

@@ -7,6 +7,7 @@
 
 #include "../operators.h"
 #include "parallel.h"
+#include "pixel_rows.h"
 #include "rows.h"
 #include "scratch.h"
 
@@ -73,7 +74,7 @@ class Gatherer {
     current_.fill(-1);
   }
 
-  const T* row(size_t level, int64_t slice, int64_t y) {
+  T* row(size_t level, int64_t slice, int64_t y) {
     T* const out = rows_[level];
     const View& size = sizes_[level];
     if (current_[level] == slice * size.height() + y) return out;
@@ -123,9 +124,13 @@ void gather_gradients(const GatherRequest& request) {
   const View& finest = request.finest;
   const int64_t batch = finest.batch(), channels = finest.channels(), height = finest.height(),
                 rows = finest.depth() * height;
+  const Image<T> image_of_slopes = image_of<T>(request.image), other = image_of<T>(request.other);
+  const PixelTerms<T> pixels = pixel_terms<T>(request.pixels);
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
   parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, views, halving);
+    const Scratch<T> scratch(2 * finest.width());
+    T *const x = scratch.get(), *const y_of_row = x + finest.width();
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
@@ -133,8 +138,14 @@ void gather_gradients(const GatherRequest& request) {
         current = image;
         gatherer.start_image(image / channels, image % channels, factors + image / channels, batch);
       }
-      out.write_from(gatherer.row(0, slice, y), out.offset({image / channels, image % channels, slice}), y, 0,
-                     finest.width());
+      const Plane plane{image / channels, image % channels, slice};
+      T* const gradient = gatherer.row(0, slice, y);
+      if (pixels) {
+        image_of_slopes.read_into(x, image_of_slopes.offset(plane), y, 0, finest.width());
+        other.read_into(y_of_row, other.offset(plane), y, 0, finest.width());
+        pixels.sum_and_slopes(x, y_of_row, finest.width(), gradient, nullptr);
+      }
+      out.write_from(gradient, out.offset(plane), y, 0, finest.width());
     }
   });
 }

@@ -47,7 +47,12 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
     across.slice_sum *= std::accumulate(window.begin(), window.end(), T(0));
   }
 
-  std::optional<Partial> partial;
+  // The pixels' sums: with the gradients, where their march has both images, else with the moments.
+  first.pixels = derivatives > 0 ? PixelTerms<T>{} : slices.pixels;
+  Problem<T> last = first;
+  last.pixels = slices.pixels;
+
+  std::optional<Partial> partial, of_pixels;
   for (int64_t begin = 0; begin < request.planes(); begin += slab) {
     const int64_t count = std::min(slab, request.planes() - begin);
     const Planes of_slices{begin, count, request.preds.channels(), depth};
@@ -62,8 +67,14 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
     };
 
     const Division division(slices.rows, slices.columns, of_slices.count());
-    march_planes(first, Pass::moments, 0, of_slices, division,
-                 [&](Strip<T>& place, int64_t plane, int64_t) { place_in_fields(place, plane / depth); });
+    if (!of_pixels && slices.pixels) of_pixels.emplace(slices.rows, division, request.planes() * depth);
+    const auto place_slice = [&](Strip<T>& place, int64_t plane, int64_t strip) {
+      place_in_fields(place, plane / depth);
+      if (of_pixels)
+        place.sums = &of_pixels->sums[(begin * depth + plane) * of_pixels->per_plane +
+                                      strip * of_pixels->segments + place.row_begin / kSegment];
+    };
+    march_planes(first, Pass::moments, 0, of_slices, division, place_slice);
     // Derivatives take the place of moments that the same march has read: one march from end to end.
     const Division down(across.rows, across.columns, across_rows.count(), derivatives > 0);
     if (!partial) partial.emplace(across.rows, down, request.planes() * height);
@@ -75,10 +86,15 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
                                                strip * partial->segments + place.row_begin / kSegment];
                  });
     if (derivatives == 0) continue;
-    march_planes(first, Pass::gradient, derivatives, of_slices, division,
-                 [&](Strip<T>& place, int64_t plane, int64_t) { place_in_fields(place, plane / depth); });
+    march_planes(last, Pass::gradient, derivatives, of_slices, division, place_slice);
   }
-  return partial ? partial->of_images(request.preds.batch()) : std::vector<Sums>(request.preds.batch());
+  if (!partial) return std::vector<Sums>(request.preds.batch());
+  std::vector<Sums> sums = partial->of_images(request.preds.batch());
+  if (of_pixels) {
+    const std::vector<Sums> pixels = of_pixels->of_images(request.preds.batch());
+    for (size_t b = 0; b < sums.size(); ++b) sums[b].pixels = pixels[b].pixels;
+  }
+  return sums;
 }
 
 }  // namespace ssim_fused::cpu

@@ -89,6 +89,7 @@ struct Cuda {
   };
 
   static void similarity(const Request& request, const Tensor& like) {
+    STD_TORCH_CHECK(!request.pixels, "pixel_term has no CUDA kernel in this version, expected 'none'");
     with_storage(request.preds.type, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
