@@ -3,13 +3,19 @@
 from ssim_fused._ops import build_info
 from ssim_fused._version import __version__
 from ssim_fused.functional import (
+    ms_ssim,
     multiscale_structural_similarity_index_measure,
+    ssim,
     structural_similarity_index_measure,
 )
+from ssim_fused.multiscale import fitting_betas
 
 __all__ = [
     "__version__",
     "build_info",
+    "fitting_betas",
+    "ms_ssim",
     "multiscale_structural_similarity_index_measure",
+    "ssim",
     "structural_similarity_index_measure",
 ]

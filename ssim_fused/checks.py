@@ -8,44 +8,56 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssim_fused.window import Window, check_range
+from ssim_fused.window import PADDINGS, DataRange, Window, check_range
 
 
-def check_call(
-    preds: Tensor,
-    target: Tensor,
-    gaussian_kernel: bool,
-    sigma: float | Sequence[float],
-    kernel_size: int | Sequence[int],
-    *,
-    reduction: str | None,
-    data_range: Any,
-    k1: float,
-    k2: float,
-    levels: int = 0,
-) -> tuple[Sequence[float], Sequence[int]]:
-    """Checks everything that both functions take; returns the window as the operators take it.
+class Call(NamedTuple):
+    """What the caller passed beside the images, as it came: nothing of it is checked yet."""
 
-    ``levels`` are MS-SSIM's; 0 for SSIM.
-    """
+    gaussian_kernel: bool
+    sigma: float | Sequence[float]
+    kernel_size: int | Sequence[int]
+    reduction: str | None
+    data_range: DataRange
+    k1: float
+    k2: float
+    padding: str = "reflect"
+    per_channel: bool = False
+    levels: int = 0  # MS-SSIM's; 0 for SSIM
+
+
+def check_call(preds: Tensor, target: Tensor, call: Call) -> tuple[Sequence[float], Sequence[int]]:
+    """Checks everything that both functions take; returns the window as the operators take it."""
     check_images(preds, target)
-    sigmas, sizes = check_window(preds.ndim - 2, gaussian_kernel, sigma, kernel_size)
-    if not isinstance(reduction, str | None) or reduction not in ("elementwise_mean", "sum", "none", None):
-        raise ValueError(f"`reduction` is {reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
-    for name, k in (("k1", k1), ("k2", k2)):
+    sigmas, sizes = check_window(preds.ndim - 2, call.gaussian_kernel, call.sigma, call.kernel_size)
+    if not isinstance(call.reduction, str | None) or call.reduction not in ("elementwise_mean", "sum", "none", None):
+        raise ValueError(f"`reduction` is {call.reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
+    for name, k in (("k1", call.k1), ("k2", call.k2)):
         if not isinstance(k, numbers.Real):
             raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
-    check_range(preds, data_range)
-    check_pyramid(preds, sizes, levels)
-    window = Window(sigmas if gaussian_kernel else (), sizes)
-    for level in range(max(levels, 1)):
-        check_room(preds, window, level)
+    check_padding(call.padding)
+    check_range(preds, call.data_range)
+    window = Window(sigmas if call.gaussian_kernel else (), sizes, padding=call.padding)
+    check_sides(preds.shape, window, call.levels)
     return window.sigma, window.kernel_size
+
+
+def check_padding(padding: str) -> None:
+    """Checks how the images continue beyond their edges."""
+    if not isinstance(padding, str) or padding not in PADDINGS:
+        raise ValueError(f"`padding` is {padding!r}, expected 'reflect', 'zero' or 'valid'.")
+
+
+def check_sides(shape: Sequence[int], window: Window, levels: int = 0) -> None:
+    """Checks that images of this shape are large enough; ``levels`` are MS-SSIM's, 0 for SSIM."""
+    check_pyramid(shape, window.kernel_size, levels)
+    for level in range(max(levels, 1)):
+        check_room(shape, window, level)
 
 
 def check_levels(betas: tuple[float, ...], normalize: str | None) -> None:
@@ -128,35 +140,45 @@ def check_window(
 _AXES = ("depth", "height", "width")
 
 
-def check_room(preds: Tensor, window: Window, level: int = 0) -> None:
+def check_room(shape: Sequence[int], window: Window, level: int = 0) -> None:
     """Reflection needs every side to be larger than its padding; and with it, a window must fit in."""
-    sides = [n >> level for n in preds.shape[2:]]
+    sides = [n >> level for n in shape[2:]]
     axes = zip(_AXES[-len(sides) :], sides, window.sizes(len(sides)), window.pad(len(sides)), strict=True)
     for name, n, length, pad in axes:
-        at = f" at level {level} of the pyramid" if level else ""
-        fewer = " or fewer `betas`" if level else ""
-        if n <= pad:
-            raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at} is too small for the window, whose "
-                f"padding is {pad}; it must be larger. Use a smaller `sigma` (or `kernel_size` of a uniform window)"
-                f"{fewer}."
-            )
-        if n + 2 * pad < length:
-            raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: its {name} {n}{at}, padded by {pad} on either side for "
-                f"`kernel_size`, is smaller than the Gaussian of {length} taps. Use a smaller `sigma` or a larger "
-                f"`kernel_size`{fewer}."
-            )
+        if (n <= pad and window.padding == "reflect") or n + 2 * pad < length:
+            # Here and not before: a trace would take the numbers in a text for constants.
+            at = f" at level {level} of the pyramid" if level else ""
+            side = f"`preds` has the shape {tuple(shape)}: its {name} {n}{at}"
+            raise RuntimeError(side + _too_small(n, length, pad, window.padding, " or fewer `betas`" if level else ""))
 
 
-def check_pyramid(preds: Tensor, sizes: Sequence[int], levels: int) -> None:
+def _too_small(n: int, length: int, pad: int, padding: str, fewer: str) -> str:
+    if padding == "zero":
+        return " must be at least 1."
+    if padding == "valid":
+        return (
+            f" is smaller than the window of {length} taps, which with `padding`='valid' must lie inside the image. "
+            f"Use a smaller `sigma` (or `kernel_size` of a uniform window){fewer}, or `padding`='reflect'."
+        )
+    if n <= pad:
+        return (
+            f" is too small for the window, whose padding is {pad}; it must be larger. Use a smaller `sigma` (or "
+            f"`kernel_size` of a uniform window){fewer}."
+        )
+    return (
+        f", padded by {pad} on either side for `kernel_size`, is smaller than the Gaussian of {length} taps. Use a "
+        f"smaller `sigma` or a larger `kernel_size`{fewer}."
+    )
+
+
+def check_pyramid(shape: Sequence[int], sizes: Sequence[int], levels: int) -> None:
     """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
     if levels == 0:
         return
-    for name, n, size in zip(("height", "width"), preds.shape[-2:], (*sizes, *sizes), strict=False):
+    for name, n, size in zip(("height", "width"), shape[-2:], (*sizes, *sizes), strict=False):
         least = max(2**levels, size * max(1, levels - 1) ** 2)
         if n < least:
             raise ValueError(
-                f"`preds` has the shape {tuple(preds.shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
+                f"`preds` has the shape {tuple(shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
                 f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images."
             )

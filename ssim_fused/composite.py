@@ -16,6 +16,7 @@ from ssim_fused._ops import compute_dtype
 from ssim_fused.window import Window
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_PAD_MODES = {"reflect": "reflect", "zero": "constant", "valid": "constant"}
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -136,9 +137,7 @@ def gradients(
 
 def _pad(image: Tensor, window: Window) -> Tensor:
     widths = [width for pad in reversed(window.pad(image.ndim - 2)) for width in (pad, pad)]
-    if window.padding == "reflect":
-        return F.pad(image, widths, mode="reflect")
-    return F.pad(image, widths)
+    return F.pad(image, widths, mode=_PAD_MODES[window.padding])
 
 
 def _filter(images: Tensor, window: Window) -> Tensor:

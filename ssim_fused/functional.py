@@ -6,46 +6,37 @@ The operators check what they are given; once one of them has refused, :mod:`ssi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 from ssim_fused import _ops, checks, multiscale
 from ssim_fused.autograd import Score, evaluate
+from ssim_fused.checks import Call
 from ssim_fused.window import DataRange, Window, apply_range
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
+Padding = Literal["reflect", "zero", "valid"]
 
 
+# What differs between the overloads is the last two of the reference's arguments, and the result.
+# fmt: off
 @overload
 def structural_similarity_index_measure(
-    preds: Tensor,
-    target: Tensor,
-    gaussian_kernel: bool = ...,
-    sigma: float | Sequence[float] = ...,
-    kernel_size: int | Sequence[int] = ...,
-    reduction: Reduction = ...,
-    data_range: DataRange = ...,
-    k1: float = ...,
-    k2: float = ...,
-    return_full_image: Literal[False] = ...,
-    return_contrast_sensitivity: Literal[False] = ...,
+    preds: Tensor, target: Tensor, gaussian_kernel: bool = ..., sigma: float | Sequence[float] = ...,
+    kernel_size: int | Sequence[int] = ..., reduction: Reduction = ..., data_range: DataRange = ..., k1: float = ...,
+    k2: float = ..., return_full_image: Literal[False] = ..., return_contrast_sensitivity: Literal[False] = ...,
+    *, padding: Padding = ..., per_channel: bool = ...,
 ) -> Tensor: ...
 @overload
 def structural_similarity_index_measure(
-    preds: Tensor,
-    target: Tensor,
-    gaussian_kernel: bool = ...,
-    sigma: float | Sequence[float] = ...,
-    kernel_size: int | Sequence[int] = ...,
-    reduction: Reduction = ...,
-    data_range: DataRange = ...,
-    k1: float = ...,
-    k2: float = ...,
-    return_full_image: bool = ...,
-    return_contrast_sensitivity: bool = ...,
+    preds: Tensor, target: Tensor, gaussian_kernel: bool = ..., sigma: float | Sequence[float] = ...,
+    kernel_size: int | Sequence[int] = ..., reduction: Reduction = ..., data_range: DataRange = ..., k1: float = ...,
+    k2: float = ..., return_full_image: bool = ..., return_contrast_sensitivity: bool = ...,
+    *, padding: Padding = ..., per_channel: bool = ...,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
+# fmt: on
 def structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -58,6 +49,9 @@ def structural_similarity_index_measure(
     k2: float = 0.03,
     return_full_image: bool = False,
     return_contrast_sensitivity: bool = False,
+    *,
+    padding: Padding = "reflect",
+    per_channel: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Structural similarity (SSIM) of two batches of images or volumes, as a metric or a loss.
 
@@ -83,21 +77,27 @@ def structural_similarity_index_measure(
         return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
         return_contrast_sensitivity: return also the mean contrast sensitivity ``[B]``, over the pixels whose
             windows lie inside the image. Excludes ``return_full_image``.
+        padding: how the images continue beyond their edges: ``"reflect"``, as in the reference; ``"zero"``; or
+            ``"valid"``, not at all: the map is smaller by the window's size minus one, and the contrast
+            sensitivity is averaged over all of it. But for "reflect", the map of volumes does not depend on the
+            ``kernel_size`` of another window.
+        per_channel: whether a value is that of a channel, not of an image: ``[B, C]`` in place of ``[B]``, of the
+            contrast sensitivity, too; ``reduction`` is then over all of them. Images in channels_last are copied.
 
     Returns:
-        SSIM in the dtype of ``preds``: a scalar, or ``[B]`` without reduction; with one of the ``return_``
-        arguments a tuple of it and the map or the contrast sensitivity (never reduced).
+        SSIM in the dtype of ``preds``: a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction; with one of
+        the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never reduced).
 
     Raises:
         TypeError: something is no tensor, or no number where one is expected.
-        RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or the
-            images are on CUDA and the package was built without it.
+        RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or
+            without padding smaller than the window, or the images are on CUDA and the package was built without it.
         NotImplementedError: the dtype is not one of the four.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-            positive; a ``data_range`` of several elements; an unknown ``reduction``; both ``return_`` arguments.
-        OverflowError: an infinite ``sigma`` or ``kernel_size``.
-        IndexError: a ``data_range`` that is a tuple of one.
-        torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
+    except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+        if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
+            raise torch.OutOfMemoryError(str(error)) from error
+        meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
 
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
@@ -120,27 +120,21 @@ def structural_similarity_index_measure(
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         preds, target, dtype = _prepare_images(preds, target)
+        shape = preds.shape
+        if per_channel:
+            preds, target = _as_batch(preds, target)
         preds, target, number, constants = apply_range(preds, target, data_range, k1, k2)
         score = Score(
-            Window(sigma, kernel_size, None, "reflect", number, k1, k2),
+            Window(sigma, kernel_size, None, padding, number, k1, k2),
             _ops.REDUCTIONS[reduction],
             want_contrast=return_contrast_sensitivity,
             want_map=return_full_image,
         )
-        return _in_dtype(evaluate(score, preds, target, constants), dtype)
+        results = evaluate(score, preds, target, constants)
+        return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
 
-    results = _explained(
-        compute,
-        preds,
-        target,
-        gaussian_kernel,
-        sigma,
-        kernel_size,
-        reduction=reduction,
-        data_range=data_range,
-        k1=k1,
-        k2=k2,
-    )
+    call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel)
+    results = _explained(compute, preds, target, call)
     return results[0] if len(results) == 1 else (results[0], results[1])
 
 
@@ -156,6 +150,9 @@ def multiscale_structural_similarity_index_measure(
     k2: float = 0.03,
     betas: tuple[float, ...] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
     normalize: Literal["relu", "simple"] | None = "relu",
+    *,
+    padding: Padding = "reflect",
+    per_channel: bool = False,
 ) -> Tensor:
     r"""Multi-scale structural similarity (MS-SSIM) of two batches of images or volumes, as a metric or a loss.
 
@@ -179,9 +176,11 @@ def multiscale_structural_similarity_index_measure(
         betas: the levels' exponents, a tuple of floats, the finest level first.
         normalize: ``"relu"`` clamps the means at zero, where value and gradient are then zero; ``"simple"`` maps
             them to ``(mean + 1) / 2``; None leaves them, and a negative mean gives NaN, as in the reference.
+        padding: how the images of every level continue beyond their edges, as there.
+        per_channel: whether a value is that of a channel, as there: means, powers and product are each channel's.
 
     Returns:
-        MS-SSIM in the dtype of ``preds``: a scalar, or ``[B]`` without reduction.
+        MS-SSIM in the dtype of ``preds``: a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction.
 
     Raises:
         TypeError: as :func:`structural_similarity_index_measure`.
@@ -206,44 +205,38 @@ def multiscale_structural_similarity_index_measure(
     checks.check_levels(betas, normalize)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
-        checks.check_pyramid(preds, kernel_size, len(betas))
+        checks.check_pyramid(preds.shape, kernel_size, len(betas))
         preds, target, dtype = _prepare_images(preds, target)
-        window = Window(sigma, kernel_size, None, "reflect", 1.0, k1, k2)
+        shape = preds.shape
+        if per_channel:
+            preds, target = _as_batch(preds, target)
+        window = Window(sigma, kernel_size, None, padding, 1.0, k1, k2)
         score = Score(
             window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none"
         )
-        return _in_dtype(multiscale.evaluate(score, preds, target, data_range), dtype)
+        results = multiscale.evaluate(score, preds, target, data_range)
+        return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
 
-    return _explained(
-        compute, preds, target, gaussian_kernel, sigma, kernel_size, reduction=reduction, data_range=data_range,
-        k1=k1, k2=k2, levels=len(betas),
-    )[0]  # fmt: skip
+    call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel, len(betas))
+    return _explained(compute, preds, target, call)[0]
 
 
-def _explained(
-    compute: Callable[..., Sequence[Tensor]],
-    preds: Tensor,
-    target: Tensor,
-    gaussian_kernel: bool,
-    sigma: float | Sequence[float],
-    kernel_size: int | Sequence[int],
-    **arguments: Any,
-) -> Sequence[Tensor]:
+ssim = structural_similarity_index_measure
+ms_ssim = multiscale_structural_similarity_index_measure
+
+
+def _explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: Tensor, call: Call) -> Sequence[Tensor]:
     """What ``compute`` returns, or the reference's exception for what is wrong with the call."""
-
-    def checked() -> tuple[Sequence[float], Sequence[int]]:
-        return checks.check_call(preds, target, gaussian_kernel, sigma, kernel_size, **arguments)
-
-    given = _elements(sigma), _elements(kernel_size)
+    given = _elements(call.sigma), _elements(call.kernel_size)
     # What a trace refuses is not tried again.
-    if not gaussian_kernel or None in given or torch.compiler.is_compiling():
-        return compute(preds, target, *checked())
+    if not call.gaussian_kernel or None in given or torch.compiler.is_compiling():
+        return compute(preds, target, *checks.check_call(preds, target, call))
     try:
         return compute(preds, target, *given)
     except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
         if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
             raise torch.OutOfMemoryError(str(error)) from error
-        meant = checked()  # raises what is wrong; where nothing is, the exception is the caller's
+        meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
         if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
             raise
     return compute(preds, target, *meant)  # numbers of types that the operators do not take
@@ -268,6 +261,17 @@ def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torc
             preds, target = preds.float(), target.float()
         return preds, target, torch.float32
     return preds, target if target.dtype == dtype else target.to(dtype), dtype
+
+
+def _as_batch(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Each channel as an image of its own: a batch of ``B C`` with one channel."""
+    checks.check_images(preds, target)  # before the shapes are hidden
+    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1)
+
+
+def _by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+    """The results of such a batch for the images of that shape; what is reduced already stays."""
+    return [result.reshape(*shape[:2], *result.shape[2:]) if result.ndim else result for result in results]
 
 
 def _in_dtype(results: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:

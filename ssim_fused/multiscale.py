@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ssim_fused import _ops, autograd, composite
+from ssim_fused import _ops, autograd, checks, composite
 from ssim_fused.autograd import Score
-from ssim_fused.window import DataRange, apply_range
+from ssim_fused.window import DataRange, Window, apply_range
+
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of Wang, Simoncelli and Bovik, 2003, the finest level first
 
 
 def rounded(betas: tuple[float, ...]) -> tuple[float, ...]:
@@ -41,3 +44,67 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, data_range: DataRange)
         images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
         return score.with_pixels(*images, 1 - value)
     return [score.reduced(1 - value if score.as_distance else value)]
+
+
+def fitting_betas(
+    height: int,
+    width: int,
+    kernel_size: int | Sequence[int] = 11,
+    *,
+    depth: int | None = None,
+    gaussian_kernel: bool = True,
+    sigma: float | Sequence[float] = 1.5,
+    padding: str = "reflect",
+) -> tuple[float, ...]:
+    """The exponents ``betas`` of MS-SSIM for images that are too small for all five levels.
+
+    Those of as many levels as :func:`~ssim_fused.multiscale_structural_similarity_index_measure` takes for images of
+    these sides, divided by their sum. Scores with other levels are not comparable.
+
+    Args:
+        height: of the images.
+        width: of the images.
+        kernel_size: as it will be passed to the function; so are the following.
+        depth: of volumes.
+        gaussian_kernel: whether the window is a Gaussian.
+        sigma: of the Gaussian.
+        padding: ``"reflect"``, ``"zero"`` or ``"valid"``.
+
+    Returns:
+        One to five exponents, the finest level's first; the usual five, as they are, where all fit.
+
+    Raises:
+        ValueError, RuntimeError: as the function does where not even one level fits.
+
+    Warns:
+        UserWarning: where fewer than five levels fit.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused import fitting_betas, ms_ssim
+        >>> preds, target = torch.rand(2, 4, 3, 100, 120)
+        >>> score = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # of four levels
+
+    """
+    sides = (height, width) if depth is None else (depth, height, width)
+    sigmas, sizes = checks.check_window(len(sides), gaussian_kernel, sigma, kernel_size)
+    checks.check_padding(padding)
+    window = Window(sigmas if gaussian_kernel else (), sizes, padding=padding)
+    levels = next((n for n in range(len(BETAS), 1, -1) if _fits(sides, window, n)), 1)
+    checks.check_sides((1, 1, *sides), window, levels)
+    if levels == len(BETAS):
+        return BETAS
+    warnings.warn(
+        f"Images of {' x '.join(map(str, sides))} carry {levels} of MS-SSIM's {len(BETAS)} levels: the score is not "
+        "comparable with that of larger ones.",
+        stacklevel=2,
+    )
+    return tuple(beta / sum(BETAS[:levels]) for beta in BETAS[:levels])
+
+
+def _fits(sides: Sequence[int], window: Window, levels: int) -> bool:
+    try:
+        checks.check_sides((1, 1, *sides), window, levels)
+    except (ValueError, RuntimeError):
+        return False
+    return True

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+PADDINGS = ("reflect", "zero", "valid")  # how images continue beyond their edges; "valid": they do not
 DataRange = float | Tensor | tuple[float, float] | None
 
 

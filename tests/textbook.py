@@ -1,0 +1,94 @@
+"""SSIM as the paper writes it, in a few lines of PyTorch: a convolution for each moment, nothing rearranged.
+
+What torchmetrics cannot compute, other paddings and windows, is compared with this, in float64. Where the pixels are of
+the size of the range, it is good to 1e-13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+CONV = {2: F.conv2d, 3: F.conv3d}
+POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def gaussian(size: int, sigma: float) -> Tensor:
+    taps = torch.tensor([math.exp(-((i - size // 2) ** 2) / (2 * sigma**2)) for i in range(size)], dtype=torch.float64)
+    return taps / taps.sum()
+
+
+def uniform(size: int) -> Tensor:
+    return torch.full((size,), 1 / size, dtype=torch.float64)
+
+
+def convolved(image: Tensor, windows: Sequence[Tensor]) -> Tensor:
+    """Each channel, with the separable window's product, without padding."""
+    axes, channels = len(windows), image.shape[1]
+    window = windows[0]
+    for other in windows[1:]:
+        window = window.unsqueeze(-1) * other
+    weight = window.to(image).expand(channels, 1, *window.shape)
+    return CONV[axes](image, weight, groups=channels)
+
+
+def ssim_maps(
+    x: Tensor, y: Tensor, windows: Sequence[Tensor], c1: float, c2: float, padding: str = "reflect"
+) -> tuple[Tensor, Tensor]:
+    """The SSIM map, and that of the contrast sensitivity; both of the padded image."""
+    if padding != "valid":
+        widths = [len(window) // 2 for window in reversed(windows) for _ in range(2)]
+        mode = {"reflect": "reflect", "zero": "constant", "replicate": "replicate"}[padding]
+        x, y = (F.pad(image, widths, mode=mode) for image in (x, y))
+    mean_x, mean_y = convolved(x, windows), convolved(y, windows)
+    variance_x = convolved(x * x, windows) - mean_x**2
+    variance_y = convolved(y * y, windows) - mean_y**2
+    covariance = convolved(x * y, windows) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    contrast = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return luminance * contrast, contrast
+
+
+def cropped(image: Tensor, windows: Sequence[Tensor], padding: str) -> Tensor:
+    """Without the pixels whose windows left the image."""
+    if padding == "valid":
+        return image
+    for dim, window in enumerate(windows, start=2):
+        radius = len(window) // 2
+        image = image.narrow(dim, radius, image.shape[dim] - 2 * radius)
+    return image
+
+
+def channel_means(
+    x: Tensor, y: Tensor, windows: Sequence[Tensor], c1: float, c2: float, padding: str = "reflect"
+) -> tuple[Tensor, Tensor]:
+    """SSIM and contrast sensitivity ``[B, C]``, this one over the cropped map."""
+    similarity, contrast = ssim_maps(x, y, windows, c1, c2, padding)
+    return similarity.flatten(2).mean(2), cropped(contrast, windows, padding).flatten(2).mean(2)
+
+
+def ms_ssim(
+    x: Tensor,
+    y: Tensor,
+    windows: Sequence[Tensor],
+    c1: float,
+    c2: float,
+    padding: str = "reflect",
+    *,
+    betas: Sequence[float] = BETAS,
+    per_channel: bool = False,
+) -> Tensor:
+    """MS-SSIM, means clamped at zero: ``[B]``, or ``[B, C]`` where every channel has its own product."""
+    value = torch.ones((), dtype=x.dtype)
+    for level, beta in enumerate(betas):
+        if level:
+            x, y = (POOL[len(windows)](image, 2) for image in (x, y))
+        similarity, contrast = channel_means(x, y, windows, c1, c2, padding)
+        mean = similarity if level == len(betas) - 1 else contrast
+        value = value * F.relu(mean if per_channel else mean.mean(1)) ** beta
+    return value
