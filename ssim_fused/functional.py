@@ -94,10 +94,11 @@ def structural_similarity_index_measure(
             without padding smaller than the window, or the images are on CUDA and the package was built without it.
         NotImplementedError: the dtype is not one of the four.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-    except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
-        if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
-            raise torch.OutOfMemoryError(str(error)) from error
-        meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
+            positive; a ``data_range`` of several elements; an unknown ``reduction`` or ``padding``; both ``return_``
+            arguments.
+        OverflowError: an infinite ``sigma`` or ``kernel_size``.
+        IndexError: a ``data_range`` that is a tuple of one.
+        torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
 
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,

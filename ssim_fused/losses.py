@@ -90,7 +90,7 @@ class _Loss(nn.Module):
 
         def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], size: Sequence[int]) -> Sequence[Tensor]:
             if levels:
-                checks.check_pyramid(preds, size, levels)
+                checks.check_pyramid(preds.shape, size, levels)
             preds, target, dtype = functional._prepare_images(preds, target)
             window = Window(sigma, size, None, self.padding, 1.0, self.k1, self.k2)
             score = self._score(window, reduction if weight is None else 0)
@@ -105,10 +105,11 @@ class _Loss(nn.Module):
             return [value.to(dtype), *others]
 
         word = {0: "none", 1: "elementwise_mean", 2: "sum"}[reduction]
-        return functional._explained(
-            compute, preds, target, self.gaussian_kernel, self.sigma, self.kernel_size, reduction=word,
-            data_range=self.data_range, k1=self.k1, k2=self.k2, levels=levels,
+        call = checks.Call(
+            self.gaussian_kernel, self.sigma, self.kernel_size, word, self.data_range, self.k1, self.k2, self.padding,
+            levels=levels,
         )  # fmt: skip
+        return functional._explained(compute, preds, target, call)
 
     def extra_repr(self) -> str:
         """Arguments, as they were given."""
