@@ -21,6 +21,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 K = 0.01, 0.03
 NO_PIXELS = "none", 1.0, 1e-3, False
+SSIM_WEIGHT, PIXEL_EPS = 0.3, 0.1
+PIXEL_TERMS = "none", "l1", "l2", "charbonnier"
 C1, C2 = K[0] ** 2, K[1] ** 2
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -49,6 +51,7 @@ class Case:
     upstream: str = ""  # any of: similarity contrast map; empty: the forward operator
     constants: int = 0  # c1 and c2 as a tensor: 1, of all images; 2, of each
     as_distance: bool = False  # one minus the means
+    pixels: int = 0  # a pixel term, with it: 1 L1, 2 L2, 3 Charbonnier
     strip_columns: int = 64
     single_strip: bool = False  # the variant for pictures of one strip
     split_rows: int = 0
@@ -180,7 +183,21 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
         objective = means[case.objective != "similarity"].sum()
     gradients = torch.autograd.grad(objective, (preds, target, constants), allow_unused=True)
     results = {"similarity": means[0], "contrast_sensitivity": means[1], "map": similarity}
-    if case.as_distance:
+    if case.pixels:
+        difference = preds - target
+        phi = (difference.abs(), difference**2, (difference**2 + PIXEL_EPS**2).sqrt())[case.pixels - 1]
+        pixel_means, distance = phi.flatten(1).mean(1), 1 - means[0]
+        value = (1 - SSIM_WEIGHT) * pixel_means + SSIM_WEIGHT * distance
+        # The drivers' gradients are those of similarity, of which the pixels' are added.
+        by_pixels = torch.autograd.grad((1 - SSIM_WEIGHT) * pixel_means.sum(), (preds, target))
+        gradients = [
+            SSIM_WEIGHT * g if added is None else SSIM_WEIGHT * g + added
+            for g, added in zip(gradients, (*by_pixels, None), strict=True)
+        ]
+        means = value, means[1]
+        results |= {"similarity": value, "contrast_sensitivity": 1 - means[1]}
+        results |= {"pixel_means": pixel_means, "pixel_terms": torch.stack((pixel_means, distance), 1)}
+    elif case.as_distance:
         results |= {"similarity": 1 - means[0], "contrast_sensitivity": 1 - means[1]}
     results["batch_similarity"] = results["similarity"].mean().view(1)
     results |= dict(zip(("grad_preds", "grad_target", "grad_constants"), gradients, strict=True))
@@ -248,7 +265,10 @@ class Host:
             "c1": C1,
             "c2": C2,
             "constants": case.constants,
-            "as_distance": int(case.as_distance),
+            "as_distance": int(case.as_distance or case.pixels > 0),
+            "pixels": case.pixels,
+            "ssim_weight": SSIM_WEIGHT if case.pixels else 1.0,
+            "pixel_eps": PIXEL_EPS,
             "strip_columns": case.strip_columns,
             "single_strip": int(case.single_strip),
             "split_rows": case.split_rows,
@@ -264,6 +284,8 @@ class Host:
             "batch_similarity": ((1,), compute),
             "contrast_sensitivity": ((batch,), compute),
         }
+        if case.pixels:
+            outputs |= {"pixel_means": ((batch,), compute), "pixel_terms": ((batch, 2), compute)}
         swapped = "target" in case.gradients and "preds" not in case.gradients
         if swapped:  # as the operator does: SSIM is symmetric
             preds, target = target, preds
@@ -496,6 +518,31 @@ def cases() -> list[Case]:
             every.append(Case((1, 1, 20, 136), dtype=dtype, gradients="", strip_columns=128))
             every.append(Case((1, 1, 20, 264), dtype=dtype, symmetric=True, strip_columns=256))
             every.append(Case((1, 1, 20, 130), dtype=dtype, strip_columns=128, objective="contrast_sensitivity"))
+    # With a pixel term: strips of 128 and 256 columns, single ones, blocks that begin anywhere, and the kernels that
+    # leave the sum to a pass of its own.
+    for pixels in (1, 2, 3):
+        base = Case((2, 2, 19, 70), pixels=pixels, symmetric=True, strip_columns=128)
+        every += [
+            base,
+            replace(base, gradients=""),
+            replace(base, gradients="preds target"),
+            replace(base, shape=(1, 1, 21, 200), split_rows=7, crossing=True, symmetric=False),
+            replace(base, sizes=(7, 5), gradients="preds target", strip_columns=64),
+            replace(base, sizes=(13, 13), gradients="preds target"),
+            replace(base, dtype=torch.float64, strip_columns=64),
+            replace(base, dtype=torch.float16),
+            replace(base, dtype=torch.bfloat16, gradients="preds target"),
+        ]
+    base = Case((2, 1, 18, 61), pixels=1, symmetric=True)
+    every += [
+        replace(base, gradients="target", strip_columns=128),
+        replace(base, single_strip=True),
+        replace(base, shape=(1, 1, 18, 252), single_strip=True, strip_columns=256),
+        replace(base, shape=(1, 2, 18, 260), strip_columns=256),
+        replace(base, pad=(0, 0), padding_mode="zero", strip_columns=128),
+        replace(base, gradients="preds constants", constants=2, strip_columns=64),
+    ]
+    every += [replace(base, layout=layout, strip_columns=128) for layout in ("channels_last", "sliced")]
     return list(dict.fromkeys(every))
 
 
@@ -594,8 +641,8 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
 
 
 def is_operators(case: Case) -> bool:
-    """Whether the operators offer it: padding by half the window, or none."""
-    return case.pad is None or not any(case.pad)
+    """Whether the operators offer it, with the same outputs: padding by half the window, or none."""
+    return (case.pad is None or not any(case.pad)) and not case.pixels  # whose operators test_losses.py has
 
 
 def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict[str, Tensor]:

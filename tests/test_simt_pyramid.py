@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,24 @@ def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
     return (means ** betas[:, None]).prod(0)
 
 
+# Numbers of the pixel term, and phi.
+PIXELS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
+    (0, lambda d: 0 * d),
+    (1, torch.abs),
+    (2, torch.square),
+    (3, lambda d: (d**2 + 0.01).sqrt()),
+]
+
+
+@pytest.mark.parametrize("pixels", range(len(PIXELS)))
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
-    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str
+    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
 ) -> None:
+    if pixels and normalize != "relu":
+        pytest.skip("what is added does not depend on the normalization")
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     levels, batch, scales = 3, shape[0], (3.0, 2.0)
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
@@ -63,7 +76,8 @@ def test_kernels_on_the_host(
     betas = torch.tensor([0.3, 0.0448, 0.7], dtype=torch.float64)
 
     arrays = {**images, "factors": factors, "losses": losses, "level_constants": level_constants}
-    arrays |= {"image_factors": image_factors}
+    pixel_means = random(batch, seed=11, dtype=compute).abs()
+    arrays |= {"image_factors": image_factors, "pixel_means": pixel_means}
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     for name, array in arrays.items():
         (tmp_path / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
@@ -73,6 +87,9 @@ def test_kernels_on_the_host(
         "levels": levels,
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
+        "pixels": pixels,
+        "slope": 0.5,
+        "as_distance": int(pixels > 0),
         "gradient_scale": scales[0],
         "finest_scale": scales[1],
     }
@@ -90,9 +107,15 @@ def test_kernels_on_the_host(
         gathered.append((level * gradient.double() * weight).sum())
         level = halved(level) if min(level.shape[2:]) > 1 else level[:, :, :0]
     (gradient,) = torch.autograd.grad(torch.stack(gathered).sum(), finest)
+    difference = (images["preds"].double() - images["target"].double()).requires_grad_()
+    (slope,) = torch.autograd.grad(PIXELS[pixels][1](difference).sum(), difference)
+    gradient = gradient + 0.5 * slope
     by_images = 0.5 * image_factors.double().view(-1, *[1] * (len(shape) - 1))
     finest_scale = torch.tensor([scales[1], 1.0, 1.0], dtype=torch.float64)[:, None]
     by_constants = (by_losses[..., None] * level_constants.double()).sum(0)
+    distance = 1 - value
+    if pixels:
+        value = 0.75 * pixel_means.double() + 0.25 * distance
     expected = {
         "half_preds": (halved(images["preds"].double()), compute),
         "half_target": (halved(images["target"].double()), compute),
@@ -104,6 +127,8 @@ def test_kernels_on_the_host(
         "multiplied": (images["preds"].double() * by_images, dtype),
         "multiplied_in_place": (images["preds"].double() * by_images, dtype),
     }
+    if pixels:
+        expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
     for name, (array, type_of_result) in expected.items():
         raw = bytearray((tmp_path / f"{name}.bin").read_bytes())
         found = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)

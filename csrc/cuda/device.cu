@@ -58,6 +58,7 @@ Problem<Storage> problem_of(const Request& request) {
   problem.of_similarity = weight_of<T>(request.of_similarity);
   problem.of_contrast = weight_of<T>(request.of_contrast);
   problem.wants_constants = request.grad_constants != nullptr;
+  problem.pixels = pixels_of<T>(request.pixels);
   problem.preds = picture<const Storage>(request.preds);
   problem.target = picture<const Storage>(request.target);
   problem.grad_map = picture<const Storage>(request.grad_map);
@@ -79,6 +80,8 @@ Results<T> results_of(const Request& request) {
   results.as_distance = request.as_distance;
   results.outputs = request.outputs();
   results.cropped = request.cropped_outputs();
+  results.pixels = pixel_results<T>(request.pixels);
+  results.pixels.pixels = request.pixels_of_image();
   return results;
 }
 
@@ -89,7 +92,6 @@ struct Cuda {
   };
 
   static void similarity(const Request& request, const Tensor& like) {
-    STD_TORCH_CHECK(!request.pixels, "pixel_term has no CUDA kernel in this version, expected 'none'");
     with_storage(request.preds.type, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),

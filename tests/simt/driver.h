@@ -205,8 +205,16 @@ void run_case(const Case& c, Run&& run) {
                                             : Objective::mean_similarity;
   problem.wants_constants = c.one("want_grad_constants", 0) != 0;
 
+  // The pixel term: `pixels` 1 L1, 2 L2, 3 Charbonnier; its slopes with the weights of a mean.
+  const double ssim_weight = c.one("ssim_weight", 1.0);
+  const double pixels_of_image = static_cast<double>(problem.channels * shape[2] * shape[3] * shape[4]);
+  problem.pixels.term = static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0));
+  problem.pixels.eps_squared = static_cast<T>(c.one("pixel_eps", 0.0) * c.one("pixel_eps", 0.0));
+  problem.pixels.weight = static_cast<T>((1 - ssim_weight) / pixels_of_image);
+
   const auto images = static_cast<size_t>(problem.batch);
   std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN));
+  std::vector<T> pixel_means(images, T(NAN)), pixel_terms(2 * images, T(NAN));
   T batch_similarity = T(NAN);
   Results<T> results;
   results.outputs = count;
@@ -217,6 +225,15 @@ void run_case(const Case& c, Run&& run) {
   results.scale = 1.0 / static_cast<double>(problem.batch);
   results.contrast = contrast.data();
   if (problem.wants_constants) results.grad_constants = grad_constants.data();
+  const bool has_pixels = problem.pixels.term != ssim_fused::PixelTerm::none;
+  if (has_pixels) {
+    problem.of_similarity.scale *= ssim_weight;
+    results.pixels.pixels = pixels_of_image;
+    results.pixels.mean_weight = 1 - ssim_weight;
+    results.pixels.ssim_weight = ssim_weight;
+    results.pixels.means = pixel_means.data();
+    results.pixels.terms = pixel_terms.data();
+  }
   HostLauncher launcher(c);
   if (fits_strip(problem)) {
     run(problem, windows, objective, results, launcher);
@@ -227,6 +244,10 @@ void run_case(const Case& c, Run&& run) {
   write(c, "similarity", similarity);
   write(c, "batch_similarity", std::vector<T>{batch_similarity});
   write(c, "contrast_sensitivity", contrast);
+  if (has_pixels) {
+    write(c, "pixel_means", pixel_means);
+    write(c, "pixel_terms", pixel_terms);
+  }
   if (problem.wants_constants) write(c, "grad_constants", grad_constants);
   for (const auto& [name, buffer] : outputs) write(c, name, buffer->elements);
 }

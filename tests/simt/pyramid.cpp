@@ -83,6 +83,10 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   params.batch = shape[0];
   params.channels = shape[1];
   params.pixels = static_cast<int64_t>(finest.size());
+  const std::vector<Storage> image = read<Storage>(c, "preds"), other = read<Storage>(c, "target");
+  params.image = contiguous<const Storage>(image.data(), shape[1], size_of(shape));
+  params.other = contiguous<const Storage>(other.data(), shape[1], size_of(shape));
+  params.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
   launch<gather_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
   write(c, "gradient", finest);
 }
@@ -105,11 +109,20 @@ void run_product(const Case& c) {
   const auto images = static_cast<size_t>(params.batch);
   std::vector<T> value(images, T(NAN)), factors(losses.size(), T(NAN)), by_constants(2 * images, T(NAN)),
       batch_value(1, T(NAN));
+  std::vector<T> pixel_means, terms(2 * images, T(NAN));
+  if (c.one("pixels", 0) != 0) {
+    pixel_means = read<T>(c, "pixel_means");
+    params.pixels.means = pixel_means.data();
+    params.pixels.mean_weight = 0.75;
+    params.pixels.ssim_weight = 0.25;
+    params.pixels.terms = terms.data();
+  }
   params.value = value.data();
   params.factors = factors.data();
   params.grad_constants = by_constants.data();
   launch<product_kernel<T>>(2, params, kProductShared);
   write(c, "value", value);
+  if (c.one("pixels", 0) != 0) write(c, "terms", terms);
   write(c, "product_factors", factors);
   write(c, "grad_constants", by_constants);
   params.value = params.factors = params.grad_constants = nullptr;

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "../../math/geometry.h"
+#include "../../math/pixel_term.h"
 #include "../../math/ssim.h"
 #include "device.cuh"
 #include "reduce.cuh"
@@ -68,6 +69,17 @@ struct Weight {
   }
 };
 
+// The term of single pixels beside SSIM (math/pixel_term.h).
+template <class T>
+struct Pixels {
+  PixelTerm term = PixelTerm::none;
+  T eps_squared{};
+  T weight{};  // of the slopes in the gradients; zero: they are not added
+
+  SSIM_HOST_DEVICE bool adds_slopes() const { return term != PixelTerm::none && weight != T(0); }
+  SSIM_DEVICE ValueAndSlope<T> of(T x, T y) const { return pixel_term(term, x - y, eps_squared); }
+};
+
 // What is asked for, as the kernels see it, but for the images.
 template <class T>
 struct Task {
@@ -76,6 +88,7 @@ struct Task {
   ImageConstants<T> constants;
   Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
   bool wants_constants;                  // derivatives by c1 and c2 in the sums
+  Pixels<T> pixels;
   BlockSums sums;
 };
 

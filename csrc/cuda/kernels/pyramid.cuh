@@ -104,6 +104,7 @@ struct ProductParams {
   T* batch_value;            // [1]: their sum, times `scale`, or null; then there is one block
   T* factors;                // [levels, B], or null
   T* grad_constants;         // [B, 2], or null
+  PixelResults<T> pixels;    // whose means are read, where there are any
 };
 
 template <class T>
@@ -123,7 +124,8 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
           for (int k = 0; p.grad_constants && k < 2; ++k)
             by_constants[k] += factor * static_cast<double>(p.level_constants[2 * place + k]);
         });
-    const double value = p.as_distance ? distance : 1 - distance;
+    double value = p.as_distance ? distance : 1 - distance;
+    if (p.pixels.means) value = p.pixels.value(b, static_cast<double>(p.pixels.means[b]), value);
     sum[0] += value;
     if (p.value) p.value[b] = static_cast<T>(value);
     for (int k = 0; p.grad_constants && k < 2; ++k)
@@ -148,6 +150,8 @@ struct GatherParams {
   T share;           // of a pixel in the one it becomes part of
   const T* factors;  // [levels, B]
   int64_t batch, channels, pixels;
+  Picture<const Storage> image, other;  // by which the pixel term's slopes are; null: there is none
+  Pixels<T> term;
 };
 
 // A pixel of level l stands for 4^l of the finest, a voxel for 8^l, and its gradient is shared out among
@@ -171,6 +175,8 @@ gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
       }
       sum *= p.share;
     }
+    if (p.term.adds_slopes())
+      sum += p.term.weight * p.term.of(to_compute(place.of(p.image)), to_compute(place.of(p.other))).slope;
     Storage& pixel = place.of(p.finest);
     store_as(pixel, factors[0] * to_compute(pixel) + sum);
   }

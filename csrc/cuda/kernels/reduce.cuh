@@ -52,6 +52,26 @@ SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const Bloc
   if (blockIdx.x == 0 && thread == 0) *to.ticket() = 0;
 }
 
+// The term of single pixels in the results: its sums, and what becomes of them.
+template <class T>
+struct PixelResults {
+  const double* sums = nullptr;             // [B, blocks], `stride` apart; null: there is no term
+  int64_t blocks = 0, stride = 0;           // blocks of one image
+  double pixels = 1;                        // of one image
+  double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
+  T* means = nullptr;                       // [B]; outputs not wanted are null
+  T* terms = nullptr;                       // [B, 2]: mean and distance
+
+  // An image's value, from its pixels' mean and SSIM's distance; writes the terms.
+  SSIM_DEVICE double value(int64_t image, double mean, double distance) const {
+    if (terms) {
+      terms[2 * image] = static_cast<T>(mean);
+      terms[2 * image + 1] = static_cast<T>(distance);
+    }
+    return mean_weight * mean + ssim_weight * distance;
+  }
+};
+
 template <class T>
 struct ReduceParams {
   BlockSums sums;
@@ -64,9 +84,11 @@ struct ReduceParams {
   T* batch_similarity;      // [1]: their sum, times `scale`
   T* contrast;              // [B]
   T* grad_constants;        // [B, 2]; an output not wanted is null
+  PixelResults<T> pixels;
 };
 
 constexpr int kReduceThreads = 256;
+constexpr int kReduced = kWithConstants + 1;  // sums: the pixels' is the last
 
 // One block for each image. The last one to be done adds up the images, in their order.
 template <class T>
@@ -75,19 +97,26 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
-  double* const total = scratch + kReduceThreads / 32 * kWithConstants;
+  double* const total = scratch + kReduceThreads / 32 * kReduced;
   const double* const partial = p.sums.blocks(p.batch) + image * p.blocks * p.count;
-  double sums[kWithConstants] = {};
+  double sums[kReduced] = {};
   for (int64_t block = thread; block < p.blocks; block += kReduceThreads) {
     for (int n = 0; n < kWithConstants; ++n) {
       if (n < p.count) sums[n] += partial[block * p.count + n];
     }
   }
+  for (int64_t block = thread; p.pixels.sums && block < p.pixels.blocks; block += kReduceThreads)
+    sums[kWithConstants] += p.pixels.sums[(image * p.pixels.blocks + block) * p.pixels.stride];
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
   __syncthreads();
   const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
   if (thread == 0) {
-    const double similarity = result(total[kSimilarityLoss] / p.outputs);
+    double similarity = result(total[kSimilarityLoss] / p.outputs);
+    if (p.pixels.sums) {
+      const double mean = total[kWithConstants] / p.pixels.pixels;
+      if (p.pixels.means) p.pixels.means[image] = static_cast<T>(mean);
+      similarity = p.pixels.value(image, mean, similarity);
+    }
     if (p.similarity) p.similarity[image] = static_cast<T>(similarity);
     if (p.contrast) p.contrast[image] = static_cast<T>(result(total[kContrastLoss] / p.cropped));
     if (p.grad_constants) {
@@ -109,6 +138,6 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   if (thread == 0) *p.batch_similarity = static_cast<T>(total[0] * p.scale);
 }
 
-constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kWithConstants * sizeof(double);
+constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kReduced * sizeof(double);
 
 }  // namespace ssim_fused::cuda

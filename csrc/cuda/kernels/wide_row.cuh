@@ -211,8 +211,13 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
             y = to_compute(target[i * p.problem.target.stride[3]]);
     const T* const f = results + banked(i);
     const T f_b = Fields == 4 ? f[3 * shape.results()] : T(0);
-    const auto by =
+    auto by =
         pixel_gradient(x, y, at.pivot, Partials<T>{f[0], f_b, f[shape.results()], f[2 * shape.results()]});
+    if (p.problem.pixels.adds_slopes()) {
+      const T slope = p.problem.pixels.weight * p.problem.pixels.of(x, y).slope;
+      by.by_x += slope;
+      by.by_y -= slope;
+    }
     store_as(grad_preds[i * p.problem.grad_preds.stride[3]], by.by_x);
     if constexpr (Fields == 4) {
       store_as((at.of(p.problem.grad_target) +

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../kernels/pivot.cuh"
+#include "../kernels/pixel_sums.cuh"
 #include "../kernels/reduce.cuh"
 #include "../kernels/strip/march.cuh"
 #include "plan.h"
@@ -40,6 +41,7 @@ struct Results {                  // null where not wanted
   double scale = 1;
   bool as_distance = false;
   double outputs = 0, cropped = 0;  // of one image
+  PixelResults<T> pixels;           // whose sums the launches of a call set, where there is a pixel term
 };
 
 // From the sums of `blocks` blocks for each image to the results, where any is wanted.
@@ -59,7 +61,8 @@ void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, con
                                results.similarity,
                                results.batch_similarity,
                                results.contrast,
-                               results.grad_constants};
+                               results.grad_constants,
+                               results.pixels};
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
@@ -84,6 +87,30 @@ class Scratch {
   std::vector<int64_t> bytes_;
   std::vector<char*> pieces_;
 };
+
+// The results with the sums of the pixel term, where there is one, in a pass of their own.
+template <class Storage, class Launcher>
+Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
+                                            Results<ComputeOf<Storage>> results, Launcher& launcher) {
+  if (problem.pixels.term == PixelTerm::none) return results;
+  PixelSumParams<Storage> params{problem.preds, problem.target, problem.pixels};
+  params.depth = problem.depth.n;
+  params.rows = problem.rows.n;
+  params.columns = problem.columns.n;
+  params.rows_of_image = problem.channels * params.depth * params.rows;
+  const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), problem.batch);  // blocks that fill the device
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  Scratch scratch;
+  const size_t sums = scratch.add<double>(problem.batch * params.blocks);
+  scratch.allocate(launcher);
+  params.sums = scratch.at<double>(sums);
+  launcher.template launch<pixel_sums_kernel<Storage>>(problem.batch * params.blocks, kReduceThreads,
+                                                       kPixelSumsShared, params);
+  results.pixels.sums = params.sums;
+  results.pixels.blocks = params.blocks;
+  results.pixels.stride = 1;
+  return results;
+}
 
 // One pivot for each volume, or plane, into pivots [B C].
 template <class Storage, class Launcher>
@@ -148,15 +175,17 @@ template <class... Strips>
 struct StripList {};
 
 // One kind of call of the strip kernel, of whatever strips.
-template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image>
+template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image,
+          bool Pixels = false>
 struct StripCall {
   using Storage = Storage_;
-  static constexpr int kSums = objective == Objective::general ? int{kWithConstants} : int{kMeans};
   // Rows before and after the owned ones; the same at the top of the image.
   static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * kRadius : kRadius;
   static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : kRadius;
   template <class Strip>
-  using Config = StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass>;
+  using Config =
+      StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass, Pixels>;
+  static constexpr int kSums = Config<Strip<64>>::kSums;
 };
 
 template <class Call, class Launcher, class... Strips>

@@ -36,6 +36,12 @@ constexpr auto image_strips() {
 template <class Storage, int Derivatives, Objective objective>
 using ImageStrips = decltype(image_strips<Storage, Derivatives, objective>());
 
+// With a pixel term in the gradients.
+template <class Storage, int Derivatives>
+using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
+                                       StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
+                                       StripList<Strip<128>>>;
+
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
 template <bool Narrow>
@@ -53,6 +59,8 @@ constexpr auto gradient_strips() {
 }
 template <class Storage, int Derivatives, bool Narrow>
 using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>());
+template <bool Narrow>
+using PixelGradientStrips = std::conditional_t<Narrow, StripList<Strip<64>>, StripList<Strip<128>>>;
 
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has kTaps
 // taps; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.

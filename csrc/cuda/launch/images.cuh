@@ -7,11 +7,12 @@
 
 namespace ssim_fused::cuda {
 
-template <class Storage, int Derivatives, Objective objective, bool Narrow, class Launcher>
+template <class Storage, int Derivatives, Objective objective, bool Narrow, bool Pixels, class Launcher>
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
-                const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  using Call = StripCall<Storage, Derivatives, objective, Narrow>;
-  using Strips = ImageStrips<Storage, Derivatives, objective>;
+                Results<ComputeOf<Storage>> results, Launcher& launcher) {
+  using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels>;
+  using Strips = std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
+                                    ImageStrips<Storage, Derivatives, objective>>;
   auto params = strip_params(problem, windows, objective != Objective::general);
   const int64_t planes = problem.batch * problem.channels;
   const Plan plan = plan_call<Call>(params, planes, launcher, Strips{});
@@ -21,6 +22,11 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   scratch.allocate(launcher);
   params.sums.scratch = scratch.at<double>(sums);
   launch_call<Call>(plan, params, planes, launcher, Strips{});
+  if constexpr (Pixels) {
+    results.pixels.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
+    results.pixels.blocks = problem.channels * parts;
+    results.pixels.stride = Call::kSums;
+  }
   reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }
 
@@ -29,7 +35,13 @@ void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const bool is_full = problem.rows.radius == kRadius && problem.columns.radius == kRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
-    run_strips<Storage, kDerivatives, kObjective, kNarrow>(problem, windows, results, launcher);
+    if constexpr (kDerivatives > 0 && kObjective == Objective::mean_similarity && !kNarrow) {
+      if (problem.pixels.adds_slopes())
+        return run_strips<Storage, kDerivatives, kObjective, kNarrow, true>(problem, windows, results,
+                                                                            launcher);
+    }
+    run_strips<Storage, kDerivatives, kObjective, kNarrow, false>(
+        problem, windows, with_pixel_sums(problem, results, launcher), launcher);
   });
 }
 

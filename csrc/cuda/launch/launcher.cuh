@@ -111,6 +111,22 @@ Picture<Storage> picture(const View& view) {
           view.stride[2]};
 }
 
+template <class T>
+Pixels<T> pixels_of(const PixelRequest& request) {
+  return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
+}
+
+// But for the sums, and the number of pixels.
+template <class T>
+PixelResults<T> pixel_results(const PixelRequest& request) {
+  PixelResults<T> results;
+  results.mean_weight = request.mean_weight;
+  results.ssim_weight = request.ssim_weight;
+  results.means = static_cast<T*>(request.means);
+  results.terms = static_cast<T*>(request.terms);
+  return results;
+}
+
 // Runs f<Storage>() for the images' type.
 template <class F>
 auto with_storage(ScalarType type, F&& f) {

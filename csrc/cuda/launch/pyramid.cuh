@@ -43,7 +43,8 @@ void run_product(const ProductRequest& request, CudaLauncher& launcher) {
       is_reduced ? nullptr : value,
       is_reduced ? value : nullptr,
       static_cast<T*>(request.factors),
-      static_cast<T*>(request.grad_constants)};
+      static_cast<T*>(request.grad_constants),
+      pixel_results<T>(request.pixels)};
   launcher.template launch<product_kernel<T>>(is_reduced ? 1 : ceil_div(request.batch, kPyramidThreads),
                                               kPyramidThreads, kProductShared, params);
 }
@@ -66,6 +67,9 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   params.batch = finest.batch();
   params.channels = finest.channels();
   params.pixels = finest.elements();
+  params.image = picture<const Storage>(request.image);
+  params.other = picture<const Storage>(request.other);
+  params.term = pixels_of<T>(request.pixels);
   launcher.template launch<gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0, params);
 }
 

@@ -44,11 +44,20 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   using T = ComputeOf<Storage>;
   using MomentsCall = StripCall<Storage, 0, Objective::mean_similarity, Narrow, Pass::moments>;
   using GradientCall = StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient>;
+  using PixelGradientCall =
+      StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient, (Derivatives > 0)>;
   // Only the general kernel reads and writes pixels along the depth.
   using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
   using Depth = DepthConfig<DepthStorage, Derivatives, objective, Narrow>;
   constexpr MomentStrips<Narrow> kMomentStrips;
-  constexpr GradientStrips<Storage, Derivatives, Narrow> kGradientStrips;
+  // Calls f<Call>(strips) for the march to the gradients, where there is one.
+  const auto with_gradient_call = [&](auto&& f) {
+    if constexpr (Derivatives > 0) {
+      if (problem.pixels.adds_slopes())
+        return f.template operator()<PixelGradientCall>(PixelGradientStrips<Narrow>{});
+      f.template operator()<GradientCall>(GradientStrips<Storage, Derivatives, Narrow>{});
+    }
+  };
 
   const int64_t volumes = problem.batch * problem.channels, slices = problem.depth.n;
   const SliceLayout layout(problem.rows, problem.columns);
@@ -79,8 +88,8 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
 
   const Plan moments = plan_call<MomentsCall>(strip, slab * slices, launcher, kMomentStrips);
   Plan gradient;
-  if constexpr (Derivatives > 0)
-    gradient = plan_call<GradientCall>(strip, slab * slices, launcher, kGradientStrips);
+  with_gradient_call(
+      [&]<class Call>(auto strips) { gradient = plan_call<Call>(strip, slab * slices, launcher, strips); });
   for (int64_t begin = 0; begin < volumes; begin += slab) {
     const int64_t end = std::min(volumes, begin + slab);
     strip.first_volume = depth.slab_volume = begin;
@@ -92,11 +101,12 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
           std::min(end - depth.first_volume, volumes_of_launch) * per_volume, kDepthThreads,
           Depth::kSharedBytes, depth);
     }
-    if constexpr (Derivatives > 0) {
-      launch_call<GradientCall>(gradient, strip, (end - begin) * slices, launcher, kGradientStrips);
-    }
+    with_gradient_call([&]<class Call>(auto strips) {
+      launch_call<Call>(gradient, strip, (end - begin) * slices, launcher, strips);
+    });
   }
-  reduce(depth.sums, problem.batch, problem.channels * per_volume, Depth::kSums, results, launcher);
+  reduce(depth.sums, problem.batch, problem.channels * per_volume, Depth::kSums,
+         with_pixel_sums(problem, results, launcher), launcher);
 }
 
 template <class Storage, class Launcher>

@@ -197,7 +197,8 @@ class WideRun {
       if (derivatives_ == 3) make_gradients<3>();
       if (derivatives_ == 4) make_gradients<4>();
     }
-    reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums, results, launcher_);
+    reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums,
+           with_pixel_sums(problem_, results, launcher_), launcher_);
   }
 
  private:

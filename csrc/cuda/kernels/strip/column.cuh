@@ -63,9 +63,9 @@ class StripColumns {
     const int z = row - kRadius;  // the first output this step completes
     const Column column(at);
     char* const place = exchange + Exchange::slot(column);
-    T step[Config::kSums];
+    T step[Config::kSumsOfOutputs];
 #pragma unroll
-    for (int n = 0; n < Config::kSums; ++n) step[n] = T(0);
+    for (int n = 0; n < Config::kSumsOfOutputs; ++n) step[n] = T(0);
     const T numbers[] = {at.numbers[Numbers::kPivot], at.numbers[Numbers::kC1], at.numbers[Numbers::kC2],
                          column.doubled_weight(at)};
     const auto owned = [&] { return z >= at.row_begin && z + kStepRows <= at.row_end; };
@@ -87,7 +87,7 @@ class StripColumns {
         output<Rows::border>(at, column, z + r, place + r * Exchange::kRow, numbers, step);
     }
 #pragma unroll
-    for (int n = 0; n < Config::kSums; ++n) {
+    for (int n = 0; n < Config::kSumsOfOutputs; ++n) {
       totals_[n * Config::kThreads + at.thread()] += static_cast<double>(step[n]);
     }
   }
@@ -140,6 +140,11 @@ class StripColumns {
     }
   }
 
+  // The thread's sum of the pixel term, where it has one.
+  SSIM_DEVICE double* pixel_total(const Block& at) const {
+    return Config::kSumsPixels ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
+  }
+
   // After the march, the block's sums.
   SSIM_DEVICE void write_sums(const Block& at, int64_t strip) const {
     const auto& p = at.p;
@@ -148,7 +153,9 @@ class StripColumns {
     double sums[Config::kSums];
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      const bool counts = column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z));
+      const bool is_of_pixels = Config::kSumsPixels && n == Config::kSums - 1;
+      const bool counts =
+          is_of_pixels || (column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z)));
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
     }
     const int part = static_cast<int>(blockIdx.x - strip * p.rows_of_strip / p.rows_of_block);
@@ -169,7 +176,7 @@ class StripColumns {
   // Takes in one row of moments, which completes output z.
   template <Rows rows>
   SSIM_DEVICE void output(const Block& at, const Column& column, int z, char* place, const T (&numbers)[4],
-                          T (&step)[Config::kSums]) {
+                          T (&step)[Config::kSumsOfOutputs]) {
     constexpr int kWeight = 3;  // in `numbers`, of the column
     T complete[4];
     filter_moments(at, place, complete);

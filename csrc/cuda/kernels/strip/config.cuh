@@ -15,9 +15,10 @@ constexpr int kChunk = 8;     // columns a thread takes along a row
 
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Derivatives` counts the
 // fields of derivatives: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds
-// the whole picture.
+// the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image its
+// own, as the last one.
 template <class Storage_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
-          bool Single_ = false, Pass pass = Pass::image>
+          bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false>
 struct StripConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
@@ -25,7 +26,9 @@ struct StripConfig {
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr Objective kObjective = objective;
   static constexpr Pass kPass = pass;
-  static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
+  static constexpr bool kPixels = Pixels_, kSumsPixels = kPixels && kPass == Pass::image;
+  static constexpr int kSumsOfOutputs = kGeneral ? int{kWithConstants} : int{kMeans};
+  static constexpr int kSums = kSumsOfOutputs + int{kSumsPixels};
 
   // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
   static constexpr int kLead = kDerivatives > 0 && !kSingle ? kRadius : 0;
@@ -51,6 +54,7 @@ struct StripConfig {
                 "one chunk a thread and step");
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
   static_assert(kDerivatives == 0 || kDerivatives == 3 || kDerivatives == 4);
+  static_assert(!kPixels || kDerivatives > 0, "the pixels are those that the gradient multiplies by");
   static_assert(kPass == Pass::image || (kDerivatives > 0) == (kPass == Pass::gradient));
 };
 

@@ -26,9 +26,10 @@ class StripGather {
   // What the reflection of columns adds to the gradients of a step: [gradient][row][2 kRadius].
   static constexpr int kFoldBytes = kDerivatives > 0 ? (kDerivatives - 2) * kFoldColumns * sizeof(T) : 0;
 
-  // The gradients of the rows from `first_row` on, as far as they are owned.
-  static SSIM_DEVICE void run(const Block& at, int first_row, char* exchange, char* pixels,
-                              char* fold_memory) {
+  // The gradients of the rows from `first_row` on, as far as they are owned. `pixel_total`: where the pixel
+  // term's sum is added to.
+  static SSIM_DEVICE void run(const Block& at, int first_row, char* exchange, char* pixels, char* fold_memory,
+                              double* pixel_total) {
     T* const folds = reinterpret_cast<T*>(fold_memory);
     if (at.numbers.mirrors_derivatives()) {
       mirror(at, exchange);
@@ -37,7 +38,7 @@ class StripGather {
       fold_columns(at, first_row, exchange, pixels, folds);
       __syncthreads();
     }
-    gradient(at, first_row, exchange, pixels, folds);
+    gradient(at, first_row, exchange, pixels, folds, pixel_total);
     if (!at.p.vectors) {
       Block::sync_rows();
       write_rows(at, first_row, pixels);
@@ -65,7 +66,7 @@ class StripGather {
   }
 
   static SSIM_DEVICE void gradient(const Block& at, int first_row, const char* exchange, char* all_pixels,
-                                   const T* folds) {
+                                   const T* folds, double* pixel_total) {
     const Chunk<Config> chunk(at.thread());
     const int row = first_row + chunk.row, column = at.column_begin + chunk.column, width = at.p.columns.n;
     if (!at.owns_row(row) || column >= at.column_end) return;
@@ -114,8 +115,35 @@ class StripGather {
         if constexpr (kBoth) by_target[j] += fold[kFoldColumns];
       }
     }
+    if constexpr (Config::kPixels) {
+      add_pixel_term(at, column, pixels, by_preds, by_target, pixel_total);
+    } else if constexpr (Config::kGeneral) {
+      if (at.p.pixels.adds_slopes()) add_pixel_term(at, column, pixels, by_preds, by_target, nullptr);
+    }
     store_pixels(at, 2, row, chunk.column, by_preds, pixels);
     if constexpr (kBoth) store_pixels(at, 3, row, chunk.column, by_target, pixels + Stage::kPixelImage);
+  }
+
+  // The slopes of the pixel term, added to a chunk's gradients; and its sum. The pixels are read once more:
+  // registers are dearer.
+  static SSIM_DEVICE void add_pixel_term(const Block& at, int column, const char* pixels,
+                                         T (&by_preds)[kChunk], T (&by_target)[kChunk], double* total) {
+    const Pixels<T>& term = at.p.pixels;
+    T sum = T(0);
+#pragma unroll
+    for (int v = 0; v < kChunk / kVector; ++v) {
+      const auto xs = *reinterpret_cast<const Vector<Storage>*>(pixels + v * 16);
+      const auto ys = *reinterpret_cast<const Vector<Storage>*>(pixels + Stage::kPixelImage + v * 16);
+#pragma unroll
+      for (int e = 0; e < kVector; ++e) {
+        const int j = v * kVector + e;
+        const auto phi = term.of(to_compute(xs.value[e]), to_compute(ys.value[e]));
+        if (column + j < at.column_end) sum += phi.value;
+        by_preds[j] += term.weight * phi.slope;
+        if constexpr (kBoth) by_target[j] -= term.weight * phi.slope;
+      }
+    }
+    if (total) *total += static_cast<double>(sum);
   }
 
   // The adjoint along the row, of one field: eight sums, or added to those given.

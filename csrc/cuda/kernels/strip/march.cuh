@@ -111,7 +111,8 @@ class StripMarch {
       wait_for_copies();
       if constexpr (kHasGradient) {
         __syncthreads();
-        Gather::run(at_, row - 2 * kRadius, exchange(0), pixels(), shared_ + kFoldsAt);
+        Gather::run(at_, row - 2 * kRadius, exchange(0), pixels(), shared_ + kFoldsAt,
+                    columns_.pixel_total(at_));
       } else {
         buffer = Exchange::kBuffer - buffer;
       }
@@ -139,7 +140,7 @@ class StripMarch {
       if (row + kStepRows < last)
         Stage::derivatives(at_, row + kStepRows, last, exchange(Exchange::kBuffer - buffer));
       commit_copies();
-      Gather::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt);
+      Gather::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt, nullptr);
       buffer = Exchange::kBuffer - buffer;
       Block::sync_rows();
     }

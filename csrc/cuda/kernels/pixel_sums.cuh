@@ -1,0 +1,47 @@
+// The sums of a pixel term (math/pixel_term.h) where no march has them: a pass over both images, a warp for
+// each row. Training with images of windows up to 11 taps needs none (strip/gather.cuh).
+#pragma once
+
+#include <cstdint>
+
+#include "picture.cuh"
+#include "reduce.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class Storage>
+struct PixelSumParams {
+  Picture<const Storage> preds, target;
+  Pixels<ComputeOf<Storage>> term;
+  int64_t rows_of_image;  // of all channels and slices
+  int depth, rows, columns;
+  int64_t blocks;  // of an image
+  double* sums;    // [B, blocks]
+};
+
+constexpr int kPixelSumsShared = kReduceThreads / 32 * sizeof(double);
+
+template <class Storage>
+SSIM_KERNEL(kReduceThreads, 1)
+pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int thread = threadIdx.x;
+  const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
+  constexpr int kWarps = kReduceThreads / 32;
+  double sums[1] = {};
+  for (int64_t line = block * kWarps + thread / 32; line < p.rows_of_image; line += p.blocks * kWarps) {
+    const int64_t row = line % p.rows, slice = line / p.rows % p.depth, channel = line / p.rows / p.depth;
+    const auto x = p.preds.plane(image, channel) + (slice * p.preds.slice_stride + row * p.preds.stride[2]);
+    const auto y =
+        p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
+    T sum = T(0);
+    for (int64_t column = thread % 32; column < p.columns; column += 32)
+      sum += p.term.of(to_compute(x[column * p.preds.stride[3]]), to_compute(y[column * p.target.stride[3]]))
+                 .value;
+    sums[0] += static_cast<double>(sum);
+  }
+  add_up_block<kReduceThreads>(sums, reinterpret_cast<double*>(shared_memory()),
+                               p.sums + image * p.blocks + block, thread);
+}
+
+}  // namespace ssim_fused::cuda
