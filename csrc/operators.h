@@ -82,6 +82,13 @@ inline double share_of_image(Reduction reduction, int64_t batch) {
 
 inline void add_gradients(Request& request, const Tensor& preds, const Tensor& target, const Wanted& wanted,
                           std::vector<Tensor>& results) {
+  const auto check = [](const char* name, const Tensor& image, bool is_wanted) {
+    STD_TORCH_CHECK(!is_wanted || !is_integer(image.scalar_type()), name, " has dtype ",
+                    torch::headeronly::toString(image.scalar_type()),
+                    ", which has no gradient, expected want_grad_", name, " to be false");
+  };
+  check("preds", preds, wanted.grad_preds);
+  check("target", target, wanted.grad_target);
   if (wanted.grad_preds) {
     results.push_back(new_like(preds));
     request.grad_preds = output_view(results.back());
@@ -160,7 +167,7 @@ std::vector<Tensor> similarity(const Tensor& preds, const Tensor& target, const 
     const auto shape = request.output_shape();
     std::vector<int64_t> sides(shape.begin(), shape.end());
     if (!request.is_volume) sides.erase(sides.begin() + 2);
-    results.push_back(new_tensor(preds, sides, preds.scalar_type()));
+    results.push_back(new_tensor(preds, sides, picture_type(preds.scalar_type())));
     request.map = output_view(results.back());
   }
   add_gradients(request, preds, target, wanted, results);
@@ -213,8 +220,9 @@ std::vector<Tensor> similarity_backward(const Tensor& preds, const Tensor& targe
     const View map = input_view(*grad_map);
     STD_TORCH_CHECK(grad_map->dim() == preds.dim() && map.shape == request.output_shape(),
                     "grad_map has shape ", to_text(grad_map->sizes()), ", expected that of the map");
-    STD_TORCH_CHECK(grad_map->scalar_type() == preds.scalar_type() && grad_map->device() == preds.device(),
-                    "grad_map has another dtype or device than preds");
+    STD_TORCH_CHECK(
+        grad_map->scalar_type() == picture_type(preds.scalar_type()) && grad_map->device() == preds.device(),
+        "grad_map has another dtype or device than the map");
     request.grad_map = map;
   }
   request.objective = grad_map || (grad_similarity && grad_contrast) ? Objective::general

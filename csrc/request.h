@@ -44,12 +44,26 @@ inline ScalarType compute_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// Whose gradients there are, too.
 inline bool is_served(ScalarType type) {
   return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
          type == ScalarType::BFloat16;
 }
 
+// Pixels as they come from decoders; they are numbers as they stand, not scaled.
+inline bool is_integer(ScalarType type) { return type == ScalarType::Byte || type == ScalarType::UInt16; }
+
+// Of maps beside images of that type.
+inline ScalarType picture_type(ScalarType type) { return is_integer(type) ? ScalarType::Float : type; }
+
+// Whether target may have another type than preds: integers that preds' type has, too.
+inline bool has_integers_of(ScalarType preds, ScalarType target) {
+  if (target == ScalarType::UInt16) return preds == ScalarType::Float || preds == ScalarType::Double;
+  return target == ScalarType::Byte && !is_integer(preds);
+}
+
 inline int64_t bytes_of(ScalarType type) {
+  if (type == ScalarType::Byte) return 1;
   return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
 }
 
@@ -107,11 +121,11 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
   STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
                   to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   const ScalarType type = preds.scalar_type();
-  STD_TORCH_CHECK(is_served(type), "preds has dtype ", torch::headeronly::toString(type),
-                  ", expected float32, float64, float16 or bfloat16");
-  STD_TORCH_CHECK(type == target.scalar_type(), "target has dtype ",
-                  torch::headeronly::toString(target.scalar_type()), ", expected the dtype of preds, ",
-                  torch::headeronly::toString(type));
+  STD_TORCH_CHECK(is_served(type) || is_integer(type), "preds has dtype ", torch::headeronly::toString(type),
+                  ", expected float32, float64, float16, bfloat16, uint8 or uint16");
+  STD_TORCH_CHECK(type == target.scalar_type() || has_integers_of(type, target.scalar_type()),
+                  "target has dtype ", torch::headeronly::toString(target.scalar_type()),
+                  ", expected the dtype of preds, ", torch::headeronly::toString(type));
   STD_TORCH_CHECK(preds.device() == target.device(),
                   "target is on another device than preds; move one of them");
   STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()),

@@ -8,9 +8,14 @@ from ssim_fused.functional import (
     ssim,
     structural_similarity_index_measure,
 )
+from ssim_fused.losses import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss
 from ssim_fused.multiscale import fitting_betas
 
 __all__ = [
+    "L1SSIMLoss",
+    "MultiScaleSSIMLoss",
+    "PixelSSIMLoss",
+    "SSIMLoss",
     "__version__",
     "build_info",
     "fitting_betas",

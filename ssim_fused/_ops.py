@@ -100,5 +100,23 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+# Types of integers that the operators read, and the largest of each.
+LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+def picture_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of results beside images of ``dtype``."""
+    return torch.float32 if dtype in LARGEST else dtype
+
+
+def has_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether the operators take ``target`` as it is beside ``preds``: integers that preds' type has, too."""
+    if target.dtype in LARGEST and not preds.is_cpu:
+        return preds.dtype == torch.float32
+    if target.dtype == torch.uint16:
+        return preds.dtype in (torch.float32, torch.float64)
+    return target.dtype == torch.uint8 and preds.dtype not in LARGEST
+
+
 # Numbers of `reduction` in the operators, as in PyTorch.
 REDUCTIONS: dict[str | None, int] = {"none": 0, None: 0, "elementwise_mean": 1, "sum": 2}

@@ -560,7 +560,8 @@ def _fake_outputs(
     if want_contrast:
         outputs.append(preds.new_empty(preds.shape[:1], dtype=dtype))
     if want_map:
-        outputs.append(preds.new_empty([*preds.shape[:2], *window.output_sides(preds.shape[2:])]))
+        sides = [*preds.shape[:2], *window.output_sides(preds.shape[2:])]
+        outputs.append(preds.new_empty(sides, dtype=_ops.picture_dtype(preds.dtype)))
     return outputs + _fake_gradients(preds, target, want_gradients)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ssim_fused._ops import LARGEST
 from ssim_fused.window import PADDINGS, DataRange, Window, check_range
 
 
@@ -95,10 +96,15 @@ def check_images(preds: Tensor, target: Tensor) -> None:
             "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
             f"got {tuple(preds.shape)}."
         )
-    if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+    if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16, *LARGEST):
         raise NotImplementedError(
-            f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16 or bfloat16: convert it, "
-            "for instance by `preds.float()`, and give the matching `data_range`."
+            f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16, bfloat16, uint8 or uint16: "
+            "convert it, for instance by `preds.float()`, and give the matching `data_range`."
+        )
+    if preds.dtype in LARGEST and target.dtype != preds.dtype:
+        raise NotImplementedError(
+            f"`target` has the dtype {target.dtype} beside `preds` of {preds.dtype}, to which a cast would lose what "
+            "it has: convert `preds` by `.to(target.dtype)`, and give the `data_range` of both."
         )
     if preds.shape[1] == 0:
         raise RuntimeError(f"`preds` has the shape {tuple(preds.shape)}, expected at least one channel.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused._ops import compute_dtype
+from ssim_fused._ops import compute_dtype, picture_dtype
 from ssim_fused.window import Window
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -55,7 +55,7 @@ def similarity(
         inner = contrast_loss
         for dim, pad in zip(dims, window.pad(len(dims)), strict=True):
             inner = inner.narrow(dim, min(pad, inner.shape[dim]), max(inner.shape[dim] - 2 * pad, 0))
-        return loss.flatten(1).mean(1), inner.flatten(1).mean(1), (1 - loss).to(preds.dtype)
+        return loss.flatten(1).mean(1), inner.flatten(1).mean(1), (1 - loss).to(picture_dtype(preds.dtype))
 
 
 def pixel_mean(preds: Tensor, target: Tensor, term: str, eps: float) -> Tensor:
@@ -119,20 +119,20 @@ def gradients(
     inputs: tuple[Tensor | None, ...],
     grads: tuple[Tensor | None, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``function`` by the inputs that are tensors; they can be differentiated again.
+    """Gradients of ``function`` by the inputs that are tensors of floats; they can be differentiated again.
 
     ``grads`` holds an upstream gradient, or None, for each output.
     """
-    tensors = [t for t in inputs if t is not None]
+    tensors = [t for t in inputs if t is not None and t.is_floating_point()]
 
     def used(*tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
-        outputs = function(*(None if t is None else next(given) for t in inputs))
+        outputs = function(*(t if t is None or not t.is_floating_point() else next(given) for t in inputs))
         return tuple(output for output, grad in zip(outputs, grads, strict=True) if grad is not None)
 
     _, pull = torch.func.vjp(used, *tensors)
     found = iter(pull(tuple(grad for grad in grads if grad is not None)))
-    return tuple(None if t is None else next(found) for t in inputs)
+    return tuple(None if t is None or not t.is_floating_point() else next(found) for t in inputs)
 
 
 def _pad(image: Tensor, window: Window) -> Tensor:

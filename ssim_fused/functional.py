@@ -59,9 +59,10 @@ def structural_similarity_index_measure(
     (1.9.0); one fused kernel computes the value and, in the same pass over the pixels, the gradients.
 
     Args:
-        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16 or bfloat16, of
-            any strides. The arithmetic of the 16-bit types is float32.
-        target: images of the same shape; cast to the dtype of ``preds``.
+        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16, bfloat16, uint8
+            or uint16, of any strides. The arithmetic of the 8- and 16-bit types is float32; nothing is copied.
+        target: images of the same shape; cast to the dtype of ``preds``, not scaled. Beside integers, of the same
+            dtype.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
         sigma: standard deviation of the Gaussian, > 0; for each of (H, W) or (D, H, W) where a sequence. The window
             has ``2 int(3.5 sigma + 0.5) + 1`` taps.
@@ -71,7 +72,8 @@ def structural_similarity_index_measure(
             or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
         data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
-            images are clamped; or None: the larger of both tensors' max - min, through which gradients flow.
+            images are clamped; or None: of uint8 and uint16 ``preds`` 255 or 65535, of others the larger of both
+            tensors' max - min, through which gradients flow.
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
         return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
@@ -85,14 +87,15 @@ def structural_similarity_index_measure(
             contrast sensitivity, too; ``reduction`` is then over all of them. Images in channels_last are copied.
 
     Returns:
-        SSIM in the dtype of ``preds``: a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction; with one of
-        the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never reduced).
+        SSIM in the dtype of ``preds``, of integers in float32: a scalar, or ``[B]`` (``[B, C]`` per channel) without
+        reduction; with one of the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never
+        reduced).
 
     Raises:
         TypeError: something is no tensor, or no number where one is expected.
         RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or
             without padding smaller than the window, or the images are on CUDA and the package was built without it.
-        NotImplementedError: the dtype is not one of the four.
+        NotImplementedError: the dtype is not one of the six.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
             positive; a ``data_range`` of several elements; an unknown ``reduction`` or ``padding``; both ``return_``
             arguments.
@@ -124,7 +127,7 @@ def structural_similarity_index_measure(
         shape = preds.shape
         if per_channel:
             preds, target = _as_batch(preds, target)
-        preds, target, number, constants = apply_range(preds, target, data_range, k1, k2)
+        preds, target, number, constants = apply_range(preds, target, _range_of(preds, data_range), k1, k2)
         score = Score(
             Window(sigma, kernel_size, None, padding, number, k1, k2),
             _ops.REDUCTIONS[reduction],
@@ -215,7 +218,7 @@ def multiscale_structural_similarity_index_measure(
         score = Score(
             window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none"
         )
-        results = multiscale.evaluate(score, preds, target, data_range)
+        results = multiscale.evaluate(score, preds, target, _range_of(preds, data_range))
         return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
 
     call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel, len(betas))
@@ -251,17 +254,28 @@ def _elements(value: float | Sequence[float]) -> Sequence[float] | None:
 
 
 def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both images in one dtype, and the dtype of the results: that of ``preds``, under autocast float32."""
+    """Both images as the operators take them, and the dtype of the results.
+
+    That is the dtype of ``preds``, of integers and under autocast float32. Of two dtypes, target's is cast, but where
+    the operators read it as it is.
+    """
     dtype = preds.dtype
     if dtype is torch.float32 and target.dtype is torch.float32:
         return preds, target, dtype
     if target.is_complex():
         checks.check_images(preds, target)
-    if torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64:
-        if dtype != target.dtype:
-            preds, target = preds.float(), target.float()
-        return preds, target, torch.float32
-    return preds, target if target.dtype == dtype else target.to(dtype), dtype
+    is_autocast = torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64
+    of_results = torch.float32 if is_autocast else _ops.picture_dtype(dtype)
+    if dtype == target.dtype or dtype in _ops.LARGEST or _ops.has_integers_of(preds, target):
+        return preds, target, of_results
+    if is_autocast:
+        return preds.float(), target.float(), of_results
+    return preds, target.to(dtype), of_results
+
+
+def _range_of(preds: Tensor, data_range: DataRange) -> DataRange:
+    """The range, by default that of the type where this has integers."""
+    return _ops.LARGEST.get(preds.dtype) if data_range is None else data_range
 
 
 def _as_batch(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

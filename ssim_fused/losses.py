@@ -16,7 +16,6 @@ from ssim_fused.window import DataRange, Window, apply_range, check_bounds, chec
 Reduction = Literal["mean", "elementwise_mean", "sum", "none"] | None
 _REDUCTIONS = {"mean": 1, "elementwise_mean": 1, "sum": 2, "none": 0, None: 0}
 _PIXELS = ("l1", "l2", "charbonnier")
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 class Terms(NamedTuple):
@@ -48,8 +47,7 @@ class _Loss(nn.Module):
         super().__init__()
         if reduction not in _REDUCTIONS:
             raise ValueError(f"`reduction` is {reduction!r}, expected 'mean', 'sum', 'none' or None.")
-        if padding not in ("reflect", "zero", "valid"):
-            raise ValueError(f"`padding` is {padding!r}, expected 'reflect', 'zero' or 'valid'.")
+        checks.check_padding(padding)
         if isinstance(data_range, tuple):
             check_bounds(data_range)
         elif not isinstance(data_range, numbers.Real | Tensor | None):
@@ -92,12 +90,13 @@ class _Loss(nn.Module):
             if levels:
                 checks.check_pyramid(preds.shape, size, levels)
             preds, target, dtype = functional._prepare_images(preds, target)
+            data_range = functional._range_of(preds, self.data_range)
             window = Window(sigma, size, None, self.padding, 1.0, self.k1, self.k2)
             score = self._score(window, reduction if weight is None else 0)
             if levels:
-                value, *others = multiscale.evaluate(score, preds, target, self.data_range)
+                value, *others = multiscale.evaluate(score, preds, target, data_range)
             else:
-                preds, target, number, constants = apply_range(preds, target, self.data_range, self.k1, self.k2)
+                preds, target, number, constants = apply_range(preds, target, data_range, self.k1, self.k2)
                 score = score._replace(window=window._replace(data_range=number))
                 value, *others = evaluate(score, preds, target, constants)
             if weight is not None:
@@ -184,7 +183,7 @@ class MultiScaleSSIMLoss(_Loss):
 
     def __init__(
         self,
-        betas: tuple[float, ...] = BETAS,
+        betas: tuple[float, ...] = multiscale.BETAS,
         normalize: Literal["relu", "simple"] | None = "relu",
         **arguments: Any,
     ) -> None:
@@ -232,7 +231,7 @@ class PixelSSIMLoss(_Loss):
         ssim_weight: float = 0.2,
         eps: float = 1e-3,
         multiscale: bool = False,
-        betas: tuple[float, ...] = BETAS,
+        betas: tuple[float, ...] = multiscale.BETAS,
         normalize: Literal["relu", "simple"] | None = "relu",
         **arguments: Any,
     ) -> None:

@@ -89,6 +89,7 @@ def apply_range(
     if isinstance(data_range, tuple):
         check_bounds(data_range)
         low, high = data_range
+        preds, target = (image if image.is_floating_point() else image.float() for image in (preds, target))
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
     if data_range is not None:
         check_range(preds, data_range)
@@ -96,7 +97,7 @@ def apply_range(
     if data_range is None:
         spans = []
         for image in (preds, target):
-            low, high = torch.aminmax(image)
+            low, high = torch.aminmax(image.float() if image.dtype == torch.uint16 else image)
             spans.append(high.to(dtype) - low.to(dtype))
         data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
     data_range = data_range.to(device=preds.device, dtype=dtype).reshape(())

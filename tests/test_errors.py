@@ -39,7 +39,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("devices differ", {"target": TARGET.to("meta")}, ["`target`", "meta"]),
     *(
         (f"{dtype}", {**both(lambda x, dtype=dtype: (255 * x).to(dtype)), "data_range": 255}, ["`preds`", f"{dtype}"])
-        for dtype in (torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64)
+        for dtype in (torch.int32, torch.int64, torch.bool, torch.complex64)
     ),
     ("uint8 preds", {"preds": (255 * PREDS).to(torch.uint8), "data_range": 255}, ["`preds`", "uint8"]),
     ("list as preds", {"preds": PREDS.tolist()}, ["`preds`", "list"]),

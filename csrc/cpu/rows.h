@@ -1,5 +1,6 @@
-// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits are converted a
-// vector at a time, in the instruction set that the marches use; rounded to nearest even, and NaN stays NaN.
+// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits and integers are
+// converted a vector at a time, in the instruction set that the marches use; floats are rounded to nearest
+// even, and NaN stays NaN.
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>
@@ -98,11 +99,28 @@ struct HalfRowsAvx2 {
 
 constexpr int64_t kConverted = 64;  // strided pixels at a time
 
-template <class Rows>
-void widen_row(const void* base, int64_t offset, int64_t stride, int64_t count, float* out) {
-  const uint16_t* const in = static_cast<const uint16_t*>(base) + offset;
+// Integers to T; they are only read.
+struct IntegerRows {
+  template <class Integer, class T>
+  static SSIM_INLINE void widen(const Integer* in, int64_t count, T* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<int32_t>(in[i]));
+  }
+};
+
+#if defined(SSIM_X86_TARGETS)
+struct IntegerRowsAvx2 {
+  template <class Integer, class T>
+  SSIM_TARGET_AVX2 static void widen(const Integer* in, int64_t count, T* out) {
+    IntegerRows::widen(in, count, out);
+  }
+};
+#endif
+
+template <class Rows, class Stored = uint16_t, class T = float>
+void widen_row(const void* base, int64_t offset, int64_t stride, int64_t count, T* out) {
+  const Stored* const in = static_cast<const Stored*>(base) + offset;
   if (stride == 1) return Rows::widen(in, count, out);
-  uint16_t together[kConverted];
+  Stored together[kConverted];
   for (int64_t i = 0; i < count; i += kConverted) {
     const int64_t some = std::min(kConverted, count - i);
     for (int64_t k = 0; k < some; ++k) together[k] = in[(i + k) * stride];
@@ -131,11 +149,23 @@ void select_conversion(Image<float>& image) {
   image.write = narrow_row<Rows>;
 }
 
-// Reader and writer for a stored type; T is float for every type but double.
+template <class Rows, class T>
+void select_integers(bool is_byte, Image<T>& image) {
+  image.read = is_byte ? widen_row<Rows, uint8_t, T> : widen_row<Rows, uint16_t, T>;
+}
+
+// Reader and writer for a stored type; T is float for every type but double, and integers beside it.
 template <class T>
 void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
   using torch::headeronly::ScalarType;
-  image.element_size = type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+  image.element_size = bytes_of(type);
+  if (is_integer(type)) {
+#if defined(SSIM_X86_TARGETS)
+    if (chosen_instruction_set() >= InstructionSet::avx2)
+      return select_integers<IntegerRowsAvx2>(type == ScalarType::Byte, image);
+#endif
+    return select_integers<IntegerRows>(type == ScalarType::Byte, image);
+  }
   if constexpr (std::is_same_v<T, double>) {
     STD_TORCH_CHECK(type == ScalarType::Double, "expected float64 rows");
     image.read = read_row<double>;

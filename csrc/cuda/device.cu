@@ -20,12 +20,18 @@ extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
   extern template void run_wide(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,              \
                                 const Results<ComputeOf<Storage>>&, CudaLauncher&);                          \
   extern template void run_downsample<Storage>(const View(&)[2], const View(&)[2], CudaLauncher&);           \
-  extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);                             \
+  extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
+#define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
 SSIM_ELSEWHERE(float)
 SSIM_ELSEWHERE(double)
 SSIM_ELSEWHERE(Half)
 SSIM_ELSEWHERE(BFloat16)
+SSIM_ELSEWHERE(AnyPixel)
+SSIM_MULTIPLIED_ELSEWHERE(float)
+SSIM_MULTIPLIED_ELSEWHERE(double)
+SSIM_MULTIPLIED_ELSEWHERE(Half)
+SSIM_MULTIPLIED_ELSEWHERE(BFloat16)
 
 namespace {
 
@@ -61,10 +67,10 @@ Problem<Storage> problem_of(const Request& request) {
   problem.pixels = pixels_of<T>(request.pixels);
   problem.preds = picture<const Storage>(request.preds);
   problem.target = picture<const Storage>(request.target);
-  problem.grad_map = picture<const Storage>(request.grad_map);
-  problem.map = picture<Storage>(request.map);
-  problem.grad_preds = picture<Storage>(request.grad_preds);
-  problem.grad_target = picture<Storage>(request.grad_target);
+  problem.grad_map = picture<const KeptAs<Storage>>(request.grad_map);
+  problem.map = picture<KeptAs<Storage>>(request.map);
+  problem.grad_preds = picture<KeptAs<Storage>>(request.grad_preds);
+  problem.grad_target = picture<KeptAs<Storage>>(request.grad_target);
   return problem;
 }
 
@@ -92,7 +98,7 @@ struct Cuda {
   };
 
   static void similarity(const Request& request, const Tensor& like) {
-    with_storage(request.preds.type, [&]<class Storage>() {
+    with_storage(request.preds, request.target, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
                                   request.windows.taps_as<T>(2)};
@@ -104,7 +110,7 @@ struct Cuda {
 
   static void downsample(const View (&from)[2], const View (&to)[2], const Tensor& like) {
     CudaLauncher launcher(like);
-    with_storage(from[0].type, [&]<class Storage>() { run_downsample<Storage>(from, to, launcher); });
+    with_storage(from[0], from[1], [&]<class Storage>() { run_downsample<Storage>(from, to, launcher); });
   }
 
   static void product(const ProductRequest& request, const Tensor& like) {
@@ -114,7 +120,10 @@ struct Cuda {
 
   static void gather(const GatherRequest& request, const Tensor& like) {
     CudaLauncher launcher(like);
-    with_storage(request.finest.type, [&]<class Storage>() { run_gather<Storage>(request, launcher); });
+    // Without a pixel term the images are not read.
+    const bool reads = static_cast<bool>(request.pixels);
+    with_storage(reads ? request.image : request.finest, reads ? request.other : request.finest,
+                 [&]<class Storage>() { run_gather<Storage>(request, launcher); });
   }
 
   static void multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like) {

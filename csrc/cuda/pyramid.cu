@@ -7,11 +7,17 @@ template void run_product<float>(const ProductRequest&, CudaLauncher&);
 template void run_product<double>(const ProductRequest&, CudaLauncher&);
 #define SSIM_INSTANTIATE(Storage)                                                           \
   template void run_downsample<Storage>(const View(&)[2], const View(&)[2], CudaLauncher&); \
-  template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);                   \
+  template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
+#define SSIM_INSTANTIATE_MULTIPLY(Storage) \
   template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
 SSIM_INSTANTIATE(float)
 SSIM_INSTANTIATE(double)
 SSIM_INSTANTIATE(Half)
 SSIM_INSTANTIATE(BFloat16)
+SSIM_INSTANTIATE(AnyPixel)
+SSIM_INSTANTIATE_MULTIPLY(float)
+SSIM_INSTANTIATE_MULTIPLY(double)
+SSIM_INSTANTIATE_MULTIPLY(Half)
+SSIM_INSTANTIATE_MULTIPLY(BFloat16)
 
 }  // namespace ssim_fused::cuda

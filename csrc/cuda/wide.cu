@@ -12,5 +12,6 @@ SSIM_INSTANTIATE(float)
 SSIM_INSTANTIATE(double)
 SSIM_INSTANTIATE(Half)
 SSIM_INSTANTIATE(BFloat16)
+SSIM_INSTANTIATE(AnyPixel)
 
 }  // namespace ssim_fused::cuda

@@ -139,10 +139,11 @@ void run_case(const Case& c, Run&& run) {
     problem.constants = {NAN, NAN, constants.data(), kind == 1 ? 0 : 2, 1};
   }
 
-  std::vector<std::unique_ptr<Buffer<Storage>>> buffers;
+  using Kept = KeptAs<Storage>;
+  std::vector<std::unique_ptr<Buffer<Kept>>> buffers;
   using Sizes = std::array<int64_t, 5>;
   const auto picture = [&](const std::string& name, const Sizes& size, bool is_output) {
-    auto& buffer = *buffers.emplace_back(std::make_unique<Buffer<Storage>>());
+    auto& buffer = *buffers.emplace_back(std::make_unique<Buffer<Kept>>());
     buffer.stride = c.list<int64_t>(name + "_stride");
     if (!is_volume) buffer.stride.insert(buffer.stride.begin() + 2, 0);
     buffer.offset = c.one<int64_t>(name + "_offset", 0);
@@ -151,25 +152,40 @@ void run_case(const Case& c, Run&& run) {
       int64_t last = buffer.offset;
       for (size_t d = 0; d < 5; ++d) last += (size[d] - 1) * stride.at(d);
       buffer.elements.resize(static_cast<size_t>(last + 1));
-      std::memset(buffer.elements.data(), 0xff, buffer.elements.size() * sizeof(Storage));
+      std::memset(buffer.elements.data(), 0xff, buffer.elements.size() * sizeof(Kept));
     } else {
-      buffer.elements = read<Storage>(c, name);
+      buffer.elements = read<Kept>(c, name);
     }
     // As CUDA's allocations are, the buffer is aligned to far more than 16 bytes; here, malloc's 16.
-    return Picture<Storage>{buffer.elements.data() + buffer.offset,
-                            {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
-                            stride.at(2)};
+    return Picture<Kept>{buffer.elements.data() + buffer.offset,
+                         {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
+                         stride.at(2)};
   };
-  const auto readable = [](const Picture<Storage>& p) {
-    return Picture<const Storage>{
-        p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
+  const auto readable = [](const Picture<Kept>& p) {
+    return Picture<const Kept>{p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
+  };
+  std::vector<std::vector<char>> bytes;
+  const auto image = [&](const std::string& name, const Sizes& size) {
+    if constexpr (std::is_same_v<Storage, Kept>) {
+      return readable(picture(name, size, false));
+    } else {  // of the type that the case names
+      auto stride = c.list<int64_t>(name + "_stride");
+      if (!is_volume) stride.insert(stride.begin() + 2, 0);
+      const auto type = static_cast<PixelType>(c.one(name + "_type", 0));
+      bytes.push_back(read<char>(c, name));
+      return Picture<const Storage>{
+          bytes.back().data() + c.one<int64_t>(name + "_offset", 0) * AnyPixels::bytes(type),
+          {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
+          stride.at(2),
+          type};
+    }
   };
   Sizes input{}, result{shape[0], shape[1]};
   std::copy(shape.begin(), shape.end(), input.begin());
   for (size_t d = 0; d < 3; ++d) result[2 + d] = axes[d]->output_length();
-  problem.preds = readable(picture("preds", input, false));
-  problem.target = readable(picture("target", input, false));
-  std::vector<std::pair<std::string, Buffer<Storage>*>> outputs;
+  problem.preds = image("preds", input);
+  problem.target = image("target", input);
+  std::vector<std::pair<std::string, Buffer<Kept>*>> outputs;
   const auto output = [&](const std::string& name, const Sizes& size) {
     const auto picture_of_output = picture(name, size, true);
     outputs.emplace_back(name, buffers.back().get());

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../../csrc/cuda/kernels/picture.cuh"
 #include "simt.h"
 
 struct Case {
@@ -76,6 +77,8 @@ int run_program(int argc, char** argv, F&& run_case) {
     run_case(c, std::type_identity<ssim_fused::cuda::Half>{});
   else if (dtype == "bfloat16")
     run_case(c, std::type_identity<ssim_fused::cuda::BFloat16>{});
+  else if (dtype == "uint8" || dtype == "uint16")
+    run_case(c, std::type_identity<ssim_fused::cuda::AnyPixel>{});
   else
     return std::cerr << "unknown dtype " << dtype << "\n", 2;
   return 0;

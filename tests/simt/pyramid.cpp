@@ -16,6 +16,22 @@ namespace {
 
 using namespace ssim_fused::cuda;
 
+// Images as the case has them, kept in `bytes`.
+template <class Storage>
+Picture<const Storage> image_of(const Case& c, const std::string& name, std::vector<char>& bytes,
+                                int64_t channels, const DeviceSize& size) {
+  bytes = read<char>(c, name);
+  const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
+  if constexpr (std::is_same_v<Storage, AnyPixel>) {
+    return {bytes.data(),
+            {channels * plane, plane, size.width, 1},
+            slice,
+            static_cast<PixelType>(c.one(name + "_type", 0))};
+  } else {
+    return {reinterpret_cast<const Storage*>(bytes.data()), {channels * plane, plane, size.width, 1}, slice};
+  }
+}
+
 template <class Element>
 Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
   const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
@@ -46,16 +62,13 @@ void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   params.slices = shape.size() == 5 ? 2 : 1;
   params.size = halved(size_of(shape), params.slices);
   params.pixels = shape[0] * shape[1] * params.size.depth * params.size.height * params.size.width;
-  std::vector<std::vector<Storage>> from;
+  std::vector<char> from[2];
   std::vector<std::vector<T>> to;
   for (const char* name : {"preds", "target"}) {
-    from.push_back(read<Storage>(c, name));
+    params.from[to.size()] = image_of<Storage>(c, name, from[to.size()], shape[1], size_of(shape));
     to.emplace_back(params.pixels, T(NAN));
   }
-  for (size_t i = 0; i < 2; ++i) {
-    params.from[i] = contiguous<const Storage>(from[i].data(), shape[1], size_of(shape));
-    params.to[i] = contiguous(to[i].data(), shape[1], params.size);
-  }
+  for (size_t i = 0; i < 2; ++i) params.to[i] = contiguous(to[i].data(), shape[1], params.size);
   // One block fewer than pixels ask for, so that threads have to take several.
   launch<downsample_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
   write(c, "half_preds", to[0]);
@@ -67,7 +80,7 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
   GatherParams<Storage> params{};
   params.count = c.one("levels", 1);
-  std::vector<Storage> finest = read<Storage>(c, "level0");
+  std::vector<KeptAs<Storage>> finest = read<KeptAs<Storage>>(c, "level0");
   std::vector<std::vector<T>> levels(1);
   const int slices = shape.size() == 5 ? 2 : 1;
   params.share = T(0.25) / slices;
@@ -83,9 +96,9 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   params.batch = shape[0];
   params.channels = shape[1];
   params.pixels = static_cast<int64_t>(finest.size());
-  const std::vector<Storage> image = read<Storage>(c, "preds"), other = read<Storage>(c, "target");
-  params.image = contiguous<const Storage>(image.data(), shape[1], size_of(shape));
-  params.other = contiguous<const Storage>(other.data(), shape[1], size_of(shape));
+  std::vector<char> image, other;
+  params.image = image_of<Storage>(c, "preds", image, shape[1], size_of(shape));
+  params.other = image_of<Storage>(c, "target", other, shape[1], size_of(shape));
   params.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
   launch<gather_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
   write(c, "gradient", finest);
@@ -163,7 +176,7 @@ void run_case(const Case& c) {
   run_downsample<Storage>(c, shape);
   run_gather<Storage>(c, shape);
   run_product<ComputeOf<Storage>>(c);
-  run_multiply<Storage>(c, shape);
+  if constexpr (!std::is_same_v<Storage, AnyPixel>) run_multiply<Storage>(c, shape);
 }
 
 }  // namespace

@@ -249,8 +249,8 @@ class DepthMarch {
   int64_t slice_size_;
   T* fields_;  // the thread's column, in the volume's first slice and field
   bool is_inside_, is_cropped_in_;
-  Storage* map_ = nullptr;             // [D], by the slices' stride
-  const Storage* grad_map_ = nullptr;  // the same
+  KeptAs<Storage>* map_ = nullptr;             // [D], by the slices' stride
+  const KeptAs<Storage>* grad_map_ = nullptr;  // the same
   T pivot_, c1_, c2_, of_similarity_, of_contrast_;
   double totals_[Config::kSums] = {};
   T moment_[4][kTaps - 1] = {}, derivative_[kDerivativesOr1][kTaps - 1] = {};  // the filters' unfinished sums

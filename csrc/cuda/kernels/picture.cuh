@@ -12,6 +12,37 @@
 
 namespace ssim_fused::cuda {
 
+// Pixels whose type a kernel is told when it runs: integers, or floats beside integers. Its results are
+// floats.
+struct AnyPixel {};
+enum class PixelType : int { float32, uint8, uint16 };
+
+// What is kept of pixels of type Storage in shared memory, and the type of their results.
+template <class Storage>
+using KeptAs = std::conditional_t<std::is_same_v<Storage, AnyPixel>, float, Storage>;
+
+// Pixels in memory, as a pointer to them is used.
+class AnyPixels {
+ public:
+  SSIM_HOST_DEVICE AnyPixels(const void* data, PixelType type)
+      : data_(static_cast<const char*>(data)), type_(type) {}
+
+  static SSIM_HOST_DEVICE int bytes(PixelType type) {
+    return type == PixelType::uint8 ? 1 : type == PixelType::uint16 ? 2 : 4;
+  }
+  SSIM_DEVICE AnyPixels operator+(int64_t pixels) const { return {data_ + pixels * bytes(type_), type_}; }
+  SSIM_DEVICE float operator[](int64_t pixel) const {
+    const char* const at = data_ + pixel * bytes(type_);
+    if (type_ == PixelType::uint8) return static_cast<float>(*reinterpret_cast<const uint8_t*>(at));
+    if (type_ == PixelType::uint16) return static_cast<float>(*reinterpret_cast<const uint16_t*>(at));
+    return *reinterpret_cast<const float*>(at);
+  }
+
+ private:
+  const char* data_;
+  PixelType type_;
+};
+
 template <class Storage>
 using ComputeOf = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
 
@@ -34,6 +65,30 @@ struct Picture {
     return data + plane_offset(batch, channel);
   }
 };
+
+template <>
+struct Picture<const AnyPixel> {
+  const void* data = nullptr;
+  int64_t stride[4] = {};
+  int64_t slice_stride = 0;
+  PixelType type = PixelType::float32;
+
+  SSIM_DEVICE int64_t plane_offset(int64_t batch, int64_t channel, int64_t slice = 0) const {
+    return batch * stride[0] + channel * stride[1] + slice * slice_stride;
+  }
+  SSIM_DEVICE AnyPixels plane(int64_t batch, int64_t channel) const {
+    return AnyPixels(data, type) + plane_offset(batch, channel);
+  }
+};
+
+// Bytes of a pixel.
+template <class Storage>
+SSIM_HOST_DEVICE int pixel_bytes(const Picture<Storage>&) {
+  return sizeof(Storage);
+}
+SSIM_HOST_DEVICE int pixel_bytes(const Picture<const AnyPixel>& picture) {
+  return AnyPixels::bytes(picture.type);
+}
 
 // c1 or c2 as the formula takes it: what is positive stays so in the float reciprocal, which takes denormals
 // for zero.
@@ -95,9 +150,9 @@ struct Task {
 template <class Storage>
 struct Problem : Task<ComputeOf<Storage>> {
   Picture<const Storage> preds, target;
-  Picture<const Storage> grad_map;  // added to the weight of the similarity, where given
-  Picture<Storage> map;             // outputs, where wanted
-  Picture<Storage> grad_preds, grad_target;
+  Picture<const KeptAs<Storage>> grad_map;  // added to the weight of the similarity, where given
+  Picture<KeptAs<Storage>> map;             // outputs, where wanted
+  Picture<KeptAs<Storage>> grad_preds, grad_target;
 };
 
 // Sixteen bytes of pixels, the unit of memory transactions.

@@ -35,10 +35,9 @@ SSIM_DEVICE T median_or_zero(T sample, int lane) {
 
 // A value near the mean of target's rectangle [row, row + rows) x [column, column + columns), from nine
 // pixels. For one warp.
-template <class Storage>
-SSIM_DEVICE ComputeOf<Storage> choose_pivot(const Storage* plane, int64_t row_stride, int64_t column_stride,
-                                            int row, int rows, int column, int columns, int lane) {
-  using T = ComputeOf<Storage>;
+template <class T, class Pixels>
+SSIM_DEVICE T choose_pivot(const Pixels& plane, int64_t row_stride, int64_t column_stride, int row, int rows,
+                           int column, int columns, int lane) {
   constexpr int kSamples = 9;
   T sample = T(0);
   if (lane < kSamples) {

@@ -36,7 +36,7 @@ struct PixelPlace {
     }
   }
   template <class Storage>
-  SSIM_DEVICE Storage& of(const Picture<Storage>& picture) const {
+  SSIM_DEVICE decltype(auto) of(const Picture<Storage>& picture) const {
     return picture.plane(
         batch, channel)[slice * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3]];
   }
@@ -74,12 +74,11 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
     const PixelPlace place(i, p.channels, p.size);
     for (int image = 0; image < 2; ++image) {
       const auto& from = p.from[image];
-      const Storage* const first = from.plane(place.batch, place.channel) +
-                                   p.slices * place.slice * from.slice_stride +
-                                   2 * place.row * from.stride[2] + 2 * place.column * from.stride[3];
+      const auto first = from.plane(place.batch, place.channel) + p.slices * place.slice * from.slice_stride +
+                         2 * place.row * from.stride[2] + 2 * place.column * from.stride[3];
       T mean = T(0);
       for (int slice = 0; slice < p.slices; ++slice) {
-        const Storage* const square = first + slice * from.slice_stride;
+        const auto square = first + slice * from.slice_stride;
         const T upper = to_compute(square[0]) + to_compute(square[from.stride[2]]);
         const T lower =
             to_compute(square[from.stride[3]]) + to_compute(square[from.stride[2] + from.stride[3]]);
@@ -143,7 +142,7 @@ constexpr int kProductShared = (kPyramidThreads / 32 + 1) * sizeof(double);
 template <class Storage>
 struct GatherParams {
   using T = ComputeOf<Storage>;
-  Picture<Storage> finest;              // [B, C, D, H, W], read and written
+  Picture<KeptAs<Storage>> finest;      // [B, C, D, H, W], read and written
   Picture<const T> levels[kMaxLevels];  // from the second on
   DeviceSize size[kMaxLevels];
   int count;
@@ -177,7 +176,7 @@ gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
     }
     if (p.term.adds_slopes())
       sum += p.term.weight * p.term.of(to_compute(place.of(p.image)), to_compute(place.of(p.other))).slope;
-    Storage& pixel = place.of(p.finest);
+    KeptAs<Storage>& pixel = place.of(p.finest);
     store_as(pixel, factors[0] * to_compute(pixel) + sum);
   }
 }

@@ -62,7 +62,7 @@ struct RowPlace {
   }
 
   template <class Element>
-  SSIM_DEVICE Element* of(const Picture<Element>& picture) const {
+  SSIM_DEVICE auto of(const Picture<Element>& picture) const {
     return picture.plane(image, channel) + (slice * picture.slice_stride + row * picture.stride[2]);
   }
 };
@@ -96,7 +96,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
   filter_row(
       sum, p.pass, shape, at.first, at.is_active,
       [&](int count, int extended) {
-        const Storage *const preds = at.of(p.problem.preds), *const target = at.of(p.problem.target);
+        const auto preds = at.of(p.problem.preds), target = at.of(p.problem.target);
 #pragma unroll 4
         for (int i = at.place; i < count; i += shape.threads) {
           const int column = p.pass.axis.source(extended + i);
@@ -202,9 +202,9 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
       for (int m = 0; m < Fields; ++m) results[m * shape.results() + banked(i)] += sum[m];
     }
   }
-  const Storage* const preds = at.of(p.problem.preds) + at.first * p.problem.preds.stride[3];
-  const Storage* const target = at.of(p.problem.target) + at.first * p.problem.target.stride[3];
-  Storage* const grad_preds = at.of(p.problem.grad_preds) + at.first * p.problem.grad_preds.stride[3];
+  const auto preds = at.of(p.problem.preds) + at.first * p.problem.preds.stride[3];
+  const auto target = at.of(p.problem.target) + at.first * p.problem.target.stride[3];
+  KeptAs<Storage>* const grad_preds = at.of(p.problem.grad_preds) + at.first * p.problem.grad_preds.stride[3];
 #pragma unroll 4
   for (int i = at.place; i < end; i += shape.threads) {
     const T x = to_compute(preds[i * p.problem.preds.stride[3]]),

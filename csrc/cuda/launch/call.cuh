@@ -134,7 +134,8 @@ void centre(T (&out)[kTaps], const std::vector<T>& window) {
 template <class Storage>
 bool is_vectors(const Picture<Storage>& picture) {
   if (!picture.data) return true;
-  constexpr int64_t kSize = Vector<std::remove_const_t<Storage>>::kSize;
+  if constexpr (std::is_same_v<Storage, const AnyPixel>) return false;
+  constexpr int64_t kSize = Vector<KeptAs<std::remove_const_t<Storage>>>::kSize;
   return reinterpret_cast<uintptr_t>(picture.data) % 16 == 0 && picture.stride[3] == 1 &&
          picture.stride[2] >= 0 && picture.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
          picture.stride[2] % kSize == 0 && picture.stride[1] % kSize == 0 && picture.stride[0] % kSize == 0 &&
@@ -149,7 +150,7 @@ StripParams<Storage> strip_params(const Problem<Storage>& problem,
   StripParams<Storage> params{problem};
   params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
                    is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
-                   problem.columns.n % Vector<Storage>::kSize == 0;
+                   problem.columns.n % Vector<KeptAs<Storage>>::kSize == 0;
   const int64_t strides[] = {problem.preds.stride[2], problem.target.stride[2], problem.grad_preds.stride[2],
                              problem.grad_target.stride[2]};
   for (int i = 0; i < 4; ++i) {

@@ -65,7 +65,7 @@ using PixelGradientStrips = std::conditional_t<Narrow, StripList<Strip<64>>, Str
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has kTaps
 // taps; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
 template <class Storage, class F>
-void choose_variant(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
+void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
   const auto with = [&]<int kDerivatives>() {
     if constexpr (sizeof(Storage) != 8) {
@@ -86,6 +86,20 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
   if (problem.grad_target.data) return with.template operator()<4>();
   if (problem.grad_preds.data) return with.template operator()<3>();
   with.template operator()<0>();
+}
+
+// The same, of integers, too.
+template <class Storage, class F>
+void choose_variant(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
+  if constexpr (std::is_same_v<Storage, AnyPixel>) {
+    // Values have kernels of their own. Of the images at most one has a gradient.
+    if (is_full && !problem.map.data && !problem.wants_constants && !problem.grad_preds.data)
+      return f.template operator()<0, Objective::mean_similarity, false>();
+    if (problem.grad_preds.data) return f.template operator()<3, Objective::general, true>();
+    return f.template operator()<0, Objective::general, true>();
+  } else {
+    choose_variant_of_floats(problem, objective, is_full, f);
+  }
 }
 
 // Whether the kernels for windows of radius at most kRadius serve the problem.

@@ -111,6 +111,16 @@ Picture<Storage> picture(const View& view) {
           view.stride[2]};
 }
 
+template <>
+inline Picture<const AnyPixel> picture(const View& view) {
+  return {view.data,
+          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
+          view.stride[2],
+          view.type == ScalarType::Byte     ? PixelType::uint8
+          : view.type == ScalarType::UInt16 ? PixelType::uint16
+                                            : PixelType::float32};
+}
+
 template <class T>
 Pixels<T> pixels_of(const PixelRequest& request) {
   return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
@@ -140,6 +150,19 @@ auto with_storage(ScalarType type, F&& f) {
     default:
       return f.template operator()<float>();
   }
+}
+
+// The same for two images, of which one may have integers.
+template <class F>
+auto with_storage(const View& preds, const View& target, F&& f) {
+  if (preds.type != target.type || is_integer(preds.type)) {
+    const ScalarType other = is_integer(preds.type) ? target.type : preds.type;
+    STD_TORCH_CHECK(is_integer(other) || other == ScalarType::Float, "an image has dtype ",
+                    torch::headeronly::toString(other),
+                    " and the other one integers, expected float32 beside them, or one dtype");
+    return f.template operator()<AnyPixel>();
+  }
+  return with_storage(preds.type, f);
 }
 
 }  // namespace ssim_fused::cuda

@@ -54,7 +54,7 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   using T = ComputeOf<Storage>;
   const View& finest = request.finest;
   GatherParams<Storage> params{};
-  params.finest = picture<Storage>(finest);
+  params.finest = picture<KeptAs<Storage>>(finest);
   params.size[0] = device_size(finest);
   params.count = 1;
   for (const View& level : request.coarse) {

@@ -17,10 +17,11 @@ constexpr int kChunk = 8;     // columns a thread takes along a row
 // fields of derivatives: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds
 // the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image its
 // own, as the last one.
-template <class Storage_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
+template <class Source_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
           bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false>
 struct StripConfig {
-  using Storage = Storage_;
+  using Source = Source_;          // of the images in memory
+  using Storage = KeptAs<Source>;  // in shared memory, and of results
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_, kDerivatives = Derivatives_;
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;

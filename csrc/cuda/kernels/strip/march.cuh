@@ -49,7 +49,7 @@ class StripMarch {
  public:
   static constexpr int kSharedBytes = kNumbersAt + Numbers::kBytes;
 
-  SSIM_DEVICE explicit StripMarch(const StripParams<Storage>& p)
+  SSIM_DEVICE explicit StripMarch(const StripParams<typename Config::Source>& p)
       : shared_(shared_memory()),
         at_(p, shared_ + kNumbersAt),
         columns_(shared_ + kFoldTapsAt, shared_ + kTotalsAt) {}
@@ -169,9 +169,9 @@ class StripMarch {
   SSIM_DEVICE T pivot(int lane) const {
     const auto& p = at_.p;
     if constexpr (Config::kPass != Pass::image) return p.pivots[at_.volume];
-    return choose_pivot(p.target.plane(at_.image, at_.channel), p.target.stride[2], p.target.stride[3],
-                        at_.row_begin, at_.row_end - at_.row_begin, at_.column_begin,
-                        at_.column_end - at_.column_begin, lane);
+    return choose_pivot<T>(p.target.plane(at_.image, at_.channel), p.target.stride[2], p.target.stride[3],
+                           at_.row_begin, at_.row_end - at_.row_begin, at_.column_begin,
+                           at_.column_end - at_.column_begin, lane);
   }
 
   SSIM_DEVICE char* raw() const { return shared_ + kRawAt; }
@@ -185,7 +185,7 @@ class StripMarch {
 
 template <class Config>
 SSIM_KERNEL(Config::kThreads, wanted_blocks<Config>())
-strip_kernel(SSIM_PARAMS StripParams<typename Config::Storage> p) {
+strip_kernel(SSIM_PARAMS StripParams<typename Config::Source> p) {
   StripMarch<Config>(p).run();
 }
 

@@ -92,10 +92,10 @@ class StripBlock {
   static constexpr int kRowsOfWarp = Config::kRowsOfWarp;
 
  public:
-  SSIM_DEVICE StripBlock(const StripParams<Storage>& params, char* numbers_memory)
+  SSIM_DEVICE StripBlock(const StripParams<typename Config::Source>& params, char* numbers_memory)
       : p(params), numbers(numbers_memory), thread_(opaque(threadIdx.x)) {}
 
-  const StripParams<Storage>& p;
+  const StripParams<typename Config::Source>& p;
   const StripNumbers<Config> numbers;
 
  private:
@@ -134,7 +134,8 @@ class StripBlock {
       numbers.mirrors_derivatives() = folds && p.mirrors;
       const auto place = [&](const auto& picture, int column) {
         return reinterpret_cast<uint64_t>(picture.data) +
-               sizeof(Storage) * (picture.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
+               static_cast<uint64_t>(pixel_bytes(picture)) *
+                   (picture.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
       };
       numbers.first_row(0) = place(p.preds, raw_begin);
       numbers.first_row(1) = place(p.target, raw_begin);

@@ -127,7 +127,9 @@ class StripStage {
   // in the picture.
   template <int Begin, int Columns, int ImageBytes>
   static SSIM_DEVICE void copy_row(const Block& at, char* to, int row, int lane) {
-    if (at.p.vectors) {
+    if constexpr (std::is_same_v<typename Config::Source, AnyPixel>) {
+      convert_pixels<Begin, Columns, ImageBytes>(at, to, row, lane);
+    } else if (at.p.vectors) {
       copy_vectors<Begin, Columns, ImageBytes>(at, to, row, lane);
     } else {
       copy_pixels<Begin, Columns, ImageBytes>(at, to, row, lane);
@@ -152,6 +154,25 @@ class StripStage {
         copy_async<16>(unit, x + u * kVector);
         copy_async<16>(unit + ImageBytes, y + u * kVector);
       }
+    }
+  }
+
+  // The same of pixels that are kept as another type.
+  template <int Begin, int Columns, int ImageBytes>
+  static SSIM_DEVICE void convert_pixels(const Block& at, char* to, int row, int lane) {
+    const auto& p = at.p;
+    const int column_begin = at.raw_begin + Begin;
+    const auto pixels = [&](int image, const auto& picture) {
+      return AnyPixels(global_memory<const char>(at.numbers.first_row(image)), picture.type) +
+             row * picture.stride[2];
+    };
+    const auto x = pixels(0, p.preds), y = pixels(1, p.target);
+#pragma unroll 2
+    for (int j = lane; j < Columns; j += 32) {
+      const int column = column_begin + j;
+      if (static_cast<unsigned>(column) >= static_cast<unsigned>(p.columns.n)) continue;
+      *reinterpret_cast<Storage*>(to + Row::slot(j)) = x[column * p.preds.stride[3]];
+      *reinterpret_cast<Storage*>(to + Row::slot(j) + ImageBytes) = y[column * p.target.stride[3]];
     }
   }
 
