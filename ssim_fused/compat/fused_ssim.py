@@ -1,0 +1,39 @@
+"""fused-ssim: ``fused_ssim`` and ``fused_ssim3d``, of images of range 1, with zeros beyond their edges.
+
+What differs: any device and dtype; the third argument may be given by its name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ssim_fused.compat import windows
+
+
+def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
+    """SSIM of two batches ``[B, C, H, W]`` of range 1, their mean.
+
+    Args:
+        img1: the images that the gradient is for.
+        img2: the images to compare with; no gradient flows to them.
+        padding: ``"same"``, zeros, or ``"valid"``, none.
+        train: whether a gradient will be asked for.
+
+    Raises:
+        ValueError: another ``padding``.
+
+    """
+    if padding not in ("same", "valid"):
+        raise ValueError(f"`padding` is {padding!r}, expected 'same' or 'valid'.")
+    axes = img1.ndim - 2
+    window = windows.gaussian_window((11,) * axes, (1.5,) * axes, padding="zero" if padding == "same" else "valid")
+    with torch.set_grad_enabled(train and torch.is_grad_enabled()):
+        return windows.evaluate(img1, img2.detach(), window, reduction="mean")[0]
+
+
+def fused_ssim3d(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
+    """The same of volumes ``[B, C, D, H, W]``."""
+    return fused_ssim(img1, img2, padding, train)

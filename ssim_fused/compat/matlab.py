@@ -1,0 +1,125 @@
+"""Wang's MATLAB functions: ``ssim`` (``ssim.m``, which downsamples large images) and ``ssim_index`` (which does not).
+
+As there, images are gray, of range 255, computed in float64, without padding; of colour images the luma is compared,
+as Wang's page advises: ``rgb2gray``. What differs: batches; a window that is not separable is refused; so are constants
+of zero, where the kernels' formula has no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from ssim_fused.compat import windows
+
+_LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray: of NTSC, in double
+
+
+def rgb2gray(images: Tensor) -> Tensor:
+    """The luma ``[B, 1, H, W]`` of images ``[B, 3, H, W]``, in float64; as MATLAB does, uint8 is rounded to uint8."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"The images have the shape {tuple(images.shape)}, expected [B, 3, H, W].")
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=images.device).reshape(1, 3, 1, 1)
+    luma = (images.double() * weights).sum(1, keepdim=True)
+    return (luma + 0.5).floor() if images.dtype == torch.uint8 else luma
+
+
+def ssim(
+    img1: Tensor,
+    img2: Tensor,
+    K: Sequence[float] = (0.01, 0.03),  # noqa: N803
+    window: Any = None,
+    L: float = 255,  # noqa: N803
+    *,
+    full: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Mean SSIM, of images that are first reduced to about 256 pixels where their smaller side exceeds 384.
+
+    Args:
+        img1: gray images ``[H, W]`` or ``[B, 1, H, W]``, or colour images ``[B, 3, H, W]``, of which the luma is taken.
+        img2: images of the same shape.
+        K: the constants k1 and k2, > 0.
+        window: taps of a window, ``[n]``, or ``[h, w]`` where it is a product of rows and columns; divided by its sum.
+            By default a Gaussian of 11 taps and standard deviation 1.5.
+        L: the images' range.
+        full: whether to return the map, too, as MATLAB's second output.
+
+    Returns:
+        A scalar, or ``[B]``, in float64.
+
+    Raises:
+        ValueError: other shapes, a window that is larger than the image or not separable, constants of zero.
+
+    """
+    x, y = _gray(img1), _gray(img2)
+    factor = max(1, round_half_up(min(x.shape[-2:]) / 256))
+    if factor > 1:
+        # `imfilter` by a mean of factor x factor, centred at (factor + 1) / 2 rounded down, then every factor-th pixel.
+        before, after = (factor - 1) // 2, factor // 2
+        x, y = (F.avg_pool2d(windows.pad_symmetric(i, ((before, after),) * 2), factor) for i in (x, y))
+    return _ssim(x, y, K, window, L, full, img1.ndim == 2)
+
+
+def ssim_index(
+    img1: Tensor,
+    img2: Tensor,
+    K: Sequence[float] = (0.01, 0.03),  # noqa: N803
+    window: Any = None,
+    L: float = 255,  # noqa: N803
+    *,
+    full: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Mean SSIM of images as they are; arguments as :func:`ssim`."""
+    return _ssim(_gray(img1), _gray(img2), K, window, L, full, img1.ndim == 2)
+
+
+def round_half_up(value: float) -> int:
+    """As MATLAB rounds positive numbers."""
+    return int(value + 0.5)
+
+
+def _gray(image: Tensor) -> Tensor:
+    if image.ndim == 2:
+        image = image[None, None]
+    if image.ndim != 4 or image.shape[1] not in (1, 3):
+        raise ValueError(
+            f"The image has the shape {tuple(image.shape)}, expected [H, W], [B, 1, H, W] or, in colour, [B, 3, H, W]."
+        )
+    return rgb2gray(image) if image.shape[1] == 3 else image.double()
+
+
+def _ssim(
+    x: Tensor, y: Tensor, constants: Sequence[float], window: Any, data_range: float, full: bool, is_single: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    if len(constants) != 2 or not min(constants) > 0:
+        raise ValueError(f"`K` is {tuple(constants)}, expected two positive numbers.")
+    numbers = (float(data_range), constants[0], constants[1])
+    if window is None:
+        described = windows.gaussian_window((11, 11), (1.5, 1.5), numbers)
+    else:
+        described = windows.own_window(_separated(window), numbers)
+    results = windows.evaluate(x, y, described, want_map=full)
+    if is_single:
+        results = [results[0][0], *(picture[0, 0] for picture in results[1:])]
+    return (results[0], results[1]) if full else results[0]
+
+
+def _separated(window: Any) -> tuple[list[float], list[float]]:
+    """Column and row whose product the window is, each summing to one."""
+    taps = torch.as_tensor(window, dtype=torch.float64, device="cpu")
+    if taps.ndim == 1:
+        taps = torch.outer(taps, taps)
+    total = taps.sum()
+    if taps.ndim != 2 or not total > 0:
+        raise ValueError(
+            f"`window` has the shape {tuple(taps.shape)} and the sum {total.item()}, expected [n] or [h, w], > 0."
+        )
+    taps = taps / total
+    column, row = taps.sum(1), taps.sum(0)
+    if not torch.allclose(torch.outer(column, row), taps, rtol=1e-9, atol=1e-12):
+        raise ValueError("`window` is not the product of a column and a row, which the kernels need.")
+    return column.tolist(), row.tolist()

@@ -1,0 +1,64 @@
+"""The other packages themselves, where they are installed, and how a drop-in module is compared with one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+
+def peer(module: str) -> Any:
+    """The package's module, or a skipped test."""
+    package = module.split(".")[0]
+    if package not in sys.modules:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            pytest.skip(f"{package} is not installed")
+        if package == "piq":
+            # Its own start imports feature extractors, and a torchvision that has to fit torch; its SSIM needs neither.
+            stub = sys.modules[package] = ModuleType(package)
+            stub.__path__ = list(spec.submodule_search_locations or ())
+    return importlib.import_module(module)
+
+
+def pictures(*shape: int, seed: int = 0, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Float64 pictures within the range, alike but for noise."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.rand(shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return data_range * (0.8 * target + 0.1 + 0.02 * noise.clamp(-4, 4)), data_range * target
+
+
+def with_gradients(function: Callable[..., Any], x: Tensor, y: Tensor, which: Sequence[int] = (0, 1)) -> list[Tensor]:
+    """The outputs, and the gradients of the images under upstream gradients that differ between elements."""
+    images = [image.detach().clone().requires_grad_(i in which) for i, image in enumerate((x, y))]
+    outputs = function(*images)
+    outputs = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+    upstream = [
+        torch.arange(1, output.numel() + 1, dtype=output.dtype).view_as(output) / output.numel() for output in outputs
+    ]
+    return [o.detach() for o in outputs] + list(torch.autograd.grad(outputs, [images[i] for i in which], upstream))
+
+
+def assert_same(
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    x: Tensor,
+    y: Tensor,
+    tolerance: float = 1e-10,
+    which: Sequence[int] = (0, 1),
+) -> None:
+    """Values to `tolerance`, and gradients to it relative to the largest."""
+    pairs = zip(with_gradients(ours, x, y, which), with_gradients(theirs, x, y, which), strict=True)
+    for found, expected in pairs:
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype
+        scale = expected.abs().max().clamp(min=1e-300)
+        assert (found - expected).abs().max() <= tolerance * scale
