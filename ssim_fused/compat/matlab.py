@@ -111,9 +111,9 @@ def _ssim(
 def _separated(window: Any) -> tuple[list[float], list[float]]:
     """Column and row whose product the window is, each summing to one."""
     taps = torch.as_tensor(window, dtype=torch.float64, device="cpu")
-    if taps.ndim == 1:
-        taps = torch.outer(taps, taps)
     total = taps.sum()
+    if taps.ndim == 1 and total > 0:
+        taps, total = torch.outer(taps, taps), total**2
     if taps.ndim != 2 or not total > 0:
         raise ValueError(
             f"`window` has the shape {tuple(taps.shape)} and the sum {total.item()}, expected [n] or [h, w], > 0."
