@@ -1,0 +1,25 @@
+"""Scores of pictures, folders and videos: the kernels, fed by decoders that keep up.
+
+What the command ``ssim-fused compare`` prints, :func:`compare` returns; :func:`score` is the generator beneath. Needs
+the extra ``[scoring]``.
+"""
+
+from ssim_fused.scoring.errors import PairError, UsageError
+from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
+from ssim_fused.scoring.run import compare
+from ssim_fused.scoring.score import Failed, Scored, score
+from ssim_fused.scoring.settings import CONVENTIONS, Settings
+
+__all__ = [
+    "CONVENTIONS",
+    "Failed",
+    "Pair",
+    "PairError",
+    "Scored",
+    "Settings",
+    "UsageError",
+    "compare",
+    "find_pairs",
+    "read_pairs",
+    "score",
+]

@@ -1,0 +1,146 @@
+"""Heat maps: where two pictures differ, drawn beside them; for ``--map`` and for the report.
+
+A map shows ``1 - SSIM`` of each pixel, from dark (alike) to bright (unlike). Of a sequence it is its worst frame's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ssim_fused.scoring.errors import UsageError
+from ssim_fused.scoring.measure import Measure
+from ssim_fused.scoring.picture import Picture
+from ssim_fused.scoring.results import Exhibit, PairResult
+from ssim_fused.scoring.score import Frame, in_order
+from ssim_fused.scoring.settings import Settings
+
+COLORS = "magma"  # of matplotlib; its brightness rises evenly, in print and for the color-blind
+WIDEST = 960  # pixels of a picture in the report: what a screen shows of three side by side
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_GAP = 8  # pixels between the pictures
+
+
+class Gallery:
+    """Draws the maps of the results that pass through it.
+
+    Args:
+        settings: the definition of the map.
+        device: where it is computed.
+        folder: where each pair's map is written, or None.
+        exhibits: how many of the pairs, the worst, get an exhibit for the report.
+        pairs: how many there are, for the file names' digits.
+
+    Raises:
+        UsageError: the folder cannot be made.
+
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, folder: str | None, exhibits: int, pairs: int) -> None:
+        self._measure, self._metric, self._workers = Measure(settings, device), settings.metric[0], settings.workers
+        self._folder, self._exhibits, self._digits = folder, exhibits, len(str(max(pairs - 1, 0)))
+        self._worst: list[tuple[float, int]] = []  # negated, since heapq keeps the least at the top
+        self._lock = threading.Lock()
+        if folder:
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"--map {folder}: {error.strerror}.") from error
+
+    def shown(self, results: Iterator[PairResult]) -> Iterator[PairResult]:
+        """The results, in order, with maps on disk and exhibits attached, and without the pixels."""
+        with ThreadPoolExecutor(self._workers, "draw") as pool:
+            yield from in_order(pool, self._shown, results, self._workers)
+
+    def _shown(self, result: PairResult) -> PairResult:
+        frame, result.worst = result.worst, None
+        exhibited = not result.error and self._is_among_the_worst(result)
+        if frame is None or result.error or not (exhibited or self._folder):
+            return result
+        x, y = frame.reference, frame.distorted
+        heat = _colored(self._measure.map(x.pixels, y.pixels, x.peak), x)
+        if exhibited:
+            result.exhibit = Exhibit(frame.number, _jpeg(to_image(x)), _jpeg(to_image(y)), _jpeg(heat))
+        if self._folder:
+            name = f"{result.number:0{self._digits}}_{Path(result.distorted).stem or 'stream'}.png"
+            panel(frame, heat, result).save(Path(self._folder, name), compress_level=1)
+        return result
+
+    def _is_among_the_worst(self, result: PairResult) -> bool:
+        """Whether the result is among the worst so far; whoever is in the end was at any time before."""
+        if not self._exhibits:
+            return False
+        entry = (-result.lowest(self._metric), -result.number)
+        with self._lock:
+            if len(self._worst) < self._exhibits:
+                heapq.heappush(self._worst, entry)
+                return True
+            return heapq.heappushpop(self._worst, entry) != entry
+
+
+def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
+    """Reference, distorted picture and map side by side, with a line of text below each."""
+    pictures = [to_image(frame.reference), to_image(frame.distorted), heat]
+    width, height = pictures[0].size
+    size = max(12, height // 40)
+    sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + 2 * size), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
+    of_frame = f", frame {frame.number}" if result.sequence else ""
+    score = result.scores[result.numbers.index(frame.number)]
+    texts = [Path(result.reference).name + of_frame, Path(result.distorted).name,
+             "  ".join(f"{name} {value:.4f}" for name, value in score.items() if "/" not in name)]  # fmt: skip
+    for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        left = place * (width + _GAP)
+        sheet.paste(picture, (left, 0))
+        draw.text((left, height + size // 3), _fitting(text, draw, font, width), "black", font)
+    return sheet
+
+
+def _fitting(
+    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> str:
+    while len(text) > 1 and draw.textlength(text, font) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def to_image(picture: Picture) -> Image.Image:
+    """A picture of 8 bits, RGB, to look at."""
+    pixels = picture.pixels.cpu().float() * (255 / picture.peak)
+    array = pixels.clamp(0, 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(array.numpy()))
+
+
+def _colored(similarity: Tensor, picture: Picture) -> Image.Image:
+    """The map as large as its picture: without padding it has a border, which is grey."""
+    height, width = picture.pixels.shape[1:]
+    levels = ((1 - similarity.clamp(0, 1)) * 255).round().to(torch.uint8).numpy()
+    sheet = np.full((height, width, 3), 128, np.uint8)
+    top, left = (height - levels.shape[0]) // 2, (width - levels.shape[1]) // 2
+    sheet[top : top + levels.shape[0], left : left + levels.shape[1]] = _palette()[levels]
+    return Image.fromarray(sheet)
+
+
+@cache
+def _palette() -> np.ndarray:  # [256, 3]
+    from matplotlib import colormaps
+
+    return (colormaps[COLORS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    image.thumbnail((WIDEST, WIDEST))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return file.getvalue()

@@ -1,0 +1,85 @@
+"""One number for many frames: means, percentiles, and what dB and DSSIM make of a score."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ssim_fused.scoring.errors import UsageError
+
+_NAMES = re.compile(r"mean|min|max|median|harmonic|p(\d{1,2}|100)")
+
+
+def check_pools(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are; UsageError for one that is unknown."""
+    for name in names:
+        if not _NAMES.fullmatch(name):
+            raise UsageError(f"pool is {name!r}; expected mean, min, max, median, harmonic or p0 to p100.")
+    if not names:
+        raise UsageError("pool is empty; expected mean, min, max, median, harmonic or p0 to p100.")
+    return tuple(names)
+
+
+def pool(name: str, values: Sequence[float]) -> float:
+    """One number for at least one value.
+
+    Percentiles lie between the two nearest values; the harmonic mean is that of ``1 + value`` less 1, as VMAF pools,
+    which SSIM's values below zero leave defined.
+    """
+    if name == "mean":
+        return math.fsum(values) / len(values)
+    if name in ("min", "max"):
+        return min(values) if name == "min" else max(values)
+    if name == "harmonic":
+        reciprocals = math.fsum(1 / (1 + value) if value != -1 else math.inf for value in values)
+        return len(values) / reciprocals - 1 if reciprocals else math.inf
+    return _percentile(values, 50 if name == "median" else int(name[1:]))
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    # numpy interpolates between two infinite values, the PSNR of identical frames, to NaN.
+    ordered = np.sort(np.asarray(values, np.float64))
+    place = (len(ordered) - 1) * percent / 100
+    low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+    return low if low == high else low + (high - low) * (place - math.floor(place))
+
+
+def to_db(score: float) -> float:
+    """``-10 log10(1 - score)``, as FFmpeg prints; infinite for 1."""
+    return math.inf if score >= 1 else -10 * math.log10(1 - score)
+
+
+def to_dssim(score: float) -> float:
+    """``(1 - score) / 2``: 0 for identical pictures."""
+    return (1 - score) / 2
+
+
+class Columns:
+    """The columns of a table of scores: each metric, and behind it what is derived from it.
+
+    Args:
+        metrics: the names, in order.
+        db: with each SSIM in dB, too: ``ssim-db``.
+        dssim: with each DSSIM, too: ``dssim``, ``ms-dssim``.
+
+    """
+
+    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False) -> None:
+        self._columns: list[tuple[str, str, Callable[[float], float]]] = []
+        for metric in metrics:
+            self._columns.append((metric, metric, float))
+            if db and metric != "psnr":
+                self._columns.append((f"{metric}-db", metric, to_db))
+            if dssim and metric != "psnr":
+                self._columns.append((metric.replace("ssim", "dssim"), metric, to_dssim))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self._columns]
+
+    def of(self, scores: dict[str, float]) -> dict[str, float]:
+        """The row of a pair's, a frame's or the pooled scores; what is derived is so after pooling."""
+        return {name: derive(scores[metric]) for name, metric, derive in self._columns}

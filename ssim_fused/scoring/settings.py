@@ -1,0 +1,155 @@
+"""What a scoring run was asked for, checked once, and the presets of other libraries' definitions."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from ssim_fused.scoring.errors import UsageError
+from ssim_fused.scoring.luma import Luma
+
+Metric = Literal["ssim", "ms-ssim", "psnr"]
+Padding = Literal["reflect", "zero", "valid"]
+WindowShape = Literal["gaussian", "uniform"]
+
+METRICS: tuple[str, ...] = get_args(Metric)
+PADDINGS: tuple[str, ...] = get_args(Padding)
+WINDOWS: tuple[str, ...] = get_args(WindowShape)
+LUMAS: tuple[str, ...] = get_args(Luma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """What another library computes, where that is not torchmetrics'.
+
+    Attributes:
+        padding: what lies beyond the borders; ``"valid"``: nothing, windows stay inside.
+        window: the window's shape, with ``sigma`` or ``kernel_size``.
+        sample_covariance: variances with n - 1 in the denominator, as scikit-image's default.
+        luma: the formula of luma where the library takes one channel only.
+        multiscale: whether the library has an MS-SSIM that is computed here as there.
+        channelwise: whether its levels are multiplied in each channel, and the mean over channels taken last.
+
+    """
+
+    padding: Padding = "valid"
+    window: WindowShape = "gaussian"
+    sigma: float = 1.5
+    kernel_size: int = 11
+    sample_covariance: bool = False
+    luma: Luma | None = None
+    multiscale: bool = False
+    channelwise: bool = False
+
+
+CONVENTIONS = {
+    "torchmetrics": Convention(padding="reflect", multiscale=True),
+    "pytorch-msssim": Convention(multiscale=True, channelwise=True),
+    "skimage": Convention(window="uniform", kernel_size=7, sample_covariance=True),
+    "matlab": Convention(luma="bt601"),  # Wang's ssim_index.m, of rgb2gray
+    "basicsr": Convention(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Arguments of a scoring run; those that are None are the convention's.
+
+    Attributes:
+        metric: what is computed, the first being the one that ranks pairs and that ``fail_under`` looks at.
+        convention: a name of ``CONVENTIONS``, or None, which is torchmetrics'.
+        padding: ``"reflect"``, ``"zero"`` or ``"valid"``.
+        window: ``"gaussian"`` of ``sigma``, or ``"uniform"`` of ``kernel_size``.
+        sigma: standard deviation of the Gaussian in pixels; its size is ``2 int(3.5 sigma + 0.5) + 1``.
+        kernel_size: side of the uniform window, odd.
+        luma: score luma instead of RGB: the formula for RGB pixels. Two videos are scored by their planes as they are.
+        crop: pixels cut off each side first.
+        resize: scale the distorted picture to the size of the reference instead of refusing another size.
+        frames: of a video, ``(start, stop, step)``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        batch: pairs of equal size that one call of the kernel takes, at most.
+        workers: threads that decode.
+        channels: keep each channel's SSIM, too.
+        keep: hand the pixels on with the scores, for maps and reports.
+
+    """
+
+    metric: tuple[str, ...] = ("ssim",)
+    convention: str | None = None
+    padding: str | None = None
+    window: str | None = None
+    sigma: float | None = None
+    kernel_size: int | None = None
+    luma: str | None = None
+    crop: int = 0
+    resize: bool = False
+    frames: tuple[int, int | None, int] = (0, None, 1)
+    device: str = "auto"
+    batch: int = 8
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    channels: bool = False
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choices("metric", self.metric, METRICS)
+        if not self.metric or len(set(self.metric)) < len(self.metric):
+            raise UsageError(
+                f"metric is {','.join(self.metric)!r}; each of {', '.join(METRICS)} is named once at most."
+            )
+        for name, choices in (("convention", tuple(CONVENTIONS)), ("padding", PADDINGS), ("window", WINDOWS),
+                              ("luma", LUMAS)):  # fmt: skip
+            if getattr(self, name) is not None:
+                _check_choices(name, (getattr(self, name),), choices)
+        for name, least in (("crop", 0), ("batch", 1), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")
+        start, stop, step = self.frames
+        if start < 0 or step < 1 or (stop is not None and stop <= start):
+            raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
+        self._check_window()
+
+    def _check_window(self) -> None:
+        preset = self._preset()
+        window = self.window or preset.window
+        if self.sigma is not None and window == "uniform":
+            raise UsageError("sigma is the Gaussian's; the window is uniform: give kernel_size, or window gaussian.")
+        if self.kernel_size is not None and window == "gaussian":
+            raise UsageError(
+                "kernel_size is the uniform window's; the Gaussian's size follows from sigma: give sigma, or window "
+                "uniform."
+            )
+        if self.kernel_size is not None and (self.kernel_size < 1 or self.kernel_size % 2 == 0):
+            raise UsageError(f"kernel_size is {self.kernel_size}; expected an odd number.")
+        if self.sigma is not None and not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise UsageError(f"sigma is {self.sigma}; expected a number above 0.")
+        if "ms-ssim" in self.metric and not preset.multiscale:
+            raise UsageError(f"convention {self.convention} has no ms-ssim here; leave out one of the two.")
+
+    def _preset(self) -> Convention:
+        return CONVENTIONS[self.convention or "torchmetrics"]
+
+    def resolved(self) -> Convention:
+        """The definition that is computed: the convention's, where nothing else was asked for."""
+        preset = self._preset()
+        given = {f.name: getattr(self, f.name, None) for f in fields(preset)}
+        return replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+    def k2(self) -> float:
+        """The contrast constant.
+
+        With sample covariances, n/(n - 1) times larger, both parts of the quotient are divided by n/(n - 1).
+        """
+        convention = self.resolved()
+        if not convention.sample_covariance:
+            return 0.03
+        gaussian = convention.window == "gaussian"
+        side = 2 * int(3.5 * convention.sigma + 0.5) + 1 if gaussian else convention.kernel_size
+        return 0.03 * math.sqrt((side**2 - 1) / side**2)
+
+
+def _check_choices(name: str, given: Any, choices: tuple[str, ...]) -> None:
+    for value in given:
+        if value not in choices:
+            raise UsageError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")

@@ -1,0 +1,73 @@
+"""Pictures and videos that the tests of scoring write: photographs and what JPEG and H.264 make of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+from skimage import data
+
+from ssim_fused.scoring import cli
+
+PHOTOGRAPHS = {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.coffee}
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Runs the command line in this process: its exit code, standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse's
+            code = stop.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def save(path: Path, array: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def write_folders(root: Path, side: int = 200) -> tuple[Path, Path]:
+    """Folders ``a`` of PNG and ``b`` of JPEG, with a picture in a folder of its own."""
+    for number, (name, photograph) in enumerate(PHOTOGRAPHS.items()):
+        array = photograph()[40 : 40 + side, 60 : 60 + side]
+        save(root / f"a/sub{number % 2}/{name}.png", array)
+        save(root / f"b/sub{number % 2}/{name}.jpg", array, quality=30 + 20 * number)
+    return root / "a", root / "b"
+
+
+def moving_picture(count: int, width: int = 208, height: int = 192) -> list[np.ndarray]:
+    """A camera that moves over a photograph, frame by frame."""
+    photograph = data.astronaut()
+    return [np.ascontiguousarray(photograph[k : k + height, 2 * k : 2 * k + width]) for k in range(count)]
+
+
+def write_video(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    prepare: Callable[[av.VideoFrame], None] = lambda frame: None,
+    **options: object,
+) -> Path:
+    """A video of frames ``[H, W, 3]``, or ``[H, W]``, of uint8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
+        for array in frames:
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24" if array.ndim == 3 else "gray")
+            frame = frame.reformat(format=pixels)
+            prepare(frame)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
