@@ -22,8 +22,9 @@ REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 def gaussian_taps(size: int, sigma: float) -> list[float]:
     """A Gaussian of so many taps, also of an even number, summing to one."""
-    taps = [math.exp(-(((i - (size - 1) / 2) / sigma) ** 2) / 2) for i in range(size)]
-    total = math.fsum(taps)
+    distances = [(i - (size - 1) / 2) / sigma for i in range(size)]
+    taps = [math.exp(-distance * distance / 2) for distance in distances]  # in operations that a trace can follow
+    total = sum(taps)
     return [tap / total for tap in taps]
 
 
