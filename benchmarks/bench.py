@@ -157,7 +157,7 @@ def prepare(peers: list[Peer], case: Case, device: str, effort: Effort, bar: tqd
     for peer in peers:
         bar.set_postfix_str(f"warming up {peer.name}")
         try:
-            step = make_step(case, peer.function(case, device), preds, target)
+            step = make_step(case, peer.case_function(case, device), preds, target)
             blocks.append(Block(peer.name, step, device, effort))
         except Exception:  # whatever it is, it is reported, and the others are measured
             log.error(peer.name, f"{case.label}\n{traceback.format_exc()}")

@@ -1,7 +1,7 @@
 """What is measured: the table of cases, their inputs, and what one step of a case is.
 
 A step is the same for every library: the mean SSIM or MS-SSIM of a batch of images or volumes, or that
-and the gradient of `1 - ssim` for `preds`.
+and the gradient of `1 - ssim` for `preds`; of a loss of two terms, one minus it in SSIM's place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ VALUE = "value"
 GRADIENT = "value+gradient"
 SSIM = "ssim"
 MS_SSIM = "ms_ssim"
+L1_SSIM = "l1+ssim"  # 0.8 L1 + 0.2 (1 - SSIM)
 
 SSIMFunction = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[], Tensor]
@@ -67,7 +68,8 @@ class Case:
     def label(self) -> str:
         """Unique name, for the command line and for messages."""
         sigma = "" if self.sigma == 1.5 else f"/sigma{self.sigma:g}"
-        return f"{self.op}/{self.shape_label}{sigma}/{self.mode}"
+        dtype = "" if self.dtype == torch.float32 else f"/{self.dtype_label}"
+        return f"{self.op}/{self.shape_label}{sigma}{dtype}/{self.mode}"
 
 
 def _both_modes(*shape: int, op: str = SSIM) -> list[Case]:
@@ -82,13 +84,15 @@ _COMMON = [
 ]
 _MULTI_SCALE = [*_both_modes(4, 3, 256, 256, op=MS_SSIM), *_both_modes(1, 3, 1080, 1920, op=MS_SSIM)]
 _VOLUMES = _both_modes(1, 1, 96, 96, 96)
+_LOSSES = [Case(L1_SSIM, shape, GRADIENT) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
+_BYTES = [Case(SSIM, shape, VALUE, dtype=torch.uint8) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
 _LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
 CASES = {
-    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES,
-    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES,
+    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _BYTES,
+    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES + _LOSSES + _BYTES,
 }
 
 
@@ -106,11 +110,13 @@ def select(device: str, patterns: list[str], others: Sequence[Case] = ()) -> lis
 
 
 def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
-    """A noisy batch and its clean target in [0, 1]; with a gradient, `preds` requires it."""
+    """A noisy batch and its clean target in [0, 1], of bytes in [0, 255]; with a gradient, `preds` requires it."""
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(case.shape, generator=generator)
     noise = torch.randn(case.shape, generator=generator)
     preds = noise.mul_(0.1).add_(target).clamp_(0, 1)
+    if case.dtype == torch.uint8:
+        preds, target = (image.mul_(255).round_() for image in (preds, target))
     preds, target = (image.to(device, case.dtype) for image in (preds, target))
     return preds.requires_grad_(case.mode == GRADIENT), target
 

@@ -111,7 +111,7 @@ def _resident_peak(step: Step) -> int:
 def _case_peak(library: str, label: str, threads: str) -> int:
     torch.set_num_threads(int(threads))  # before the library starts a pool of its own
     case = next(case for case in CASES["cpu"] if case.label == label)
-    function = peers.create(library).function(case, "cpu")
+    function = peers.create(library).case_function(case, "cpu")
     for batch, *sides in _WARM_UP_SHAPES[case.spatial_dims]:
         shape = (min(batch, case.shape[0]), case.shape[1], *sides)
         small = replace(case, shape=shape)

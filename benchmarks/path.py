@@ -90,7 +90,7 @@ def calls_of(op: str, shape: tuple[int, ...], device: str, libraries: list[peers
             calls[f"{TRIVIAL} | {mode}"] = make_step(case, lambda x, y: Trivial.apply(x), preds, target)
         for library in libraries:
             if library.supports(case):
-                calls[f"{library.name} | {mode}"] = make_step(case, library.function(case, device), preds, target)
+                calls[f"{library.name} | {mode}"] = make_step(case, library.case_function(case, device), preds, target)
         if device == "cuda":
             calls[f"ssim_fused, CUDA graph | {mode}"] = graph_replay(calls[f"{peers.OURS} | {mode}"])
     return calls

@@ -10,12 +10,14 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from dataclasses import replace
 from importlib import metadata
 from types import ModuleType
 
 import torch
+from torch.nn.functional import l1_loss
 
-from .cases import MS_SSIM, SSIM, Case, SSIMFunction
+from .cases import L1_SSIM, MS_SSIM, SSIM, Case, SSIMFunction
 
 OURS = "ssim_fused"
 REFERENCE = "torchmetrics"
@@ -36,11 +38,22 @@ class Peer:
 
     def supports(self, case: Case) -> bool:
         """Whether the library has this operator with these parameters."""
-        return case.op in self.ops and case.spatial_dims in self.spatial_dims
+        op = SSIM if case.op == L1_SSIM else case.op
+        return op in self.ops and case.spatial_dims in self.spatial_dims
 
     def function(self, case: Case, device: str) -> SSIMFunction:
-        """The differentiable mean `(preds, target) -> scalar` for a case."""
+        """The differentiable mean `(preds, target) -> scalar` for a case of SSIM or MS-SSIM of floats."""
         raise NotImplementedError
+
+    def case_function(self, case: Case, device: str) -> SSIMFunction:
+        """The same for any case: the library's SSIM beside PyTorch's L1; bytes are converted first."""
+        if case.op == L1_SSIM:
+            ssim = self.function(replace(case, op=SSIM), device)
+            return lambda preds, target: 0.2 * ssim(preds, target) + (0.8 - 0.8 * l1_loss(preds, target))
+        function = self.function(case, device)
+        if case.dtype == torch.uint8:
+            return lambda preds, target: function(preds.float().div_(255), target.float().div_(255))
+        return function
 
 
 class TorchMetrics(Peer):
@@ -60,6 +73,23 @@ class SSIMFused(TorchMetrics):
     """The library that is measured against the others; it has the reference's functions."""
 
     name, module = OURS, "ssim_fused"
+
+    def case_function(self, case: Case, device: str) -> SSIMFunction:
+        if case.op == L1_SSIM:
+            loss = self.library.L1SSIMLoss(sigma=case.sigma)
+            return lambda preds, target: 1 - loss(preds, target)
+        if case.dtype == torch.uint8:
+            return lambda preds, target: self.library.ssim(preds, target, sigma=case.sigma)
+        return self.function(case, device)
+
+
+class SSIMFusedApart(TorchMetrics):
+    """The same without what it fuses beside SSIM: L1 is a loss of its own, and bytes are converted first."""
+
+    name, module = f"{OURS}_apart", "ssim_fused"
+
+    def supports(self, case: Case) -> bool:
+        return super().supports(case) and (case.op == L1_SSIM or case.dtype == torch.uint8)
 
 
 class PytorchMSSSIM(Peer):
@@ -161,6 +191,7 @@ class FusedSSIM(Peer):
 
 PEERS: list[type[Peer]] = [
     SSIMFused,
+    SSIMFusedApart,
     TorchMetrics,
     PytorchMSSSIM,
     Kornia,

@@ -22,7 +22,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 K = 0.01, 0.03
 NO_PIXELS = "none", 1.0, 1e-3, False
 SSIM_WEIGHT, PIXEL_EPS = 0.3, 0.1
-PIXEL_TERMS = "none", "l1", "l2", "charbonnier"
+# Numbers of the types that a kernel is told when it runs (`PixelType`).
+TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 C1, C2 = K[0] ** 2, K[1] ** 2
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -51,6 +52,7 @@ class Case:
     upstream: str = ""  # any of: similarity contrast map; empty: the forward operator
     constants: int = 0  # c1 and c2 as a tensor: 1, of all images; 2, of each
     as_distance: bool = False  # one minus the means
+    types: tuple[torch.dtype, ...] = ()  # of preds and target, where one has integers; results are float32
     pixels: int = 0  # a pixel term, with it: 1 L1, 2 L2, 3 Charbonnier
     strip_columns: int = 64
     single_strip: bool = False  # the variant for pictures of one strip
@@ -96,6 +98,9 @@ def pictures(case: Case) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(case.seed)
     target = torch.rand(case.shape, generator=generator, dtype=torch.float64)
     preds = target + 0.2 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
+    if case.types:  # more than a byte holds, but for those of bytes
+        offset = 10 if torch.uint8 in case.types else 300
+        return tuple((20 * image + offset).round().clamp(min=0) for image in (preds, target))
     return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
 
 
@@ -256,7 +261,7 @@ class Host:
     def run(self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False) -> dict[str, Tensor]:
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
-            "dtype": str(case.dtype).removeprefix("torch."),
+            "dtype": str(torch.uint8 if case.types else case.dtype).removeprefix("torch."),
             "shape": case.shape,
             "pad": case.padding,
             "padding_mode": case.padding_mode,
@@ -318,7 +323,11 @@ class Host:
             strides, offset, count = storage(case, shape)
             fields[f"{name}_stride"], fields[f"{name}_offset"] = strides, offset
             if name in inputs:
-                elements = torch.full((count,), torch.nan, dtype=case.dtype)
+                dtype = case.dtype
+                if case.types and name != "grad_map":
+                    dtype = case.types[(name == "target") != swapped]
+                    fields[f"{name}_type"] = TYPES[dtype]
+                elements = torch.full((count,), torch.nan if dtype.is_floating_point else 255, dtype=dtype)
                 elements.as_strided(shape, strides, offset).copy_(inputs[name])
                 (self.directory / f"{name}.bin").write_bytes(raw(elements))
         lines = []
@@ -543,6 +552,30 @@ def cases() -> list[Case]:
         replace(base, gradients="preds constants", constants=2, strip_columns=64),
     ]
     every += [replace(base, layout=layout, strip_columns=128) for layout in ("channels_last", "sliced")]
+    # Integers, and floats beside them: the only gradient is that of the floats.
+    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2):
+        for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
+            base = Case(shape, types=types, gradients="", seed=4)
+            every += [
+                base,
+                replace(base, strip_columns=128, layout="channels_last"),
+                replace(base, want_map=True, pad=(0, 0)),
+                replace(base, sizes=(7, 5), layout="padded", padding_mode="zero"),
+                replace(base, sizes=(13, 5), want_map=True, layout="sliced"),
+                replace(base, gradients="constants", constants=2),
+                replace(base, pixels=2),
+            ]
+    for integer in (torch.uint8, torch.uint16):
+        base = Case((2, 2, 21, 56), types=(torch.float32, integer), symmetric=True, seed=4)
+        every += [
+            base,
+            replace(base, gradients=""),
+            replace(base, pixels=1, split_rows=5, crossing=True),
+            replace(base, shape=(1, 1, 18, 61), layout="padded", objective="contrast_sensitivity"),
+            replace(base, gradients="target", types=(integer, torch.float32), layout="channels_last"),
+            replace(base, sizes=(5, 7), upstream="map", want_map=True),
+            replace(base, sizes=(13, 13), pixels=3),
+        ]
     return list(dict.fromkeys(every))
 
 
@@ -642,7 +675,9 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
 
 def is_operators(case: Case) -> bool:
     """Whether the operators offer it, with the same outputs: padding by half the window, or none."""
-    return (case.pad is None or not any(case.pad)) and not case.pixels  # whose operators test_losses.py has
+    return (
+        (case.pad is None or not any(case.pad)) and not case.pixels and not case.types
+    )  # test_losses.py, test_integers.py
 
 
 def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict[str, Tensor]:

@@ -23,6 +23,9 @@ def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
 
 # Two products, sums of at most six numbers, and a rounding to the type of the result.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+# Integers, and floats beside them; results are float32.
+TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16)}
+PIXEL_TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 NORMALIZATIONS = ["none", "relu", "simple"]
 
@@ -53,7 +56,7 @@ PIXELS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
 
 @pytest.mark.parametrize("pixels", range(len(PIXELS)))
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", [*TOLERANCE, *TYPES], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
     program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
@@ -61,8 +64,14 @@ def test_kernels_on_the_host(
     if pixels and normalize != "relu":
         pytest.skip("what is added does not depend on the normalization")
     compute = torch.float64 if dtype == torch.float64 else torch.float32
+    types, name_of_type = TYPES.get(dtype, (dtype, dtype)), str(dtype).removeprefix("torch.")
+    is_integer, dtype = dtype in TYPES, compute if dtype in TYPES else dtype
     levels, batch, scales = 3, shape[0], (3.0, 2.0)
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
+    if is_integer:
+        images = {
+            name: (40 * image.abs()).to(type_) for (name, image), type_ in zip(images.items(), types, strict=True)
+        }
     gradients = [
         random(*shape[:2], *(n >> level for n in shape[2:]), seed=level, dtype=compute if level else dtype)
         for level in range(levels)
@@ -82,7 +91,9 @@ def test_kernels_on_the_host(
     for name, array in arrays.items():
         (tmp_path / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
     fields = {
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": name_of_type,
+        "preds_type": PIXEL_TYPES.get(types[0], 0),
+        "target_type": PIXEL_TYPES.get(types[1], 0),
         "shape": " ".join(map(str, shape)),
         "levels": levels,
         "betas": " ".join(map(str, betas.tolist())),
@@ -129,6 +140,8 @@ def test_kernels_on_the_host(
     }
     if pixels:
         expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
+    if is_integer:
+        del expected["multiplied"], expected["multiplied_in_place"]
     for name, (array, type_of_result) in expected.items():
         raw = bytearray((tmp_path / f"{name}.bin").read_bytes())
         found = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)

@@ -120,6 +120,14 @@ def cases() -> list[Case]:
             replace(base, sizes=(13, 5, 13), gradients="preds target"),
             replace(base, dtype=torch.float16),
         ]
+    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2, (torch.float32, torch.uint8)):
+        base = volume(2, 2, 7, 9, 66, types=types, gradients="preds" if types[0] == torch.float32 else "", seed=4)
+        every += [
+            base,
+            replace(base, layout="sliced", want_map=True),
+            replace(base, sizes=(5, 7, 3), layout="channels_last", pixels=1),
+            replace(base, sizes=(13, 5, 13)),
+        ]
     return list(dict.fromkeys([*every, *wide_cases()]))
 
 
