@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 import ssim_fused
+from ssim_fused.multiscale import BETAS
 from ssim_fused.scoring.settings import Settings
 
 
@@ -26,7 +28,7 @@ class Measure:
         self._metrics, self._channels, self.device = settings.metric, settings.channels, device
         self._multiscale = ssim_fused.multiscale_structural_similarity_index_measure
         convention = settings.resolved()
-        self._channelwise = convention.channelwise
+        self._padded_pooling = convention.padded_pooling
         self._arguments: dict[str, Any] = {
             "gaussian_kernel": convention.window == "gaussian",
             "sigma": convention.sigma,
@@ -66,7 +68,7 @@ class Measure:
         """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
         x, y = self._batch([reference]), self._batch([distorted])
         _, pixels = ssim_fused.structural_similarity_index_measure(
-            _floating(y), _floating(x), data_range=float(peak), return_full_image=True, **self._arguments
+            y, x, data_range=float(peak), return_full_image=True, **self._arguments
         )
         return pixels[0].mean(0).cpu()
 
@@ -84,9 +86,27 @@ class Measure:
         return {"ssim": _means(single)} | {f"ssim/{c}": column for c, column in enumerate(single.T.tolist())}
 
     def _ms_ssim(self, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
-        if not self._channelwise:
+        if not self._padded_pooling:
             return self._score(self._multiscale, x, y, peak, weights)
-        return _means(self._scores(self._multiscale, x, y, peak, weights, per_channel=True))
+        if weights is not None:
+            raise ValueError("ms-ssim as pytorch-msssim has it takes no mask")
+        return _means(self._padded_ms_ssim(x, y, peak))
+
+    def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: int) -> Tensor:
+        """``[B, C]``: each channel's product, with zeros beside odd sides that the means of 2x2 pixels count."""
+        product = torch.ones(())
+        for level, beta in enumerate(BETAS):
+            last = level == len(BETAS) - 1
+            scores = ssim_fused.structural_similarity_index_measure(
+                y, x, data_range=float(peak), reduction="none", per_channel=True,
+                return_contrast_sensitivity=not last, **self._arguments,
+            )  # fmt: skip
+            of_level = scores[1] if isinstance(scores, tuple) else scores
+            product = product.to(x.device) * of_level.relu() ** beta
+            if not last:
+                odd = [side % 2 for side in x.shape[2:]]
+                x, y = (avg_pool2d(p.float(), 2, padding=odd) for p in (x, y))
+        return product
 
     def _score(self, function: Any, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
         return self._scores(function, x, y, peak, weights).reshape(-1).tolist()
@@ -97,18 +117,12 @@ class Measure:
         """``[B]``, or ``[B, C]`` where ``per_channel`` is among the arguments."""
         if weights is not None:
             arguments["mask"] = weights
-        return function(
-            _floating(y), _floating(x), data_range=float(peak), reduction="none", **self._arguments, **arguments
-        )
+        return function(y, x, data_range=float(peak), reduction="none", **self._arguments, **arguments)
 
 
 def _means(channels: Tensor) -> list[float]:
     """Of ``[B, C]`` the means over channels, one image at a time, so that they do not depend on the batch."""
     return [math.fsum(row) / len(row) for row in channels.tolist()]
-
-
-def _floating(pixels: Tensor) -> Tensor:
-    return pixels.float()
 
 
 def _psnr(x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:

@@ -62,8 +62,9 @@ def read_picture(path: str) -> Picture:
         # Cameras put previews behind the picture (MPO); the frames of an animation are no pictures of their own.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise PairError(f"{path}: has {getattr(image, 'n_frames', 0)} frames; only still pictures are compared")
+        deep = _has_16_bits(image)  # before Exif is asked for, which in a PNG lies behind the pixels and decodes them
         orientation = image.getexif().get(ORIENTATION, 1)
-        return _upright(_composited(_pixels(image, path)), orientation)
+        return _upright(_composited(_pixels(image, path, deep)), orientation)
     except UnidentifiedImageError as error:
         raise PairError(f"{path}: no picture that Pillow can read") from error
     except OSError as error:
@@ -72,13 +73,13 @@ def read_picture(path: str) -> Picture:
         raise PairError(f"{path}: {error}") from error
 
 
-def _pixels(image: Image, path: str) -> Picture:
+def _pixels(image: Image, path: str, deep: bool) -> Picture:
     """Pixels with one to four channels, the fourth being opacity."""
     if image.mode.startswith("I;16"):
         return Picture(_channels_first(np.array(image).astype(np.uint16)), 65535)
     if image.mode in ("I", "F"):
         raise PairError(f"{path}: pixels of mode {image.mode} (32 bit) have no range; save it with 8 or 16 bits")
-    if _has_16_bits(image):
+    if deep:
         return _deep_pixels(path)
     return Picture(_channels_first(np.array(image.convert(_mode(image)))), 255)
 
@@ -128,7 +129,11 @@ def _upright(picture: Picture, orientation: int) -> Picture:
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 2)
     flipped = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
-    return replace(picture, pixels=pixels.flip(flipped)) if flipped or orientation == 5 else picture
+    if flipped and pixels.dtype == torch.uint16:  # torch flips signed integers only; the bits are the same
+        pixels = pixels.view(torch.int16).flip(flipped).view(torch.uint16)
+    elif flipped:
+        pixels = pixels.flip(flipped)
+    return replace(picture, pixels=pixels)
 
 
 def cropped(picture: Picture, border: int) -> Picture:

@@ -92,13 +92,15 @@ class Video:
 
     def _picture(self, frame) -> Picture:
         if self._planes == "Y" and not frame.format.is_rgb and frame.format.name != "pal8":
-            return _luma_plane(frame)
+            return luma_plane(frame)
         deep = max(component.bits for component in frame.format.components) > 8
-        array = frame.to_ndarray(format="gbrp16le" if deep else "gbrp")
+        # As FFmpeg writes frames to PNG files, so that these score 1 beside their video.
+        array = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
         return Picture(torch.from_numpy(array).permute(2, 0, 1), 65535 if deep else 255)
 
 
-def _luma_plane(frame) -> Picture:
+def luma_plane(frame) -> Picture:
+    """The luma of a frame of FFmpeg, a view of its memory where the format is planar."""
     name = frame.format.name
     if not _PLANAR.fullmatch(name):
         if name not in _TO_PLANAR:

@@ -30,7 +30,7 @@ class Convention:
         sample_covariance: variances with n - 1 in the denominator, as scikit-image's default.
         luma: the formula of luma where the library takes one channel only.
         multiscale: whether the library has an MS-SSIM that is computed here as there.
-        channelwise: whether its levels are multiplied in each channel, and the mean over channels taken last.
+        padded_pooling: whether its levels are multiplied in each channel, and made from pictures padded by zeros.
 
     """
 
@@ -41,12 +41,12 @@ class Convention:
     sample_covariance: bool = False
     luma: Luma | None = None
     multiscale: bool = False
-    channelwise: bool = False
+    padded_pooling: bool = False
 
 
 CONVENTIONS = {
     "torchmetrics": Convention(padding="reflect", multiscale=True),
-    "pytorch-msssim": Convention(multiscale=True, channelwise=True),
+    "pytorch-msssim": Convention(multiscale=True, padded_pooling=True),
     "skimage": Convention(window="uniform", kernel_size=7, sample_covariance=True),
     "matlab": Convention(luma="bt601"),  # Wang's ssim_index.m, of rgb2gray
     "basicsr": Convention(),
