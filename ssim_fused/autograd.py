@@ -25,10 +25,8 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
-def _is_mapped(*tensors: Tensor | None) -> bool:
-    """Whether `is_grads_batched`, which vmaps in its own way, maps over one of them."""
-    test = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
-    return any(tensor is not None and test(tensor) for tensor in tensors)
+# Whether `is_grads_batched`, which vmaps in its own way, maps over a tensor.
+_is_mapped = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
 
 
 def _in_forward_mode() -> bool:
@@ -181,8 +179,10 @@ def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | No
     if torch.is_grad_enabled() and (
         preds.requires_grad or target.requires_grad or (constants is not None and constants.requires_grad)
     ):
-        outputs = EagerScore.apply(score, preds, target, constants)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        if score.stores_gradients(preds, constants):
+            outputs = _apply_stored(score, preds, target, constants)
+            return outputs if isinstance(outputs, tuple) else (outputs,)
+        return _apply_eager(score, preds, target, constants)
     return _outputs(score, preds, target, constants)
 
 
@@ -196,55 +196,73 @@ def _outputs(
         return score.outputs(preds, target, constants, wanted)
 
 
-class EagerScore(torch.autograd.Function):
-    """The score where something requires a gradient.
+class StoredScore(torch.autograd.Function):
+    """The value where something requires a gradient.
 
-    Where the value alone is asked for, the forward's pass over the pixels computes the gradient of the distance, too,
-    and the backward scales it; where nobody else needs it, in place. Otherwise, the upstream gradient being a picture
-    or of two kinds, the backward computes it in a pass of its own.
+    The forward's pass over the pixels computes the gradient of the distance, too, and the backward scales it; where
+    nobody else needs it, in place.
     """
 
     @staticmethod
     def forward(
         ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None
     ) -> Tensor | tuple[Tensor, ...]:
-        wanted = ctx.needs_input_grad[1:]
-        stores = score.stores_gradients(preds, constants)
-        if not stores:
-            outputs = _outputs(score, preds, target, constants)
-            ctx.save_for_backward(preds, target, constants)
-            ctx.set_materialize_grads(False)
-        else:
-            all_outputs = _outputs(score, preds, target, constants, wanted)
-            outputs, stored = all_outputs[: score.results], all_outputs[score.results :]
-            ctx.mark_non_differentiable(*outputs[1:])
-            ctx.save_for_backward(preds, target, constants, *stored)
-        ctx.score, ctx.stores = score, stores
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        outputs, results = _outputs(score, preds, target, constants, ctx.needs_input_grad[1:]), score.results
+        ctx.save_for_backward(preds, target, constants, *outputs[results:])
+        ctx.score = score
+        if results == 1:
+            return outputs[0]
+        ctx.mark_non_differentiable(*outputs[1:results])
+        return tuple(outputs[:results])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        preds, target, constants, *stored = ctx.saved_tensors
+        _, by_preds, by_target, by_constants = ctx.needs_input_grad
+        score, of_value = ctx.score, upstream[0]
+        if torch.is_grad_enabled() or _transforms_active():  # it may be differentiated again, or mapped over
+            wanted = by_preds, by_target, by_constants
+            return None, *_gradient(score, wanted, upstream, preds, target, constants, stored)
+        if _keeps_graph() or not _Held.references or _is_mapped(of_value):
+            return None, *score.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants))
+        # One after the other, so that nothing here holds what is counted.
+        return (
+            None,
+            _donated(score, stored, of_value) if by_preds else None,
+            _donated(score, stored, of_value) if by_target else None,
+            score.of_constants(stored[0], of_value, constants) if by_constants else None,
+        )
+
+
+class EagerScore(torch.autograd.Function):
+    """Several outputs, or one whose gradients cannot be stored: the backward computes them in a pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(preds, target, constants)
+        ctx.set_materialize_grads(False)
+        ctx.score = score
+        return tuple(_outputs(score, preds, target, constants))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        preds, target, constants, *stored = ctx.saved_tensors
+        preds, target, constants = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         score = ctx.score
-        if torch.is_grad_enabled() or _transforms_active():  # it may be differentiated again, or mapped over
-            return None, *_gradient(score, wanted, upstream, preds, target, constants, stored)
-        if not ctx.stores:
-            if all(grad is None for grad in upstream):
-                return (None,) * 4
-            if _is_mapped(*upstream):
-                found = composite.gradients(score.composite, (preds, target, constants), upstream)
-                return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True))
-            with _below_autograd() if _below_autograd else torch.no_grad():
-                return None, *score.gradients(upstream, preds, target, constants, wanted)
-        if _keeps_graph() or not _Held.references or _is_mapped(*upstream):
-            return None, *score.from_stored(stored, upstream[0], constants, wanted)
-        found: list[Tensor | None] = [None]
-        for want in wanted[:2]:
-            # One after the other, so that nothing here holds what is counted.
-            found.append(_donated(score, stored, upstream[0]) if want else None)
-        found.append(score.of_constants(stored[0], upstream[0], constants) if wanted[2] else None)
-        return tuple(found)
+        if all(grad is None for grad in upstream):
+            return (None,) * 4
+        if torch.is_grad_enabled() or _transforms_active():  # as above
+            return None, *_gradient(score, wanted, upstream, preds, target, constants)
+        if any(_is_mapped(grad) for grad in upstream if grad is not None):
+            found = composite.gradients(score.composite, (preds, target, constants), upstream)
+            return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True))
+        with _below_autograd() if _below_autograd else torch.no_grad():
+            return None, *score.gradients(upstream, preds, target, constants, wanted)
+
+
+# `Function.apply` in C++, past the Python that looks for transforms, which `evaluate` has done.
+_apply_stored = super(torch.autograd.Function, StoredScore).apply
+_apply_eager = super(torch.autograd.Function, EagerScore).apply
 
 
 def _references(tensor: Tensor) -> tuple[int, ...]:

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "../math/geometry.h"
+
 namespace ssim_fused::cpu {
 
 template <class T>
@@ -54,5 +56,13 @@ struct Image {
 #endif
   }
 };
+
+// What lies beyond the ends of a row: extended columns [from, to) of `out`, which begins at column `begin`
+// and has the row's own. Not inlined: a few pixels of a row, of which a compiler makes kilobytes of vector
+// code.
+template <class T>
+[[gnu::noinline]] void extend(const Axis& axis, int64_t begin, int64_t from, int64_t to, T* out) {
+  for (int64_t i = from; i < to; ++i) out[i - begin] = axis.reflects ? out[axis.source(i) - begin] : T(0);
+}
 
 }  // namespace ssim_fused::cpu

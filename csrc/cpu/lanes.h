@@ -1,8 +1,10 @@
 // A short vector of T that the compiler keeps in registers, and the loops that are unrolled at compile time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 namespace ssim_fused::cpu {
@@ -33,6 +35,15 @@ SSIM_INLINE void store(T* to, const V& v) {
 template <class V, class T>
 SSIM_INLINE V broadcast(T value) {
   return V{} + value;
+}
+
+// 0, 1, 2, ...
+template <class V>
+SSIM_INLINE V numbers() {
+  V v{};
+  for (size_t k = 0; k < sizeof v / sizeof v[0]; ++k)
+    v[k] = static_cast<std::remove_cvref_t<decltype(v[0])>>(k);
+  return v;
 }
 
 // Calls f with the constants 0 ... N-1: each call sees its index as a type, so arrays of vectors indexed by

@@ -64,16 +64,13 @@ class March {
     const int64_t end = Derivatives ? strip_.row_end + rows.pad : owned_end_;
 
     int64_t base = 0;  // of both rings: row `base` holds extended row (output row) `q - pad` (`q - 2 radius`)
-    if constexpr (pass != Pass::gradient) {
-      for (int64_t k = 0; k < 2 * row_radius_; ++k) moments_of_row(begin - rows.pad + k, k);
-    }
+    int64_t filled = 0;  // the first ring's next row
     for (int64_t q = begin; q < end; q += kStepRows) {
       if constexpr (pass == Pass::gradient) {
         slices_.load_derivatives(q, base);
       } else {
-        for (int j = 0; j < kStepRows; ++j) {
-          moments_of_row(q - rows.pad + 2 * row_radius_ + j, base + 2 * row_radius_ + j);
-        }
+        for (; filled < base + 2 * row_radius_ + kStepRows; ++filled)
+          moments_of_row(q - rows.pad + (filled - base), filled);
         if constexpr (pass == Pass::moments) slices_.store_moments(q, base, owned_end_);
         if constexpr (pass != Pass::moments) formula(q, base);
       }
@@ -83,6 +80,7 @@ class March {
         if constexpr (pass != Pass::gradient) rewind(work_.moments, 4 * work_.outputs, base);
         if constexpr (Derivatives > 0)
           rewind(work_.derivative_rows, Derivatives * work_.derivative_columns, base);
+        filled -= base;
         base = 0;
       }
     }
@@ -99,8 +97,8 @@ class March {
     const Axis& axis = problem_.columns;
     const int64_t from = std::max<int64_t>(e, 0), to = std::min(e + count, axis.n);
     image.read_into(out + (from - e), plane, row, from, to - from);
-    for (int64_t i = e; i < from; ++i) out[i - e] = axis.reflects ? out[axis.source(i) - e] : T(0);
-    for (int64_t i = to; i < e + count; ++i) out[i - e] = axis.reflects ? out[axis.source(i) - e] : T(0);
+    if (e < from) extend(axis, e, e, from, out);
+    if (to < e + count) extend(axis, e, to, e + count, out);
   }
 
   // The four moments along extended row e, for the ring's row `slot`.
@@ -182,18 +180,13 @@ class March {
             std::min(end, problem_.crop_end) - c_.output_begin};
   }
 
-  // Adds the lanes of v, which stands at i, that lie in the range.
-  static SSIM_INLINE void add_lanes(V& sum, T& rest, const V& v, int64_t i, Range range) {
-    if (i >= range.from && i + kLanes <= range.to) {
-      sum += v;
-    } else {
-      const int64_t to = std::min(range.to - i, kLanes);
-      for (int64_t k = std::max<int64_t>(range.from - i, 0); k < to; ++k) rest += v[k];
-    }
+  // The lanes of v, whose first is number i, that lie in the range; elsewhere zero, whatever v has there.
+  static SSIM_INLINE V only(const V& v, const V& number, Range range) {
+    return (number >= static_cast<T>(range.from)) & (number < static_cast<T>(range.to)) ? v : V{};
   }
 
-  static SSIM_INLINE double total(const V& sum, T rest) {
-    double result = static_cast<double>(rest);
+  static SSIM_INLINE double total(const V& sum) {
+    double result = 0;
     for (int64_t k = 0; k < kLanes; ++k) result += static_cast<double>(sum[k]);
     return result;
   }
@@ -222,19 +215,19 @@ class March {
       }
     }
     V sum[4][kStepRows];
-    T rest[4][kStepRows] = {};
     unrolled<kStepRows>(
         [&](auto j) SSIM_INLINE_LAMBDA { unrolled<4>([&](auto s) SSIM_INLINE_LAMBDA { sum[s][j] = V{}; }); });
 
     for (int64_t i = 0; i < work_.outputs; i += kLanes) {
+      const V number = numbers<V>() + static_cast<T>(i);
       V moment[4][kStepRows];
       down_rows<Radius>(moment, in + i, 4 * work_.outputs, work_.outputs, problem_.taps[0].data(),
                         row_radius_);
       unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
         const auto terms =
             local_terms(Moments<V>{moment[0][j], moment[1][j], moment[2][j], moment[3][j]}, pivot, c1, c2);
-        if (owned[j]) add_lanes(sum[0][j], rest[0][j], terms.similarity_loss(), i, own);
-        if (counts[j]) add_lanes(sum[1][j], rest[1][j], terms.contrast_loss, i, crop);
+        sum[0][j] += only(terms.similarity_loss(), number, own);
+        sum[1][j] += only(terms.contrast_loss, number, crop);
         if (problem_.map && owned[j]) store(work_.values + j * work_.outputs + i, terms.similarity());
         const T* const weights = work_.weights + 2 * j * work_.outputs + i;
         if constexpr (Derivatives > 0) {
@@ -247,8 +240,8 @@ class March {
         }
         if (problem_.wants_constants && owned[j]) {
           const auto by = constant_partials(terms, load<V>(weights), load<V>(weights + work_.outputs));
-          add_lanes(sum[2][j], rest[2][j], by.c1, i, own);
-          add_lanes(sum[3][j], rest[3][j], by.c2, i, own);
+          sum[2][j] += only(by.c1, number, own);
+          sum[3][j] += only(by.c2, number, own);
         }
       });
     }
@@ -266,10 +259,10 @@ class March {
                                 problem_.map.offset(strip_.plane), q + j, c_.owned_begin, own.to - own.from);
       }
       Sums& sums = sums_of(rows.centre(q + j));
-      sums.similarity_loss += total(sum[0][j], rest[0][j]);
-      sums.contrast_loss += total(sum[1][j], rest[1][j]);
-      sums.by_c1 += total(sum[2][j], rest[2][j]);
-      sums.by_c2 += total(sum[3][j], rest[3][j]);
+      sums.similarity_loss += total(sum[0][j]);
+      if (counts[j]) sums.contrast_loss += total(sum[1][j]);
+      sums.by_c1 += total(sum[2][j]);
+      sums.by_c2 += total(sum[3][j]);
     }
   }
 
