@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import doctest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -312,6 +313,7 @@ def test_faults_name_argument_value_and_fix(make: Callable[[], Any], error: type
 
 
 def test_examples_run() -> None:
-    results = doctest.testmod(losses)
-    assert results.attempted > 0
-    assert results.failed == 0
+    guide = Path(__file__).parent.parent / "docs" / "losses.md"
+    for results in (doctest.testmod(losses), doctest.testfile(str(guide), module_relative=False)):
+        assert results.attempted > 0
+        assert results.failed == 0
