@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from ssim_fused import L1SSIMLoss, PixelSSIMLoss
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
 
@@ -29,6 +30,8 @@ LOSSES: dict[str, Loss] = {
     "ssim": lambda x, y: 1 - ssim(x, y, data_range=1.0),
     "map": lambda x, y: 1 - ssim(x, y, data_range=1.0, return_full_image=True)[1].mean(),
     "ms-ssim": lambda x, y: 1 - msssim(x, y, data_range=1.0, betas=(0.4, 0.6), kernel_size=7),
+    "l1+ssim": L1SSIMLoss(),
+    "l2+ms-ssim": PixelSSIMLoss("l2", multiscale=True, betas=(0.4, 0.6), kernel_size=7),
 }
 EACH = 2  # images of a process
 PARTS = 2  # in which gradients are accumulated

@@ -34,11 +34,11 @@ def processes_on(device: str) -> int:
 
 
 def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tmp_path: Path) -> None:
-    """By DDP with and without `no_sync`, FSDP2, checkpointed and compiled; of SSIM, its map and MS-SSIM."""
+    """By DDP with and without `no_sync`, FSDP2, checkpointed and compiled; of SSIM, its map, MS-SSIM and both losses."""
     path = tmp_path / "gradients.pt"
     torchrun(processes_on(device), ROOT / "tests" / "distributed_worker.py", device, path)
     results = torch.load(path)
-    assert len(results) == 21
+    assert len(results) == 35
     for way, (found, expected) in results.items():
         for ours, theirs in zip(found, expected, strict=True):
             assert theirs.abs().max() > 0, way
