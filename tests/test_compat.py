@@ -225,6 +225,19 @@ def test_piq_losses(arguments: dict[str, Any], reduction: str) -> None:
         )
 
 
+@pytest.mark.parametrize("side", [40, 385])
+def test_piq_by_its_formula(side: int) -> None:
+    """Where the package is not installed."""
+    x, y = pictures(1, 2, side, side + 3)
+    windows = [textbook.gaussian(7, 2.0)] * 2
+
+    def expected(x: Tensor, y: Tensor) -> list[Tensor]:
+        x, y = (F.avg_pool2d(image, 2) if side > 384 else image for image in (x, y))
+        return [value.mean() for value in textbook.channel_means(x, y, windows, 1e-4, 9e-4, "valid")]
+
+    assert_same(lambda x, y: piq.ssim(x, y, 7, 2.0, full=True), expected, x, y, 1e-9)
+
+
 def test_piq_differences() -> None:
     x, y = (image.clamp(0, 1) for image in pictures(3, 2, 181, 187))
     of_images = piq.SSIMLoss(reduction="none")(x, y)

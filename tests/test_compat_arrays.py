@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,7 @@ from skimage import data
 from skimage.metrics import structural_similarity as theirs
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused.compat import matlab
+from ssim_fused.compat import ffmpeg, matlab
 from ssim_fused.compat.skimage import structural_similarity as ours
 
 
@@ -218,3 +222,41 @@ def test_matlab_gradients() -> None:
         return textbook.ssim_maps(x, y, windows, 0.01**2, 0.03**2, "valid")[0].flatten(1).mean(1)
 
     assert_same(lambda x, y: matlab.ssim(x, y, L=1), expected, x, y, 1e-9)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# FFmpeg
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (63, 70), (17, 24), (101, 131)], ids=str)
+def test_ffmpeg(sides: tuple[int, int], tmp_path: Path) -> None:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("ffmpeg is not installed")
+    frames = arrays(*sides, dtype=np.uint8)
+    files = []
+    for name, frame in zip(("main", "reference"), frames, strict=True):
+        files.append(tmp_path / f"{name}.pgm")
+        files[-1].write_bytes(b"P5 %d %d 255\n" % sides[::-1] + frame.tobytes())
+    told = subprocess.run(
+        [program, "-i", str(files[0]), "-i", str(files[1]), "-lavfi", "ssim", "-f", "null", "-"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    found = re.search(r"SSIM Y:(\d\.\d+)", told)
+    assert found, told
+    value = ffmpeg.ssim(*(torch.from_numpy(frame)[None, None].double() for frame in frames))
+    assert float(value) == pytest.approx(float(found[1]), abs=6e-7)  # it prints six digits
+
+
+def test_ffmpeg_of_planes_and_its_mistakes() -> None:
+    frames = [torch.from_numpy(frame)[None] for frame in arrays(3, 24, 32, dtype=np.uint8)]
+    value = ffmpeg.ssim(*frames)
+    assert value.shape == (1, 3)
+    for plane in range(3):
+        torch.testing.assert_close(ffmpeg.ssim(*(f[:, plane : plane + 1] for f in frames))[0], value[:, plane])
+    with pytest.raises(ValueError, match="`data_range` is 1"):
+        ffmpeg.ssim(*frames, data_range=1)
+    with pytest.raises(RuntimeError, match="smaller than the window"):
+        ffmpeg.ssim(*(f[..., :7] for f in frames))

@@ -1,0 +1,254 @@
+"""What changes in one's numbers on the way to ssim_fused: `python -m benchmarks.migration` measures it on a photograph.
+
+scikit-image's astronaut, 512x512, with noise and blurred: of each library the value, how far the public functions are
+off with their defaults, and how far the line that keeps the old numbers is; and the gradient's difference, relative.
+Writes the table of docs/migration.md. A library that is not installed keeps its module's numbers, and is marked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssim_fused import ms_ssim, ssim
+from ssim_fused.compat import ffmpeg, fused_ssim, kornia, matlab, monai, piq, pytorch_msssim, skimage
+
+from .peers import PIQ
+from .plot import rewrite
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/migration.md"
+Measure = Callable[[Tensor, Tensor], Any]
+
+
+class Row(NamedTuple):
+    """A library's measure, in whose place the public function `plain` would stand, or the drop-in `kept`."""
+
+    name: str
+    theirs: Callable[[], Measure]
+    plain: Measure
+    kept: Measure
+    line: str
+    has_gradient: bool = True
+
+
+def plain(x: Tensor, y: Tensor) -> Tensor:
+    """What one writes first."""
+    return ssim(x, y, data_range=1.0)
+
+
+def plain_multiscale(x: Tensor, y: Tensor) -> Tensor:
+    """The same of MS-SSIM."""
+    return ms_ssim(x, y, data_range=1.0)
+
+
+def images() -> dict[str, tuple[Tensor, Tensor]]:
+    """The photograph `[1, 3, 512, 512]` in [0, 1], float64, and what was done to it."""
+    from scipy.ndimage import gaussian_filter
+    from skimage import data
+
+    photograph = data.astronaut() / 255.0
+    noise = np.random.default_rng(0).normal(0, 0.1, photograph.shape)
+    changed = {"noise": (photograph + noise).clip(0, 1), "blur": gaussian_filter(photograph, (2, 2, 0)).clip(0, 1)}
+    target = torch.from_numpy(photograph).permute(2, 0, 1)[None].contiguous()
+    return {name: (torch.from_numpy(i).permute(2, 0, 1)[None].contiguous(), target) for name, i in changed.items()}
+
+
+def imported(module: str, name: str) -> Any:
+    """Of a library."""
+    if module.startswith("piq") and "piq" not in sys.modules:
+        PIQ()  # past what the package imports at its start
+    return getattr(importlib.import_module(module), name)
+
+
+def called(module: str, name: str, **arguments: Any) -> Callable[[], Measure]:
+    """A library's function with these arguments; of a map, its mean."""
+
+    def found() -> Measure:
+        function = imported(module, name)
+        return lambda x, y: function(x, y, **arguments).mean()
+
+    return found
+
+
+def on_cuda() -> Measure:
+    """fused-ssim, which has no kernel for the CPU, in float32."""
+    function = imported("fused_ssim", "fused_ssim")
+    return lambda x, y: function(x.float().cuda(), y.float().cuda()).double().cpu()
+
+
+def matlab_itself() -> Measure:
+    """It cannot be called from here."""
+    raise ModuleNotFoundError("matlab")
+
+
+def of_arrays(function: Callable[..., Any], **arguments: Any) -> Measure:
+    """scikit-image's function of the first image."""
+
+    def measure(x: Tensor, y: Tensor) -> Tensor:
+        return torch.tensor(function(x[0].numpy(), y[0].numpy(), channel_axis=0, data_range=1.0, **arguments))
+
+    return measure
+
+
+def luma_bytes(image: Tensor) -> Tensor:
+    """``[1, 1, H, W]`` in 0..255, whole numbers."""
+    return matlab.rgb2gray((255 * image).round().to(torch.uint8))
+
+
+def of_luma(function: Measure) -> Measure:
+    """Of gray images of range 255."""
+    return lambda x, y: function(luma_bytes(x), luma_bytes(y)).mean()
+
+
+def told_by_ffmpeg(x: Tensor, y: Tensor) -> Tensor:
+    """By the program, of both lumas as files."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise ModuleNotFoundError("ffmpeg")
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for name, image in (("main", x), ("reference", y)):
+            frame = luma_bytes(image)[0, 0].to(torch.uint8).numpy()
+            files.append(Path(folder) / f"{name}.pgm")
+            files[-1].write_bytes(b"P5 %d %d 255\n" % frame.shape[::-1] + frame.tobytes())
+        command = [program, "-i", str(files[0]), "-i", str(files[1]), "-lavfi", "ssim", "-f", "null", "-"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found = re.search(r"SSIM Y:(\d\.\d+)", told)
+    if found is None:
+        raise RuntimeError(f"{' '.join(command)} printed no SSIM: {told}")
+    return torch.tensor(float(found[1]), dtype=torch.float64)
+
+
+def rows() -> list[Row]:
+    """Every library's measures."""
+    wang = {"gaussian_weights": True, "use_sample_covariance": False}
+    valid = '`ssim(x, y, data_range=1.0, padding="valid")`'
+    of_bytes = of_luma(lambda x, y: ssim(x, y, data_range=255))
+    distance = partial(kornia.ssim_loss, window_size=11)
+    return [
+        Row(
+            "torchmetrics SSIM",
+            called("torchmetrics.functional.image", "structural_similarity_index_measure", data_range=1.0),
+            plain, plain, "`ssim(x, y, data_range=1.0)`",
+        ),
+        Row(
+            "torchmetrics MS-SSIM",
+            called("torchmetrics.functional.image", "multiscale_structural_similarity_index_measure", data_range=1.0),
+            plain_multiscale, plain_multiscale, "`ms_ssim(x, y, data_range=1.0)`",
+        ),
+        Row(
+            "pytorch-msssim `ssim`", called("pytorch_msssim", "ssim", data_range=1.0), plain,
+            partial(pytorch_msssim.ssim, data_range=1.0), "`from ssim_fused.compat.pytorch_msssim import ssim`",
+        ),
+        Row(
+            "pytorch-msssim `ms_ssim`", called("pytorch_msssim", "ms_ssim", data_range=1.0), plain_multiscale,
+            partial(pytorch_msssim.ms_ssim, data_range=1.0), "`from ssim_fused.compat.pytorch_msssim import ms_ssim`",
+        ),
+        Row(
+            "fused-ssim", on_cuda, plain, fused_ssim.fused_ssim,
+            "`from ssim_fused.compat.fused_ssim import fused_ssim`",
+        ),
+        Row(
+            "piq `ssim`", called("piq.ssim", "ssim"), plain, piq.ssim, "`from ssim_fused.compat.piq import ssim`",
+        ),
+        Row(
+            "piq `ssim(downsample=False)`", called("piq.ssim", "ssim", downsample=False), plain,
+            lambda x, y: ssim(x, y, data_range=1.0, padding="valid"), valid,
+        ),
+        Row(
+            "piq `multi_scale_ssim`", called("piq.ms_ssim", "multi_scale_ssim"), plain_multiscale,
+            piq.multi_scale_ssim, "`from ssim_fused.compat.piq import multi_scale_ssim`",
+        ),
+        Row(
+            "kornia `metrics.ssim(11).mean()`", called("kornia.metrics", "ssim", window_size=11), plain,
+            lambda x, y: kornia.ssim(x, y, 11).mean(), "`from ssim_fused.compat.kornia import ssim`",
+        ),
+        Row(
+            "kornia `ssim_loss(11)`", called("kornia.losses", "ssim_loss", window_size=11),
+            lambda x, y: 1 - plain(x, y), distance, "`from ssim_fused.compat.kornia import ssim_loss`",
+        ),
+        Row(
+            "MONAI `SSIMLoss(2)`", lambda: imported("monai.losses.ssim_loss", "SSIMLoss")(2),
+            lambda x, y: 1 - plain(x, y), monai.SSIMLoss(2), "`from ssim_fused.compat.monai import SSIMLoss`",
+        ),
+        Row(
+            "scikit-image, defaults", lambda: of_arrays(imported("skimage.metrics", "structural_similarity")), plain,
+            of_arrays(skimage.structural_similarity),
+            "`from ssim_fused.compat.skimage import structural_similarity`", has_gradient=False,
+        ),
+        Row(
+            "scikit-image as Wang", lambda: of_arrays(imported("skimage.metrics", "structural_similarity"), **wang),
+            plain, lambda x, y: ssim(x, y, data_range=1.0, padding="valid"), valid, has_gradient=False,
+        ),
+        Row(
+            "MATLAB `ssim.m`, luma", matlab_itself, of_bytes, of_luma(matlab.ssim),
+            "`from ssim_fused.compat.matlab import ssim`", has_gradient=False,
+        ),
+        Row(
+            "MATLAB `ssim_index.m`, luma", matlab_itself, of_bytes, of_luma(matlab.ssim_index),
+            "`from ssim_fused.compat.matlab import ssim_index`", has_gradient=False,
+        ),
+        Row(
+            "ffmpeg's `ssim`, luma", lambda: told_by_ffmpeg, of_bytes, of_luma(ffmpeg.ssim),
+            "`from ssim_fused.compat.ffmpeg import ssim`", has_gradient=False,
+        ),
+    ]  # fmt: skip
+
+
+def gradient(measure: Measure, x: Tensor, y: Tensor) -> Tensor:
+    """By the first image."""
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(measure(x, y), x)[0]
+
+
+def relative(found: Tensor, expected: Tensor) -> str:
+    """The norm of the difference to that of what is expected."""
+    return f"{float((found - expected).norm() / expected.norm()):.0e}"
+
+
+def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
+    """The cells of a row: for each picture theirs, ours less theirs by both ways; the gradients' differences."""
+    try:
+        theirs, mark = row.theirs(), ""
+    except (ImportError, OSError):
+        theirs, mark = row.kept, " *"
+    cells = [row.name + mark]
+    for x, y in pictures.values():
+        value = float(theirs(x, y))
+        cells += [f"{value:.6f}", f"{float(row.plain(x, y)) - value:+.1e}"]
+        cells.append("" if mark else f"{float(row.kept(x, y)) - value:+.0e}")
+    x, y = pictures["noise"]
+    if row.has_gradient:
+        exact = gradient(theirs, x, y)
+        cells += [relative(gradient(row.plain, x, y), exact)]
+        cells.append("" if mark else relative(gradient(row.kept, x, y), exact))
+    else:
+        cells += ["", ""]
+    return [*cells, row.line]
+
+
+def main() -> None:
+    """Measure, print, and rewrite the page."""
+    pictures = images()
+    head = ["from", *(f"{name}: {what}" for name in pictures for what in ("theirs", "ours - theirs", "kept - theirs"))]
+    head += ["gradient: ours", "kept", "the line that keeps the numbers"]
+    table = [head, ["---"] * len(head)] + [measured(row, pictures) for row in rows()]
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    print(text)
+    rewrite(PAGE, f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

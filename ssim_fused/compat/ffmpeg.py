@@ -1,0 +1,45 @@
+"""FFmpeg's filter ``ssim``: the means of 8x8 pixels, every fourth row and column, of each plane of a frame.
+
+Its constants, as its source has them: variances are those of a sample of 64 pixels, and c1 is 64 times smaller than the
+paper's, ``(k1 L)^2 / 64``, both rounded as integers of sums; so dark regions count for less than in the paper.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ssim_fused.compat import windows
+
+_SIZE, _STRIDE = 8, 4
+
+
+def ssim(main: Tensor, reference: Tensor, data_range: int = 255) -> Tensor:
+    """SSIM of each plane.
+
+    Args:
+        main: frames ``[B, C, H, W]``, their planes one size; integers, or floats of an integer format's values.
+        reference: frames of the same shape.
+        data_range: the largest value of the format: 255 for 8 bits, 1023 for 10.
+
+    Returns:
+        ``[B, C]``, as "Y", "U", "V" are printed; "All" is their mean, weighted by the planes' pixels.
+
+    Raises:
+        ValueError: other dimensions, or a range below 255.
+        RuntimeError: a plane smaller than 8x8.
+
+    """
+    if main.ndim != 4 or data_range < 255:
+        raise ValueError(
+            f"`main` has the shape {tuple(main.shape)} and `data_range` is {data_range}, expected [B, C, H, W] and 255 "
+            "or more."
+        )
+    pixels = _SIZE**2
+    # Of sums over the window: (sum x)^2 is pixels^2 times the mean's square.
+    c1 = math.floor((0.01 * data_range) ** 2 * pixels + 0.5) / pixels**2
+    c2 = math.floor((0.03 * data_range) ** 2 * pixels * (pixels - 1) + 0.5) / pixels**2
+    window = windows.uniform_window((_SIZE, _SIZE), (1.0, math.sqrt(c1), math.sqrt(c2)))
+    picture = windows.evaluate(main, reference, window, want_map=True)[1]
+    return picture[..., ::_STRIDE, ::_STRIDE].mean((2, 3))
