@@ -110,7 +110,7 @@ def _range_of(part: Part, group: Alone) -> list[Part]:
     first, last = (len(frames) * (group.rank + i) // group.size for i in (0, 1))
     # The last process reads to the end, and so finds what one has more than the other.
     end = frames[last] if last < len(frames) else stop
-    return [replace(part, frames=(frames[first], end, step))]
+    return [replace(part, frames=(frames[first], end, step), shared=True)]
 
 
 def merged(shares: Sequence[Sequence[PairResult]], metric: str) -> Iterator[PairResult]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.measure import Measure
+from ssim_fused.scoring.pairs import STREAM
 from ssim_fused.scoring.picture import Picture
 from ssim_fused.scoring.results import Exhibit, PairResult
 from ssim_fused.scoring.score import Frame, in_order
@@ -73,9 +74,19 @@ class Gallery:
         if exhibited:
             result.exhibit = Exhibit(frame.number, _jpeg(to_image(x)), _jpeg(to_image(y)), _jpeg(heat))
         if self._folder:
-            name = f"{result.number:0{self._digits}}_{Path(result.distorted).stem or 'stream'}.png"
-            panel(frame, heat, result).save(Path(self._folder, name), compress_level=1)
+            file = io.BytesIO()
+            panel(frame, heat, result).save(file, "PNG", compress_level=1)
+            result.map = file.getvalue()
+            if not result.shared:
+                self.write(result)
         return result
+
+    def write(self, result: PairResult) -> None:
+        """Writes the map that the result carries, if any."""
+        if result.map and self._folder:
+            stem = "stream" if result.distorted == STREAM else Path(result.distorted).stem
+            Path(self._folder, f"{result.number:0{self._digits}}_{stem}.png").write_bytes(result.map)
+            result.map = None
 
     def _is_among_the_worst(self, result: PairResult) -> bool:
         """Whether the result is among the worst so far; whoever is in the end was at any time before."""

@@ -94,7 +94,7 @@ class Report:
         if self._lines:
             plots.append({"title": f"{self._metric} over frames", "svg": _lines_plot(self._lines, self._metric)})
         if len(values) > 1:
-            plots.append({"title": f"How often which {self._metric}", "svg": _histogram(values, self._metric)})
+            plots.append({"title": f"Distribution of {self._metric}", "svg": _histogram(values, self._metric)})
         return plots
 
 
@@ -155,6 +155,7 @@ def _histogram(values: Sequence[float], metric: str) -> str:
     axes.hist(finite, bins=min(60, max(10, len(finite) // 5)), color=_LINE)
     axes.set_xlabel(metric, color=_INK)
     axes.set_ylabel("frames", color=_INK)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.pool import pool
 from ssim_fused.scoring.score import Frame, Outcome, Part, Scored
 
@@ -33,7 +32,8 @@ class PairResult:
         scores: of each frame, by name.
         error: why the pair was not scored, or not to its end; None where it was.
         worst: the frame of the lowest first score, where pixels are kept.
-        map: its heat map, a PNG file, until it is written.
+        shared: whether other processes score other frames of it.
+        map: of a shared pair the heat map, a PNG file, until it is known whose frame is the worst.
         exhibit: it, for the report.
 
     """
@@ -42,6 +42,7 @@ class PairResult:
     reference: str
     distorted: str
     sequence: bool
+    shared: bool = False
     numbers: list[int] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
@@ -69,7 +70,7 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
 
     When the run is interrupted, the pair that was being scored is handed on as far as it got.
     """
-    by_number = {part.number: part.pair for part in parts}
+    by_number = {part.number: part for part in parts}
     current: PairResult | None = None
     try:
         for batch in batches:
@@ -77,7 +78,7 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
                 if current is None or outcome.pair != current.number:
                     if current:
                         yield current
-                    current = empty_result(outcome.pair, by_number[outcome.pair])
+                    current = _empty(by_number[outcome.pair])
                 if isinstance(outcome, Scored):
                     current.add(outcome, metric)
                 else:
@@ -90,9 +91,10 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
         yield current
 
 
-def empty_result(number: int, pair: Pair) -> PairResult:
+def _empty(part: Part) -> PairResult:
     """The result of a pair none of whose frames is scored yet."""
-    return PairResult(number, pair.reference, pair.distorted, pair.sequence)
+    pair = part.pair
+    return PairResult(part.number, pair.reference, pair.distorted, pair.sequence, part.shared)
 
 
 class Totals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ssim_fused.scoring import distributed
 from ssim_fused.scoring.errors import UsageError
@@ -15,6 +15,9 @@ from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.results import PairResult, Totals, collect
 from ssim_fused.scoring.score import choose_device, score_parts
 from ssim_fused.scoring.settings import Settings
+
+if TYPE_CHECKING:
+    from ssim_fused.scoring.gallery import Gallery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +60,14 @@ def run(
     settings = replace(settings, keep=bool(wanted.maps or wanted.exhibits))
     totals, interrupted = Totals(settings.metric, check_pools(wanted.pool)), False
     with distributed.joined(settings) as (settings, group):
-        parts = distributed.share(pairs, settings, group)
+        parts, gallery = distributed.share(pairs, settings, group), _gallery(len(pairs), settings, wanted)
         try:
             with closing(score_parts(parts, settings)) as batches:
                 results = collect(_ticked(batches, ticker), parts, settings.metric[0])
-                for result in group.gathered(_shown(results, pairs, settings, wanted), settings.metric[0]):
+                shown = gallery.shown(results) if gallery else results
+                for result in group.gathered(shown, settings.metric[0]):
+                    if gallery:
+                        gallery.write(result)
                     totals.add(result)
                     for sink in sinks:
                         sink.pair(result)
@@ -77,15 +83,13 @@ def _ticked(batches: Iterator[list], ticker: Ticker | None) -> Iterator[list]:
         yield batch
 
 
-def _shown(
-    results: Iterator[PairResult], pairs: Sequence[Pair], settings: Settings, wanted: Wanted
-) -> Iterator[PairResult]:
-    """The results with their pictures, where pictures are wanted."""
+def _gallery(pairs: int, settings: Settings, wanted: Wanted) -> Gallery | None:
+    """Who draws, where pictures are wanted."""
     if not settings.keep:
-        return results
-    from ssim_fused.scoring.gallery import Gallery  # with what it draws
+        return None
+    from ssim_fused.scoring.gallery import Gallery  # with what it draws with
 
-    return Gallery(settings, choose_device(settings.device), wanted.maps, wanted.exhibits, len(pairs)).shown(results)
+    return Gallery(settings, choose_device(settings.device), wanted.maps, wanted.exhibits, pairs)
 
 
 def compare(

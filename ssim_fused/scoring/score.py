@@ -71,12 +71,12 @@ Outcome = Scored | Failed
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A pair with its number, and, of a sequence, which of its frames: all, or ``start:stop:step`` of one process."""
+    """A pair with its number, and which frames of a sequence: those asked for, or of them one process's range."""
 
     pair: Pair
     number: int
     frames: tuple[int, int | None, int]
-    counted: bool = True
+    shared: bool = False
 
 
 def whole(pairs: Iterable[Pair], settings: Settings) -> Iterator[Part]:
@@ -242,7 +242,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
                 raise PairError(_unequal(part, sequences))
             none = False
             yield _ready(part.number, left[0], left[1], right[1], mask, settings)
-        if none and part.counted:
+        if none:
             raise PairError("no frames in the range that was asked for")
     except PairError as error:
         yield Failed(part.number, str(error))

@@ -1,0 +1,18 @@
+"""A command line under torchrun in which rank 1 dies while it decodes; for the test of what the others do then."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from ssim_fused.scoring import cli
+
+if os.environ["RANK"] == "1":
+
+    def read_picture(path: str):
+        raise RuntimeError(f"rank 1 cannot go on with {path}")
+
+    importlib.import_module("ssim_fused.scoring.score").read_picture = read_picture
+
+sys.exit(cli.main())

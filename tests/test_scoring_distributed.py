@@ -1,0 +1,91 @@
+"""Two processes under torchrun print what one prints, byte for byte; one that dies ends the job with its error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scoring_files import moving_picture, run, save, write_folders, write_video
+from skimage import data
+
+HERE = Path(__file__).parent
+
+
+def torchrun(*arguments, program=("-m", "ssim_fused"), processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *program, "compare", *map(str, arguments)], capture_output=True, env=environment, timeout=240
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    a, b = write_folders(folder)
+    save(a / "broken.png", data.camera()[:64, :64])
+    (b / "broken.png").write_text("")
+    frames = moving_picture(25)
+    videos = [write_video(folder / f"{crf}.mp4", frames, crf=crf, g=10) for crf in (8, 33)]
+    return a, b, *videos
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_folders(files, form):
+    arguments = (
+        *files[:2],
+        "--metric",
+        "ssim,ms-ssim,psnr",
+        "--format",
+        form,
+        "--pool",
+        "mean,p5,harmonic",
+        "--per-frame",
+    )
+    done = torchrun(*arguments)
+    code, out, err = run("compare", *arguments)
+    assert done.stdout.decode() == out
+    assert code == 2
+    assert done.returncode != 0
+    assert "broken.png" in err
+    assert done.stderr.decode().count("1 of 4 pairs were not scored") == 1
+
+
+def test_frames_of_one_video_with_map_and_report(files, tmp_path):
+    written = {}
+    for name, call in (("one", run), ("two", None)):
+        arguments = (*files[2:], "--luma", "bt601", "--metric", "ssim,psnr", "--frames", "1:24:2", "--per-frame",
+                     "--format", "json", "--map", tmp_path / name, "--report", tmp_path / f"{name}.html")  # fmt: skip
+        if call:
+            code, out, err = call("compare", *arguments)
+            assert code == 0, err
+        else:
+            done = torchrun(*arguments)
+            assert done.returncode == 0, done.stderr.decode()
+            assert done.stdout.decode() == out
+        (drawn,) = (tmp_path / name).iterdir()
+        written[name] = drawn.name, drawn.read_bytes(), (tmp_path / f"{name}.html").read_bytes()
+    assert written["one"] == written["two"]
+    assert [frame["frame"] for frame in json.loads(out)["pairs"][0]["frames"]] == list(range(1, 24, 2))
+
+
+def test_a_score_below_is_said_by_the_exit_code(files):
+    done = torchrun(*files[2:], "--luma", "bt601", "--fail-under", 0.9999)
+    assert done.returncode == 1
+
+
+def test_a_stream_is_refused(files):
+    done = torchrun(files[2], "-")
+    assert done.returncode != 0
+    assert b"under torchrun give files" in done.stderr
+
+
+def test_a_rank_that_dies_ends_the_job(files):
+    done = torchrun(*files[:2], "--format", "json", program=(str(HERE / "scoring_rank.py"),))
+    assert done.returncode != 0
+    assert b"rank 1 cannot go on with" in done.stderr
+    assert done.stdout.strip() in (b"", b'{"pairs": [')

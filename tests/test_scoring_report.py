@@ -1,0 +1,190 @@
+"""Heat maps, and the report: what is in it, and that a browser shows it and sorts its table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scoring_files import moving_picture, run, save, write_folders, write_video
+from skimage import data
+
+import ssim_fused
+from ssim_fused.scoring import compare
+from ssim_fused.scoring.gallery import COLORS
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    a, b = write_folders(tmp_path_factory.mktemp("report"))
+    save(a / "alone.png", data.camera())
+    return a, b
+
+
+@pytest.fixture(scope="module")
+def page(folders):
+    path = folders[0].parent / "report.html"
+    code, _, _ = run("compare", *folders, "--metric", "ssim,psnr", "--report", path, "--db")
+    assert code == 2  # one has no partner
+    return path
+
+
+class Reader(HTMLParser):
+    """The tags of a page with their attributes, and the rows of its tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_endtag(self, tag):
+        if tag == "table":
+            self.rows.append([])
+
+    def handle_data(self, data):
+        if self.rows and data.strip():
+            self.rows[-1].append(data.strip())
+
+
+def test_map_has_the_pictures_and_what_they_differ_in(tmp_path):
+    clean = data.chelsea()[:120, :160]
+    spoiled = clean.copy()
+    spoiled[30:60, 40:80] = 255 - spoiled[30:60, 40:80]
+    files = save(tmp_path / "x.png", clean), save(tmp_path / "y.png", spoiled)
+    run("compare", *files, "--map", tmp_path / "maps")
+    (written,) = (tmp_path / "maps").iterdir()
+    assert written.name == "0_y.png"
+    sheet = np.array(Image.open(written))
+    assert np.array_equal(sheet[:120, :160], clean)
+    assert np.array_equal(sheet[:120, 168 : 168 + 160], spoiled)
+    heat = sheet[:120, 2 * 168 : 2 * 168 + 160].astype(int)
+    x, y = (torch.from_numpy(p).movedim(-1, 0)[None].float() for p in (clean, spoiled))
+    _, similarity = ssim_fused.structural_similarity_index_measure(y, x, data_range=255.0, return_full_image=True)
+    from matplotlib import colormaps
+
+    levels = ((1 - similarity[0].mean(0).clamp(0, 1)) * 255).round().int().numpy()
+    assert np.abs(heat - (colormaps[COLORS](levels)[..., :3] * 255).round()).max() <= 12  # a level beside, at most
+    assert heat[35:55, 45:75].mean() > 3 * heat[80:, 100:].mean() + 20
+
+
+def test_maps_of_valid_padding_and_16_bits_and_luma(tmp_path):
+    deep = data.camera()[:64, :64].astype(np.uint16) * 257
+    files = save(tmp_path / "x.png", deep), save(tmp_path / "y.png", deep[::-1].copy())
+    for options in ("--padding", "valid"), ("--luma", "matlab"), ("--crop", "4"):
+        code, _, err = run("compare", *files, *options, "--map", tmp_path / options[1])
+        assert code == 0, err
+        sheet = np.array(Image.open(tmp_path / options[1] / "0_y.png"))
+        if options[1] == "valid":
+            assert (sheet[:5, -64:] == 128).all()  # no window is centred there
+            assert not (sheet[5:-30, -59:-5] == 128).all()
+
+
+def test_a_sequence_has_the_map_of_its_worst_frame(tmp_path):
+    frames = moving_picture(6)
+    spoiled = [255 - frame if number == 4 else frame for number, frame in enumerate(frames)]
+    files = [str(write_video(tmp_path / f"{n}.mkv", f, "ffv1", "yuv444p")) for n, f in (("x", frames), ("y", spoiled))]
+    compare(*files, map=str(tmp_path / "maps"))
+    sheet = np.array(Image.open(tmp_path / "maps/0_y.png")).astype(int)
+    height, width = frames[0].shape[:2]
+    assert np.abs(sheet[:height, :width] - frames[4]).mean() < 4
+    assert np.abs(sheet[:height, width + 8 : 2 * width + 8] - spoiled[4]).mean() < 4
+
+
+def test_a_map_folder_that_cannot_be_made(folders, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run("compare", *folders, "--map", tmp_path / "file/maps")
+    assert code == 2
+    assert "--map" in err
+
+
+def test_report_has_everything_and_asks_for_nothing(page, folders):
+    text = page.read_text()
+    reader = Reader(text)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)
+    assert "http" not in re.sub(
+        r'xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>|<!DOCTYPE svg[^>]*>', "", text, flags=re.S
+    )
+    assert "3 pairs scored" in text
+    assert "1 not scored" in text
+    assert f"{folders[1]} has no file of this name" in text
+    assert ["mean", "min", "p1", "p5", "median", "max"] in reader.rows
+    scores = [pair["ssim"] for pair in compare(*map(str, folders))["pairs"]]
+    table = [row for row in reader.rows if row and row[0].startswith(str(folders[0])) and len(row) == 5]
+    assert [float(row[2]) for row in table] == pytest.approx(sorted(scores), abs=1e-4)  # the worst first
+    assert sum(tag == "article" for tag, _ in reader.tags) == 3
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 1
+
+
+def test_report_of_names_that_are_markup(tmp_path):
+    path = save(tmp_path / "<b>&x.png", data.camera()[:50, :50])
+    run("compare", path, path, "--report", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "<b>&x" not in text
+    assert "&lt;b&gt;&amp;x.png" in text
+
+
+def test_report_of_a_video_has_its_curve(tmp_path):
+    frames = moving_picture(8)
+    x, y = (write_video(tmp_path / f"{c}.mp4", frames, crf=c) for c in (10, 40))
+    assert run("compare", x, y, "--luma", "bt601", "--report", tmp_path / "r.html")[0] == 0
+    text = (tmp_path / "r.html").read_text()
+    assert "ssim over frames" in text
+    assert "worst frame" in text
+
+
+def test_report_where_nothing_was_scored(tmp_path):
+    path = save(tmp_path / "x.png", data.camera()[:50, :50])
+    assert run("compare", path, path, "--metric", "ms-ssim", "--report", tmp_path / "r.html")[0] == 2
+    assert "0 pairs scored" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_and_sorts_it(page, scheme):
+    api = pytest.importorskip("playwright.sync_api")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("needs a Chromium")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        view = chromium.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        messages = []
+        view.on("console", lambda message: messages.append(message.text))
+        view.on("pageerror", lambda error: messages.append(str(error)))
+        view.on("request", lambda request: messages.append(request.url) if request.url.startswith("http") else None)
+        view.goto(page.as_uri())
+
+        def column(number):
+            return view.locator(f"#pairs tbody td:nth-child({number})").all_text_contents()
+
+        worst_first = column(3)
+        assert worst_first == sorted(worst_first)
+        view.click("#pairs th:nth-child(3) button")
+        assert column(3) == worst_first[::-1]
+        view.click("#pairs th:nth-child(1) button")
+        assert column(1) == sorted(column(1))
+        view.locator("input[type=range]").first.fill("20")
+        assert view.locator(".slider").first.evaluate("e => e.style.getPropertyValue('--at')") == "20%"
+        broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+        assert broken == 0
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390  # nothing hangs over on a phone
+        ink, paper = (view.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+        brightness = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (ink, paper)]
+        assert (brightness[0] > brightness[1]) == (scheme == "dark")
+        assert messages == []
+        chromium.close()
+
+
+def test_reports_are_the_same_on_every_run(page, folders, tmp_path):
+    again = tmp_path / "again.html"
+    run("compare", *folders, "--metric", "ssim,psnr", "--report", again, "--db")
+    assert again.read_bytes() == Path(page).read_bytes()
