@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssim_fused import functional
@@ -64,6 +65,7 @@ class _Fused(Metric):
             return dim_zero_cat(self.similarity)
         return self.similarity / self.total if self.reduction == "elementwise_mean" else self.similarity
 
+    @torch.jit.unused  # as torchmetrics' own: TorchScript takes no variable arguments
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Updates the states, and returns the result of this batch, with gradient."""
         result = super().forward(*args, **kwargs)

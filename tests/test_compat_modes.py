@@ -46,29 +46,31 @@ def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], rtol: float =
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol * float(theirs.abs().max()))
 
 
-def test_compiled(name: str) -> None:
+def test_compiled(device: str, name: str) -> None:
+    """On every device, with the CPU's numbers."""
     torch._dynamo.reset()
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(LOSSES[name], fullgraph=True, dynamic=True, backend=backend)
     for shape in ((2, 3, 48, 52), (4, 3, 56, 44)):
         images = pictures(*shape)
-        close(gradients(compiled, *images), gradients(LOSSES[name], *images))
+        found = gradients(compiled, *(image.to(device) for image in images))
+        close(tuple(result.cpu() for result in found), gradients(LOSSES[name], *images))
     assert backend.frame_count <= 2
     torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_under_autocast(name: str, dtype: torch.dtype) -> None:
-    x, y = (image.to(dtype) for image in pictures(2, 3, 48, 52))
-    with torch.autocast("cpu", dtype=dtype):
+def test_under_autocast(device: str, name: str, dtype: torch.dtype) -> None:
+    x, y = (image.to(device, dtype) for image in pictures(2, 3, 48, 52))
+    with torch.autocast(device, dtype=dtype):
         value = LOSSES[name](x, y)
     exact = LOSSES[name](x.double(), y.double())
     assert value.dtype in (torch.float32, torch.float64) or name == "kornia.ssim"
     torch.testing.assert_close(value.double(), exact, rtol=1e-4 if name != "kornia.ssim" else 1e-2, atol=1e-5)
 
 
-def test_twice_differentiated(name: str) -> None:
-    x, y = pictures(1, 2, 22, 24)
+def test_twice_differentiated(device: str, name: str) -> None:
+    x, y = (image.to(device) for image in pictures(1, 2, 22, 24))
     if name == "matlab.ssim":
         x, y = x[:, :1], y[:, :1]
     x.requires_grad_()

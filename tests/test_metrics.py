@@ -148,6 +148,15 @@ def test_collection_tracker_clone_pickle_and_checkpoint(name: str) -> None:
     assert_close(fresh.compute(), results["theirs"])
 
 
+def test_it_can_be_scripted_and_hashed(name: str) -> None:
+    """As torchmetrics' own tests ask of every metric."""
+    metric = OURS[name](**SMALL[name], data_range=1.0)
+    torch.jit.script(metric)
+    assert isinstance(hash(metric), int)
+    with pytest.raises(RuntimeError, match="is_differentiable"):
+        metric.is_differentiable = False
+
+
 def test_plot(name: str) -> None:
     pytest.importorskip("matplotlib").use("Agg")
     metric = OURS[name](**SMALL[name], data_range=1.0)
