@@ -17,6 +17,8 @@ constexpr auto image_strips() {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
   if constexpr (objective == Objective::general) {
     return StripList<Strip<64>>{};
+  } else if constexpr (std::is_same_v<Storage, AnyPixel>) {
+    return StripList<Strip<64>>{};
   } else if constexpr (Derivatives == 0) {
     return StripList<Strip<64>, Strip<128>>{};
   } else if constexpr (Derivatives == 4 && kIsFloat) {
@@ -36,7 +38,9 @@ constexpr auto image_strips() {
 template <class Storage, int Derivatives, Objective objective>
 using ImageStrips = decltype(image_strips<Storage, Derivatives, objective>());
 
-// With a pixel term in the gradients.
+// With a pixel term in the gradients; in 16 bits not of both images, which the general kernel then has.
+template <class Storage, int Derivatives>
+constexpr bool kHasPixelStrips = Derivatives == 3 || (Derivatives == 4 && sizeof(Storage) == 4);
 template <class Storage, int Derivatives>
 using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
                                        StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
@@ -59,8 +63,8 @@ constexpr auto gradient_strips() {
 }
 template <class Storage, int Derivatives, bool Narrow>
 using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>());
-template <bool Narrow>
-using PixelGradientStrips = std::conditional_t<Narrow, StripList<Strip<64>>, StripList<Strip<128>>>;
+// With a pixel term, one for all windows.
+using PixelGradientStrips = StripList<Strip<64>>;
 
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has kTaps
 // taps; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
@@ -71,7 +75,9 @@ void choose_variant_of_floats(const Problem<Storage>& problem, Objective objecti
     if constexpr (sizeof(Storage) != 8) {
       const bool is_general = problem.map.data || problem.wants_constants ||
                               (kDerivatives > 0 && objective == Objective::general);
-      if (is_full && !is_general) {
+      const bool serves_pixels =
+          kHasPixelStrips<Storage, kDerivatives> || kDerivatives == 0 || !problem.pixels.adds_slopes();
+      if (is_full && !is_general && serves_pixels) {
         if (kDerivatives == 0 || objective == Objective::mean_similarity)
           return f.template operator()<kDerivatives, Objective::mean_similarity, false>();
         if constexpr (kDerivatives == 3)

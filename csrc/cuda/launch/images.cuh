@@ -35,7 +35,8 @@ void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const bool is_full = problem.rows.radius == kRadius && problem.columns.radius == kRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
-    if constexpr (kDerivatives > 0 && kObjective == Objective::mean_similarity && !kNarrow) {
+    if constexpr (kHasPixelStrips<Storage, kDerivatives> && kObjective == Objective::mean_similarity &&
+                  !kNarrow) {
       if (problem.pixels.adds_slopes())
         return run_strips<Storage, kDerivatives, kObjective, kNarrow, true>(problem, windows, results,
                                                                             launcher);

@@ -45,7 +45,7 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   using MomentsCall = StripCall<Storage, 0, Objective::mean_similarity, Narrow, Pass::moments>;
   using GradientCall = StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient>;
   using PixelGradientCall =
-      StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient, (Derivatives > 0)>;
+      StripCall<Storage, Derivatives, Objective::mean_similarity, true, Pass::gradient, (Derivatives > 0)>;
   // Only the general kernel reads and writes pixels along the depth.
   using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
   using Depth = DepthConfig<DepthStorage, Derivatives, objective, Narrow>;
@@ -54,7 +54,7 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   const auto with_gradient_call = [&](auto&& f) {
     if constexpr (Derivatives > 0) {
       if (problem.pixels.adds_slopes())
-        return f.template operator()<PixelGradientCall>(PixelGradientStrips<Narrow>{});
+        return f.template operator()<PixelGradientCall>(PixelGradientStrips{});
       f.template operator()<GradientCall>(GradientStrips<Storage, Derivatives, Narrow>{});
     }
   };
