@@ -1,8 +1,10 @@
 # Each target sets up all it needs, in a virtual environment of its own; what is compiled is compiled once for all.
 #   make demo          trains a small denoiser with the SSIM loss and draws the result
 #   make demo-volume   the same for a volume, the image of a brain
+#   make demo-score    scores JPEG files and a short video that it makes, and draws score against quality
 #   make test          tests and lint, within ten minutes on two cores
 #   make test-all      more examples, and what is slow; with other compilers (tests/compilers.sh)
+#   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
 PYTHON ?= python3
@@ -18,13 +20,16 @@ CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.c
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),,0)
 
-.PHONY: demo demo-volume test test-all lint format bench clean
+.PHONY: demo demo-volume demo-score test test-all lint format bench bench-score clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
 
 demo-volume: $(VENV)/installed-volume
 	$(BIN)/python examples/train_volume_denoiser.py
+
+demo-score: $(VENV)/installed-demo $(VENV)/installed-scoring
+	$(BIN)/python examples/score_pictures.py
 
 test: $(VENV)/installed-test $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -51,6 +56,10 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.path
 	if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.bench --device cuda; $(BIN)/python -m benchmarks.path --device cuda; fi
 	$(BIN)/python -m benchmarks.plot
+
+# pyiqa, which brings half of PyPI, is measured where its command is found: PYIQA=/path/to/pyiqa
+bench-score: $(VENV)/installed-demo $(VENV)/installed-scoring
+	$(BIN)/python -m benchmarks.scoring $(if $(PYIQA),--pyiqa $(PYIQA))
 
 $(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)

@@ -121,6 +121,7 @@ def _encode(path: str, frames: Sequence[np.ndarray], rate: int) -> None:
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=Fraction(25))
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = WIDTH, HEIGHT, "yuv420p", rate
+        stream.options = {"preset": "veryfast"} if codec == "libx264" else {}
         for array in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
         container.mux(stream.encode(None))

@@ -25,7 +25,7 @@ def info() -> str:
     lines["FFmpeg"] = _ffmpeg()
     lines |= _gpus()
     lines["Python"] = f"{platform.python_version()}, {platform.platform()}"
-    lines["CPU"] = f"{_processor()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
+    lines["CPU"] = f"{processor()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     lines |= {name: os.environ[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in os.environ}
     return "\n".join(f"{name:<22} {value}" for name, value in lines.items())
 
@@ -56,7 +56,8 @@ def _gpus() -> dict[str, str]:
     return gpus
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
