@@ -228,8 +228,9 @@ def test_matlab_gradients() -> None:
 # FFmpeg
 
 
-@pytest.mark.parametrize("sides", [(64, 64), (63, 70), (17, 24), (101, 131)], ids=str)
+@pytest.mark.parametrize("sides", [(64, 64), (63, 70), (17, 9), (24, 24), (101, 131)], ids=str)
 def test_ffmpeg(sides: tuple[int, int], tmp_path: Path) -> None:
+    """Without its x86 code, which counts some windows' SSIM as one where a quarter of the width is 2 modulo 4."""
     program = shutil.which("ffmpeg")
     if program is None:
         pytest.skip("ffmpeg is not installed")
@@ -239,7 +240,7 @@ def test_ffmpeg(sides: tuple[int, int], tmp_path: Path) -> None:
         files.append(tmp_path / f"{name}.pgm")
         files[-1].write_bytes(b"P5 %d %d 255\n" % sides[::-1] + frame.tobytes())
     told = subprocess.run(
-        [program, "-i", str(files[0]), "-i", str(files[1]), "-lavfi", "ssim", "-f", "null", "-"],
+        [program, "-cpuflags", "0", "-i", str(files[0]), "-i", str(files[1]), "-lavfi", "ssim", "-f", "null", "-"],
         capture_output=True,
         text=True,
         check=True,
