@@ -22,6 +22,20 @@ namespace ssim_fused {
   std::abort();  // not reached
 }
 
+// Before an image is allocated. glibc before 2.38 cuts an aligned block out of a larger one and puts the
+// crumbs on either side, of at most 112 bytes, into the thread's cache, where they do not rejoin the block
+// that is freed: its hole is a crumb too small for the next image of that size, and the heap grew by an image
+// a step where the last step's gradient outlived the next forward. From a cache that is full crumbs go where
+// they rejoin.
+inline void fill_cache_of_crumbs(const Tensor& like, int64_t bytes) {
+  constexpr int64_t kFromHeap = int64_t{1} << 16;
+  if (bytes < kFromHeap || !like.is_cpu()) return;
+  constexpr size_t kPlaces = 7, kSizes = 6, kLeast = 24, kStep = 16;  // of glibc's cache
+  void* volatile blocks[kSizes * kPlaces];                            // volatile: else nothing is allocated
+  for (size_t i = 0; i < kSizes * kPlaces; ++i) blocks[i] = std::malloc(kLeast + i / kPlaces * kStep);
+  for (void* const block : blocks) std::free(block);
+}
+
 inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
   std::vector<int64_t> strides(shape.size());
   int64_t stride = 1;
@@ -36,6 +50,7 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, 
                         : type == ScalarType::Half     ? aoti_torch_dtype_float16()
                         : type == ScalarType::BFloat16 ? aoti_torch_dtype_bfloat16()
                                                        : aoti_torch_dtype_float32();
+  fill_cache_of_crumbs(like, stride * bytes_of(type));
   AtenTensorHandle handle = nullptr;
   const bool is_made =
       aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), dtype,
@@ -47,6 +62,7 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, 
 inline Tensor new_like(const Tensor& image) {
   const std::vector<int64_t> shape(image.sizes().begin(), image.sizes().end());
   if (image.is_contiguous()) return new_tensor(image, shape, image.scalar_type());
+  fill_cache_of_crumbs(image, image.numel() * bytes_of(image.scalar_type()));
   try {
     return torch::stable::empty_like(image);
   } catch (const std::exception&) {

@@ -1,0 +1,176 @@
+"""A loop of calls in a process of its own, for test_memory.py: prints by how many bytes resident memory grew.
+
+python memory_loops.py LOOP STEPS B C [D] H W
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssim_fused import multiscale_structural_similarity_index_measure as msssim
+from ssim_fused import structural_similarity_index_measure as ssim
+
+Step = Callable[[Tensor, Tensor], None]
+
+
+def resident() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def pyramid(preds: Tensor, target: Tensor, **arguments: Any) -> Tensor:
+    if min(preds.shape[2:]) < 176:
+        arguments |= {"betas": (0.5, 0.5)} if min(preds.shape[-2:]) >= 22 else {"betas": (0.5, 0.5), "kernel_size": 3}
+    return msssim(preds, target, **arguments)
+
+
+def value(function: Callable[..., Tensor], **arguments: Any) -> Step:
+    def step(preds: Tensor, target: Tensor) -> None:
+        with torch.no_grad():
+            function(preds, target, **arguments)
+
+    return step
+
+
+def backward(function: Callable[..., Any], **arguments: Any) -> Step:
+    def step(preds: Tensor, target: Tensor) -> None:
+        outputs = function(preds, target, **arguments)
+        preds.grad = None
+        sum(output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+
+    return step
+
+
+def double_backward(function: Callable[..., Tensor]) -> Step:
+    def step(preds: Tensor, target: Tensor) -> None:
+        (gradient,) = torch.autograd.grad(function(preds, target, data_range=1.0), preds, create_graph=True)
+        preds.grad = None
+        gradient.square().sum().backward()
+
+    return step
+
+
+def mapped(preds: Tensor, target: Tensor) -> None:
+    torch.func.vmap(torch.func.grad(lambda x, y: ssim(x, y, data_range=1.0)))(preds.detach()[None], target[None])
+
+
+def errors(preds: Tensor, target: Tensor) -> None:
+    """Refused by Python, by an operator, by a device; and a graph that is dropped instead of followed back."""
+    wrong: list[dict[str, Any]] = [
+        {"sigma": -1.0},
+        {"kernel_size": 4},
+        {"data_range": "1"},
+        {"sigma": 1e6},
+        {"k1": "a"},
+    ]
+    for function in (ssim, pyramid):
+        for arguments in wrong:
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):
+                function(preds, target, **({"data_range": 1.0} | arguments))
+        with contextlib.suppress(RuntimeError):
+            function(preds, target.to("meta"), data_range=1.0)
+        function(preds, target, data_range=1.0)
+    loss = ssim(preds, target, data_range=1.0)
+    loss.backward()
+    with contextlib.suppress(RuntimeError):
+        loss.backward()
+
+
+def under_autocast(preds: Tensor, target: Tensor) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ssim(preds.bfloat16(), target, data_range=1.0)
+    preds.grad = None
+    loss.backward()
+
+
+def other_sizes(preds: Tensor, target: Tensor) -> None:
+    """A new size each time, as where images are not cropped."""
+    height, width = (int(torch.randint(n // 2 + 6, n + 1, ())) for n in preds.shape[-2:])
+    backward(ssim, data_range=1.0)(preds, target)
+    for function in (ssim, pyramid):
+        part = preds.detach()[..., :height, :width].requires_grad_()
+        backward(function, data_range=1.0)(part, target[..., :height, :width])
+
+
+def compiled() -> Step:
+    loss = torch.compile(lambda x, y: 1 - ssim(x, y, data_range=1.0), fullgraph=True)
+    levels = torch.compile(lambda x, y: 1 - pyramid(x, y, data_range=1.0), fullgraph=True)
+
+    def step(preds: Tensor, target: Tensor) -> None:
+        for function in (loss, levels):
+            preds.grad = None
+            function(preds, target).backward()
+
+    return step
+
+
+def in_a_thread(preds: Tensor, target: Tensor) -> None:
+    """A thread that ends gives back what it kept, and so do those that worked for it."""
+    thread = threading.Thread(target=backward(ssim, data_range=1.0), args=(preds, target))
+    thread.start()
+    thread.join()
+
+
+def in_a_child(preds: Tensor, target: Tensor) -> None:
+    """A forked child has the parent's memory and goes on with it, by one thread: OpenMP's do not survive a fork."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        expected = ssim(preds, target, data_range=1.0)
+        before = resident()
+        for _ in range(50):
+            backward(ssim, data_range=1.0)(preds, target)
+        same = torch.equal(ssim(preds, target, data_range=1.0), expected)
+        os._exit(0 if same and resident() - before < 32 << 20 else 1)
+    if os.waitpid(child, 0)[1] != 0:
+        raise RuntimeError("the child crashed, grew, or got another result")
+
+
+LOOPS: dict[str, Callable[[], Step]] = {
+    "ssim value": lambda: value(ssim, data_range=1.0),
+    "ssim step": lambda: backward(ssim, data_range=1.0),
+    "ms-ssim value": lambda: value(pyramid, data_range=1.0),
+    "ms-ssim step": lambda: backward(pyramid, data_range=1.0),
+    "range step": lambda: backward(ssim),
+    "ms-ssim range step": lambda: backward(pyramid),
+    "map step": lambda: backward(ssim, data_range=1.0, return_full_image=True),
+    "contrast step": lambda: backward(ssim, data_range=1.0, return_contrast_sensitivity=True),
+    "double backward": lambda: double_backward(ssim),
+    "ms-ssim double backward": lambda: double_backward(pyramid),
+    "mapped": lambda: mapped,
+    "autocast": lambda: under_autocast,
+    "errors": lambda: errors,
+    "other sizes": lambda: other_sizes,
+    "compiled": compiled,
+    "threads": lambda: in_a_thread,
+    "fork": lambda: in_a_child,
+}
+
+
+def main() -> None:
+    names, steps, *shape = sys.argv[1], *map(int, sys.argv[2:])
+    torch.set_num_threads(2)
+    target = torch.rand(shape)
+    preds = torch.rand(shape).requires_grad_()
+    for name in names.split(","):
+        step = LOOPS[name]()
+        for _ in range(min(steps, 100)):  # until PyTorch and the heap have what they keep
+            step(preds, target)
+        before = resident()
+        for _ in range(steps):
+            step(preds, target)
+        print(resident() - before, name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
