@@ -12,6 +12,7 @@ from torch import Tensor
 
 PADDINGS = ("reflect", "zero", "valid")  # how images continue beyond their edges; "valid": they do not
 DataRange = float | Tensor | tuple[float, float] | None
+_INTEGERS = (torch.uint8, torch.uint16)  # no operations of PyTorch's clamp or subtract uint16
 
 
 class Window(NamedTuple):
@@ -89,7 +90,7 @@ def apply_range(
     if isinstance(data_range, tuple):
         check_bounds(data_range)
         low, high = data_range
-        preds, target = (image if image.is_floating_point() else image.float() for image in (preds, target))
+        preds, target = (image.float() if image.dtype in _INTEGERS else image for image in (preds, target))
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
     if data_range is not None:
         check_range(preds, data_range)

@@ -34,7 +34,7 @@ def processes_on(device: str) -> int:
 
 
 def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tmp_path: Path) -> None:
-    """By DDP with and without `no_sync`, FSDP2, checkpointed and compiled; of SSIM, its map, MS-SSIM and both losses."""
+    """By DDP with and without `no_sync`, FSDP2, checkpointed and compiled; of values, maps and losses."""
     path = tmp_path / "gradients.pt"
     torchrun(processes_on(device), ROOT / "tests" / "distributed_worker.py", device, path)
     results = torch.load(path)
