@@ -140,7 +140,23 @@ def test_pytorch_msssim_mistakes() -> None:
         pytorch_msssim.ssim(x.expand(1, 2, 16, 16), y.expand(1, 2, 16, 16), win=torch.rand(2, 1, 1, 3))
     twice = 2 * textbook.gaussian(11, 1.5).expand(1, 1, 1, 11)
     torch.testing.assert_close(pytorch_msssim.ssim(x, y, win=twice), pytorch_msssim.ssim(x, y))
-    assert pytorch_msssim.ssim((255 * x).to(torch.uint8), (255 * y).to(torch.uint8)).isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32], ids=str)
+def test_integers(dtype: torch.dtype) -> None:
+    """As floating-point images of the same values, by every module; also where the window is even."""
+    x, y = (image.mul(255).round() for image in pictures(1, 2, 16, 20))
+    calls = [
+        pytorch_msssim.ssim,
+        lambda x, y: fused_ssim.fused_ssim(x, y),
+        lambda x, y: piq.ssim(x, y, data_range=255),
+        lambda x, y: kornia.ssim(x, y, 5, 255.0),
+        monai.SSIMLoss(2, 255, win_size=(4, 7)),
+    ]
+    for call in calls:
+        found = call(x.to(dtype), y.to(dtype))
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), call(x, y), rtol=1e-4, atol=1e-5)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -172,6 +188,12 @@ def test_fused_ssim(shape: tuple[int, ...], padding: Any) -> None:
 # piq
 
 
+def within(*shape: int, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The package refuses pixels outside of the range."""
+    x, y = pictures(*shape, data_range=data_range)
+    return x.clamp(0, data_range), y.clamp(0, data_range)
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [("ssim", "ssim"), ("ssim", "SSIMLoss"), ("ms_ssim", "multi_scale_ssim"), ("ms_ssim", "MultiScaleSSIMLoss")],
@@ -195,10 +217,7 @@ def test_piq_signatures(module: str, name: str) -> None:
 )
 def test_piq(shape: tuple[int, ...], arguments: dict[str, Any], reduction: Any) -> None:
     theirs = peer("piq.ssim").ssim
-    x, y = (
-        image.clamp(0, arguments.get("data_range", 1))
-        for image in pictures(*shape, data_range=arguments.get("data_range", 1))
-    )
+    x, y = within(*shape, data_range=arguments.get("data_range", 1))
     arguments = arguments | {"reduction": reduction}
     assert_same(lambda x, y: piq.ssim(x, y, **arguments), lambda x, y: theirs(x, y, **arguments), x, y, 1e-9)
 
@@ -207,9 +226,7 @@ def test_piq(shape: tuple[int, ...], arguments: dict[str, Any], reduction: Any) 
 @pytest.mark.parametrize("arguments", [{}, {"kernel_size": 5, "k2": 0.1}, {"data_range": 255}], ids=str)
 def test_piq_losses(arguments: dict[str, Any], reduction: str) -> None:
     given = arguments | {"reduction": reduction}
-    x, y = (
-        i.clamp(0, given.get("data_range", 1)) for i in pictures(2, 3, 176, 192, data_range=given.get("data_range", 1))
-    )
+    x, y = within(2, 3, 176, 192, data_range=given.get("data_range", 1))
     assert_same(piq.SSIMLoss(**given), peer("piq.ssim").SSIMLoss(**given), x[..., :40, :45], y[..., :40, :45], 1e-9)
     theirs = peer("piq.ms_ssim").MultiScaleSSIMLoss(**given)
     assert_same(piq.MultiScaleSSIMLoss(**given), theirs.double(), x, y, 1e-6)  # their exponents are of float32
@@ -239,7 +256,7 @@ def test_piq_by_its_formula(side: int) -> None:
 
 
 def test_piq_differences() -> None:
-    x, y = (image.clamp(0, 1) for image in pictures(3, 2, 181, 187))
+    x, y = within(3, 2, 181, 187)
     of_images = piq.SSIMLoss(reduction="none")(x, y)
     torch.testing.assert_close(piq.SSIMLoss(reduction="sum")(x, y), of_images.sum(), rtol=1e-12, atol=0)
     theirs = peer("piq.ssim").SSIMLoss(reduction="sum")(x, y)

@@ -75,10 +75,11 @@ def evaluate(
 ) -> list[Tensor]:
     """SSIM, or MS-SSIM where there are ``betas``; then contrast sensitivity and map where wanted.
 
-    Values are those of images ``[B]``, or of channels ``[B, C]``; ``reduction`` is over all of them. Integer images
-    become float32.
+    Values are those of images ``[B]``, or of channels ``[B, C]``; ``reduction`` is over all of them. Integers
+    that the kernels do not read, those of uint8 and uint16, become float32.
     """
-    x, y = (image if image.is_floating_point() or image.is_complex() else image.float() for image in (x, y))
+    if x.dtype != y.dtype or x.dtype not in _ops.LARGEST:
+        x, y = (image if image.is_floating_point() or image.is_complex() else image.float() for image in (x, y))
     checks.check_images(x, y)
     x, y, dtype = _prepare_images(x, y)
     shape = x.shape
@@ -104,6 +105,7 @@ def _evaluate(score: Score, x: Tensor, y: Tensor) -> Sequence[Tensor]:
             checks.check_room(x.shape, window, level)
         return autograd.evaluate(score, x, y)
     more = [number for size in reversed(window.kernel_size) for number in (0, 1 - size % 2)]
+    x, y = (image if image.is_floating_point() else image.float() for image in (x, y))
     with without_autocast(x):
         x, y = F.pad(x, more), F.pad(y, more)
     return autograd.evaluate(score._replace(window=_odd(window)), x, y)
