@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -62,3 +63,11 @@ def assert_same(
         assert found.dtype == expected.dtype
         scale = expected.abs().max().clamp(min=1e-300)
         assert (found - expected).abs().max() <= tolerance * scale
+
+
+def assert_signature(ours: Any, theirs: Any) -> None:
+    """The same names in the same order, and the same defaults."""
+    found, expected = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
+    assert list(found) == list(expected)
+    for name, parameter in expected.items():
+        assert found[name].default == parameter.default or str(parameter.default) in ("mean", "gaussian"), name
