@@ -70,7 +70,7 @@ class Gallery:
         if frame is None or result.error or not (exhibited or self._folder):
             return result
         x, y = frame.reference, frame.distorted
-        heat = _colored(self._measure.map(x.pixels, y.pixels, x.peak), x)
+        heat = _colored(self._measure.map(x.pixels, y.pixels, x.peak, frame.mask), x)
         if exhibited:
             result.exhibit = Exhibit(frame.number, _jpeg(to_image(x)), _jpeg(to_image(y)), _jpeg(heat))
         if self._folder:

@@ -18,7 +18,7 @@ PACKAGES = ("torch", "numpy", "pillow", "av", "tqdm", "jinja2", "matplotlib")
 def info() -> str:
     """Lines of a name and what it is."""
     lines = {"ssim_fused": ssim_fused.__version__}
-    lines |= {f"  {name}": str(value) for name, value in ssim_fused.build_info().items()}
+    lines |= {f"built: {name}": str(value) for name, value in ssim_fused.build_info().items()}
     used = choose_device("auto"), Settings().workers, torch.get_num_threads()
     lines["would use"] = "{}, {} threads to decode, {} to compute".format(*used)
     lines |= {name: _version(name) for name in PACKAGES}
@@ -27,7 +27,7 @@ def info() -> str:
     lines["Python"] = f"{platform.python_version()}, {platform.platform()}"
     lines["CPU"] = f"{processor()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     lines |= {name: os.environ[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in os.environ}
-    return "\n".join(f"{name:<22} {value}" for name, value in lines.items())
+    return "\n".join(f"{name:<27} {value}" for name, value in lines.items())
 
 
 def _version(name: str) -> str:

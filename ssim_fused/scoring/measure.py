@@ -64,11 +64,12 @@ class Measure:
                 columns |= self._ssim(x, y, peak, weights)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def map(self, reference: Tensor, distorted: Tensor, peak: int) -> Tensor:
+    def map(self, reference: Tensor, distorted: Tensor, peak: int, mask: Tensor | None = None) -> Tensor:
         """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
         x, y = self._batch([reference]), self._batch([distorted])
+        arguments = self._arguments if mask is None else self._arguments | {"mask": mask[None, None].to(self.device)}
         _, pixels = ssim_fused.structural_similarity_index_measure(
-            y, x, data_range=float(peak), return_full_image=True, **self._arguments
+            y, x, data_range=float(peak), return_full_image=True, **arguments
         )
         return pixels[0].mean(0).cpu()
 

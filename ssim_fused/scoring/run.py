@@ -59,9 +59,9 @@ def run(
     """
     settings = replace(settings, keep=bool(wanted.maps or wanted.exhibits))
     totals, interrupted = Totals(settings.metric, check_pools(wanted.pool)), False
-    with distributed.joined(settings) as (settings, group):
-        parts, gallery = distributed.share(pairs, settings, group), _gallery(len(pairs), settings, wanted)
-        try:
+    try:
+        with distributed.joined(settings) as (settings, group):
+            parts, gallery = distributed.share(pairs, settings, group), _gallery(len(pairs), settings, wanted)
             with closing(score_parts(parts, settings)) as batches:
                 results = collect(_ticked(batches, ticker), parts, settings.metric[0])
                 shown = gallery.shown(results) if gallery else results
@@ -71,8 +71,8 @@ def run(
                     totals.add(result)
                     for sink in sinks:
                         sink.pair(result)
-        except KeyboardInterrupt:
-            interrupted = True
+    except KeyboardInterrupt:
+        interrupted = True
     return totals, interrupted
 
 

@@ -219,6 +219,8 @@ def _ready(
     reference, distorted = cropped(reference, settings.crop), cropped(distorted, settings.crop)
     if mask is not None and mask.shape != reference.pixels.shape[1:]:
         raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
+    if mask is not None and not mask.any():
+        raise PairError("the mask is black everywhere, so that no pixel counts")
     return Frame(pair, number, reference, distorted, mask)
 
 
