@@ -3,7 +3,7 @@
 #   make demo-volume   the same for a volume, the image of a brain
 #   make demo-score    scores JPEG files and a short video that it makes, and draws score against quality
 #   make test          tests and lint, within ten minutes on two cores
-#   make test-all      more examples, and what is slow; with other compilers (tests/compilers.sh)
+#   make test-all      more examples, and what is slow; under sanitizers and with other compilers (tests/*.sh)
 #   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
@@ -36,6 +36,7 @@ test: $(VENV)/installed-test $(NVCC) lint
 
 test-all: $(VENV)/installed-test $(VENV)/installed-demo $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
+	tests/sanitizers.sh $(BIN)/python
 	tests/compilers.sh $(BIN)/python
 
 lint: $(VENV)/installed-lint

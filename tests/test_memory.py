@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="
 
 STEPS = [
     "ssim value", "ssim step", "ms-ssim value", "ms-ssim step", "range step", "ms-ssim range step", "map step",
-    "contrast step", "double backward", "ms-ssim double backward", "mapped", "autocast", "errors", "other sizes",
-    "threads",
+    "contrast step", "double backward", "ms-ssim double backward", "mapped", "autocast", "loss step",
+    "l1 loss step", "bytes", "errors", "other sizes", "threads",
 ]  # fmt: skip
 # Calls of a size that Python and PyTorch hold on to anyway: what a call leaves behind shows after hundreds.
 SMALL, VOLUME = (1, 1, 48, 40), (1, 1, 24, 26, 28)
@@ -43,34 +43,37 @@ def assert_flat(loops: list[str], steps: int, shape: tuple[int, ...]) -> None:
         assert growth < BOUNDS[shape], name
 
 
-@pytest.mark.parametrize("shape", [SMALL, VOLUME], ids=str)
-def test_small_images(shape: tuple[int, ...]) -> None:
-    assert_flat(STEPS, 60, shape)
+def test_small_images() -> None:
+    assert_flat(STEPS, 40, SMALL)
+
+
+def test_small_volumes() -> None:
+    assert_flat(["ssim value", "ssim step", "ms-ssim step", "map step", "errors", "threads"], 40, VOLUME)
 
 
 @pytest.mark.parametrize("shape", [LARGE, LARGE_VOLUME], ids=str)
 def test_large_images(shape: tuple[int, ...]) -> None:
-    assert_flat(["ssim value", "ssim step", "ms-ssim step", "threads"], 60, shape)
+    assert_flat(["ssim value", "ssim step", "ms-ssim step", "threads"], 40, shape)
 
 
 def test_forked_children() -> None:
-    assert_flat(["fork"], 3, SMALL)
+    assert_flat(["fork"], 2, SMALL)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", [*STEPS, "compiled"])
 @pytest.mark.parametrize("shape", [SMALL, VOLUME], ids=str)
 def test_thousands_of_small_images(shape: tuple[int, ...], name: str) -> None:
-    assert_flat([name], 4000, shape)
+    assert_flat([name], 2000, shape)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", [*STEPS, "compiled"])
 @pytest.mark.parametrize("shape", [LARGE, LARGE_VOLUME], ids=str)
 def test_many_large_images(shape: tuple[int, ...], name: str) -> None:
-    assert_flat([name], 2000 if "double" not in name else 300, shape)
+    assert_flat([name], 1000 if "double" not in name else 150, shape)
 
 
 @pytest.mark.nightly
 def test_many_forked_children() -> None:
-    assert_flat(["fork"], 100, SMALL)
+    assert_flat(["fork"], 50, SMALL)

@@ -1,0 +1,149 @@
+// The CPU kernels from requests on, for the sanitizers (tests/sanitizers.sh): images, volumes, halved images
+// and gathered gradients, each by several threads of its own and by several callers at a time. Torch's
+// parallel loop is OpenMP's, whose barriers ThreadSanitizer does not know, so here it is one of std::thread.
+// Exits with 1 where two callers get other bits.
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "cpu/device.cpp"
+
+namespace {
+
+constexpr int kThreads = 4, kCallers = 3, kRepeats = 2;
+
+}  // namespace
+
+// In the place of libtorch's: an executable's own symbols come first.
+extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc task,
+                                             void* context) {
+  std::atomic<int64_t> next = begin;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i)
+    threads.emplace_back([&] {
+      for (int64_t k = next++; k < end; k = next++) task(k, k + 1, context);
+    });
+  for (std::thread& thread : threads) thread.join();
+  return 0;
+}
+
+extern "C" AOTITorchError torch_get_num_threads(uint32_t* count) {
+  *count = kThreads;
+  return 0;
+}
+
+namespace ssim_fused::cpu {
+namespace {
+
+template <class T>
+constexpr ScalarType kType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
+
+template <class T>
+std::vector<T> pixels(int64_t count, int64_t factor) {
+  std::vector<T> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<T>(static_cast<int64_t>(i) * factor % 1009) / 1009;
+  return values;
+}
+
+// Everything that is written; no room to spare, so that AddressSanitizer sees a step beyond.
+template <class T>
+struct Results {
+  std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves;
+
+  bool operator==(const Results&) const = default;
+};
+
+template <class T>
+struct Case {
+  std::array<int64_t, 5> shape;
+  std::vector<double> sigma;
+  std::vector<int64_t> kernel_size;
+  bool is_volume;
+  int64_t count = shape[0] * shape[1] * shape[2] * shape[3] * shape[4];
+  std::vector<T> preds = pixels<T>(count, 7919), target = pixels<T>(count, 6007);
+
+  View view(std::vector<T>& values) const { return View::of(values.data(), kType<T>, shape); }
+
+  Results<T> run() {
+    const Tensor like;
+    Request request;
+    request.preds = view(preds);
+    request.target = view(target);
+    request.is_volume = is_volume;
+    const std::optional<std::vector<double>> taps;
+    request.windows = check_windows(request.preds, is_volume, {sigma, kernel_size, taps, "reflect"});
+    request.constants = {1e-4, 9e-4};
+    request.of_similarity.scale = 1 / request.outputs();
+    const auto batch = static_cast<size_t>(shape[0]);
+    const auto outputs = request.output_shape();
+    int64_t size = 1;
+    for (int64_t n : outputs) size *= n;
+    const auto all = static_cast<size_t>(count);
+    Results<T> results{std::vector<T>(batch),
+                       std::vector<T>(batch),
+                       std::vector<T>(static_cast<size_t>(size)),
+                       std::vector<T>(all),
+                       std::vector<T>(all),
+                       std::vector<T>(2 * batch),
+                       {}};
+    request.similarity = results.similarity.data();
+    request.contrast = results.contrast.data();
+    request.map = View::of(results.map.data(), kType<T>, outputs);
+    request.grad_preds = view(results.grad_preds);
+    request.grad_target = view(results.grad_target);
+    request.grad_constants = results.grad_constants.data();
+    Cpu::similarity(request, like);
+
+    auto half = shape;
+    int64_t half_count = 1;
+    for (size_t d = is_volume ? 2 : 3; d < 5; ++d) half[d] /= 2;
+    for (int64_t n : half) half_count *= n;
+    results.halves.resize(static_cast<size_t>(2 * half_count));
+    const View to[2] = {View::of(results.halves.data(), kType<T>, half),
+                        View::of(results.halves.data() + half_count, kType<T>, half)};
+    Cpu::downsample({request.preds, request.target}, to, like);
+    const std::vector<T> factors(2 * batch, T(0.5));
+    GatherRequest gather;
+    gather.finest = request.grad_preds;
+    gather.coarse = {to[0]};
+    gather.factors = factors.data();
+    Cpu::gather(gather, like);
+    return results;
+  }
+
+  // Whether all callers get the bits of a first call.
+  bool is_the_same_for_all() {
+    const Results<T> first = run();
+    std::atomic<int> others = 0;
+    std::vector<std::thread> callers;
+    for (int i = 0; i < kCallers; ++i)
+      callers.emplace_back([&] {
+        for (int k = 0; k < kRepeats; ++k) others += run() != first;
+      });
+    for (std::thread& caller : callers) caller.join();
+    std::printf("%.9g %.9g: %d other\n", static_cast<double>(first.similarity[0]),
+                static_cast<double>(first.grad_preds[0]), others.load());
+    return others == 0;
+  }
+};
+
+template <class T>
+bool all_are_the_same() {
+  bool same = true;
+  for (const auto& sides :
+       {std::array<int64_t, 5>{2, 2, 1, 45, 371}, std::array<int64_t, 5>{1, 1, 1, 70, 700}})
+    for (double sigma : {1.5, 2.5}) same &= Case<T>{sides, {sigma}, {11}, false}.is_the_same_for_all();
+  for (double sigma : {1.5, 0.6})
+    same &= Case<T>{{2, 1, 12, 13, 90}, {sigma}, {11}, true}.is_the_same_for_all();
+  return same;
+}
+
+}  // namespace
+}  // namespace ssim_fused::cpu
+
+int main() {
+  const bool same = ssim_fused::cpu::all_are_the_same<float>() & ssim_fused::cpu::all_are_the_same<double>();
+  return same ? 0 : 1;
+}
