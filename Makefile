@@ -5,6 +5,7 @@
 #   make test          tests and lint, within ten minutes on two cores
 #   make test-all      more examples, and what is slow; under sanitizers and with other compilers (tests/*.sh)
 #   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
+#   make docs          the documentation site, in docs/_build/html
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.c
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),,0)
 
-.PHONY: demo demo-volume demo-score test test-all lint format bench bench-score clean
+.PHONY: demo demo-volume demo-score test test-all lint format docs bench bench-score clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
@@ -31,7 +32,7 @@ demo-volume: $(VENV)/installed-volume
 demo-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 	$(BIN)/python examples/score_pictures.py
 
-test: $(VENV)/installed-test $(NVCC) lint
+test: $(VENV)/installed-test $(NVCC) lint docs
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/installed-test $(VENV)/installed-demo $(NVCC) lint
@@ -49,6 +50,9 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(CPP) | xargs $(BIN)/clang-format -i
+
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 # piq asks for a torchvision, which its SSIM does not use and which may not fit the torch that is installed.
 bench: $(VENV)/installed-bench
