@@ -19,6 +19,7 @@ GRADIENT = "value+gradient"
 SSIM = "ssim"
 MS_SSIM = "ms_ssim"
 L1_SSIM = "l1+ssim"  # 0.8 L1 + 0.2 (1 - SSIM)
+MASKED = "ssim+mask"  # of the pixels that a mask of the images leaves, about two of three
 
 SSIMFunction = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[], Tensor]
@@ -85,14 +86,15 @@ _COMMON = [
 _MULTI_SCALE = [*_both_modes(4, 3, 256, 256, op=MS_SSIM), *_both_modes(1, 3, 1080, 1920, op=MS_SSIM)]
 _VOLUMES = _both_modes(1, 1, 96, 96, 96)
 _LOSSES = [Case(L1_SSIM, shape, GRADIENT) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
+_MASKED = [case for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920)) for case in _both_modes(*shape, op=MASKED)]
 _BYTES = [Case(SSIM, shape, VALUE, dtype=torch.uint8) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
 _LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
 CASES = {
-    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _BYTES,
-    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES + _LOSSES + _BYTES,
+    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES,
+    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES + _LOSSES + _MASKED + _BYTES,
 }
 
 
@@ -119,6 +121,12 @@ def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
         preds, target = (image.mul_(255).round_() for image in (preds, target))
     preds, target = (image.to(device, case.dtype) for image in (preds, target))
     return preds.requires_grad_(case.mode == GRADIENT), target
+
+
+def make_mask(case: Case, device: str) -> Tensor:
+    """The mask of a case, for all channels."""
+    generator = torch.Generator().manual_seed(1)
+    return (torch.rand(case.shape[0], 1, *case.shape[2:], generator=generator) > 1 / 3).to(device)
 
 
 def make_step(case: Case, function: SSIMFunction, preds: Tensor, target: Tensor) -> Step:

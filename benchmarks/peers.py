@@ -17,7 +17,7 @@ from types import ModuleType
 import torch
 from torch.nn.functional import l1_loss
 
-from .cases import L1_SSIM, MS_SSIM, SSIM, Case, SSIMFunction
+from .cases import L1_SSIM, MASKED, MS_SSIM, SSIM, Case, SSIMFunction, make_mask
 
 OURS = "ssim_fused"
 REFERENCE = "torchmetrics"
@@ -74,7 +74,13 @@ class SSIMFused(TorchMetrics):
 
     name, module = OURS, "ssim_fused"
 
+    def supports(self, case: Case) -> bool:
+        return super().supports(case) or case.op == MASKED
+
     def case_function(self, case: Case, device: str) -> SSIMFunction:
+        if case.op == MASKED:
+            mask = make_mask(case, device)
+            return lambda preds, target: self.library.ssim(preds, target, data_range=1.0, mask=mask)
         if case.op == L1_SSIM:
             loss = self.library.L1SSIMLoss(sigma=case.sigma)
             return lambda preds, target: 1 - loss(preds, target)

@@ -21,115 +21,43 @@
 #include "math/geometry.h"
 #include "math/pass.h"
 #include "pixel_request.h"
+#include "view.h"
 
 namespace ssim_fused {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-inline std::string to_text(torch::headeronly::IntHeaderOnlyArrayRef values) {
-  std::string text = "[";
-  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
-  return text + "]";
-}
-
-inline std::string to_text(const std::vector<double>& values) {
-  std::string text = "[";
-  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
-  return text + "]";
-}
-
-// The type the arithmetic and the per-image results have.
-inline ScalarType compute_type(ScalarType type) {
-  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-// Whose gradients there are, too.
-inline bool is_served(ScalarType type) {
-  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-         type == ScalarType::BFloat16;
-}
-
-// Pixels as they come from decoders; they are numbers as they stand, not scaled.
-inline bool is_integer(ScalarType type) { return type == ScalarType::Byte || type == ScalarType::UInt16; }
-
-// Of maps beside images of that type.
-inline ScalarType picture_type(ScalarType type) { return is_integer(type) ? ScalarType::Float : type; }
-
-// Whether target may have another type than preds: integers that preds' type has, too.
-inline bool has_integers_of(ScalarType preds, ScalarType target) {
-  if (target == ScalarType::UInt16) return preds == ScalarType::Float || preds == ScalarType::Double;
-  return target == ScalarType::Byte && !is_integer(preds);
-}
-
-inline int64_t bytes_of(ScalarType type) {
-  if (type == ScalarType::Byte) return 1;
-  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
-// Images
+// Masks
 
-// A batch of images or volumes in memory; an image is a volume of one slice. Shape and strides, in elements:
-// batch, channel, slice, row, column. No data: the image is not wanted.
-struct View {
-  void* data = nullptr;
-  ScalarType type = ScalarType::Float;
-  std::array<int64_t, 5> shape{}, stride{};
+// What the pixels' weights say: how much each counts in the windows (and an output, by the pixel it is
+// centred on, in the means); or only how much the outputs count.
+enum class MaskMode { window, map };
 
-  explicit operator bool() const { return data != nullptr; }
-  int64_t batch() const { return shape[0]; }
-  int64_t channels() const { return shape[1]; }
-  int64_t depth() const { return shape[2]; }
-  int64_t height() const { return shape[3]; }
-  int64_t width() const { return shape[4]; }
-  int64_t elements() const { return shape[0] * shape[1] * shape[2] * shape[3] * shape[4]; }
-  // Contiguous, in `data`.
-  static View of(void* data, ScalarType type, const std::array<int64_t, 5>& shape) {
-    View view{data, type, shape, {}};
-    int64_t stride = 1;
-    for (size_t d = 5; d-- > 0;) {
-      view.stride[d] = stride;
-      stride *= shape[d];
-    }
-    return view;
-  }
+// Weights of the pixels: a view of one channel stands for all of them. Bool, or any float type; what is not
+// positive weighs nothing.
+struct Mask {
+  View view;
+  MaskMode mode = MaskMode::window;
+
+  explicit operator bool() const { return static_cast<bool>(view); }
+  bool weighs_windows() const { return mode == MaskMode::window; }
 };
 
-inline View view_of(const Tensor& tensor, void* data) {
-  View view{data, tensor.scalar_type(), {}, {}};
-  const bool is_volume = tensor.dim() == 5;
-  for (int64_t d = 0; d < 5; ++d) {
-    if (d == 2 && !is_volume) {
-      view.shape[2] = 1;
-      continue;
-    }
-    const int64_t dim = d < 2 || is_volume ? d : d - 1;
-    view.shape[static_cast<size_t>(d)] = tensor.size(dim);
-    view.stride[static_cast<size_t>(d)] = tensor.stride(dim);
-  }
-  return view;
-}
-inline View input_view(const Tensor& tensor) {
-  return view_of(tensor, const_cast<void*>(tensor.const_data_ptr()));
-}
-inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mutable_data_ptr()); }
-
-inline void check_images(const Tensor& preds, const Tensor& target) {
-  STD_TORCH_CHECK(preds.dim() == 4 || preds.dim() == 5, "preds has shape ", to_text(preds.sizes()),
-                  ", expected [B, C, H, W] or [B, C, D, H, W]");
-  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
-                  to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
-  const ScalarType type = preds.scalar_type();
-  STD_TORCH_CHECK(is_served(type) || is_integer(type), "preds has dtype ", torch::headeronly::toString(type),
-                  ", expected float32, float64, float16, bfloat16, uint8 or uint16");
-  STD_TORCH_CHECK(type == target.scalar_type() || has_integers_of(type, target.scalar_type()),
-                  "target has dtype ", torch::headeronly::toString(target.scalar_type()),
-                  ", expected the dtype of preds, ", torch::headeronly::toString(type));
-  STD_TORCH_CHECK(preds.device() == target.device(),
-                  "target is on another device than preds; move one of them");
-  STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()),
-                  ", expected at least one channel");
+inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, const std::string& mode) {
+  STD_TORCH_CHECK(mode == "window" || mode == "map", "mask_mode is '", mode, "', expected 'window' or 'map'");
+  const MaskMode parsed = mode == "map" ? MaskMode::map : MaskMode::window;
+  if (!mask) return {{}, parsed};
+  bool fits = mask->dim() == preds.dim() && (mask->size(1) == 1 || mask->size(1) == preds.size(1));
+  for (int64_t d = 0; fits && d < preds.dim(); ++d) fits = d == 1 || mask->size(d) == preds.size(d);
+  STD_TORCH_CHECK(fits, "mask has shape ", to_text(mask->sizes()), ", expected that of preds, ",
+                  to_text(preds.sizes()), ", with its channels or one");
+  const ScalarType type = mask->scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Bool || type == ScalarType::Float || type == ScalarType::Double ||
+                      type == ScalarType::Half || type == ScalarType::BFloat16,
+                  "mask has dtype ", torch::headeronly::toString(type), ", expected bool or a float type");
+  STD_TORCH_CHECK(mask->device() == preds.device(), "mask is on another device than preds; move one of them");
+  View view = input_view(*mask);
+  if (view.channels() == 1) view.stride[1] = 0;
+  return {view, parsed};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -323,10 +251,11 @@ struct Request {
   bool is_volume = false;
   Windows windows;
   Constants constants;
+  Mask mask;
 
   Objective objective = Objective::mean_similarity;
   Upstream of_similarity,
-      of_contrast;  // weights of the means in the gradients; `scale` includes 1 / their outputs
+      of_contrast;  // weights of the means in the gradients; `scale` includes 1 / their divisors
   View grad_map;    // upstream, added to the former
 
   Reduction reduction = Reduction::none;  // of `similarity`
@@ -341,6 +270,8 @@ struct Request {
   double pixels_of_image() const {
     return static_cast<double>(preds.elements()) / static_cast<double>(std::max<int64_t>(preds.batch(), 1));
   }
+  double pixel_divisor() const { return mask ? 1 : pixels_of_image(); }
+  bool wants_gradients() const { return grad_preds || grad_target || grad_constants != nullptr; }
   int64_t planes() const { return preds.batch() * preds.channels(); }
   std::array<int64_t, 5> output_shape() const {
     return {preds.batch(), preds.channels(), windows.axes[0].output_length(), windows.axes[1].output_length(),
@@ -358,6 +289,10 @@ struct Request {
       count *= static_cast<double>(std::max<int64_t>(axis.crop_end() - axis.crop_begin(), 0));
     return count;
   }
+  // What the operators divide weights of means by. With a mask that is its sum over an image's outputs, which
+  // only the device knows.
+  double divisor() const { return mask ? 1 : outputs(); }
+  double cropped_divisor() const { return mask ? 1 : cropped_outputs(); }
   // SSIM is symmetric: the gradient for target alone is that for preds with the images exchanged. So no
   // kernel has to know of it.
   void exchange_images() {

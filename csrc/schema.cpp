@@ -13,7 +13,7 @@
 #define SSIM_IMAGES                                                                                   \
   "Tensor preds, Tensor target, float[] sigma, int[] kernel_size, float[]? taps, str padding, float " \
   "data_range, "                                                                                      \
-  "float k1, float k2, Tensor? constants, "
+  "float k1, float k2, Tensor? constants, Tensor? mask, str mask_mode, "
 
 // A term of single pixels beside it (math/pixel_term.h): 'none', 'l1', 'l2' or 'charbonnier', of which
 // `pixel_eps` is the constant. The value is then (1 - ssim_weight) * mean phi(preds - target) + ssim_weight *

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,7 @@ class Score(NamedTuple):
     want_map: bool = False
     betas: tuple[float, ...] = ()
     normalize: str = "relu"
+    mask_mode: str = "window"
     # A term of single pixels (``csrc/math/pixel_term.h``): none, l1, l2, charbonnier. With it the value is a distance.
     pixel_term: str = "none"
     ssim_weight: float = 1.0
@@ -59,40 +61,51 @@ class Score(NamedTuple):
         """How many outputs there are: value, terms ``[B, 2]``, contrast sensitivity and map; then come gradients."""
         return 1 + self.want_terms + self.want_contrast + self.want_map
 
-    def outputs(self, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool]) -> list[Tensor]:
+    def outputs(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        constants: Tensor | None,
+        wanted: Sequence[bool],
+        mask: Tensor | None = None,
+    ) -> list[Tensor]:
         """By the operators: the value, terms, contrast sensitivity ``[B]`` and map where wanted, stored gradients."""
+        masked = mask, self.mask_mode
         if self.betas:
             return _ops.multiscale(
-                preds, target, *self.window, constants, *self.pixels, self.betas, self.normalize, self.reduction,
-                self.as_distance, *wanted,
+                preds, target, *self.window, constants, *masked, *self.pixels, self.betas, self.normalize,
+                self.reduction, self.as_distance, *wanted,
             )  # fmt: skip
         return _ops.similarity(
-            preds, target, *self.window, constants, *self.pixels, self.reduction, self.as_distance,
+            preds, target, *self.window, constants, *masked, *self.pixels, self.reduction, self.as_distance,
             self.want_contrast, self.want_map, *wanted,
         )  # fmt: skip
 
-    def stores_gradients(self, preds: Tensor, constants: Tensor | None) -> bool:
+    def stores_gradients(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
         """Whether the forward can: there is one upstream gradient, of the value, and float16's scale is known."""
-        return not (self.want_contrast or self.want_map) and self.knows_scale(preds, constants)
+        return not (self.want_contrast or self.want_map) and self.knows_scale(preds, constants, mask)
 
-    def knows_scale(self, preds: Tensor, constants: Tensor | None) -> bool:
+    def knows_scale(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
         """Whether there is a bound on the gradient that tells how to store it in float16 (``stored_scale``)."""
         if preds.dtype != torch.float16:
             return True
         # The scale is SSIM's; slopes of a pixel term are in float16's range where the images' range is a usual one.
         least, most = (0.0, math.inf) if self.pixel_term == "none" else (1e-6, 16.0)
-        return constants is None and least < min(self.window.constants) < most
+        return constants is None and mask is None and least < min(self.window.constants) < most
 
-    def composite(self, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
+    def composite(
+        self, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The outputs by PyTorch's own operations."""
+        masked = composite.Masked.of(mask, self.mask_mode, preds)
         if self.betas:
-            value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize)
+            value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize, masked)
             if self.pixel_term != "none":
-                return self.with_pixels(preds, target, 1 - value)
+                return self.with_pixels(preds, target, 1 - value, masked)
             return (self.reduced(1 - value if self.as_distance else value),)
-        loss, contrast_loss, image = composite.similarity(preds, target, constants, self.window)
+        loss, contrast_loss, image = composite.similarity(preds, target, constants, self.window, masked, self.want_map)
         if self.pixel_term != "none":
-            return self.with_pixels(preds, target, loss)
+            return self.with_pixels(preds, target, loss, masked)
         outputs = [self.reduced(loss if self.as_distance else 1 - loss)]
         if self.want_contrast:
             outputs.append(contrast_loss if self.as_distance else 1 - contrast_loss)
@@ -100,9 +113,11 @@ class Score(NamedTuple):
             outputs.append(image)
         return tuple(outputs)
 
-    def with_pixels(self, preds: Tensor, target: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
+    def with_pixels(
+        self, preds: Tensor, target: Tensor, distance: Tensor, masked: composite.Masked | None = None
+    ) -> tuple[Tensor, ...]:
         """Both terms' sum, by PyTorch's own operations; and the terms where wanted."""
-        mean = composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps)
+        mean = composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
         value = self.reduced((1 - self.ssim_weight) * mean + self.ssim_weight * distance)
         return (value, torch.stack((mean, distance), -1).detach()) if self.want_terms else (value,)
 
@@ -130,10 +145,11 @@ class Score(NamedTuple):
         target: Tensor,
         constants: Tensor | None,
         wanted: Sequence[bool],
+        mask: Tensor | None = None,
     ) -> list[Tensor | None]:
         """Gradients by preds, target and constants, where wanted, in a pass over the images of their own."""
         if self.betas or self.pixel_term != "none":
-            stored = self.outputs(preds, target, constants, wanted)[self.results :]
+            stored = self.outputs(preds, target, constants, wanted, mask)[self.results :]
             return self.from_stored(stored, upstream[0], constants, wanted)
         by_output = iter(upstream)
         of_value = next(by_output)
@@ -141,8 +157,8 @@ class Score(NamedTuple):
         of_map = next(by_output) if self.want_map else None
         found = iter(
             _ops.similarity_backward(
-                preds, target, *self.window, constants, self.reduction, self.as_distance, of_value, of_contrast,
-                of_map, *wanted,
+                preds, target, *self.window, constants, mask, self.mask_mode, self.reduction, self.as_distance,
+                of_value, of_contrast, of_map, *wanted,
             )
         )  # fmt: skip
         by_images = [next(found) if want else None for want in wanted[:2]]
@@ -160,40 +176,47 @@ class Score(NamedTuple):
         return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]
 
 
-def evaluate(score: Score, preds: Tensor, target: Tensor, constants: Tensor | None = None) -> Sequence[Tensor]:
+def evaluate(
+    score: Score, preds: Tensor, target: Tensor, constants: Tensor | None = None, mask: Tensor | None = None
+) -> Sequence[Tensor]:
     """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
     if not _ops.serve(preds):
-        return score.composite(preds, target, constants)
-    if (score.betas or score.pixel_term != "none") and not score.knows_scale(preds, constants):
+        return score.composite(preds, target, constants, mask)
+    if (score.betas or score.pixel_term != "none") and not score.knows_scale(preds, constants, mask):
         preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
-        tracks = torch.is_grad_enabled() and score.stores_gradients(preds, constants)
+        tracks = torch.is_grad_enabled() and score.stores_gradients(preds, constants, mask)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
-        outputs = score.outputs(preds, target, constants, wanted)
+        outputs = score.outputs(preds, target, constants, wanted, mask)
         return outputs[: score.results]
     if _in_forward_mode():
-        return score.composite(preds, target, constants)
+        return score.composite(preds, target, constants, mask)
     if _transforms_active():
-        outputs = TransformedScore.apply(score, preds, target, constants)
+        outputs = TransformedScore.apply(score, preds, target, constants, mask)
         return outputs if isinstance(outputs, tuple) else (outputs,)
     if torch.is_grad_enabled() and (
         preds.requires_grad or target.requires_grad or (constants is not None and constants.requires_grad)
     ):
-        if score.stores_gradients(preds, constants):
-            outputs = _apply_stored(score, preds, target, constants)
+        if score.stores_gradients(preds, constants, mask):
+            outputs = _apply_stored(score, preds, target, constants, mask)
             return outputs if isinstance(outputs, tuple) else (outputs,)
-        return _apply_eager(score, preds, target, constants)
-    return _outputs(score, preds, target, constants)
+        return _apply_eager(score, preds, target, constants, mask)
+    return _outputs(score, preds, target, constants, mask=mask)
 
 
 def _outputs(
-    score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, wanted: Sequence[bool] = (False,) * 3
+    score: Score,
+    preds: Tensor,
+    target: Tensor,
+    constants: Tensor | None,
+    wanted: Sequence[bool] = (False,) * 3,
+    mask: Tensor | None = None,
 ) -> list[Tensor]:
     """The operators' kernels, past what ``register_autograd`` put before them in Python."""
     if _below_autograd is None:
-        return score.outputs(preds, target, constants, wanted)
+        return score.outputs(preds, target, constants, wanted, mask)
     with _below_autograd():
-        return score.outputs(preds, target, constants, wanted)
+        return score.outputs(preds, target, constants, wanted, mask)
 
 
 class StoredScore(torch.autograd.Function):
@@ -205,10 +228,10 @@ class StoredScore(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None
+        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
     ) -> Tensor | tuple[Tensor, ...]:
-        outputs, results = _outputs(score, preds, target, constants, ctx.needs_input_grad[1:]), score.results
-        ctx.save_for_backward(preds, target, constants, *outputs[results:])
+        outputs, results = _outputs(score, preds, target, constants, ctx.needs_input_grad[1:4], mask), score.results
+        ctx.save_for_backward(preds, target, constants, mask, *outputs[results:])
         ctx.score = score
         if results == 1:
             return outputs[0]
@@ -217,20 +240,21 @@ class StoredScore(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        preds, target, constants, *stored = ctx.saved_tensors
-        _, by_preds, by_target, by_constants = ctx.needs_input_grad
+        preds, target, constants, mask, *stored = ctx.saved_tensors
+        _, by_preds, by_target, by_constants, _ = ctx.needs_input_grad
         score, of_value = ctx.score, upstream[0]
         if torch.is_grad_enabled() or _transforms_active():  # it may be differentiated again, or mapped over
             wanted = by_preds, by_target, by_constants
-            return None, *_gradient(score, wanted, upstream, preds, target, constants, stored)
+            return None, *_gradient(score, wanted, upstream, preds, target, constants, mask, stored), None
         if _keeps_graph() or not _Held.references or _is_mapped(of_value):
-            return None, *score.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants))
+            return None, *score.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants)), None
         # One after the other, so that nothing here holds what is counted.
         return (
             None,
             _donated(score, stored, of_value) if by_preds else None,
             _donated(score, stored, of_value) if by_target else None,
             score.of_constants(stored[0], of_value, constants) if by_constants else None,
+            None,
         )
 
 
@@ -238,26 +262,28 @@ class EagerScore(torch.autograd.Function):
     """Several outputs, or one whose gradients cannot be stored: the backward computes them in a pass of its own."""
 
     @staticmethod
-    def forward(ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(preds, target, constants)
+    def forward(
+        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(preds, target, constants, mask)
         ctx.set_materialize_grads(False)
         ctx.score = score
-        return tuple(_outputs(score, preds, target, constants))
+        return tuple(_outputs(score, preds, target, constants, mask=mask))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        preds, target, constants = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
+        preds, target, constants, mask = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:4]
         score = ctx.score
         if all(grad is None for grad in upstream):
-            return (None,) * 4
+            return (None,) * 5
         if torch.is_grad_enabled() or _transforms_active():  # as above
-            return None, *_gradient(score, wanted, upstream, preds, target, constants)
+            return None, *_gradient(score, wanted, upstream, preds, target, constants, mask), None
         if any(_is_mapped(grad) for grad in upstream if grad is not None):
-            found = composite.gradients(score.composite, (preds, target, constants), upstream)
-            return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True))
+            found = composite.gradients(partial(score.composite, mask=mask), (preds, target, constants), upstream)
+            return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True)), None
         with _below_autograd() if _below_autograd else torch.no_grad():
-            return None, *score.gradients(upstream, preds, target, constants, wanted)
+            return None, *score.gradients(upstream, preds, target, constants, wanted, mask), None
 
 
 # `Function.apply` in C++, past the Python that looks for transforms, which `evaluate` has done.
@@ -318,45 +344,48 @@ class ScoreGradient(torch.autograd.Function):
         preds: Tensor,
         target: Tensor,
         constants: Tensor | None,
+        mask: Tensor | None,
         *upstream_and_stored: Tensor | None,
     ) -> tuple[Tensor, ...]:
         upstream, stored = upstream_and_stored[:3], upstream_and_stored[3:]
         if stored:
             found = score.from_stored(stored, upstream[0], constants, wanted)
         else:
-            found = score.gradients([*_present(score, upstream)], preds, target, constants, wanted)
+            found = score.gradients([*_present(score, upstream)], preds, target, constants, wanted, mask)
         return tuple(gradient for gradient in found if gradient is not None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         ctx.score, ctx.wanted, *tensors = inputs
         ctx.count = len(tensors)
-        ctx.save_for_backward(*tensors[:6])
+        ctx.save_for_backward(*tensors[:7])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         score, wanted = ctx.score, ctx.wanted
+        *images, mask = ctx.saved_tensors[:4]
+        function = partial(score.composite, mask=mask)
 
         def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
-            found = composite.gradients(score.composite, (preds, target, constants), _present(score, upstream))
+            found = composite.gradients(function, (preds, target, constants), _present(score, upstream))
             return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
 
-        found = composite.gradients(first, ctx.saved_tensors, grads)
-        return None, None, *found, *(None,) * (ctx.count - 6)
+        found = composite.gradients(first, (*images, *ctx.saved_tensors[4:]), grads)
+        return None, None, *found[:3], None, *found[3:], *(None,) * (ctx.count - 7)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, score: Score, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
         fold = _Fold(info.batch_size, score, tensors[:2], in_dims[2:4])
         preds, target = fold.images
-        constants = fold.constants(tensors[2], in_dims[4])
-        has_stored = len(tensors) > 6
+        constants, mask = fold.constants(tensors[2], in_dims[4]), fold.of_images(tensors[3], in_dims[5])
+        has_stored = len(tensors) > 7
         upstream = [
-            fold.values(tensors[3], in_dims[5], shared=not has_stored),
-            fold.of_images(tensors[4], in_dims[6]),
+            fold.values(tensors[4], in_dims[6], shared=not has_stored),
             fold.of_images(tensors[5], in_dims[7]),
+            fold.of_images(tensors[6], in_dims[8]),
         ]
-        stored = [fold.of_images(t, dim) for t, dim in zip(tensors[6:], in_dims[8:], strict=True)]
-        found = ScoreGradient.apply(fold.score, wanted, preds, target, constants, *upstream, *stored)
+        stored = [fold.of_images(t, dim) for t, dim in zip(tensors[7:], in_dims[9:], strict=True)]
+        found = ScoreGradient.apply(fold.score, wanted, preds, target, constants, mask, *upstream, *stored)
         found = [fold.unfolded(gradient) for gradient in found]
         if wanted[2] and not fold.constants_are_per_image:
             found[-1] = found[-1].sum(1)
@@ -376,6 +405,7 @@ def _gradient(
     preds: Tensor,
     target: Tensor,
     constants: Tensor | None,
+    mask: Tensor | None,
     stored: Sequence[Tensor] = (),
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again; `upstream` has an element for each output."""
@@ -387,7 +417,9 @@ def _gradient(
     if of_value is None and of_contrast is None and of_map is None:
         return (None,) * 3
     found = iter(
-        ScoreGradient.apply(score, tuple(wanted), preds, target, constants, of_value, of_contrast, of_map, *stored)
+        ScoreGradient.apply(
+            score, tuple(wanted), preds, target, constants, mask, of_value, of_contrast, of_map, *stored
+        )
     )
     return tuple(next(found) if want else None for want in wanted)
 
@@ -396,8 +428,10 @@ class TransformedScore(torch.autograd.Function):
     """The score under ``torch.func``'s transforms, which tell only the backward what requires a gradient."""
 
     @staticmethod
-    def forward(score: Score, preds: Tensor, target: Tensor, constants: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(score.outputs(preds, target, constants, (False,) * 3))
+    def forward(
+        score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        return tuple(score.outputs(preds, target, constants, (False,) * 3, mask))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -409,12 +443,13 @@ class TransformedScore(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *_gradient(ctx.score, ctx.needs_input_grad[1:], upstream, *ctx.saved_tensors)
+        return None, *_gradient(ctx.score, ctx.needs_input_grad[1:4], upstream, *ctx.saved_tensors), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, score: Score, *tensors: Tensor | None) -> tuple:
         fold = _Fold(info.batch_size, score, tensors[:2], in_dims[1:3])
-        outputs = TransformedScore.apply(fold.score, *fold.images, fold.constants(tensors[2], in_dims[3]))
+        constants, mask = fold.constants(tensors[2], in_dims[3]), fold.of_images(tensors[3], in_dims[4])
+        outputs = TransformedScore.apply(fold.score, *fold.images, constants, mask)
         value, *others = (fold.unfolded(output) for output in outputs)
         value = value.mean(1) if score.reduction == 1 else value.sum(1) if score.reduction == 2 else value
         return (value, *others), (0,) * (1 + len(others))
@@ -465,32 +500,32 @@ class _Fold:
 def _score_of(inputs: tuple) -> Score:
     """What the inputs of `similarity` or `multiscale` ask for."""
     window = Window(*inputs[2:9])
-    score = Score(window, 1, False, False, False, (), "relu", *inputs[10:14])
-    if isinstance(inputs[14], int):
-        reduction, as_distance, want_contrast, want_map = inputs[14:18]
+    score = Score(window, 1, False, False, False, (), "relu", inputs[11], *inputs[12:16])
+    if isinstance(inputs[16], int):
+        reduction, as_distance, want_contrast, want_map = inputs[16:20]
         return score._replace(
             reduction=reduction, as_distance=as_distance, want_contrast=want_contrast, want_map=want_map
         )
-    betas, normalize, reduction, as_distance = inputs[14:18]
+    betas, normalize, reduction, as_distance = inputs[16:20]
     return score._replace(reduction=reduction, as_distance=as_distance, betas=tuple(betas), normalize=normalize)
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
     ctx.score, ctx.count = _score_of(inputs), len(inputs)
     ctx.stored = inputs[-3:]
-    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *output[ctx.score.results :])
+    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], inputs[10], *output[ctx.score.results :])
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
-    preds, target, constants, *stored = ctx.saved_tensors
+    preds, target, constants, mask, *stored = ctx.saved_tensors
     score = ctx.score
     wanted = [ctx.needs_input_grad[i] for i in (0, 1, 9)]
     upstream = [grads[0], *grads[1 + score.want_terms : score.results]]
-    stores = list(ctx.stored) == wanted and score.stores_gradients(preds, constants)
+    stores = list(ctx.stored) == wanted and score.stores_gradients(preds, constants, mask)
     if torch.is_grad_enabled():
-        found = _gradient(score, wanted, upstream, preds, target, constants, stored if stores else ())
+        found = _gradient(score, wanted, upstream, preds, target, constants, mask, stored if stores else ())
     elif not stores:
-        found = score.gradients(upstream, preds, target, constants, wanted)
+        found = score.gradients(upstream, preds, target, constants, wanted, mask)
     elif preds.dtype == torch.float16:
         found = score.from_stored(stored, upstream[0], constants, wanted)
     else:  # in operations that Inductor fuses with their neighbours
@@ -502,22 +537,24 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
-    of_contrast, of_map = inputs[13] is not None, inputs[14] is not None
-    ctx.score = Score(Window(*inputs[2:9]), inputs[10], inputs[11], of_contrast, of_map)
-    ctx.wanted, ctx.count = inputs[15:18], len(inputs)
-    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], *inputs[12:15])
+    of_contrast, of_map = inputs[15] is not None, inputs[16] is not None
+    ctx.score = Score(Window(*inputs[2:9]), inputs[12], inputs[13], of_contrast, of_map, mask_mode=inputs[11])
+    ctx.wanted, ctx.count = inputs[17:20], len(inputs)
+    ctx.save_for_backward(inputs[0], inputs[1], inputs[9], inputs[10], *inputs[14:17])
 
 
 def _backward_of_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     score, wanted = ctx.score, ctx.wanted
+    *images, mask = ctx.saved_tensors[:4]
+    function = partial(score.composite, mask=mask)
 
     def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
         per_image = constants if constants is None or constants.ndim == 2 else constants.expand(len(preds), 2)
-        found = composite.gradients(score.composite, (preds, target, per_image), _present(score, upstream))
+        found = composite.gradients(function, (preds, target, per_image), _present(score, upstream))
         return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
 
-    found = composite.gradients(first, ctx.saved_tensors, tuple(grads))
-    return _in_places(ctx, (0, 1, 9, 12, 13, 14), found)
+    found = composite.gradients(first, (*images, *ctx.saved_tensors[4:]), tuple(grads))
+    return _in_places(ctx, (0, 1, 9, 14, 15, 16), found)
 
 
 def _in_places(ctx: Any, places: Sequence[int], gradients: Sequence[Tensor | None]) -> tuple:
@@ -592,22 +629,22 @@ def _fake_gradients(preds: Tensor, target: Tensor, wanted: Sequence[bool]) -> li
 
 @torch.library.register_fake("ssim_fused::similarity")
 def _(preds, target, *inputs):
-    _check_devices(preds, target=target, constants=inputs[7])
-    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[12], (inputs[11], *inputs[14:19]))
+    _check_devices(preds, target=target, constants=inputs[7], mask=inputs[8])
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[14], (inputs[13], *inputs[16:21]))
 
 
 @torch.library.register_fake("ssim_fused::multiscale")
 def _(preds, target, *inputs):
-    _check_devices(preds, target=target, constants=inputs[7])
-    wanted = inputs[11], False, False, *inputs[16:19]
-    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[14], wanted)
+    _check_devices(preds, target=target, constants=inputs[7], mask=inputs[8])
+    wanted = inputs[13], False, False, *inputs[18:21]
+    return _fake_outputs(preds, target, Window(*inputs[:7]), inputs[16], wanted)
 
 
 @torch.library.register_fake("ssim_fused::similarity_backward")
 def _(preds, target, *inputs):
-    _check_devices(preds, target=target, constants=inputs[7])
-    _check_devices(preds, grad_similarity=inputs[10], grad_contrast=inputs[11], grad_map=inputs[12])
-    return _fake_gradients(preds, target, inputs[13:16])
+    _check_devices(preds, target=target, constants=inputs[7], mask=inputs[8])
+    _check_devices(preds, grad_similarity=inputs[12], grad_contrast=inputs[13], grad_map=inputs[14])
+    return _fake_gradients(preds, target, inputs[15:18])
 
 
 @torch.library.register_fake("ssim_fused::multiply_gradient")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,6 +112,32 @@ def check_images(preds: Tensor, target: Tensor) -> None:
         raise RuntimeError(
             f"`preds` is on {preds.device} and `target` on {target.device}: move one of them by `.to(...)`."
         )
+
+
+def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None:
+    """Checks a mask of both images, and what it means."""
+    check_images(preds, target)
+    if mask_mode not in ("window", "map"):
+        raise ValueError(f"`mask_mode` is {mask_mode!r}, expected 'window' or 'map'.")
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"`mask` is expected to be a torch.Tensor or None, got {type(mask).__name__}.")
+    expected = (preds.shape, (*preds.shape[:1], 1, *preds.shape[2:]))
+    if tuple(mask.shape) not in (tuple(shape) for shape in expected):
+        raise ValueError(
+            f"`mask` has the shape {tuple(mask.shape)}, expected {tuple(expected[0])} or, for all channels, "
+            f"{tuple(expected[1])}: that of `preds`."
+        )
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise TypeError(
+            f"`mask` has the dtype {mask.dtype}, expected bool or weights in [0, 1] of a float dtype: convert it, for "
+            "instance by `mask.bool()`."
+        )
+    if mask.device != preds.device:
+        raise RuntimeError(f"`mask` is on {mask.device} and `preds` on {preds.device}: move it by `.to(preds.device)`.")
+    if mask.requires_grad:
+        raise RuntimeError("`mask` requires a gradient, and the scores have none for it: pass `mask.detach()`.")
 
 
 def check_window(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from ssim_fused.window import Window
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _PAD_MODES = {"reflect": "reflect", "zero": "constant", "valid": "constant"}
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+_MAX_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
+LEAST_WEIGHT = 1e-15  # as `kLeastWeight` of csrc/math/ssim.h
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager:
@@ -25,10 +28,33 @@ def without_autocast(like: Tensor) -> AbstractContextManager:
     return torch.autocast(like.device.type, enabled=False)
 
 
+class Masked(NamedTuple):
+    """A mask as weights ``[B, 1 or C, *spatial]``, zero where it is not positive; and whether they weigh windows."""
+
+    weights: Tensor
+    weighs_windows: bool
+
+    @classmethod
+    def of(cls, mask: Tensor | None, mode: str, preds: Tensor) -> Masked | None:
+        """From the arguments of a call."""
+        if mask is None:
+            return None
+        weights = mask.to(compute_dtype(preds.dtype))
+        return cls(torch.where(weights > 0, weights, 0.0), mode == "window")
+
+
 def similarity(
-    preds: Tensor, target: Tensor, constants: Tensor | None, window: Window
+    preds: Tensor,
+    target: Tensor,
+    constants: Tensor | None,
+    window: Window,
+    masked: Masked | None = None,
+    want_map: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each image one minus SSIM ``[B]``, one minus contrast sensitivity ``[B]``, and the SSIM map."""
+    """Of each image one minus SSIM ``[B]``, one minus contrast sensitivity ``[B]``, and the SSIM map.
+
+    Without ``want_map`` that may lack what no mean counts.
+    """
     with without_autocast(preds):
         dtype = compute_dtype(preds.dtype)
         x, y = preds.to(dtype).contiguous(), target.to(dtype).contiguous()
@@ -37,10 +63,24 @@ def similarity(
             c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
         dims = tuple(range(2, x.ndim))
 
-        pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         x, y = _pad(x, window), _pad(y, window)
+        seen = weights = None  # of pixels; of outputs, by the pixel they are centred on
+        if masked is not None:
+            padded = _pad(masked.weights, window, outside=1.0)
+            weights = _centres(padded, window)
+            seen = padded if masked.weighs_windows else None if want_map else _within_reach(weights, window)
+        if seen is not None:  # what is not is selected away: a NaN times zero would be a NaN
+            x, y = torch.where(seen > 0, x, 0.0), torch.where(seen > 0, y, 0.0)
+        pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         difference, x, y = x - y, x - pivot, y - pivot
-        a, delta, p, d = _filter(torch.stack((x, difference, x * y, difference**2)), window)
+        pixels = torch.stack((x, difference, x * y, difference**2))
+        exists = None
+        if masked is not None and masked.weighs_windows and seen is not None:
+            n = _filter(seen.unsqueeze(0), window)
+            exists = n >= LEAST_WEIGHT
+            a, delta, p, d = _filter(seen * pixels, window) / torch.where(exists, n, 1.0)
+        else:
+            a, delta, p, d = _filter(pixels, window)
 
         delta_squared = delta**2
         # Clamped as the kernels do it: a NaN stays one, and the slope at the bound is that of what is clamped.
@@ -50,23 +90,62 @@ def similarity(
         b2 = 2 * (p - a * (a - delta)) + variance + c2
         b2 = torch.where(b2 < c2, c2, b2)
         luminance_loss, contrast_loss = delta_squared / b1, variance / b2
+        if exists is not None:  # where a window sees nothing there is no output
+            luminance_loss = torch.where(exists[0], luminance_loss, 0.0)
+            contrast_loss = torch.where(exists[0], contrast_loss, 0.0)
         loss = luminance_loss + (1 - luminance_loss) * contrast_loss
+        return (
+            _mean(loss, weights),
+            _mean(*(_crop(t, window) for t in (contrast_loss, weights))),
+            (1 - loss).to(picture_dtype(preds.dtype)),
+        )
 
-        inner = contrast_loss
-        for dim, pad in zip(dims, window.pad(len(dims)), strict=True):
-            inner = inner.narrow(dim, min(pad, inner.shape[dim]), max(inner.shape[dim] - 2 * pad, 0))
-        return loss.flatten(1).mean(1), inner.flatten(1).mean(1), (1 - loss).to(picture_dtype(preds.dtype))
+
+def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Of each image, ``[B]``; of nothing, where all of them are masked, zero."""
+    if weights is None or losses.numel() == 0:
+        return losses.flatten(1).mean(1)
+    weights = weights.expand_as(losses).flatten(1)
+    sums, total = torch.where(weights > 0, weights * losses.flatten(1), 0.0).sum(1), weights.sum(1)
+    return torch.where(total > 0, sums / torch.where(total > 0, total, 1.0), 0.0)
 
 
-def pixel_mean(preds: Tensor, target: Tensor, term: str, eps: float) -> Tensor:
+def _crop(outputs: Tensor | None, window: Window) -> Tensor | None:
+    """Those whose windows lie inside of the image."""
+    if outputs is None:
+        return None
+    for dim, pad in enumerate(window.pad(outputs.ndim - 2), start=2):
+        outputs = outputs.narrow(dim, min(pad, outputs.shape[dim]), max(outputs.shape[dim] - 2 * pad, 0))
+    return outputs
+
+
+def _centres(padded: Tensor, window: Window) -> Tensor:
+    """Of a padded image the pixels that outputs are centred on."""
+    for dim, size in enumerate(window.sizes(padded.ndim - 2), start=2):
+        padded = padded.narrow(dim, size // 2, padded.shape[dim] - size + 1)
+    return padded
+
+
+def _within_reach(weights: Tensor, window: Window) -> Tensor:
+    """Of a padded image, positive where the window of an output of positive weight lies."""
+    sizes = window.sizes(weights.ndim - 2)
+    widths = [size - 1 for size in reversed(sizes) for _ in range(2)]
+    return _MAX_POOL[len(sizes)](F.pad(weights, widths), sizes, stride=1)
+
+
+def pixel_mean(preds: Tensor, target: Tensor, term: str, eps: float, masked: Masked | None = None) -> Tensor:
     """The mean of a term of single pixels (``csrc/math/pixel_term.h``) over each image, ``[B]``."""
     dtype = compute_dtype(preds.dtype)
-    difference = preds.to(dtype) - target.to(dtype)
+    x, y = preds.to(dtype), target.to(dtype)
+    if masked is not None:
+        seen = masked.weights > 0
+        x, y = torch.where(seen, x, 0.0), torch.where(seen, y, 0.0)
+    difference = x - y
     if term == "charbonnier":
         phi = (difference**2 + eps * eps).sqrt()
     else:
         phi = difference.abs() if term == "l1" else difference**2
-    return phi.flatten(1).mean(1)
+    return _mean(phi, None if masked is None else masked.weights)
 
 
 def multiscale(
@@ -76,21 +155,38 @@ def multiscale(
     window: Window,
     betas: tuple[float, ...],
     normalize: str,
+    masked: Masked | None = None,
 ) -> Tensor:
     """MS-SSIM ``[B]``."""
-    losses = [similarity(*images, constants, window)[:2] for images in pyramid(preds, target, len(betas))]
+    levels = pyramid(preds, target, len(betas), masked)
+    losses = [similarity(x, y, constants, window, of_level, False)[:2] for x, y, of_level in levels]
     # Of every level the contrast sensitivity, of the last one SSIM.
     means = [1 - of_level[1] for of_level in losses[:-1]] + [1 - losses[-1][0]]
     return level_product(means, betas, normalize)
 
 
-def pyramid(preds: Tensor, target: Tensor, levels: int) -> list[tuple[Tensor, Tensor]]:
-    """Both images at every level, each half of the one before: means of 2x2 pixels or 2x2x2 voxels."""
+def pyramid(
+    preds: Tensor, target: Tensor, levels: int, masked: Masked | None = None
+) -> list[tuple[Tensor, Tensor, Masked | None]]:
+    """Both images and the mask at every level, each half of the one before: means of 2x2 pixels or 2x2x2 voxels.
+
+    Where the mask weighs windows, it weighs the pixels in these means, too.
+    """
     dtype, pool = compute_dtype(preds.dtype), _POOL[preds.ndim - 2]
-    images = [(preds, target)]
+    images = [(preds, target, masked)]
     for _ in range(levels - 1):
-        x, y = images[-1]
-        images.append((pool(x.to(dtype), 2), pool(y.to(dtype), 2)))
+        x, y, mask = images[-1]
+        x, y = x.to(dtype), y.to(dtype)
+        if mask is None:
+            images.append((pool(x, 2), pool(y, 2), None))
+            continue
+        half = pool(mask.weights, 2)
+        if mask.weighs_windows:
+            seen, share = mask.weights > 0, torch.where(half > 0, half, 1.0)
+            x, y = (pool(mask.weights * torch.where(seen, image, 0.0), 2) / share for image in (x, y))
+        else:
+            x, y = pool(x, 2), pool(y, 2)
+        images.append((x, y, mask._replace(weights=half)))
     return images
 
 
@@ -135,13 +231,14 @@ def gradients(
     return tuple(None if t is None or not t.is_floating_point() else next(found) for t in inputs)
 
 
-def _pad(image: Tensor, window: Window) -> Tensor:
+def _pad(image: Tensor, window: Window, outside: float = 0.0) -> Tensor:
     widths = [width for pad in reversed(window.pad(image.ndim - 2)) for width in (pad, pad)]
-    return F.pad(image, widths, mode=_PAD_MODES[window.padding])
+    mode = _PAD_MODES[window.padding]
+    return F.pad(image, widths, mode=mode, value=None if mode == "reflect" else outside)
 
 
 def _filter(images: Tensor, window: Window) -> Tensor:
-    """Convolves the spatial axes of ``[4, B, C, *spatial]``."""
+    """Convolves the spatial axes of ``[N, B, C, *spatial]``."""
     result = images.flatten(0, 2).unsqueeze(1)
     spatial = result.ndim - 2
     for axis, taps in enumerate(window.per_axis(images, spatial)):

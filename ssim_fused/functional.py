@@ -18,6 +18,7 @@ from ssim_fused.window import DataRange, Window, apply_range
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
 Padding = Literal["reflect", "zero", "valid"]
+MaskMode = Literal["window", "map"]
 
 
 # What differs between the overloads is the last two of the reference's arguments, and the result.
@@ -27,14 +28,14 @@ def structural_similarity_index_measure(
     preds: Tensor, target: Tensor, gaussian_kernel: bool = ..., sigma: float | Sequence[float] = ...,
     kernel_size: int | Sequence[int] = ..., reduction: Reduction = ..., data_range: DataRange = ..., k1: float = ...,
     k2: float = ..., return_full_image: Literal[False] = ..., return_contrast_sensitivity: Literal[False] = ...,
-    *, padding: Padding = ..., per_channel: bool = ...,
+    *, padding: Padding = ..., per_channel: bool = ..., mask: Tensor | None = ..., mask_mode: MaskMode = ...,
 ) -> Tensor: ...
 @overload
 def structural_similarity_index_measure(
     preds: Tensor, target: Tensor, gaussian_kernel: bool = ..., sigma: float | Sequence[float] = ...,
     kernel_size: int | Sequence[int] = ..., reduction: Reduction = ..., data_range: DataRange = ..., k1: float = ...,
     k2: float = ..., return_full_image: bool = ..., return_contrast_sensitivity: bool = ...,
-    *, padding: Padding = ..., per_channel: bool = ...,
+    *, padding: Padding = ..., per_channel: bool = ..., mask: Tensor | None = ..., mask_mode: MaskMode = ...,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 # fmt: on
 def structural_similarity_index_measure(
@@ -52,6 +53,8 @@ def structural_similarity_index_measure(
     *,
     padding: Padding = "reflect",
     per_channel: bool = False,
+    mask: Tensor | None = None,
+    mask_mode: MaskMode = "window",
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Structural similarity (SSIM) of two batches of images or volumes, as a metric or a loss.
 
@@ -85,6 +88,12 @@ def structural_similarity_index_measure(
             ``kernel_size`` of another window.
         per_channel: whether a value is that of a channel, not of an image: ``[B, C]`` in place of ``[B]``, of the
             contrast sensitivity, too; ``reduction`` is then over all of them. Images in channels_last are copied.
+        mask: which pixels count: ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, bool, or weights in [0, 1] of any
+            float dtype (what is not positive weighs nothing). It has no gradient. An image whose mask is empty scores
+            one, with a gradient of zero. See ``docs/masks.md``.
+        mask_mode: ``"window"``: windows see only what is not masked, and are normalised by what they see; nothing that
+            lies under the mask, a NaN neither, reaches a value or a gradient. The map is one where a window sees
+            nothing. ``"map"``: windows as without a mask; it weighs the map's pixels in the means.
 
     Returns:
         SSIM in the dtype of ``preds``, of integers in float32: a scalar, or ``[B]`` (``[B, C]`` per channel) without
@@ -124,19 +133,22 @@ def structural_similarity_index_measure(
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         preds, target, dtype = _prepare_images(preds, target)
-        shape = preds.shape
+        shape, each = preds.shape, mask
         if per_channel:
-            preds, target = _as_batch(preds, target)
-        preds, target, number, constants = apply_range(preds, target, _range_of(preds, data_range), k1, k2)
+            preds, target, each = _as_batch(preds, target, mask)
+        preds, target, number, constants = apply_range(preds, target, _range_of(preds, data_range), k1, k2, each)
         score = Score(
             Window(sigma, kernel_size, None, padding, number, k1, k2),
             _ops.REDUCTIONS[reduction],
             want_contrast=return_contrast_sensitivity,
             want_map=return_full_image,
+            mask_mode=mask_mode,
         )
-        results = evaluate(score, preds, target, constants)
+        results = evaluate(score, preds, target, constants, each)
         return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
 
+    if mask is not None or mask_mode != "window":
+        checks.check_mask(preds, target, mask, mask_mode)
     call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel)
     results = _explained(compute, preds, target, call)
     return results[0] if len(results) == 1 else (results[0], results[1])
@@ -157,6 +169,8 @@ def multiscale_structural_similarity_index_measure(
     *,
     padding: Padding = "reflect",
     per_channel: bool = False,
+    mask: Tensor | None = None,
+    mask_mode: MaskMode = "window",
 ) -> Tensor:
     r"""Multi-scale structural similarity (MS-SSIM) of two batches of images or volumes, as a metric or a loss.
 
@@ -182,6 +196,9 @@ def multiscale_structural_similarity_index_measure(
             them to ``(mean + 1) / 2``; None leaves them, and a negative mean gives NaN, as in the reference.
         padding: how the images of every level continue beyond their edges, as there.
         per_channel: whether a value is that of a channel, as there: means, powers and product are each channel's.
+        mask: as for :func:`structural_similarity_index_measure`. A level's mask is the mean of 2x2 pixels or 2x2x2
+            voxels of the mask before.
+        mask_mode: as there; ``"window"`` also weighs the pixels in the means that make a level's images.
 
     Returns:
         MS-SSIM in the dtype of ``preds``: a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction.
@@ -207,18 +224,21 @@ def multiscale_structural_similarity_index_measure(
 
     """
     checks.check_levels(betas, normalize)
+    if mask is not None or mask_mode != "window":
+        checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         checks.check_pyramid(preds.shape, kernel_size, len(betas))
         preds, target, dtype = _prepare_images(preds, target)
-        shape = preds.shape
+        shape, each = preds.shape, mask
         if per_channel:
-            preds, target = _as_batch(preds, target)
+            preds, target, each = _as_batch(preds, target, mask)
         window = Window(sigma, kernel_size, None, padding, 1.0, k1, k2)
         score = Score(
-            window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none"
-        )
-        results = multiscale.evaluate(score, preds, target, _range_of(preds, data_range))
+            window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none",
+            mask_mode=mask_mode,
+        )  # fmt: skip
+        results = multiscale.evaluate(score, preds, target, _range_of(preds, data_range), each)
         return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
 
     call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel, len(betas))
@@ -278,10 +298,12 @@ def _range_of(preds: Tensor, data_range: DataRange) -> DataRange:
     return _ops.LARGEST.get(preds.dtype) if data_range is None else data_range
 
 
-def _as_batch(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _as_batch(preds: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Each channel as an image of its own: a batch of ``B C`` with one channel."""
     checks.check_images(preds, target)  # before the shapes are hidden
-    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1)
+    if mask is not None:
+        mask = mask.expand(preds.shape).flatten(0, 1).unsqueeze(1)
+    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), mask
 
 
 def _by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:

@@ -58,7 +58,14 @@ class _Loss(nn.Module):
         self.gaussian_kernel, self.sigma, self.kernel_size = gaussian_kernel, sigma, kernel_size
         self.k1, self.k2, self.padding, self.reduction = k1, k2, padding, reduction
 
-    def forward(self, preds: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+        mask_mode: functional.MaskMode = "window",
+    ) -> Tensor:
         """The loss of two batches.
 
         Args:
@@ -66,12 +73,15 @@ class _Loss(nn.Module):
             target: images of the same shape.
             weight: ``[B]``, what each image's loss is multiplied by before the reduction; a mean is over B all the
                 same, as in :class:`torch.nn.BCELoss`.
+            mask: which pixels count, ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, as for
+                :func:`~ssim_fused.structural_similarity_index_measure`; an image whose mask is empty has the loss zero.
+            mask_mode: ``"window"`` or ``"map"``, as there.
 
         Returns:
             A scalar, or ``[B]`` without reduction, in the dtype of ``preds``; under autocast in float32.
 
         """
-        return self._outputs(preds, target, weight)[0]
+        return self._outputs(preds, target, weight, mask, mask_mode)[0]
 
     def _score(self, window: Window, reduction: int) -> Score:
         return Score(window, reduction, as_distance=True, betas=self._rounded(), normalize=self.normalize or "none")
@@ -79,10 +89,14 @@ class _Loss(nn.Module):
     def _rounded(self) -> tuple[float, ...]:
         return multiscale.rounded(self.betas) if self.betas else ()
 
-    def _outputs(self, preds: Tensor, target: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
+    def _outputs(
+        self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: str
+    ) -> Sequence[Tensor]:
         """The reduced loss, and what else the score returns."""
         if weight is not None:
             _check_weight(preds, weight)
+        if mask is not None or mask_mode != "window":
+            checks.check_mask(preds, target, mask, mask_mode)
         reduction = _REDUCTIONS[self.reduction]
         levels = len(self.betas)
 
@@ -92,13 +106,13 @@ class _Loss(nn.Module):
             preds, target, dtype = functional._prepare_images(preds, target)
             data_range = functional._range_of(preds, self.data_range)
             window = Window(sigma, size, None, self.padding, 1.0, self.k1, self.k2)
-            score = self._score(window, reduction if weight is None else 0)
+            score = self._score(window, reduction if weight is None else 0)._replace(mask_mode=mask_mode)
             if levels:
-                value, *others = multiscale.evaluate(score, preds, target, data_range)
+                value, *others = multiscale.evaluate(score, preds, target, data_range, mask)
             else:
-                preds, target, number, constants = apply_range(preds, target, data_range, self.k1, self.k2)
+                preds, target, number, constants = apply_range(preds, target, data_range, self.k1, self.k2, mask)
                 score = score._replace(window=window._replace(data_range=number))
-                value, *others = evaluate(score, preds, target, constants)
+                value, *others = evaluate(score, preds, target, constants, mask)
             if weight is not None:
                 value = score._replace(reduction=reduction).reduced(value * weight)
             return [value.to(dtype), *others]
@@ -258,9 +272,16 @@ class PixelSSIMLoss(_Loss):
             ._replace(pixel_term=self.pixel, ssim_weight=self.ssim_weight, pixel_eps=self.eps, want_terms=True)
         )
 
-    def forward(self, preds: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+        mask_mode: functional.MaskMode = "window",
+    ) -> Tensor:
         """The loss of two batches, as :meth:`SSIMLoss.forward`."""
-        value, terms = self._outputs(preds, target, weight)
+        value, terms = self._outputs(preds, target, weight, mask, mask_mode)
         if torch.compiler.is_compiling() or not autograd._transforms_active():
             self._last = terms.detach(), None if weight is None else weight.detach()
         else:  # a tensor of torch.func's means nothing outside of the transform

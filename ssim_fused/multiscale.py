@@ -25,24 +25,32 @@ def rounded(betas: tuple[float, ...]) -> tuple[float, ...]:
     return tuple((s := 536870913.0 * beta) - (s - beta) for beta in betas)
 
 
-def evaluate(score: Score, preds: Tensor, target: Tensor, data_range: DataRange) -> Sequence[Tensor]:
+def evaluate(
+    score: Score, preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None = None
+) -> Sequence[Tensor]:
     """MS-SSIM as ``score`` asks for it."""
     window = score.window
     if data_range is not None and not isinstance(data_range, tuple):
         *_, number, constants = apply_range(preds, target, data_range, window.k1, window.k2)
-        return autograd.evaluate(score._replace(window=window._replace(data_range=number)), preds, target, constants)
+        score = score._replace(window=window._replace(data_range=number))
+        return autograd.evaluate(score, preds, target, constants, mask)
 
     # The images of a level depend on its range.
     means = []
-    for level, images in enumerate(composite.pyramid(preds, target, len(score.betas))):
+    masked = composite.Masked.of(mask, score.mask_mode, preds)
+    for level, (x, y, of_level) in enumerate(composite.pyramid(preds, target, len(score.betas), masked)):
         is_last = level == len(score.betas) - 1
-        x, y, number, constants = apply_range(*images, data_range, window.k1, window.k2)
-        of_level = Score(window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last)
-        means.append(autograd.evaluate(of_level, x, y, constants)[0 if is_last else 1])
+        weights = None if of_level is None else of_level.weights
+        x, y, number, constants = apply_range(x, y, data_range, window.k1, window.k2, weights)
+        of_means = Score(
+            window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last,
+            mask_mode=score.mask_mode,
+        )  # fmt: skip
+        means.append(autograd.evaluate(of_means, x, y, constants, weights)[0 if is_last else 1])
     value = composite.level_product(means, score.betas, score.normalize)
     if score.pixel_term != "none":
         images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
-        return score.with_pixels(*images, 1 - value)
+        return score.with_pixels(*images, 1 - value, masked)
     return [score.reduced(1 - value if score.as_distance else value)]
 
 

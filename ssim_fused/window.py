@@ -82,9 +82,12 @@ def gaussian_taps(sigma: float) -> list[float]:
 
 
 def apply_range(
-    preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float
+    preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, float, Tensor | None]:
-    """The images, clamped where asked, and the range: a number, or c1 and c2 [2] where it depends on data."""
+    """The images, clamped where asked, and the range: a number, or c1 and c2 [2] where it depends on data.
+
+    What is masked does not enter the data's range.
+    """
     if isinstance(data_range, float | int):
         return preds, target, data_range, None
     if isinstance(data_range, tuple):
@@ -98,12 +101,21 @@ def apply_range(
     if data_range is None:
         spans = []
         for image in (preds, target):
-            low, high = torch.aminmax(image.float() if image.dtype == torch.uint16 else image)
+            image = image.float() if image.dtype == torch.uint16 else image
+            low, high = torch.aminmax(image) if mask is None else _extremes(image, mask)
             spans.append(high.to(dtype) - low.to(dtype))
         data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
     data_range = data_range.to(device=preds.device, dtype=dtype).reshape(())
     data_range = data_range + (data_range - data_range)  # of an infinite range nothing is known: NaN
     return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)])
+
+
+def _extremes(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest pixel that is not masked; zero and one where all are."""
+    seen = mask > 0
+    low, high = (torch.where(seen, image, bound) for bound in (math.inf, -math.inf))
+    some = seen.any()
+    return torch.where(some, low.amin(), 0.0), torch.where(some, high.amax(), 1.0)
 
 
 def check_range(preds: Tensor, data_range: Any) -> None:

@@ -49,7 +49,7 @@ def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allow
         assert int(registers) <= (128 if maps != "4" else 168), name
 
 
-@pytest.mark.parametrize("source", ["device.cu", "images.cu", "volumes.cu", "wide.cu", "pyramid.cu"])
+@pytest.mark.parametrize("source", ["device.cu", "images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu"])
 def test_the_operators_compile(nvcc: str, source: str, tmp_path: Path) -> None:
     """The whole library for one architecture, without optimizing it: is every name there, does it all fit?"""
     include = Path(torch.__file__).parent / "include"

@@ -333,8 +333,11 @@ def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], messag
     images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
     given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
     window = Window((), (1,))
+    no_pixels = "none", 1.0, 1e-3, False
     with pytest.raises(RuntimeError) as raised:
-        _ops.multiscale(*images, *window, None, "none", 1.0, 1e-3, False, *given.values(), 1, False, True, False, False)
+        _ops.multiscale(
+            *images, *window, None, None, "window", *no_pixels, *given.values(), 1, False, True, False, False
+        )
     assert message in str(raised.value)
 
 

@@ -133,7 +133,9 @@ def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tup
     image, batch = torch.rand(2, 3, *window.output_sides(sides), device=device), torch.rand(2, device=device)
     half = [t.half() for t in (preds, target)]
     every, none = (True, True, True), (False, False, False)
-    plain, l1, l2 = ("none", 1.0, 1e-3, False), ("l1", 0.2, 1e-3, True), ("l2", 0.7, 1e-3, False)
+    no_mask = (None, "window")
+    plain = (*no_mask, "none", 1.0, 1e-3, False)
+    l1, l2 = (*no_mask, "l1", 0.2, 1e-3, True), (*no_mask, "l2", 0.7, 1e-3, False)
     forward, backward = _ops.similarity, _ops.similarity_backward
     pyramid = ([0.5], [3], None, "reflect", *window[4:])
     return {
@@ -143,9 +145,9 @@ def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tup
         "pixels": (forward, (last, target, *head, constants, *l1, 0, True, False, False, *every)),
         "pixels_value": (forward, (preds, target, *head, None, *l2, 1, True, False, False, *none)),
         "half": (forward, (*half, *head, None, *plain, 0, False, False, False, False, True, False)),
-        "backward": (backward, (preds, target, *head, None, 0, False, batch, None, None, True, False, False)),
+        "backward": (backward, (preds, target, *head, None, *no_mask, 0, False, batch, None, None, True, False, False)),
         "backward_everything": (
-            backward, (last, target, *head, constants, 1, True, batch[0], batch, image, *every),
+            backward, (last, target, *head, constants, *no_mask, 1, True, batch[0], batch, image, *every),
         ),
         "multiscale": (
             _ops.multiscale, (preds, target, *pyramid, None, *plain, [0.4, 0.6], "relu", 1, False, True, False, False),
@@ -196,13 +198,13 @@ WRONG = {
     "padding is 'circular'": {5: "circular"},
     "constants has shape [3]": {9: torch.rand(3)},
     "constants has dtype Double": {9: torch.rand(2, dtype=torch.float64)},
-    "pixel_term is 'huber'": {10: "huber"},
-    "ssim_weight is 1.5": {10: "l1", 11: 1.5},
-    "ssim_weight is nan": {10: "l1", 11: float("nan")},
-    "pixel_eps is 0": {10: "charbonnier", 11: 0.5, 12: 0.0},
-    "want_terms is true and pixel_term 'none'": {13: True},
-    "pixel_term is 'l2', which goes with the value alone": {10: "l2", 11: 0.5, 17: True},
-    "reduction is 3": {14: 3},
+    "pixel_term is 'huber'": {12: "huber"},
+    "ssim_weight is 1.5": {12: "l1", 13: 1.5},
+    "ssim_weight is nan": {12: "l1", 13: float("nan")},
+    "pixel_eps is 0": {12: "charbonnier", 13: 0.5, 14: 0.0},
+    "want_terms is true and pixel_term 'none'": {15: True},
+    "pixel_term is 'l2', which goes with the value alone": {12: "l2", 13: 0.5, 19: True},
+    "reduction is 3": {16: 3},
 }
 
 
@@ -235,11 +237,11 @@ def test_direct_callers_are_told_what_is_wrong(kind: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message", "position", "value"),
     [
-        ("image", "grad_similarity has shape [3]", 12, torch.rand(3)),
-        ("image", "grad_contrast has dtype Double", 13, torch.rand(2, dtype=torch.float64)),
-        ("image", "grad_map has shape [2, 3, 14, 16]", 14, torch.rand(2, 3, 14, 16)),
+        ("image", "grad_similarity has shape [3]", 14, torch.rand(3)),
+        ("image", "grad_contrast has dtype Double", 15, torch.rand(2, dtype=torch.float64)),
+        ("image", "grad_map has shape [2, 3, 14, 16]", 16, torch.rand(2, 3, 14, 16)),
         # The map is wider than the volume.
-        ("volume", "grad_map has shape [2, 3, 9, 11, 12]", 14, torch.rand(2, 3, 9, 11, 12)),
+        ("volume", "grad_map has shape [2, 3, 9, 11, 12]", 16, torch.rand(2, 3, 9, 11, 12)),
     ],
 )
 def test_upstream_gradients_are_checked(kind: str, message: str, position: int, value: Tensor) -> None:

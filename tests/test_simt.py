@@ -258,7 +258,10 @@ class Host:
     def __init__(self, driver: Path, directory: Path):
         self.driver, self.directory = driver, directory
 
-    def run(self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False) -> dict[str, Tensor]:
+    def run(
+        self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False, **more: object
+    ) -> dict[str, Tensor]:
+        """`more`: fields that the program knows beside the case's."""
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
             "dtype": str(torch.uint8 if case.types else case.dtype).removeprefix("torch."),
@@ -281,6 +284,7 @@ class Host:
             "sms": case.sms,
             "l2_bytes": case.l2_bytes,
             "want_grad_constants": int("constants" in case.gradients),
+            **more,
         }
         compute = torch.float64 if case.dtype == torch.float64 else torch.float32
         batch = case.shape[0]
@@ -705,6 +709,8 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
         1.0,
         *K,
         constants,
+        None,
+        "window",
     ]
     wanted = [name in case.gradients for name in ("preds", "target", "constants")]
     names = [name for name, want in zip(("grad_preds", "grad_target", "grad_constants"), wanted, strict=True) if want]

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../operators.h"
+#include "mask_sums.h"
 #include "parallel.h"
 #include "pixel_rows.h"
 #include "planes.h"
@@ -42,8 +43,10 @@ std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
   return weights;
 }
 
+// `sums` and `pixels`: of the images' masks, where they are needed.
 template <class T>
-Problem<T> problem_of(const Request& request) {
+Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
+                      const std::vector<double>& pixels) {
   Problem<T> problem{};
   problem.preds = image_of<T>(request.preds);
   problem.target = image_of<T>(request.target);
@@ -62,8 +65,16 @@ Problem<T> problem_of(const Request& request) {
   const int64_t batch = request.preds.batch();
   problem.grad_similarity = weights_of<T>(request.of_similarity, batch);
   problem.grad_contrast = weights_of<T>(request.of_contrast, batch);
+  problem.mask = mask_image<T>(request.mask.view);
+  problem.mask_columns = problem.columns;
+  problem.mask_weighs_windows = request.mask.weighs_windows();
+  for (size_t b = 0; b < sums.size(); ++b) {
+    T &similarity = problem.grad_similarity[b], &contrast = problem.grad_contrast[b];
+    similarity = static_cast<T>(sums[b].share(static_cast<double>(similarity), false));
+    contrast = static_cast<T>(sums[b].share(static_cast<double>(contrast), true));
+  }
   problem.wants_constants = request.grad_constants != nullptr;
-  problem.pixels = pixel_terms<T>(request.pixels);
+  problem.pixels = pixel_terms<T>(request.pixels, pixels);
   const Constants& constants = request.constants;
   problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
   problem.c2.assign(static_cast<size_t>(batch), static_cast<T>(constants.c2));
@@ -77,8 +88,17 @@ Problem<T> problem_of(const Request& request) {
 }
 
 template <class T>
-void write_results(const Request& request, const std::vector<Sums>& sums) {
+void write_results(const Request& request, const std::vector<Sums>& sums,
+                   const std::vector<double>& masked_pixels) {
   const double outputs = request.outputs(), cropped = request.cropped_outputs();
+  // Of a mean over outputs. Nothing is what an empty mask lets be seen, and is alike; where there are no
+  // outputs at all, there is no mean either.
+  const auto mean = [&](size_t b, double loss, bool is_cropped) {
+    const double count = is_cropped ? cropped : outputs;
+    const double weight = is_cropped ? sums[b].cropped_weight : sums[b].weight;
+    if (!request.mask || count == 0) return loss / count;
+    return weight > 0 ? loss / weight : 0;
+  };
   const auto result = [&](double loss) { return request.as_distance ? loss : 1 - loss; };
   T* const similarity = static_cast<T*>(request.similarity);
   T* const contrast = static_cast<T*>(request.contrast);
@@ -87,17 +107,18 @@ void write_results(const Request& request, const std::vector<Sums>& sums) {
   T* const terms = static_cast<T*>(request.pixels.terms);
   double total = 0;
   for (size_t b = 0; b < sums.size(); ++b) {
-    const double distance = result(sums[b].similarity_loss / outputs);
-    const double mean = sums[b].pixels / request.pixels_of_image();
-    const double value = request.pixels.value(mean, distance);
-    if (pixel_means) pixel_means[b] = static_cast<T>(mean);
+    const double distance = result(mean(b, sums[b].similarity_loss, false));
+    const double pixels = masked_pixels.empty() ? request.pixels_of_image() : masked_pixels[b];
+    const double pixel_mean = request.mask && pixels == 0 ? 0 : sums[b].pixels / pixels;
+    const double value = request.pixels.value(pixel_mean, distance);
+    if (pixel_means) pixel_means[b] = static_cast<T>(pixel_mean);
     if (terms) {
-      terms[2 * b] = static_cast<T>(mean);
+      terms[2 * b] = static_cast<T>(pixel_mean);
       terms[2 * b + 1] = static_cast<T>(distance);
     }
     total += value;
     if (similarity && request.reduction == Reduction::none) similarity[b] = static_cast<T>(value);
-    if (contrast) contrast[b] = static_cast<T>(result(sums[b].contrast_loss / cropped));
+    if (contrast) contrast[b] = static_cast<T>(result(mean(b, sums[b].contrast_loss, true)));
     if (by_constants) {
       by_constants[2 * b] = static_cast<T>(sums[b].by_c1);
       by_constants[2 * b + 1] = static_cast<T>(sums[b].by_c2);
@@ -115,16 +136,29 @@ struct Cpu {
 
   static void similarity(const Request& request, const Tensor&) {
     with_compute_type(request.preds.type, [&]<class T>(T) {
-      const Problem<T> problem = problem_of<T>(request);
-      const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
+      const View& mask = request.mask.view;
+      const int64_t channels = request.preds.channels();
+      std::vector<MaskSum> sums;
+      std::vector<double> pixels;
+      // A value alone is divided by what the marches add up.
+      if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
+      if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
+      const Problem<T> problem = problem_of<T>(request, sums, pixels);
+      int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
+      if (problem.mask)
+        derivatives = masked_derivatives(problem, request.is_volume ? Pass::depth : Pass::image, derivatives);
       const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
-      write_results<T>(request, march(problem, request, derivatives));
+      write_results<T>(request, march(problem, request, derivatives), pixels);
     });
   }
 
-  static void downsample(const View (&from)[2], const View (&to)[2], const Tensor&) {
-    with_compute_type(to[0].type, [&]<class T>(T) {
-      for (int image = 0; image < 2; ++image) downsample_image<T>(from[image], to[image]);
+  static void downsample(const HalvingRequest& request, const Tensor&) {
+    with_compute_type(request.to[0].type, [&]<class T>(T) {
+      const Image<T> mask = mask_image<T>(request.mask.view);
+      const Image<T> weights = request.mask.weighs_windows() ? mask : Image<T>{};
+      for (int i = 0; i < 2; ++i)
+        downsample_image(image_of<T>(request.from[i]), weights, request.from[i], request.to[i]);
+      if (mask) downsample_image(mask, Image<T>{}, request.mask.view, request.half_mask);
     });
   }
 

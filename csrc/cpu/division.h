@@ -64,6 +64,8 @@ struct Partial {
       image.by_c1 += sums[i].by_c1;
       image.by_c2 += sums[i].by_c2;
       image.pixels += sums[i].pixels;
+      image.weight += sums[i].weight;
+      image.cropped_weight += sums[i].cropped_weight;
     }
     return result;
   }

@@ -2,11 +2,13 @@
 // type.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
 
 #include "../math/geometry.h"
+#include "lanes.h"
 
 namespace ssim_fused::cpu {
 
@@ -61,8 +63,19 @@ struct Image {
 // and has the row's own. Not inlined: a few pixels of a row, of which a compiler makes kilobytes of vector
 // code.
 template <class T>
-[[gnu::noinline]] void extend(const Axis& axis, int64_t begin, int64_t from, int64_t to, T* out) {
-  for (int64_t i = from; i < to; ++i) out[i - begin] = axis.reflects ? out[axis.source(i) - begin] : T(0);
+[[gnu::noinline]] void extend(const Axis& axis, int64_t begin, int64_t from, int64_t to, T* out, T outside) {
+  for (int64_t i = from; i < to; ++i) out[i - begin] = axis.reflects ? out[axis.source(i) - begin] : outside;
+}
+
+// Reads extended columns [e, e + count) of an input row; what lies outside the image, and is not reflected,
+// is `outside`.
+template <class T>
+SSIM_INLINE void read_extended(const Image<T>& image, const Axis& axis, int64_t plane, int64_t row, int64_t e,
+                               int64_t count, T* out, T outside = T(0)) {
+  const int64_t from = std::max<int64_t>(e, 0), to = std::min(e + count, axis.n);
+  image.read_into(out + (from - e), plane, row, from, to - from);
+  if (e < from) extend(axis, e, e, from, out, outside);
+  if (to < e + count) extend(axis, e, to, e + count, out, outside);
 }
 
 }  // namespace ssim_fused::cpu

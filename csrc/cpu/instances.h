@@ -1,5 +1,5 @@
-// Chooses the instance of the CPU kernel for a problem; included once for each compute type, in march_*.cpp,
-// which compile side by side.
+// Chooses the instance of the CPU kernel for a problem; included once for each compute type, and once for
+// masks, in march_*.cpp, which compile side by side.
 #pragma once
 
 #include <type_traits>
@@ -11,20 +11,20 @@
 namespace ssim_fused::cpu {
 namespace {
 
-template <class T, int Radius, int Derivatives, Pass pass>
+template <class T, int Radius, int Derivatives, Pass pass, bool Masked>
 void march_baseline(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 16, Radius, Derivatives, pass>(strip, work).run();
+  March<T, 16, Radius, Derivatives, pass, Masked>(strip, work).run();
 }
 
 #if defined(SSIM_X86_TARGETS)
-template <class T, int Radius, int Derivatives, Pass pass>
+template <class T, int Radius, int Derivatives, Pass pass, bool Masked>
 SSIM_TARGET_AVX2 void march_avx2(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 32, Radius, Derivatives, pass>(strip, work).run();
+  March<T, 32, Radius, Derivatives, pass, Masked>(strip, work).run();
 }
 
-template <class T, int Radius, int Derivatives, Pass pass>
+template <class T, int Radius, int Derivatives, Pass pass, bool Masked>
 SSIM_TARGET_AVX512 void march_avx512(const Strip<T>& strip, Workspace<T>& work) {
-  March<T, 64, Radius, Derivatives, pass>(strip, work).run();
+  March<T, 64, Radius, Derivatives, pass, Masked>(strip, work).run();
 }
 #endif
 
@@ -36,21 +36,25 @@ constexpr bool kBaselineIsRare = true;
 constexpr bool kBaselineIsRare = false;
 #endif
 
-template <class T, int Radius, int Derivatives, Pass pass>
-MarchFunction<T> for_instruction_set() {
+// Of the instruction sets but a baseline that is rare.
+template <class T, int Radius, int Derivatives, Pass pass, bool Masked>
+MarchFunction<T> for_common_set() {
 #if defined(SSIM_X86_TARGETS)
-  switch (chosen_instruction_set()) {
-    case InstructionSet::avx512:
-      if constexpr (std::is_same_v<T, float>) return march_avx512<T, Radius, Derivatives, pass>;
-      [[fallthrough]];  // doubles are for checks
-    case InstructionSet::avx2:
-      return march_avx2<T, Radius, Derivatives, pass>;
-    case InstructionSet::baseline:
-      break;
+  if constexpr (std::is_same_v<T, float>) {  // doubles are for checks
+    if (chosen_instruction_set() == InstructionSet::avx512)
+      return march_avx512<T, Radius, Derivatives, pass, Masked>;
   }
+  return march_avx2<T, Radius, Derivatives, pass, Masked>;
+#else
+  return march_baseline<T, Radius, Derivatives, pass, Masked>;
 #endif
-  constexpr int kRadius = kBaselineIsRare ? -1 : Radius;
-  return march_baseline<T, kRadius, Derivatives, pass>;
+}
+
+template <class T, int Radius, int Derivatives, Pass pass, bool Masked>
+MarchFunction<T> for_instruction_set() {
+  if (kBaselineIsRare && chosen_instruction_set() == InstructionSet::baseline)
+    return march_baseline < T, kBaselineIsRare ? -1 : Radius, Derivatives, pass, Masked > ;
+  return for_common_set<T, Radius, Derivatives, pass, Masked>();
 }
 
 constexpr int kCompiledRadius = 5;  // the default window, sigma 1.5
@@ -64,9 +68,9 @@ template <class T, int Derivatives, Pass pass>
 MarchFunction<T> for_radius(const Problem<T>& problem) {
   if constexpr (kHasCompiledRadius<T, pass>) {
     if (problem.rows.radius == kCompiledRadius && problem.columns.radius == kCompiledRadius)
-      return for_instruction_set<T, kCompiledRadius, Derivatives, pass>();
+      return for_instruction_set<T, kCompiledRadius, Derivatives, pass, false>();
   }
-  return for_instruction_set<T, -1, Derivatives, pass>();
+  return for_instruction_set<T, -1, Derivatives, pass, false>();
 }
 
 template <class T, Pass pass>

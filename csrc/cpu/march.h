@@ -10,7 +10,8 @@
 // kStepRows rows are taken at a time, so that each row loaded going down a ring serves kStepRows outputs.
 // Everything between raw pixels and results stays in a workspace of O(strip width x window) elements. T is
 // the compute type; `Derivatives` counts the derivatives kept: 0 without gradients, 3 for preds, 4 for preds
-// and target. The radius is compiled (`Radius`) or, where Radius is -1, taken from the problem.
+// and target. The radius is compiled (`Radius`) or, where Radius is -1, taken from the problem. `Masked`
+// marches weigh pixels and outputs (math/ssim.h), for which they have a fifth moment, the windows' weight.
 //
 // No result depends on how rows are divided among threads: each row's arithmetic is the same wherever a march
 // begins, and sums are kept per segment of kSegment rows.
@@ -25,6 +26,8 @@
 #include "convolve.h"
 #include "image.h"
 #include "lanes.h"
+#include "mask.h"
+#include "outputs.h"
 #include "pivot.h"
 #include "problem.h"
 #include "slices.h"
@@ -33,10 +36,12 @@
 namespace ssim_fused::cpu {
 
 // The march, for vectors of Bytes bytes.
-template <class T, int Bytes, int Radius, int Derivatives, Pass pass>
+template <class T, int Bytes, int Radius, int Derivatives, Pass pass, bool Masked>
 class March {
   using V = Lanes<T, Bytes>;
   static constexpr int64_t kLanes = Bytes / sizeof(T);
+  static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
+  static constexpr int kRing = Masked ? kMaskedRing : kPlainMoments;  // fields of a row of the first ring
   static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
 
  public:
@@ -52,7 +57,8 @@ class March {
         plane_preds_(problem_.preds.offset(strip.plane)),
         plane_target_(problem_.target.offset(strip.plane)),
         pivot_(strip.pivot),
-        slices_(strip, work, row_radius_) {}
+        slices_(strip, work, row_radius_),
+        mask_(strip) {}
 
   SSIM_INLINE void run() {
     const Axis& rows = problem_.rows;
@@ -77,7 +83,7 @@ class March {
       if constexpr (Derivatives > 0) gradient_rows(q - rows.pad, base);
       base += kStepRows;
       if (base + 2 * row_radius_ + kStepRows > work_.ring_rows) {
-        if constexpr (pass != Pass::gradient) rewind(work_.moments, 4 * work_.outputs, base);
+        if constexpr (pass != Pass::gradient) rewind(work_.moments, kRing * work_.outputs, base);
         if constexpr (Derivatives > 0)
           rewind(work_.derivative_rows, Derivatives * work_.derivative_columns, base);
         filled -= base;
@@ -91,23 +97,16 @@ class March {
     std::memmove(ring, ring + base * row, static_cast<size_t>(2 * row_radius_ * row) * sizeof(T));
   }
 
-  // Reads extended columns [e, e + count) of an input row.
-  SSIM_INLINE void read_extended(const Image<T>& image, int64_t plane, int64_t row, int64_t e, int64_t count,
-                                 T* out) {
-    const Axis& axis = problem_.columns;
-    const int64_t from = std::max<int64_t>(e, 0), to = std::min(e + count, axis.n);
-    image.read_into(out + (from - e), plane, row, from, to - from);
-    if (e < from) extend(axis, e, e, from, out);
-    if (to < e + count) extend(axis, e, to, e + count, out);
-  }
-
-  // The four moments along extended row e, for the ring's row `slot`.
+  // The moments along extended row e, for the ring's row `slot`.
   SSIM_INLINE void moments_of_row(int64_t e, int64_t slot) {
     const Axis& rows = problem_.rows;
     if (e < -rows.pad || e >= rows.n + rows.pad) return;  // only outputs that do not exist would read it
     const int64_t row = rows.source(e);
-    if constexpr (pass == Pass::depth)
-      return slices_.load_moments(row, work_.moments + slot * 4 * work_.outputs);
+    if constexpr (pass == Pass::depth) {
+      T* const to = work_.moments + slot * kRing * work_.outputs;
+      if constexpr (Masked) mask_.read_outputs(row, to + kMoments * work_.outputs);
+      return slices_.load_moments(row, to);
+    }
     T* const x = work_.staged;
     T* const y = x + work_.raw;
     T* const p = y + work_.raw;
@@ -121,86 +120,70 @@ class March {
         problem_.preds.prefetch(plane_preds_, row + kStepRows, c_.begin, c_.end - c_.begin);
         problem_.target.prefetch(plane_target_, row + kStepRows, c_.begin, c_.end - c_.begin);
       }
-      read_extended(problem_.preds, plane_preds_, row, from, count, x);
-      read_extended(problem_.target, plane_target_, row, from, count, y);
-      if (Derivatives == 0 && problem_.pixels && e == row && row >= strip_.row_begin && row < strip_.row_end)
-        sums_of(row).pixels +=
-            problem_.pixels.sum(x + (c_.begin - from), y + (c_.begin - from), c_.end - c_.begin);
+      if constexpr (Masked) mask_.prefetch(row + kStepRows);
+      read_extended(problem_.preds, problem_.columns, plane_preds_, row, from, count, x);
+      read_extended(problem_.target, problem_.columns, plane_target_, row, from, count, y);
     }
+    T* const weights = d + work_.raw;
+    T* const out = work_.moments + slot * kRing * work_.outputs;
+    if constexpr (Masked) {
+      mask_.read(row, from, count, weights);
+      // Those of the outputs that are centred here.
+      std::copy_n(weights + column_radius_, c_.output_end - c_.output_begin, out + kMoments * work_.outputs);
+    }
+    if (Derivatives == 0 && problem_.pixels && e == row && row >= strip_.row_begin && row < strip_.row_end) {
+      const int64_t own = c_.begin - from;
+      sums_of(row).pixels +=
+          problem_.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr, c_.end - c_.begin);
+    }
+    if (Masked && !mask_.weighs_windows()) std::fill(weights, weights + count, T(1));
     const V pivot = broadcast<V>(pivot_);
     for (int64_t i = 0; i < work_.raw; i += kLanes) {
       const V raw_x = load<V>(x + i), raw_y = load<V>(y + i);
-      const Moments<V> moments = pixel_moments(raw_x, raw_y, pivot);
+      Moments<V> moments;
+      if constexpr (Masked) moments = masked_moments(raw_x, raw_y, pivot, load<V>(weights + i));
+      if constexpr (!Masked) moments = pixel_moments(raw_x, raw_y, pivot);
       store(x + i, moments.m);
       store(y + i, moments.delta);
       store(p + i, moments.p);
       store(d + i, moments.d);
     }
     const T* const taps = problem_.taps[1].data();
-    T* const out = work_.moments + slot * 4 * work_.outputs;
     for (int64_t i = 0; i < work_.outputs; i += kLanes) {
-      V sum[4];
+      V sum[kMoments];
       along_row<Radius>(sum, x + i, work_.raw, taps, column_radius_);
-      unrolled<4>([&](auto m) SSIM_INLINE_LAMBDA { store(out + m * work_.outputs + i, sum[m]); });
+      unrolled<kMoments>([&](auto m) SSIM_INLINE_LAMBDA { store(out + m * work_.outputs + i, sum[m]); });
     }
   }
 
   // Those that an input row counts in.
   SSIM_INLINE Sums& sums_of(int64_t row) const { return strip_.sums[(row - strip_.row_begin) / kSegment]; }
 
-  struct Range {
-    int64_t from, to;  // counted from output_begin
-  };
-
-  // Weights of the outputs of row q in the derivatives.
-  SSIM_INLINE void upstream_weights(int64_t q, T* of_similarity, T* of_contrast) {
-    const int64_t count = c_.output_end - c_.output_begin;
-    const T similarity = problem_.grad_similarity[strip_.plane.batch],
-            contrast = problem_.grad_contrast[strip_.plane.batch];
-    if (problem_.grad_map) {
-      problem_.grad_map.read_into(of_similarity, problem_.grad_map.offset(strip_.plane), q, c_.output_begin,
-                                  count);
-      for (int64_t i = 0; i < count; ++i) of_similarity[i] += similarity;
-    } else {
-      std::fill(of_similarity, of_similarity + count, similarity);
-    }
-    std::fill(of_contrast, of_contrast + count, T(0));
-    if (contrast != T(0) && in_crop(q)) {
-      const Range crop = cropped(c_.output_begin, c_.output_end);
-      if (crop.from < crop.to) std::fill(of_contrast + crop.from, of_contrast + crop.to, contrast);
-    }
-  }
-
   // Whether row q has outputs that count for the contrast sensitivity.
   SSIM_INLINE bool in_crop(int64_t q) const { return strip_.slice_counts && problem_.rows.is_in_crop(q); }
 
-  // Outputs [begin, end) without the crop.
-  SSIM_INLINE Range cropped(int64_t begin, int64_t end) const {
-    return {std::max(begin, problem_.crop_begin) - c_.output_begin,
-            std::min(end, problem_.crop_end) - c_.output_begin};
-  }
-
-  // The lanes of v, whose first is number i, that lie in the range; elsewhere zero, whatever v has there.
-  static SSIM_INLINE V only(const V& v, const V& number, Range range) {
-    return (number >= static_cast<T>(range.from)) & (number < static_cast<T>(range.to)) ? v : V{};
-  }
-
-  static SSIM_INLINE double total(const V& sum) {
-    double result = 0;
-    for (int64_t k = 0; k < kLanes; ++k) result += static_cast<double>(sum[k]);
-    return result;
+  // From the moments of windows; masked, `in_means` are the outputs' weights.
+  SSIM_INLINE auto output_of(const V (&moment)[kMoments], const T* in_means, const V& pivot, const V& c1,
+                             const V& c2) const {
+    if constexpr (Masked) {
+      return MaskedOutput<V>(moment, load<V>(in_means), mask_.weighs_windows(), pivot, c1, c2);
+    } else {
+      return PlainOutput<V>(moment, pivot, c1, c2);
+    }
   }
 
   // Outputs q ... q + kStepRows - 1: sums, map, and derivatives into the second ring.
   SSIM_INLINE void formula(int64_t q, int64_t base) {
     const Axis& rows = problem_.rows;
-    const T* const in = work_.moments + base * 4 * work_.outputs;
+    const T* const in = work_.moments + base * kRing * work_.outputs;
+    // Masked, the weights of outputs lie beside the moments of the row they are centred on.
+    const T* const in_means = in + (row_radius_ * kRing + kMoments) * work_.outputs;
     const int64_t derivative_row = Derivatives * work_.derivative_columns;
     T* const out = work_.derivative_rows + (base + 2 * row_radius_) * derivative_row;
     const int64_t margin = c_.derivative_margin(problem_.columns);
     const int64_t count = c_.output_end - c_.output_begin;
     const Range own{c_.owned_begin - c_.output_begin, c_.owned_end - c_.output_begin};
-    const Range crop = cropped(c_.owned_begin, c_.owned_end);
+    const Range crop = cropped(strip_, c_.owned_begin, c_.owned_end);
     const V pivot = broadcast<V>(pivot_), c1 = broadcast<V>(problem_.c1[strip_.plane.batch]),
             c2 = broadcast<V>(problem_.c2[strip_.plane.batch]);
 
@@ -210,28 +193,37 @@ class March {
       owned[j] = exists[j] && q + j >= owned_begin_ && q + j < owned_end_;
       counts[j] = owned[j] && in_crop(q + j);
       if (exists[j] && (Derivatives > 0 || problem_.wants_constants)) {
-        upstream_weights(q + j, work_.weights + 2 * j * work_.outputs,
-                         work_.weights + (2 * j + 1) * work_.outputs);
+        upstream_weights<Masked>(strip_, q + j, in_crop(q + j), work_.weights + 2 * j * work_.outputs,
+                                 work_.weights + (2 * j + 1) * work_.outputs,
+                                 in_means + j * kRing * work_.outputs);
       }
     }
-    V sum[4][kStepRows];
-    unrolled<kStepRows>(
-        [&](auto j) SSIM_INLINE_LAMBDA { unrolled<4>([&](auto s) SSIM_INLINE_LAMBDA { sum[s][j] = V{}; }); });
+    constexpr int kSums = Masked ? 6 : 4;
+    V sum[kSums][kStepRows];
+    unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
+      unrolled<kSums>([&](auto s) SSIM_INLINE_LAMBDA { sum[s][j] = V{}; });
+    });
 
     for (int64_t i = 0; i < work_.outputs; i += kLanes) {
       const V number = numbers<V>() + static_cast<T>(i);
-      V moment[4][kStepRows];
-      down_rows<Radius>(moment, in + i, 4 * work_.outputs, work_.outputs, problem_.taps[0].data(),
+      V moment[kMoments][kStepRows];
+      down_rows<Radius>(moment, in + i, kRing * work_.outputs, work_.outputs, problem_.taps[0].data(),
                         row_radius_);
       unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
-        const auto terms =
-            local_terms(Moments<V>{moment[0][j], moment[1][j], moment[2][j], moment[3][j]}, pivot, c1, c2);
-        sum[0][j] += only(terms.similarity_loss(), number, own);
-        sum[1][j] += only(terms.contrast_loss, number, crop);
-        if (problem_.map && owned[j]) store(work_.values + j * work_.outputs + i, terms.similarity());
+        V of_output[kMoments];
+        unrolled<kMoments>([&](auto m) SSIM_INLINE_LAMBDA { of_output[m] = moment[m][j]; });
+        const auto output = output_of(of_output, in_means + j * kRing * work_.outputs + i, pivot, c1, c2);
+        const auto& terms = output.terms;
+        sum[0][j] += only<T>(output.in_mean(terms.similarity_loss()), number, own);
+        sum[1][j] += only<T>(output.in_mean(terms.contrast_loss), number, crop);
+        if constexpr (Masked) {
+          sum[4][j] += only<T>(output.weight, number, own);
+          sum[5][j] += only<T>(output.weight, number, crop);
+        }
+        if (problem_.map && owned[j]) store(work_.values + j * work_.outputs + i, output.in_map());
         const T* const weights = work_.weights + 2 * j * work_.outputs + i;
         if constexpr (Derivatives > 0) {
-          const auto f = partials(terms, load<V>(weights), load<V>(weights + work_.outputs));
+          const auto f = output.partials_by(load<V>(weights), load<V>(weights + work_.outputs));
           T* const to = out + j * derivative_row + margin + i;
           store(to, f.a);
           store(to + work_.derivative_columns, f.p);
@@ -239,9 +231,9 @@ class March {
           if constexpr (Derivatives == 4) store(to + 3 * work_.derivative_columns, f.b);
         }
         if (problem_.wants_constants && owned[j]) {
-          const auto by = constant_partials(terms, load<V>(weights), load<V>(weights + work_.outputs));
-          sum[2][j] += only(by.c1, number, own);
-          sum[3][j] += only(by.c2, number, own);
+          const auto by = output.constant_partials_by(load<V>(weights), load<V>(weights + work_.outputs));
+          sum[2][j] += only<T>(by.c1, number, own);
+          sum[3][j] += only<T>(by.c2, number, own);
         }
       });
     }
@@ -259,10 +251,14 @@ class March {
                                 problem_.map.offset(strip_.plane), q + j, c_.owned_begin, own.to - own.from);
       }
       Sums& sums = sums_of(rows.centre(q + j));
-      sums.similarity_loss += total(sum[0][j]);
-      if (counts[j]) sums.contrast_loss += total(sum[1][j]);
-      sums.by_c1 += total(sum[2][j]);
-      sums.by_c2 += total(sum[3][j]);
+      sums.similarity_loss += total<T>(sum[0][j]);
+      if (counts[j]) sums.contrast_loss += total<T>(sum[1][j]);
+      sums.by_c1 += total<T>(sum[2][j]);
+      sums.by_c2 += total<T>(sum[3][j]);
+      if constexpr (Masked) {
+        sums.weight += total<T>(sum[4][j]);
+        if (counts[j]) sums.cropped_weight += total<T>(sum[5][j]);
+      }
     }
   }
 
@@ -339,19 +335,29 @@ class March {
     const T* const by_a = g + left;
     const T* const by_p = by_a + work_.extended;
     const T* const by_d = by_p + work_.extended;
+    if constexpr (Masked) mask_.read_pixels(row, c_.begin, count, work_.pixel_weights);
     const V pivot = broadcast<V>(pivot_);
     // The last vector may reach past the row, into the next buffer's or this one's unused columns.
     for (int64_t i = 0; i < count; i += kLanes) {
       Partials<V> f{load<V>(by_a + i), V{}, load<V>(by_p + i), load<V>(by_d + i)};
       if constexpr (Derivatives == 4) f.b = load<V>(by_a + 3 * work_.extended + i);
-      const PixelGradient<V> pixel = pixel_gradient(load<V>(x + i), load<V>(y + i), pivot, f);
+      PixelGradient<V> pixel;
+      if constexpr (Masked) {
+        pixel =
+            masked_pixel_gradient(load<V>(x + i), load<V>(y + i), pivot, f, load<V>(work_.pixel_weights + i));
+      } else {
+        pixel = pixel_gradient(load<V>(x + i), load<V>(y + i), pivot, f);
+      }
       store(grad_x + i, pixel.by_x);
       if constexpr (Derivatives == 4) store(grad_y + i, pixel.by_y);
     }
-    if (problem_.pixels)
+    if (problem_.pixels) {
+      if (Masked && !mask_.weighs_windows()) mask_.read(row, c_.begin, count, work_.pixel_weights);
       sums_of(row).pixels +=
-          problem_.pixels.sum_and_slopes(x, y, count, grad_x, Derivatives == 4 ? grad_y : nullptr);
-    write_gradient(problem_.grad_preds, row, grad_x);
+          problem_.pixels.sum_and_slopes(strip_.plane.batch, x, y, Masked ? work_.pixel_weights : nullptr,
+                                         count, grad_x, Derivatives == 4 ? grad_y : nullptr);
+    }
+    if (!Masked || problem_.grad_preds) write_gradient(problem_.grad_preds, row, grad_x);
     if constexpr (Derivatives == 4) {
       if (problem_.grad_target) write_gradient(problem_.grad_target, row, grad_y);
     }
@@ -368,7 +374,8 @@ class March {
   const int64_t row_radius_, column_radius_;
   const int64_t plane_preds_, plane_target_;
   const T pivot_;
-  Slices<T, V, Radius, Derivatives> slices_;
+  Slices<T, V, Radius, Derivatives, Masked> slices_;
+  const MaskRows<T> mask_;
   int64_t owned_begin_ = 0, owned_end_ = 0;  // rows of outputs whose value counts here
 };
 

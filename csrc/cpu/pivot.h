@@ -11,8 +11,9 @@
 namespace ssim_fused::cpu {
 
 // A value near the mean of target's slices and of columns [begin, end): the median of a few pixels, so that
-// neither an outlier nor a NaN can be chosen. Zero, from which no pixel is rounded, where they lie on both
-// sides of it, or where windows may see nothing but zero padding. It does not depend on the rows of a march.
+// neither an outlier nor a NaN can be chosen, nor a pixel that is masked. Zero, from which no pixel is
+// rounded, where they lie on both sides of it, or where windows may see nothing but zero padding. It does not
+// depend on the rows of a march.
 template <class T>
 T choose_pivot(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin, int64_t end) {
   if (!problem.columns.reflects && problem.columns.pad > problem.columns.radius) return T(0);
@@ -23,10 +24,11 @@ T choose_pivot(const Problem<T>& problem, Plane plane, int64_t slices, int64_t b
     if (slices > 1) plane.slice = slices * k / 4;
     for (int64_t i = 1; i <= 3; ++i) {
       for (int64_t j = 1; j <= 3; ++j) {
-        T sample;
-        target.read_into(&sample, target.offset(plane), problem.rows.n * i / 4, begin + (end - begin) * j / 4,
-                         1);
-        if (std::isfinite(sample)) samples[count++] = sample;
+        T sample, weight = T(1);
+        const int64_t row = problem.rows.n * i / 4, column = begin + (end - begin) * j / 4;
+        target.read_into(&sample, target.offset(plane), row, column, 1);
+        if (problem.mask) problem.mask.read_into(&weight, problem.mask.offset(plane), row, column, 1);
+        if (std::isfinite(sample) && weight > 0) samples[count++] = sample;
       }
     }
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "../math/pixel_term.h"
 #include "../pixel_request.h"
@@ -14,21 +15,28 @@
 
 namespace ssim_fused::cpu {
 
-template <PixelTerm term, int Bytes, class T>
+template <PixelTerm term, bool Masked, int Bytes, class T>
 SSIM_INLINE double sum_pixels(const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
   using V = Lanes<T, Bytes>;
   constexpr int64_t kLanes = Bytes / sizeof(T);
   V sum{};
   double total = 0;
   int64_t i = 0;
+  const auto at = [&]<class X>(const X& difference, const X& eps) SSIM_INLINE_LAMBDA {
+    if constexpr (Masked) {
+      return masked_pixel_term<term>(difference, load<X>(row.weights + i), eps);
+    } else {
+      return pixel_term<term>(difference, eps);
+    }
+  };
   for (; i + kLanes <= count; i += kLanes) {
-    const auto phi = pixel_term<term>(load<V>(row.x + i) - load<V>(row.y + i), broadcast<V>(eps_squared));
+    const auto phi = at(load<V>(row.x + i) - load<V>(row.y + i), broadcast<V>(eps_squared));
     sum += phi.value;
     if (row.grad_x) store(row.grad_x + i, load<V>(row.grad_x + i) + weight * phi.slope);
     if (row.grad_y) store(row.grad_y + i, load<V>(row.grad_y + i) - weight * phi.slope);
   }
   for (; i < count; ++i) {
-    const auto phi = pixel_term<term>(row.x[i] - row.y[i], eps_squared);
+    const auto phi = at(row.x[i] - row.y[i], eps_squared);
     total += static_cast<double>(phi.value);
     if (row.grad_x) row.grad_x[i] += weight * phi.slope;
     if (row.grad_y) row.grad_y[i] -= weight * phi.slope;
@@ -37,15 +45,21 @@ SSIM_INLINE double sum_pixels(const PixelRow<T>& row, int64_t count, T eps_squar
   return total;
 }
 
+template <PixelTerm term, int Bytes, class T>
+SSIM_INLINE double sum_row(const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
+  if (row.weights) return sum_pixels<term, true, Bytes>(row, count, eps_squared, weight);
+  return sum_pixels<term, false, Bytes>(row, count, eps_squared, weight);
+}
+
 template <int Bytes, class T>
 SSIM_INLINE double take_row(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
   switch (term) {
     case PixelTerm::l1:
-      return sum_pixels<PixelTerm::l1, Bytes>(row, count, eps_squared, weight);
+      return sum_row<PixelTerm::l1, Bytes>(row, count, eps_squared, weight);
     case PixelTerm::l2:
-      return sum_pixels<PixelTerm::l2, Bytes>(row, count, eps_squared, weight);
+      return sum_row<PixelTerm::l2, Bytes>(row, count, eps_squared, weight);
     case PixelTerm::charbonnier:
-      return sum_pixels<PixelTerm::charbonnier, Bytes>(row, count, eps_squared, weight);
+      return sum_row<PixelTerm::charbonnier, Bytes>(row, count, eps_squared, weight);
     default:
       return 0;
   }
@@ -79,10 +93,13 @@ PixelRowFunction<T> select_pixel_rows() {
   return take_row_baseline<T>;
 }
 
+// `weights`: masked, of each image's pixels.
 template <class T>
-PixelTerms<T> pixel_terms(const PixelRequest& request) {
-  return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale),
-          select_pixel_rows<T>()};
+PixelTerms<T> pixel_terms(const PixelRequest& request, const std::vector<double>& weights = {}) {
+  PixelTerms<T> terms{request.term, static_cast<T>(request.eps * request.eps),
+                      static_cast<T>(request.slope_scale), select_pixel_rows<T>()};
+  for (double weight : weights) terms.shares.push_back(static_cast<T>(weight > 0 ? 1 / weight : 0));
+  return terms;
 }
 
 }  // namespace ssim_fused::cpu

@@ -19,7 +19,8 @@ namespace ssim_fused::cpu {
 template <class T, class F>
 void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const Planes& planes,
                   const Division& division, F&& complete) {
-  const MarchFunction<T> march = select_march<T>(problem, pass, derivatives);
+  const MarchFunction<T> march =
+      (problem.mask ? select_masked_march<T> : select_march<T>)(problem, pass, derivatives);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
   parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {

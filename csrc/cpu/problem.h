@@ -16,16 +16,23 @@ namespace ssim_fused::cpu {
 constexpr int kStepRows = 4;      // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
 
+// Fields of moments. Masked, a window has its weight, too; and in the ring, a row beside it the weights of
+// the outputs that are centred there.
+constexpr int kPlainMoments = 4, kMaskedMoments = 5, kMaskedRing = 6;
+
 // Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
-// derivatives by the constants; and over its pixels, of the pixel term.
+// derivatives by the constants; and over its pixels, of the pixel term; masked, of the outputs' weights, and
+// of those in the crop.
 struct Sums {
   double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0, pixels = 0;
+  double weight = 0, cropped_weight = 0;
 };
 
 // A row of both images, [count], and of the gradients that the slopes are added to, where wanted.
 template <class T>
 struct PixelRow {
   const T *x, *y;
+  const T* weights = nullptr;  // masked
   T *grad_x = nullptr, *grad_y = nullptr;
 };
 
@@ -41,21 +48,25 @@ struct PixelTerms {
   T eps_squared{};
   T weight{};  // of the slopes in the gradients; zero: they are not added here
   PixelRowFunction<T> take = nullptr;
+  std::vector<T> shares = {};  // [B]: masked, one over the weights of an image's pixels
 
   explicit operator bool() const { return term != PixelTerm::none; }
-  double sum(const T* x, const T* y, int64_t count) const {
-    return take(term, {x, y}, count, eps_squared, weight);
+  double sum(const T* x, const T* y, const T* weights, int64_t count) const {
+    return take(term, {x, y, weights}, count, eps_squared, weight);
   }
-  double sum_and_slopes(const T* x, const T* y, int64_t count, T* grad_x, T* grad_y) const {
-    if (weight == T(0)) return sum(x, y, count);
-    return take(term, {x, y, grad_x, grad_y}, count, eps_squared, weight);
+  double sum_and_slopes(int64_t image, const T* x, const T* y, const T* weights, int64_t count, T* grad_x,
+                        T* grad_y) const {
+    if (weight == T(0)) return sum(x, y, weights, count);
+    const T share = shares.empty() ? T(1) : shares[static_cast<size_t>(image)];
+    return take(term, {x, y, weights, grad_x, grad_y}, count, eps_squared, weight * share);
   }
 };
 
-// Between a volume's passes: four fields of moments, or in their place three or four of derivatives.
+// Between a volume's passes: four fields of moments, masked five, or in their place three or four of
+// derivatives.
 template <class T>
 struct Fields {
-  T* data = nullptr;                  // [volumes, 4, slices, rows, columns], in the strides' order
+  T* data = nullptr;                  // [volumes, 4 or 5, slices, rows, columns], in the strides' order
   int64_t volume, slice, row, field;  // strides; along a row they are one
 
   T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
@@ -67,6 +78,10 @@ struct Problem {
   Image<T> preds, target;
   Image<T> map, grad_preds, grad_target;  // outputs, where wanted
   Image<T> grad_map;                      // upstream picture, where given
+  Image<T> mask;                          // weights, where given
+  Axis mask_columns;                      // `columns`, but in Pass::depth those of the slices
+  int64_t mask_slice;                     // where slice 0 of the planes lies in it
+  bool mask_weighs_windows;               // or only outputs in the means
   Fields<T> fields;                       // of volumes, from pass to pass
   Axis rows, columns;
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
@@ -78,6 +93,8 @@ struct Problem {
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
   bool wants_constants;            // derivatives by c1 and c2 in the sums
   PixelTerms<T> pixels;
+
+  int moment_fields() const { return mask ? kMaskedMoments : kPlainMoments; }
 };
 
 // Column ranges of one strip: it owns input columns [begin, end), hence the gradient there and the outputs

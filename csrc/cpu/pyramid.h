@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../operators.h"
+#include "mask_sums.h"
 #include "parallel.h"
 #include "pixel_rows.h"
 #include "rows.h"
@@ -24,29 +25,43 @@ struct Halving {
         share(slices == 2 ? 0.125 : 0.25) {}
 };
 
+// `in` is the view `from`; where there are `weights`, the means are weighed by them, and zero where all are.
 template <class T>
-void downsample_image(const View& from, const View& to) {
-  const Image<T> in = image_of<T>(from), out = image_of<T>(to);
+void downsample_image(const Image<T>& in, const Image<T>& weights, const View& from, const View& to) {
+  const Image<T> out = image_of<T>(to);
   const Halving halving(from, to);
   const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
   parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
-    const Scratch<T> scratch(2 * wide + width);
-    T* const sum = scratch.get();  // [wide]
-    T* const row = sum + wide;     // [wide]
-    T* const mean = row + wide;    // [width]
+    const Scratch<T> scratch(4 * wide + width);
+    T* const sum = scratch.get();                                  // [wide]
+    T* const row = sum + wide;                                     // [wide]
+    T* const mean = row + wide;                                    // [width]
+    T *const weight = mean + width, *const total = weight + wide;  // [wide]
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
       const Plane plane{image / from.channels(), image % from.channels(), slice};
       std::fill(sum, sum + wide, T(0));
+      std::fill(total, total + wide, T(0));
       for (int64_t k = 0; k < halving.slices; ++k) {
-        const int64_t source = in.offset({plane.batch, plane.channel, halving.slices * slice + k});
+        const Plane from_plane{plane.batch, plane.channel, halving.slices * slice + k};
+        const int64_t source = in.offset(from_plane);
         for (int64_t j = 0; j < 2; ++j) {
           in.read_into(row, source, 2 * y + j, 0, wide);
-          for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
+          if (!weights) {
+            for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
+            continue;
+          }
+          weights.read_into(weight, weights.offset(from_plane), 2 * y + j, 0, wide);
+          for (int64_t i = 0; i < wide; ++i) {
+            sum[i] += weight[i] > 0 ? weight[i] * row[i] : T(0);
+            total[i] += weight[i];
+          }
         }
       }
-      for (int64_t i = 0; i < width; ++i)
-        mean[i] = (sum[2 * i] + sum[2 * i + 1]) * static_cast<T>(halving.share);
+      for (int64_t i = 0; i < width; ++i) {
+        const T pixels = sum[2 * i] + sum[2 * i + 1], all = total[2 * i] + total[2 * i + 1];
+        mean[i] = !weights ? pixels * static_cast<T>(halving.share) : all > 0 ? pixels / all : T(0);
+      }
       out.write_from(mean, out.offset(plane), y, 0, width);
     }
   });
@@ -57,9 +72,15 @@ void downsample_image(const View& from, const View& to) {
 template <class T>
 class Gatherer {
  public:
-  Gatherer(const std::vector<Image<T>>& levels, const std::vector<View>& sizes, const Halving& halving)
-      : levels_(levels), sizes_(sizes), halving_(halving), storage_(total_width(sizes)) {
-    T* next = storage_.get();
+  // `masks`: of the levels, where they weigh the means that make a level from the one before.
+  Gatherer(const std::vector<Image<T>>& levels, const std::vector<Image<T>>& masks,
+           const std::vector<View>& sizes, const Halving& halving)
+      : levels_(levels),
+        masks_(masks),
+        sizes_(sizes),
+        halving_(halving),
+        storage_(total_width(sizes) + 2 * sizes[0].width()) {
+    T* next = storage_.get() + 2 * sizes[0].width();
     for (size_t l = 0; l < sizes.size(); ++l) {
       rows_[l] = next;
       next += sizes[l].width();
@@ -86,6 +107,10 @@ class Gatherer {
     const View& half = sizes_[level + 1];
     if (slice / halving_.slices < half.depth() && y / 2 < half.height()) {
       const T* const below = row(level + 1, slice / halving_.slices, y / 2);
+      if (!masks_.empty()) {
+        add_weighed(level, slice, y, below, out);
+        return out;
+      }
       for (int64_t i = 0; i < half.width(); ++i) {
         const T part = below[i] * static_cast<T>(halving_.share);
         out[2 * i] += part;
@@ -96,7 +121,20 @@ class Gatherer {
   }
 
  private:
-  const std::vector<Image<T>>& levels_;
+  // A pixel that is masked, and all four where all are, had no part in the mean.
+  void add_weighed(size_t level, int64_t slice, int64_t y, const T* below, T* out) {
+    const int64_t width = sizes_[level + 1].width();
+    T *const weights = storage_.get(), *const means = weights + 2 * width;
+    const Image<T>&mask = masks_[level], &half = masks_[level + 1];
+    mask.read_into(weights, mask.offset({batch_, channel_, slice}), y, 0, 2 * width);
+    half.read_into(means, half.offset({batch_, channel_, slice / halving_.slices}), y / 2, 0, width);
+    for (int64_t i = 0; i < width; ++i) {
+      const T part = means[i] > 0 ? below[i] * static_cast<T>(halving_.share) / means[i] : T(0);
+      for (int64_t k = 2 * i; k < 2 * i + 2; ++k) out[k] += weights[k] > 0 ? weights[k] * part : T(0);
+    }
+  }
+
+  const std::vector<Image<T>>&levels_, &masks_;
   const std::vector<View>& sizes_;
   const Halving& halving_;
   static int64_t total_width(const std::vector<View>& sizes) {
@@ -105,7 +143,7 @@ class Gatherer {
     return width;
   }
 
-  const Scratch<T> storage_;
+  const Scratch<T> storage_;                   // two rows of weights, and the levels' rows
   std::array<T*, kMaxLevels> rows_{};          // [width of the level]: the row computed last
   std::array<int64_t, kMaxLevels> current_{};  // and which one that is, -1 where none
   std::array<T, kMaxLevels> factors_{};
@@ -125,12 +163,20 @@ void gather_gradients(const GatherRequest& request) {
   const int64_t batch = finest.batch(), channels = finest.channels(), height = finest.height(),
                 rows = finest.depth() * height;
   const Image<T> image_of_slopes = image_of<T>(request.image), other = image_of<T>(request.other);
-  const PixelTerms<T> pixels = pixel_terms<T>(request.pixels);
+  const View& mask_view = request.mask.view;
+  std::vector<Image<T>> masks;
+  if (!request.coarse_masks.empty()) masks.push_back(mask_image<T>(mask_view));
+  for (const View& view : request.coarse_masks) masks.push_back(mask_image<T>(view));
+  const Image<T> mask = mask_image<T>(mask_view);
+  std::vector<double> weights;
+  if (mask && request.pixels) weights = pixel_weights<T>(mask_view, request.finest.channels());
+  const PixelTerms<T> pixels = pixel_terms<T>(request.pixels, weights);
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
   parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
-    Gatherer<T> gatherer(levels, views, halving);
-    const Scratch<T> scratch(2 * finest.width());
-    T *const x = scratch.get(), *const y_of_row = x + finest.width();
+    Gatherer<T> gatherer(levels, masks, views, halving);
+    const Scratch<T> scratch(3 * finest.width());
+    T *const x = scratch.get(), *const y_of_row = x + finest.width(),
+             *const weight = y_of_row + finest.width();
     int64_t current = -1;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
@@ -143,7 +189,9 @@ void gather_gradients(const GatherRequest& request) {
       if (pixels) {
         image_of_slopes.read_into(x, image_of_slopes.offset(plane), y, 0, finest.width());
         other.read_into(y_of_row, other.offset(plane), y, 0, finest.width());
-        pixels.sum_and_slopes(x, y_of_row, finest.width(), gradient, nullptr);
+        if (mask) mask.read_into(weight, mask.offset(plane), y, 0, finest.width());
+        pixels.sum_and_slopes(plane.batch, x, y_of_row, mask ? weight : nullptr, finest.width(), gradient,
+                              nullptr);
       }
       out.write_from(gradient, out.offset(plane), y, 0, finest.width());
     }

@@ -21,7 +21,17 @@ constexpr int kFewestDerivatives = std::is_same_v<T, double> ? 4 : 3;
 template <class T>
 MarchFunction<T> select_march(const Problem<T>& problem, Pass pass, int derivatives);
 
+// The same of a problem with a mask; and how many derivatives its marches keep where so many are wanted.
+template <class T>
+int masked_derivatives(const Problem<T>& problem, Pass pass, int derivatives);
+template <class T>
+MarchFunction<T> select_masked_march(const Problem<T>& problem, Pass pass, int derivatives);
+
 extern template MarchFunction<float> select_march(const Problem<float>&, Pass, int);
 extern template MarchFunction<double> select_march(const Problem<double>&, Pass, int);
+extern template int masked_derivatives(const Problem<float>&, Pass, int);
+extern template int masked_derivatives(const Problem<double>&, Pass, int);
+extern template MarchFunction<float> select_masked_march(const Problem<float>&, Pass, int);
+extern template MarchFunction<double> select_masked_march(const Problem<double>&, Pass, int);
 
 }  // namespace ssim_fused::cpu

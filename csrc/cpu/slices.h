@@ -13,18 +13,22 @@
 
 namespace ssim_fused::cpu {
 
-template <class T, class V, int Radius, int Derivatives>
+template <class T, class V, int Radius, int Derivatives, bool Masked>
 class Slices {
+  static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
+  static constexpr int kRing = Masked ? kMaskedRing : kPlainMoments;
+
  public:
   SSIM_INLINE Slices(const Strip<T>& strip, Workspace<T>& work, int64_t row_radius)
       : strip_(strip), problem_(strip.problem), c_(strip.columns), work_(work), row_radius_(row_radius) {}
 
-  // The moments of a row, or, where it is -1, of a slice of zeros, to `to` [4, outputs].
+  // The moments of a row, or, where it is -1, of a slice of zeros, to `to`
+  // [kMoments, outputs].
   SSIM_INLINE void load_moments(int64_t row, T* to) {
     const int64_t count = c_.output_end - c_.output_begin;
     const Moments<T> zeros = moments_of_zeros(strip_.pivot, problem_.slice_sum);
-    const T of_zeros[4] = {zeros.m, zeros.delta, zeros.p, zeros.d};
-    for (int m = 0; m < 4; ++m) {
+    const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, problem_.slice_sum};
+    for (int m = 0; m < kMoments; ++m) {
       T* const out = to + m * work_.outputs;
       if (row < 0) {
         std::fill(out, out + count, of_zeros[m]);
@@ -36,16 +40,16 @@ class Slices {
 
   // The moments of outputs q ... q + kStepRows - 1, as far as `end`, from the ring to the fields.
   SSIM_INLINE void store_moments(int64_t q, int64_t base, int64_t end) {
-    const T* const in = work_.moments + base * 4 * work_.outputs;
+    const T* const in = work_.moments + base * kRing * work_.outputs;
     const int64_t count = c_.output_end - c_.output_begin;
     for (int64_t i = 0; i < work_.outputs; i += kLanes) {
-      V moment[4][kStepRows];
-      down_rows<Radius>(moment, in + i, 4 * work_.outputs, work_.outputs, problem_.taps[0].data(),
+      V moment[kMoments][kStepRows];
+      down_rows<Radius>(moment, in + i, kRing * work_.outputs, work_.outputs, problem_.taps[0].data(),
                         row_radius_);
       unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
         if (q + j >= end) return;
         T* const out = row_of_fields(q + j) + c_.output_begin + i;
-        unrolled<4>([&](auto m) SSIM_INLINE_LAMBDA {
+        unrolled<kMoments>([&](auto m) SSIM_INLINE_LAMBDA {
           store_some(out + m * problem_.fields.field, moment[m][j], count - i);
         });
       });

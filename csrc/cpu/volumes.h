@@ -15,7 +15,7 @@
 
 namespace ssim_fused::cpu {
 
-// Volumes, some at a time, so that what lies between the passes is bounded: four fields of one volume, or of
+// Volumes, some at a time, so that what lies between the passes is bounded: the fields of one volume, or of
 // as many as fit the caches.
 template <class T>
 std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request, int derivatives) {
@@ -24,7 +24,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
                 width = slices.columns.output_length();
   // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
-  const int64_t row_of_fields = 4 * width + (width >= 4 * kLanes ? kLanes : 0);
+  const int64_t row_of_fields = slices.moment_fields() * width + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_fields;
   const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
   const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
@@ -37,6 +37,8 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   std::swap(across.fields.slice, across.fields.row);
   across.map = slices.map.across_rows();
   across.grad_map = slices.grad_map.across_rows();
+  across.mask = slices.mask.across_rows();
+  across.mask_slice = slices.rows.centre(0);
   across.rows = request.windows.axes[0];
   across.columns = {width, 0, 0, false};
   const std::vector<T> taps = request.windows.taps_as<T>(0);

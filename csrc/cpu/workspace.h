@@ -37,8 +37,8 @@ class Workspace {
   const int64_t outputs, raw, extended, derivative_columns;
   const int64_t ring_rows;
   // Shapes: `fields` is the number of derivatives.
-  T* staged;           // [4, raw]: x', y', x'y', (x - y)^2 of one row
-  T* moments;          // [ring_rows, 4, outputs]
+  T* staged;           // [4, raw]: what the pixels of one row add to the moments; masked [5, raw]
+  T* moments;          // [ring_rows, 4, outputs]; masked kMaskedRing
   T* derivative_rows;  // [ring_rows, fields, derivative_columns]
   T* column_sums;      // [kStepRows, fields, derivative_columns]
   T* gathered;         // [fields, extended]
@@ -47,6 +47,7 @@ class Workspace {
   T* values;           // [kStepRows, outputs]: the map
   T* weights;          // [kStepRows, 2, outputs]: upstream weights of similarity and contrast sensitivity
   T* folded_taps;      // [2 radius + 1]
+  T* pixel_weights;    // [extended]; only where masked
 
  private:
   static int64_t padded(int64_t n) {
@@ -61,8 +62,9 @@ class Workspace {
       pointer = begin + used;
       used += elements;
     };
-    part(staged, 4 * raw);
-    part(moments, pass == Pass::gradient ? 0 : ring_rows * 4 * outputs);
+    part(staged, problem.moment_fields() * raw);
+    part(moments,
+         pass == Pass::gradient ? 0 : ring_rows * (problem.mask ? kMaskedRing : kPlainMoments) * outputs);
     part(derivative_rows, ring_rows * fields * derivative_columns);
     part(column_sums, kStepRows * fields * derivative_columns);
     part(gathered, fields * extended);
@@ -71,6 +73,7 @@ class Workspace {
     part(values, kStepRows * outputs);
     part(weights, kStepRows * 2 * outputs);
     part(folded_taps, padded(2 * problem.rows.radius + 1));
+    part(pixel_weights, problem.mask ? extended : 0);
     return used + padded(1);  // which the last vector of a row may reach into
   }
 

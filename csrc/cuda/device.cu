@@ -19,7 +19,9 @@ extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
                                    Objective, const Results<ComputeOf<Storage>>&, CudaLauncher&);            \
   extern template void run_wide(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,              \
                                 const Results<ComputeOf<Storage>>&, CudaLauncher&);                          \
-  extern template void run_downsample<Storage>(const View(&)[2], const View(&)[2], CudaLauncher&);           \
+  extern template void run_masked(const MaskedProblem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,      \
+                                  const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
+  extern template void run_downsample<Storage>(const HalvingRequest&, CudaLauncher&);                        \
   extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
 #define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
@@ -103,14 +105,20 @@ struct Cuda {
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
                                   request.windows.taps_as<T>(2)};
       CudaLauncher launcher(like);
+      if (request.mask) {
+        const MaskedProblem<Storage> masked{problem_of<Storage>(request), weights(request.mask.view),
+                                            request.mask.weighs_windows(), nullptr};
+        return run_masked(masked, windows, results_of<T>(request), launcher);
+      }
       run(problem_of<Storage>(request), request.is_volume, windows, request.objective, results_of<T>(request),
           launcher);
     });
   }
 
-  static void downsample(const View (&from)[2], const View (&to)[2], const Tensor& like) {
+  static void downsample(const HalvingRequest& request, const Tensor& like) {
     CudaLauncher launcher(like);
-    with_storage(from[0], from[1], [&]<class Storage>() { run_downsample<Storage>(from, to, launcher); });
+    with_storage(request.from[0], request.from[1],
+                 [&]<class Storage>() { run_downsample<Storage>(request, launcher); });
   }
 
   static void product(const ProductRequest& request, const Tensor& like) {

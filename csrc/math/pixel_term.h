@@ -47,6 +47,13 @@ SSIM_HOST_DEVICE ValueAndSlope<T> pixel_term(T difference, T eps_squared) {
   }
 }
 
+// The same times the weight that a mask gives a pixel. What is masked is selected away, whatever it is.
+template <PixelTerm term, class T>
+SSIM_HOST_DEVICE ValueAndSlope<T> masked_pixel_term(T difference, T weight, T eps_squared) {
+  const auto phi = pixel_term<term, T>(weight > T{} ? difference : T{}, eps_squared);
+  return {weight * phi.value, weight * phi.slope};
+}
+
 // The same for a term that is known when it runs.
 template <class T>
 SSIM_HOST_DEVICE ValueAndSlope<T> pixel_term(PixelTerm term, T difference, T eps_squared) {

@@ -45,6 +45,26 @@ SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
   return {2 * centred, T(0), -pivot * centred, T(0)};
 }
 
+// Masks give each pixel a weight. A window then has the sum `n` of its taps times weights, and sums of these
+// times what the pixels add; its moments are those sums over n. The same weights, of the pixels that outputs
+// are centred on, are those of the outputs in the means.
+//
+// Nothing is divided by n: the formula is homogeneous. With sums in the place of m and delta, n times those
+// of p and d, n times the pivot and n^2 times the constants, a, b and delta come out n times as large, B1, B2
+// and V n^2 times, the losses as they are; and of the partials, which by sums are one over n of those by
+// moments, only those by p and d still want a factor n.
+
+// What a pixel of this weight adds. What is masked is selected away: a NaN times zero would be a NaN.
+template <class T>
+SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, T pivot, T weight) {
+  const auto seen = weight > T{};
+  const Moments<T> pixel = pixel_moments<T>(seen ? x : pivot, seen ? y : pivot, pivot);
+  return {weight * pixel.m, weight * pixel.delta, weight * pixel.p, weight * pixel.d};
+}
+
+// Windows of less weight see nothing, so that there is no output; n^2 times a constant has to be a number.
+constexpr float kLeastWeight = 1e-15f;
+
 template <class T>
 struct LocalTerms {
   T a, b, mu_x, mu_y, delta;
@@ -109,6 +129,13 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T
   return t;
 }
 
+// From a window's sums.
+template <class T>
+SSIM_HOST_DEVICE LocalTerms<T> masked_terms(const Moments<T>& sums, T n, T pivot, T c1, T c2) {
+  const T squared = n * n;
+  return local_terms<T>({sums.m, sums.delta, n * sums.p, n * sums.d}, n * pivot, squared * c1, squared * c2);
+}
+
 // Derivatives of  by_contrast / 2 * cs  by a, b, p and d; of d twice the derivative, which is what enters
 // the gradients. x enters the moments as a, p and d, y as b, p and d; with * the adjoint of the window:
 //     dL/dx = w*(f_a) + y' w*(f_p) + (x - y) w*(f_d)
@@ -152,6 +179,15 @@ SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight
   return partials(t, weight, of_contrast);
 }
 
+// The same by the sums of a window of weight n; nothing where nothing is asked of the output, whatever it is.
+template <class T>
+SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast,
+                                             T n) {
+  const Partials<T> f = partials(t, grad_similarity, grad_contrast);
+  const auto counts = (grad_similarity != T{}) | (grad_contrast != T{});
+  return {counts ? f.a : T{}, counts ? f.b : T{}, counts ? n * f.p : T{}, counts ? n * f.d : T{}};
+}
+
 // From w*(f_a), w*(f_b), w*(f_p), w*(f_d) at a pixel to the gradient of either image there.
 template <class T>
 struct PixelGradient {
@@ -176,6 +212,16 @@ SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Partia
           f.b + (gradient_by_product(x, pivot, f.p) - by_difference)};
 }
 
+// The same of a pixel that has this weight in the windows. One that no output counts, whatever it is, has
+// none.
+template <class T>
+SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, T pivot, const Partials<T>& f, T weight) {
+  const auto counts = (f.p != T{}) | (f.d != T{});
+  const PixelGradient<T> pixel = pixel_gradient(counts ? x : pivot, counts ? y : pivot, pivot, f);
+  const auto seen = weight > T{};
+  return {seen ? weight * pixel.by_x : T{}, seen ? weight * pixel.by_y : T{}};
+}
+
 // Derivatives of the same by c1 and c2.
 template <class T>
 struct ConstantPartials {
@@ -188,6 +234,14 @@ SSIM_HOST_DEVICE ConstantPartials<T> constant_partials(const LocalTerms<T>& t, T
   const T by_contrast = grad_similarity * t.luminance() + grad_contrast;
   return {grad_similarity * t.contrast_sensitivity() * t.luminance_loss * t.inverse_b1,
           by_contrast * t.contrast_loss * t.inverse_b2};
+}
+
+template <class T>
+SSIM_HOST_DEVICE ConstantPartials<T> masked_constant_partials(const LocalTerms<T>& t, T grad_similarity,
+                                                              T grad_contrast, T n) {
+  const ConstantPartials<T> by = constant_partials(t, grad_similarity, grad_contrast);
+  const auto counts = (grad_similarity != T{}) | (grad_contrast != T{});
+  return {counts ? n * (n * by.c1) : T{}, counts ? n * (n * by.c2) : T{}};
 }
 
 }  // namespace ssim_fused

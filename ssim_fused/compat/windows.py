@@ -118,7 +118,7 @@ def _by_levels(score: Score, x: Tensor, y: Tensor) -> list[Tensor]:
         is_last = level == len(score.betas) - 1
         checks.check_room(_larger(images[0].shape, score.window), _odd(score.window))
         of_level = Score(score.window, _ops.REDUCTIONS["none"], want_contrast=not is_last)
-        means.append(_evaluate(of_level, *images)[0 if is_last else 1])
+        means.append(_evaluate(of_level, *images[:2])[0 if is_last else 1])
     value = level_product(means, score.betas, score.normalize)
     return [score.reduced(1 - value if score.as_distance else value)]
 

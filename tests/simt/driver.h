@@ -251,7 +251,7 @@ void run_case(const Case& c, Run&& run) {
     results.pixels.terms = pixel_terms.data();
   }
   HostLauncher launcher(c);
-  if (fits_strip(problem)) {
+  if (c.has("mask") || fits_strip(problem)) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);

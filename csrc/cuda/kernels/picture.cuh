@@ -133,6 +133,11 @@ struct Pixels {
 
   SSIM_HOST_DEVICE bool adds_slopes() const { return term != PixelTerm::none && weight != T(0); }
   SSIM_DEVICE ValueAndSlope<T> of(T x, T y) const { return pixel_term(term, x - y, eps_squared); }
+  // Times a mask's weight; what is masked is selected away, whatever it is.
+  SSIM_DEVICE ValueAndSlope<T> masked(T x, T y, T weight) const {
+    const auto phi = pixel_term(term, weight > T(0) ? x - y : T(0), eps_squared);
+    return {weight * phi.value, weight * phi.slope};
+  }
 };
 
 // What is asked for, as the kernels see it, but for the images.

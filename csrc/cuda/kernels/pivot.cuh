@@ -2,9 +2,11 @@
 // plane, by a kernel of its own where several kernels need the same.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "device.cuh"
+#include "mask.cuh"
 #include "picture.cuh"
 
 namespace ssim_fused::cuda {
@@ -54,6 +56,7 @@ struct PivotParams {
   int64_t channels;
   int depth, rows, columns;
   ComputeOf<Storage>* pivots;  // [B C]
+  Weights mask;                // what it hides is no sample
 };
 
 // One warp for each volume. Every slice needs the same pivot, since the window mixes their moments.
@@ -71,6 +74,10 @@ pivot_kernel(SSIM_PARAMS PivotParams<Storage> p) {
     sample = to_compute(p.target.plane(
         volume / p.channels, volume % p.channels)[slice * p.target.slice_stride + row * p.target.stride[2] +
                                                   column * p.target.stride[3]]);
+    if (p.mask.data) {
+      const int64_t at = p.mask.offset(volume / p.channels, volume % p.channels, slice, row, column);
+      if (p.mask.template at<ComputeOf<Storage>>(at) == 0) sample = INFINITY;
+    }
   }
   const auto pivot = median_or_zero<kSamples>(sample, lane);
   if (lane == 0) p.pivots[volume] = pivot;

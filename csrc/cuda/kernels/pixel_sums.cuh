@@ -4,12 +4,13 @@
 
 #include <cstdint>
 
+#include "mask.cuh"
 #include "picture.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
-template <class Storage>
+template <class Storage, bool Masked>
 struct PixelSumParams {
   Picture<const Storage> preds, target;
   Pixels<ComputeOf<Storage>> term;
@@ -17,13 +18,14 @@ struct PixelSumParams {
   int depth, rows, columns;
   int64_t blocks;  // of an image
   double* sums;    // [B, blocks]
+  Weights mask;    // where `Masked`
 };
 
 constexpr int kPixelSumsShared = kReduceThreads / 32 * sizeof(double);
 
-template <class Storage>
+template <class Storage, bool Masked>
 SSIM_KERNEL(kReduceThreads, 1)
-pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage> p) {
+pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
@@ -35,9 +37,16 @@ pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage> p) {
     const auto y =
         p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
     T sum = T(0);
-    for (int64_t column = thread % 32; column < p.columns; column += 32)
-      sum += p.term.of(to_compute(x[column * p.preds.stride[3]]), to_compute(y[column * p.target.stride[3]]))
-                 .value;
+    for (int64_t column = thread % 32; column < p.columns; column += 32) {
+      const T x_here = to_compute(x[column * p.preds.stride[3]]),
+              y_here = to_compute(y[column * p.target.stride[3]]);
+      if constexpr (Masked) {
+        const T weight = p.mask.template at<T>(p.mask.offset(image, channel, slice, row, column));
+        sum += p.term.masked(x_here, y_here, weight).value;
+      } else {
+        sum += p.term.of(x_here, y_here).value;
+      }
+    }
     sums[0] += static_cast<double>(sum);
   }
   add_up_block<kReduceThreads>(sums, reinterpret_cast<double*>(shared_memory()),

@@ -85,6 +85,7 @@ struct ReduceParams {
   T* contrast;              // [B]
   T* grad_constants;        // [B, 2]; an output not wanted is null
   PixelResults<T> pixels;
+  const double* mask_sums;  // [B, 3] (mask.cuh), by which means are taken where there is a mask
 };
 
 constexpr int kReduceThreads = 256;
@@ -110,15 +111,22 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
   __syncthreads();
   const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
+  // Nothing is what an empty mask lets be seen, and is alike; where there are no outputs at all, there is no
+  // mean either.
+  const auto mean_of = [&](double sum, double count, int which) {
+    if (!p.mask_sums || count == 0) return sum / count;
+    const double weight = p.mask_sums[image * 3 + which];
+    return weight > 0 ? sum / weight : 0.0;
+  };
   if (thread == 0) {
-    double similarity = result(total[kSimilarityLoss] / p.outputs);
+    double similarity = result(mean_of(total[kSimilarityLoss], p.outputs, 0));
     if (p.pixels.sums) {
-      const double mean = total[kWithConstants] / p.pixels.pixels;
+      const double mean = mean_of(total[kWithConstants], p.pixels.pixels, 2);
       if (p.pixels.means) p.pixels.means[image] = static_cast<T>(mean);
       similarity = p.pixels.value(image, mean, similarity);
     }
     if (p.similarity) p.similarity[image] = static_cast<T>(similarity);
-    if (p.contrast) p.contrast[image] = static_cast<T>(result(total[kContrastLoss] / p.cropped));
+    if (p.contrast) p.contrast[image] = static_cast<T>(result(mean_of(total[kContrastLoss], p.cropped, 1)));
     if (p.grad_constants) {
       p.grad_constants[2 * image] = static_cast<T>(total[kByC1]);
       p.grad_constants[2 * image + 1] = static_cast<T>(total[kByC2]);

@@ -19,6 +19,7 @@
 #include "../../math/geometry.h"
 #include "../../math/ssim.h"
 #include "device.cuh"
+#include "mask.cuh"
 #include "picture.cuh"
 #include "reduce.cuh"
 
@@ -208,7 +209,11 @@ class UnitReader {
     const T* from = in_ + position * p_.in.line;
 #pragma unroll
     for (int m = 0; m < Fields; ++m, from += p_.in.field) {
-      value[m] = m == 0 ? padding_.m : m == 1 ? padding_.delta : m == 2 ? padding_.p : padding_.d;
+      value[m] = m == 0   ? padding_.m
+                 : m == 1 ? padding_.delta
+                 : m == 2 ? padding_.p
+                 : m == 3 ? padding_.d
+                          : p_.padding;  // the weight of a masked window
       if (is_inside) value[m] = *from;
     }
   }
@@ -256,19 +261,20 @@ wide_filter_kernel(SSIM_PARAMS FilterParams<T, Fields> p) {
   }
 }
 
-template <class Storage>
+template <class Storage, bool Masked>
 struct FormulaParams : UnitParams<ComputeOf<Storage>> {
-  Problem<Storage> problem;
+  ProblemOf<Storage, Masked> problem;
   int derivatives;  // 0, 3 or 4
   int sums;         // kMeans or kWithConstants
 };
 
 // A block: kWideWarps * kRun outputs of a unit.
-template <class Storage>
+template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
-wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
+wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
-  const Problem<Storage>& problem = p.problem;
+  constexpr int kMoments = Masked ? 5 : 4;
+  const auto& problem = p.problem;
   const int thread = threadIdx.x, lane = thread % kLanes;
   const int length = p.pass.axis.output_length();
   const int blocks = (length + kWideWarps * kRun - 1) / (kWideWarps * kRun);  // of a unit
@@ -279,8 +285,9 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
   const int64_t pixel = unit.group * kLanes + lane;
   double totals[kWithConstants] = {};
   if (first < length && pixel < p.width) {
-    T moments[4][kRun] = {};
-    filter_run(moments, p.pass.taps, 2 * p.pass.axis.radius + 1, UnitReader<4, T>(p, unit, lane, first));
+    T moments[kMoments][kRun] = {};
+    filter_run(moments, p.pass.taps, 2 * p.pass.axis.radius + 1,
+               UnitReader<kMoments, T>(p, unit, lane, first));
 
     const int64_t volume = p.first_volume + unit.volume;
     const int64_t image = volume / problem.channels, channel = volume % problem.channels;
@@ -290,7 +297,11 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
     const T pivot = p.pivots ? p.pivots[volume] : T(0);
     const T c1 = problem.constants.c1_of(image);
     const T c2 = problem.constants.c2_of(image);
-    const T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
+    T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
+    if constexpr (Masked) {
+      mean_similarity *= problem.template share<T>(image, kAllOutputs);
+      mean_contrast *= problem.template share<T>(image, kCroppedOutputs);
+    }
     const auto place = [&](const auto& picture) {
       return picture.data
                  ? picture.plane(image, channel) +
@@ -304,25 +315,44 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage> p) {
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       if (first + i >= length) break;
-      const auto terms =
-          local_terms(Moments<T>{moments[0][i], moments[1][i], moments[2][i], moments[3][i]}, pivot, c1, c2);
+      const Moments<T> of_window{moments[0][i], moments[1][i], moments[2][i], moments[3][i]};
       const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
-      sums[kSimilarityLoss] += terms.similarity_loss();
-      if (counts) sums[kContrastLoss] += terms.contrast_loss;
-      if (map) store_as(map[i * problem.map.slice_stride], terms.similarity());
+      // Masked: the window's weight, and the output's in the means; where a window sees nothing there is
+      // none.
+      T n = T(1), weight = T(1);
+      bool exists = true;
+      if constexpr (Masked) {
+        if (problem.weighs_windows) n = moments[kMoments - 1][i];
+        exists = n > T(kLeastWeight);
+        const auto at = [](const DeviceAxis& axis, int output) { return axis.source(axis.centre(output)); };
+        weight = exists ? problem.template weight<T>(image, channel, at(problem.depth, first + i),
+                                                     at(problem.rows, row), at(problem.columns, column))
+                        : T(0);
+      }
+      const auto terms = [&] {
+        if constexpr (Masked) return masked_terms(of_window, n, pivot, c1, c2);
+        if constexpr (!Masked) return local_terms(of_window, pivot, c1, c2);
+      }();
+      if (weight > T(0)) {
+        sums[kSimilarityLoss] += Masked ? weight * terms.similarity_loss() : terms.similarity_loss();
+        if (counts) sums[kContrastLoss] += Masked ? weight * terms.contrast_loss : terms.contrast_loss;
+      }
+      if (map) store_as(map[i * problem.map.slice_stride], exists ? terms.similarity() : T(1));
       if (p.derivatives > 0 || p.sums == kWithConstants) {
-        T of_similarity = mean_similarity;
-        if (grad_map) {
+        T of_similarity = Masked ? mean_similarity * weight : mean_similarity;
+        if (grad_map && exists) {
           of_similarity += static_cast<T>(to_compute(grad_map[i * problem.grad_map.slice_stride]));
         }
-        const T of_contrast = counts ? mean_contrast : T(0);
+        const T of_contrast = !counts ? T(0) : Masked ? mean_contrast * weight : mean_contrast;
         if (p.sums == kWithConstants) {
-          const auto by = constant_partials(terms, of_similarity, of_contrast);
+          const auto by = Masked ? masked_constant_partials(terms, of_similarity, of_contrast, n)
+                                 : constant_partials(terms, of_similarity, of_contrast);
           sums[kByC1] += by.c1;
           sums[kByC2] += by.c2;
         }
         if (p.derivatives > 0) {
-          const auto f = objective_partials<Objective::general>(terms, of_similarity, of_contrast);
+          const auto f = Masked ? masked_partials(terms, of_similarity, of_contrast, n)
+                                : objective_partials<Objective::general>(terms, of_similarity, of_contrast);
           out[0] = f.a;
           out[p.out.field] = f.p;
           out[2 * p.out.field] = f.d;

@@ -24,10 +24,10 @@ struct RowShape {
   SSIM_HOST_DEVICE int results() const { return banked(threads * kRun); }  // the same of its outputs
 };
 
-template <class Storage>
+template <class Storage, bool Masked>
 struct RowParams {
   using T = ComputeOf<Storage>;
-  Problem<Storage> problem;
+  ProblemOf<Storage, Masked> problem;
   RowShape shape;
   WideAxis<T> pass;
   Lines<T> lines;                  // the scratch side of it
@@ -45,7 +45,8 @@ struct RowPlace {
   bool is_active;
   ComputeOf<Storage> pivot;
 
-  SSIM_DEVICE explicit RowPlace(const RowParams<Storage>& p) {
+  template <bool Masked>
+  SSIM_DEVICE explicit RowPlace(const RowParams<Storage, Masked>& p) {
     const int thread = threadIdx.x;
     slot = thread / p.shape.threads;
     place = thread % p.shape.threads;
@@ -65,6 +66,12 @@ struct RowPlace {
   SSIM_DEVICE auto of(const Picture<Element>& picture) const {
     return picture.plane(image, channel) + (slice * picture.slice_stride + row * picture.stride[2]);
   }
+  // What a column weighs in the windows.
+  SSIM_DEVICE ComputeOf<Storage> weight(const MaskedProblem<Storage>& problem, int column) const {
+    using T = ComputeOf<Storage>;
+    if (!problem.weighs_windows) return T(1);
+    return problem.template weight<T>(image, channel, static_cast<int>(slice), row, column);
+  }
 };
 
 // Runs the filter over kTapChunk taps at a time: stage(begin, end, extended) stages inputs so that element 0
@@ -82,17 +89,19 @@ SSIM_DEVICE void filter_row(T (&sum)[Fields][kRun], const WideAxis<T>& pass, con
   }
 }
 
-template <class Storage>
+template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
-wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
+wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
+  constexpr int kMoments = Masked ? 5 : 4;
   const RowPlace<Storage> at(p);
   const RowShape& shape = p.shape;
   T* const x_of_row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
   T* const y_of_row = x_of_row + shape.rows * shape.staged;
+  T* const m_of_row = y_of_row + shape.rows * shape.staged;  // where `Masked`
   const int mine = at.place * (kRun + 1);
 
-  T sum[4][kRun] = {};
+  T sum[kMoments][kRun] = {};
   filter_row(
       sum, p.pass, shape, at.first, at.is_active,
       [&](int count, int extended) {
@@ -105,11 +114,18 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
               is_inside ? static_cast<T>(to_compute(preds[column * p.problem.preds.stride[3]])) : T(0);
           y_of_row[banked(i)] =
               is_inside ? static_cast<T>(to_compute(target[column * p.problem.target.stride[3]])) : T(0);
+          if constexpr (Masked) m_of_row[banked(i)] = at.weight(p.problem, column);
         }
       },
-      [&](int group, int place, T(&value)[4]) {
+      [&](int group, int place, T(&value)[kMoments]) {
         const int i = mine + group * (kRun + 1) + banked(place);
-        const Moments<T> pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
+        Moments<T> pixel;
+        if constexpr (Masked) {
+          pixel = masked_moments(x_of_row[i], y_of_row[i], at.pivot, m_of_row[i]);
+          value[kMoments - 1] = m_of_row[i];
+        } else {
+          pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
+        }
         value[0] = pixel.m;
         value[1] = pixel.delta;
         value[2] = pixel.p;
@@ -120,13 +136,14 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
   const int length = p.pass.axis.output_length();
   T* const out = p.lines.at(at.volume, at.slice, 0) + (at.row * p.lines.line + at.first);
 #pragma unroll
-  for (int m = 0; m < 4; m += 2) {
+  for (int m = 0; m < kMoments; m += 2) {
+    const bool has_two = m + 1 < kMoments;
     __syncthreads();
     if (at.is_active) {
 #pragma unroll
       for (int i = 0; i < kRun; ++i) {
         x_of_row[mine + i] = sum[m][i];
-        y_of_row[mine + i] = sum[m + 1][i];
+        if (has_two) y_of_row[mine + i] = sum[has_two ? m + 1 : m][i];
       }
     }
     __syncthreads();
@@ -136,17 +153,17 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage> p) {
       const int i = at.place + n * shape.threads;
       if (at.first + i >= length) break;
       out[m * p.lines.field + i] = x_of_row[banked(i)];
-      out[(m + 1) * p.lines.field + i] = y_of_row[banked(i)];
+      if (has_two) out[(m + 1) * p.lines.field + i] = y_of_row[banked(i)];
     }
   }
 }
 
-template <class Storage, int Fields>
-struct GradientParams : RowParams<Storage> {};
+template <class Storage, int Fields, bool Masked>
+struct GradientParams : RowParams<Storage, Masked> {};
 
-template <class Storage, int Fields>
+template <class Storage, int Fields, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
-wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
+wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields, Masked> p) {
   using T = ComputeOf<Storage>;
   const RowPlace<Storage> at(p);
   const RowShape& shape = p.shape;
@@ -211,10 +228,23 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields> p) {
             y = to_compute(target[i * p.problem.target.stride[3]]);
     const T* const f = results + banked(i);
     const T f_b = Fields == 4 ? f[3 * shape.results()] : T(0);
-    auto by =
-        pixel_gradient(x, y, at.pivot, Partials<T>{f[0], f_b, f[shape.results()], f[2 * shape.results()]});
+    const Partials<T> partials{f[0], f_b, f[shape.results()], f[2 * shape.results()]};
+    PixelGradient<T> by;
+    if constexpr (Masked) {
+      by = masked_pixel_gradient(x, y, at.pivot, partials, at.weight(p.problem, at.first + i));
+    } else {
+      by = pixel_gradient(x, y, at.pivot, partials);
+    }
     if (p.problem.pixels.adds_slopes()) {
-      const T slope = p.problem.pixels.weight * p.problem.pixels.of(x, y).slope;
+      T slope = p.problem.pixels.weight;
+      if constexpr (Masked) {
+        const T weight = p.problem.template weight<T>(at.image, at.channel, static_cast<int>(at.slice),
+                                                      at.row, at.first + i);
+        slope *=
+            p.problem.template share<T>(at.image, kAllPixels) * p.problem.pixels.masked(x, y, weight).slope;
+      } else {
+        slope *= p.problem.pixels.of(x, y).slope;
+      }
       by.by_x += slope;
       by.by_y -= slope;
     }

@@ -40,8 +40,9 @@ struct Results {                  // null where not wanted
   T* grad_constants = nullptr;    // [B, 2]
   double scale = 1;
   bool as_distance = false;
-  double outputs = 0, cropped = 0;  // of one image
-  PixelResults<T> pixels;           // whose sums the launches of a call set, where there is a pixel term
+  double outputs = 0, cropped = 0;    // of one image
+  const double* mask_sums = nullptr;  // [B, kMaskSums], which the launches of a call set
+  PixelResults<T> pixels;             // whose sums the launches of a call set, where there is a pixel term
 };
 
 // From the sums of `blocks` blocks for each image to the results, where any is wanted.
@@ -62,7 +63,8 @@ void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, con
                                results.batch_similarity,
                                results.contrast,
                                results.grad_constants,
-                               results.pixels};
+                               results.pixels,
+                               results.mask_sums};
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
@@ -88,12 +90,32 @@ class Scratch {
   std::vector<char*> pieces_;
 };
 
+// Of the weights of each image of so many channels, into totals [B, kMaskSums].
+template <class T, class Launcher>
+void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* totals, Launcher& launcher) {
+  const int64_t of_mask = params.mask.stride[1] == 0 ? 1 : channels;
+  params.rows_of_image = of_mask * params.depth.n * params.rows.n;
+  const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), batch);  // blocks that fill the device
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  Scratch scratch;
+  const size_t sums = scratch.add<double>(batch * params.blocks * kMaskSums);
+  scratch.allocate(launcher);
+  params.sums = scratch.at<double>(sums);
+  launcher.template launch<mask_sums_kernel<T>>(batch * params.blocks, kReduceThreads, kMaskSumsShared,
+                                                params);
+  launcher.template launch<mask_totals_kernel<kReduceThreads>>(
+      batch, kReduceThreads, kMaskSumsShared,
+      MaskTotalParams{params.sums, params.blocks, static_cast<double>(channels / of_mask), totals});
+}
+
 // The results with the sums of the pixel term, where there is one, in a pass of their own.
-template <class Storage, class Launcher>
+template <bool Masked = false, class Storage, class Launcher>
 Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
-                                            Results<ComputeOf<Storage>> results, Launcher& launcher) {
+                                            Results<ComputeOf<Storage>> results, Launcher& launcher,
+                                            const Weights& mask = {}) {
   if (problem.pixels.term == PixelTerm::none) return results;
-  PixelSumParams<Storage> params{problem.preds, problem.target, problem.pixels};
+  PixelSumParams<Storage, Masked> params{problem.preds, problem.target, problem.pixels};
+  params.mask = mask;
   params.depth = problem.depth.n;
   params.rows = problem.rows.n;
   params.columns = problem.columns.n;
@@ -104,8 +126,8 @@ Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
   const size_t sums = scratch.add<double>(problem.batch * params.blocks);
   scratch.allocate(launcher);
   params.sums = scratch.at<double>(sums);
-  launcher.template launch<pixel_sums_kernel<Storage>>(problem.batch * params.blocks, kReduceThreads,
-                                                       kPixelSumsShared, params);
+  launcher.template launch<pixel_sums_kernel<Storage, Masked>>(problem.batch * params.blocks, kReduceThreads,
+                                                               kPixelSumsShared, params);
   results.pixels.sums = params.sums;
   results.pixels.blocks = params.blocks;
   results.pixels.stride = 1;
@@ -114,11 +136,12 @@ Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
 
 // One pivot for each volume, or plane, into pivots [B C].
 template <class Storage, class Launcher>
-void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher) {
+void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher,
+                 const Weights& mask = {}) {
   launcher.template launch<pivot_kernel<Storage>>(
       problem.batch * problem.channels, 32, 0,
       PivotParams<Storage>{problem.target, problem.channels, problem.depth.n, problem.rows.n,
-                           problem.columns.n, pivots});
+                           problem.columns.n, pivots, mask});
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../../operators.h"
+#include "../kernels/mask.cuh"
 #include "../kernels/picture.cuh"
 #include "plan.h"
 
@@ -119,6 +120,16 @@ inline Picture<const AnyPixel> picture(const View& view) {
           view.type == ScalarType::Byte     ? PixelType::uint8
           : view.type == ScalarType::UInt16 ? PixelType::uint16
                                             : PixelType::float32};
+}
+
+inline Weights weights(const View& mask) {
+  if (!mask) return {};
+  const WeightType type = mask.type == ScalarType::Bool       ? WeightType::boolean
+                          : mask.type == ScalarType::Half     ? WeightType::float16
+                          : mask.type == ScalarType::BFloat16 ? WeightType::bfloat16
+                          : mask.type == ScalarType::Double   ? WeightType::float64
+                                                              : WeightType::float32;
+  return {mask.data, {mask.stride[0], mask.stride[1], mask.stride[3], mask.stride[4]}, mask.stride[2], type};
 }
 
 template <class T>

@@ -5,7 +5,8 @@
 #include <array>
 #include <cstdint>
 
-#include "../kernels/pyramid.cuh"
+#include "../kernels/masked_pyramid.cuh"
+#include "call.cuh"
 #include "launcher.cuh"
 
 namespace ssim_fused::cuda {
@@ -15,14 +16,28 @@ inline DeviceSize device_size(const View& view) {
 }
 
 template <class Storage>
-void run_downsample(const View (&from)[2], const View (&to)[2], CudaLauncher& launcher) {
+void run_downsample(const HalvingRequest& request, CudaLauncher& launcher) {
   using T = ComputeOf<Storage>;
+  const auto& [from, to, mask, half_mask] = request;
   const DownsampleParams<Storage> params{{picture<const Storage>(from[0]), picture<const Storage>(from[1])},
                                          {picture<T>(to[0]), picture<T>(to[1])},
                                          to[0].channels(),
                                          to[0].elements(),
                                          device_size(to[0]),
                                          from[0].depth() == 1 ? 1 : 2};
+  if (mask) {
+    const HalfMaskParams<T> of_mask{weights(mask.view),     static_cast<T*>(half_mask.data),
+                                    half_mask.channels(),   half_mask.elements(),
+                                    device_size(half_mask), params.slices};
+    launcher.template launch<half_mask_kernel<T>>(pyramid_blocks(of_mask.pixels), kPyramidThreads, 0,
+                                                  of_mask);
+  }
+  if (mask && mask.weighs_windows()) {
+    const MaskedDownsampleParams<Storage> masked{params, weights(mask.view)};
+    launcher.template launch<masked_downsample_kernel<Storage>>(pyramid_blocks(params.pixels),
+                                                                kPyramidThreads, 0, masked);
+    return;
+  }
   launcher.template launch<downsample_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
                                                        params);
 }
@@ -70,6 +85,25 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   params.image = picture<const Storage>(request.image);
   params.other = picture<const Storage>(request.other);
   params.term = pixels_of<T>(request.pixels);
+  if (request.mask) {
+    MaskedGatherParams<Storage> masked{params, weights(request.mask.view)};
+    for (size_t l = 0; l < request.coarse_masks.size(); ++l)
+      masked.coarse_masks[l + 1] = static_cast<const T*>(request.coarse_masks[l].data);
+    masked.mask_channels = request.mask.view.channels();
+    Scratch scratch;
+    const size_t sums = scratch.add<double>(params.batch * kMaskSums);
+    scratch.allocate(launcher);
+    masked.mask_sums = scratch.at<double>(sums);
+    if (params.term.adds_slopes()) {
+      const auto axis = [](int n) { return DeviceAxis{n, 0, 0, false}; };
+      const DeviceSize& size = params.size[0];
+      sum_masks<T>(MaskSumParams{masked.mask, axis(size.depth), axis(size.height), axis(size.width)},
+                   params.batch, params.channels, scratch.at<double>(sums), launcher);
+    }
+    launcher.template launch<masked_gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
+                                                            masked);
+    return;
+  }
   launcher.template launch<gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0, params);
 }
 

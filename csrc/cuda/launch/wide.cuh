@@ -126,8 +126,8 @@ void for_chunks(int64_t count, int64_t most, F&& each) {
 }
 
 // An image's rows become slices of one row.
-template <class Storage>
-void rows_to_slices(Problem<Storage>& problem) {
+template <class Problem>
+void rows_to_slices(Problem& problem) {
   std::swap(problem.depth, problem.rows);
   const auto exchange = [](auto& picture) { std::swap(picture.slice_stride, picture.stride[2]); };
   exchange(problem.preds);
@@ -136,14 +136,17 @@ void rows_to_slices(Problem<Storage>& problem) {
   exchange(problem.map);
   exchange(problem.grad_preds);
   exchange(problem.grad_target);
+  if constexpr (requires { problem.mask; }) exchange(problem.mask);
 }
 
-template <class Storage, class Launcher>
+template <class Storage, bool Masked, class Launcher>
 class WideRun {
   using T = ComputeOf<Storage>;
+  static constexpr int kMoments = Masked ? 5 : 4;  // with the windows' weight
+  static constexpr int kStaged = Masked ? 3 : 2;   // rows of pixels, with their weights
 
  public:
-  WideRun(Problem<Storage> problem, const WindowTaps<T>& windows, Launcher& launcher)
+  WideRun(const ProblemOf<Storage, Masked>& problem, const WindowTaps<T>& windows, Launcher& launcher)
       : problem_(problem), launcher_(launcher), upload_(windows) {
     taps_ = upload_.taps();
     is_image_ = problem_.depth.n == 1 && taps_[0].is_identity;
@@ -162,7 +165,7 @@ class WideRun {
     groups_ = ceil_div(slice_, kLanes);
   }
 
-  void run(const Results<T>& results) {
+  void run(Results<T> results) {
     const int64_t volumes = problem_.batch * problem_.channels;
     // Zero is the best pivot for windows that see nothing but padding.
     const bool has_empty_windows =
@@ -171,15 +174,16 @@ class WideRun {
     const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
 
     const int64_t field = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
-    const int64_t slab = std::clamp<int64_t>(kSlabBytes / (5 * field * bytes), 1, volumes);
-    const int64_t least = std::max(has_rows_ ? 4 * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
+    const int64_t slab = std::clamp<int64_t>(kSlabBytes / ((kMoments + 1) * field * bytes), 1, volumes);
+    const int64_t least = std::max(has_rows_ ? kMoments * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
     between_size_ = std::max(least, std::min(slab * field, launcher_.l2_bytes() * 2 / 3 / bytes));
     Scratch scratch;
-    const size_t moments = scratch.add<T>(slab * 4 * field),
+    const size_t moments = scratch.add<T>(slab * kMoments * field),
                  between = scratch.add<T>(least > 0 ? between_size_ : 0),
                  pivots = scratch.add<T>(has_empty_windows ? 0 : volumes),
                  taps = scratch.add<T>(upload_.count()),
-                 block_sums = scratch.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums));
+                 block_sums = scratch.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums)),
+                 mask_sums = scratch.add<double>(Masked ? problem_.batch * kMaskSums : 0);
     scratch.allocate(launcher_);
     moments_ = scratch.at<T>(moments);
     between_ = scratch.at<T>(between);
@@ -188,7 +192,12 @@ class WideRun {
     if (is_image_) std::swap(taps_[0], taps_[1]);
     if (!has_empty_windows) {
       pivots_ = scratch.at<T>(pivots);
-      find_pivots(problem_, scratch.at<T>(pivots), launcher_);
+      find_pivots(problem_, scratch.at<T>(pivots), launcher_, mask());
+    }
+    if constexpr (Masked) {
+      results.mask_sums = problem_.mask_sums = scratch.at<double>(mask_sums);
+      sum_masks<T>(MaskSumParams{problem_.mask, problem_.depth, problem_.rows, problem_.columns},
+                   problem_.batch, problem_.channels, scratch.at<double>(mask_sums), launcher_);
     }
     for (first_volume_ = 0; first_volume_ < volumes; first_volume_ += slab) {
       volumes_ = std::min(volumes - first_volume_, slab);
@@ -198,18 +207,23 @@ class WideRun {
       if (derivatives_ == 4) make_gradients<4>();
     }
     reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums,
-           with_pixel_sums(problem_, results, launcher_), launcher_);
+           with_pixel_sums<Masked>(problem_, results, launcher_, mask()), launcher_);
   }
 
  private:
+  Weights mask() const {
+    if constexpr (Masked) return problem_.mask;
+    return {};
+  }
+
   // The slab's fields, by slices of rows of columns, and as the same columns of all slices.
   Lines<T> slab_rows() const {
     const int64_t field = depth_ * slice_;
-    return {moments_, 0, 4 * field, slice_, kLanes, field, length_};
+    return {moments_, 0, kMoments * field, slice_, kLanes, field, length_};
   }
   Lines<T> slab_depth() const {
     const int64_t field = depth_ * slice_;
-    return {moments_, 0, 4 * field, 0, kLanes, field, slice_};
+    return {moments_, 0, kMoments * field, 0, kLanes, field, slice_};
   }
   // `fields` fields of slices from `first` on, or of groups of columns from `first` on.
   Lines<T> slices_between(int64_t fields, int64_t first) const {
@@ -228,8 +242,8 @@ class WideRun {
     return has_rows_ ? between_size_ / (fields * input_slice_) : volumes_ * depth_;
   }
 
-  RowParams<Storage> row_params(const WideAxis<T>& pass, const RowShape& shape, const Lines<T>& lines,
-                                int64_t begin, int64_t end) const {
+  RowParams<Storage, Masked> row_params(const WideAxis<T>& pass, const RowShape& shape, const Lines<T>& lines,
+                                        int64_t begin, int64_t end) const {
     return {problem_, shape, pass, lines, begin, end, first_volume_, pivots_};
   }
   int64_t row_blocks(const RowShape& shape, int64_t slices) const {
@@ -255,17 +269,17 @@ class WideRun {
   void make_moments() {
     const auto columns = forward_pass(problem_.columns, taps_[2]),
                rows = forward_pass(problem_.rows, taps_[1]);
-    const RowShape shape = row_shape(columns, 2, 0);
-    for_chunks(volumes_ * depth_, slices_of_chunk(4), [&](int64_t begin, int64_t end) {
-      const Lines<T> out = has_rows_ ? slices_between(4, begin) : slab_rows();
-      launcher_.template launch<wide_moments_kernel<Storage>>(row_blocks(shape, end - begin), kWideThreads,
-                                                              shared_bytes<T>(shape, 2, 0),
-                                                              row_params(columns, shape, out, begin, end));
+    const RowShape shape = row_shape(columns, kStaged, 0);
+    for_chunks(volumes_ * depth_, slices_of_chunk(kMoments), [&](int64_t begin, int64_t end) {
+      const Lines<T> out = has_rows_ ? slices_between(kMoments, begin) : slab_rows();
+      launcher_.template launch<wide_moments_kernel<Storage, Masked>>(
+          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, kStaged, 0),
+          row_params(columns, shape, out, begin, end));
       if (!has_rows_) return;
       auto params = unit_params(rows, out, slab_rows(), begin * groups_of_row_, end * groups_of_row_, false);
       params.pivots = pivots_;
       params.padding = taps_[2].sum;
-      launch_filter<4>(params);
+      launch_filter<kMoments>(params);
     });
   }
 
@@ -276,11 +290,11 @@ class WideRun {
     const int64_t most = derivatives_ > 0 ? between_size_ / (derivatives_ * outputs_ * kLanes) : units;
     for_chunks(units, most, [&](int64_t begin, int64_t end) {
       const Lines<T> between = groups_between(begin);
-      FormulaParams<Storage> formula{unit_params(forward, slab_depth(), between, begin, end, true), problem_,
-                                     derivatives_, sums};
+      FormulaParams<Storage, Masked> formula{unit_params(forward, slab_depth(), between, begin, end, true),
+                                             problem_, derivatives_, sums};
       formula.pivots = pivots_;
       formula.padding = taps_[2].sum * taps_[1].sum;
-      launcher_.template launch<wide_formula_kernel<Storage>>(
+      launcher_.template launch<wide_formula_kernel<Storage, Masked>>(
           (end - begin) * ceil_div(outputs_, kWideWarps * kRun), kWideThreads, kWideSumsShared, formula);
       const auto params = unit_params(adjoint, between, slab_depth(), begin, end, true);
       if (derivatives_ == 3) launch_filter<3>(params);
@@ -299,13 +313,13 @@ class WideRun {
         launch_filter<Fields>(
             unit_params(rows, slab_rows(), in, begin * groups_of_row_, end * groups_of_row_, false));
       }
-      launcher_.template launch<wide_gradient_kernel<Storage, Fields>>(
+      launcher_.template launch<wide_gradient_kernel<Storage, Fields, Masked>>(
           row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, Fields),
-          GradientParams<Storage, Fields>{row_params(columns, shape, in, begin, end)});
+          GradientParams<Storage, Fields, Masked>{row_params(columns, shape, in, begin, end)});
     });
   }
 
-  Problem<Storage> problem_;
+  ProblemOf<Storage, Masked> problem_;
   Launcher& launcher_;
   TapsUpload<T> upload_;
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
@@ -325,7 +339,14 @@ class WideRun {
 template <class Storage, class Launcher>
 void run_wide(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
               const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  WideRun<Storage, Launcher>(problem, windows, launcher).run(results);
+  WideRun<Storage, false, Launcher>(problem, windows, launcher).run(results);
+}
+
+// The same of images or volumes with a mask, whatever their windows.
+template <class Storage, class Launcher>
+void run_masked(const MaskedProblem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
+                const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  WideRun<Storage, true, Launcher>(problem, windows, launcher).run(results);
 }
 
 }  // namespace ssim_fused::cuda

@@ -1,0 +1,100 @@
+// What only masked marches need: rows of weights, of the pixels that windows see and of outputs.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../math/ssim.h"
+#include "image.h"
+#include "lanes.h"
+#include "problem.h"
+
+namespace ssim_fused::cpu {
+
+// A vector of outputs: their terms, and what of these enters means, map and derivatives.
+template <class V>
+struct PlainOutput {
+  LocalTerms<V> terms;
+
+  SSIM_INLINE PlainOutput(const V (&moment)[4], V pivot, V c1, V c2)
+      : terms(local_terms(Moments<V>{moment[0], moment[1], moment[2], moment[3]}, pivot, c1, c2)) {}
+
+  static SSIM_INLINE V in_mean(const V& loss) { return loss; }
+  SSIM_INLINE V in_map() const { return terms.similarity(); }
+  SSIM_INLINE Partials<V> partials_by(const V& of_similarity, const V& of_contrast) const {
+    return partials(terms, of_similarity, of_contrast);
+  }
+  SSIM_INLINE ConstantPartials<V> constant_partials_by(const V& of_similarity, const V& of_contrast) const {
+    return constant_partials(terms, of_similarity, of_contrast);
+  }
+};
+
+// The same from the sums of windows, and their weights, with the outputs' weights in the means.
+template <class V>
+struct MaskedOutput {
+  V n, weight;
+  LocalTerms<V> terms;
+
+  SSIM_INLINE MaskedOutput(const V (&sum)[5], V weight_in_means, bool weighs_windows, V pivot, V c1, V c2)
+      : n(weighs_windows ? sum[4] : V{} + 1),
+        weight(seen(weight_in_means)),
+        terms(masked_terms(Moments<V>{sum[0], sum[1], sum[2], sum[3]}, n, pivot, c1, c2)) {}
+
+  SSIM_INLINE V in_mean(const V& loss) const { return weight > V{} ? weight * loss : V{}; }
+  SSIM_INLINE V in_map() const { return n > V{} + kLeastWeight ? terms.similarity() : V{} + 1; }
+  SSIM_INLINE Partials<V> partials_by(const V& of_similarity, const V& of_contrast) const {
+    return masked_partials(terms, seen(of_similarity), seen(of_contrast), n);
+  }
+  SSIM_INLINE ConstantPartials<V> constant_partials_by(const V& of_similarity, const V& of_contrast) const {
+    return masked_constant_partials(terms, seen(of_similarity), seen(of_contrast), n);
+  }
+
+ private:
+  // Where a window sees nothing there is no output.
+  SSIM_INLINE V seen(const V& of_output) const { return n > V{} + kLeastWeight ? of_output : V{}; }
+};
+
+template <class T>
+class MaskRows {
+ public:
+  SSIM_INLINE explicit MaskRows(const Strip<T>& strip)
+      : problem_(strip.problem), c_(strip.columns), plane_(plane_of(strip)) {}
+
+  SSIM_INLINE bool weighs_windows() const { return problem_.mask_weighs_windows; }
+
+  // Of extended columns [e, e + count) of a row. The zeros that an image is padded with are seen.
+  SSIM_INLINE void read(int64_t row, int64_t e, int64_t count, T* out) const {
+    if (row < 0) {
+      std::fill(out, out + count, T(1));
+    } else {
+      read_extended(problem_.mask, problem_.mask_columns, plane_, row, e, count, out, T(1));
+    }
+  }
+
+  SSIM_INLINE void prefetch(int64_t row) const {
+    if (row < problem_.rows.n) problem_.mask.prefetch(plane_, row, c_.begin, c_.end - c_.begin);
+  }
+
+  // Of the outputs centred on a row.
+  SSIM_INLINE void read_outputs(int64_t row, T* out) const {
+    read(row, problem_.mask_columns.centre(c_.output_begin), c_.output_end - c_.output_begin, out);
+  }
+
+  // Of pixels, in windows.
+  SSIM_INLINE void read_pixels(int64_t row, int64_t e, int64_t count, T* out) const {
+    read(weighs_windows() ? row : -1, e, count, out);
+  }
+
+ private:
+  static SSIM_INLINE int64_t plane_of(const Strip<T>& strip) {
+    Plane plane = strip.plane;
+    plane.slice += strip.problem.mask_slice;
+    return strip.problem.mask.offset(plane);
+  }
+
+  const Problem<T>& problem_;
+  const Columns& c_;
+  const int64_t plane_;
+};
+
+}  // namespace ssim_fused::cpu

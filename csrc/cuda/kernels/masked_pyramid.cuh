@@ -1,0 +1,125 @@
+// MS-SSIM's pyramid with a mask (pyramid.cuh has it without): the levels' masks; images halved by the pixels'
+// weights; and the levels' gradients, shared out by them.
+#pragma once
+
+#include <cstdint>
+
+#include "mask.cuh"
+#include "pyramid.cuh"
+
+namespace ssim_fused::cuda {
+
+template <class T>
+struct HalfMaskParams {
+  Weights from;
+  T* to;  // [B, C or 1, D, H, W]
+  int64_t channels, pixels;
+  DeviceSize size;  // of the result
+  int slices;       // that become one: 1 or 2
+};
+
+template <class T>
+SSIM_KERNEL(kPyramidThreads, 1)
+half_mask_kernel(SSIM_PARAMS HalfMaskParams<T> p) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
+       i += step) {
+    const PixelPlace place(i, p.channels, p.size);
+    T sum = T(0);
+    for (int k = 0; k < 4 * p.slices; ++k) {
+      sum += p.from.template at<T>(p.from.offset(place.batch, place.channel, p.slices * place.slice + k / 4,
+                                                 2 * place.row + k / 2 % 2, 2 * place.column + k % 2));
+    }
+    p.to[i] = sum * (p.slices == 2 ? T(0.125) : T(0.25));
+  }
+}
+
+template <class Storage>
+struct MaskedDownsampleParams : DownsampleParams<Storage> {
+  Weights mask;  // of `from`
+};
+
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, 1)
+masked_downsample_kernel(SSIM_PARAMS MaskedDownsampleParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
+       i += step) {
+    const PixelPlace place(i, p.channels, p.size);
+    T total = T(0), sum[2] = {};
+    for (int k = 0; k < 4 * p.slices; ++k) {
+      const int slice = p.slices * place.slice + k / 4, row = 2 * place.row + k / 2 % 2,
+                column = 2 * place.column + k % 2;
+      const T weight = p.mask.template at<T>(p.mask.offset(place.batch, place.channel, slice, row, column));
+      if (!(weight > T(0))) continue;
+      total += weight;
+      for (int image = 0; image < 2; ++image) {
+        const auto& from = p.from[image];
+        sum[image] +=
+            weight *
+            static_cast<T>(to_compute(from.plane(
+                place.batch,
+                place.channel)[slice * from.slice_stride + row * from.stride[2] + column * from.stride[3]]));
+      }
+    }
+    for (int image = 0; image < 2; ++image) place.of(p.to[image]) = total > T(0) ? sum[image] / total : T(0);
+  }
+}
+
+template <class Storage>
+struct MaskedGatherParams : GatherParams<Storage> {
+  Weights mask;                                        // of the finest level
+  const ComputeOf<Storage>* coarse_masks[kMaxLevels];  // from the second on; null: they weigh no windows
+  int64_t mask_channels;
+  const double* mask_sums;  // [B, kMaskSums], where there is a pixel term
+
+  // Of the pixel of level l that `finest` is part of.
+  SSIM_DEVICE ComputeOf<Storage> weight(const PixelPlace& finest, int l) const {
+    if (l == 0) {
+      return mask.template at<ComputeOf<Storage>>(
+          mask.offset(finest.batch, finest.channel, finest.slice, finest.row, finest.column));
+    }
+    const DeviceSize& size = this->size[l];
+    const int64_t plane = finest.batch * mask_channels + (mask_channels == 1 ? 0 : finest.channel);
+    return coarse_masks[l][((plane * size.depth + (finest.slice >> l)) * size.height + (finest.row >> l)) *
+                               size.width +
+                           (finest.column >> l)];
+  }
+};
+
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, 1)
+masked_gather_kernel(SSIM_PARAMS MaskedGatherParams<Storage> p) {
+  using T = ComputeOf<Storage>;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
+       i += step) {
+    const PixelPlace place(i, p.channels, p.size[0]);
+    const T* const factors = p.factors + place.batch;
+    T sum = T(0);
+    for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a share at each step
+      PixelPlace above = place;
+      above.slice >>= l, above.row >>= l, above.column >>= l;
+      const DeviceSize& size = p.size[l];
+      const bool is_part = above.slice < size.depth && above.row < size.height && above.column < size.width;
+      if (!is_part) continue;  // nor of a level beyond
+      sum += factors[l * p.batch] * above.of(p.levels[l]);
+      sum *= p.share;
+      if (!p.coarse_masks[1]) continue;
+      // What is masked had no part in the mean.
+      const T weight = p.weight(place, l - 1);
+      sum = weight > T(0) ? sum * weight / p.weight(place, l) : T(0);
+    }
+    if (p.term.adds_slopes()) {
+      const double total = p.mask_sums[place.batch * kMaskSums + kAllPixels];
+      const auto phi =
+          p.term.masked(to_compute(place.of(p.image)), to_compute(place.of(p.other)), p.weight(place, 0));
+      sum += p.term.weight * (total > 0 ? static_cast<T>(1 / total) : T(0)) * phi.slope;
+    }
+    KeptAs<Storage>& pixel = place.of(p.finest);
+    store_as(pixel, factors[0] * to_compute(pixel) + sum);
+  }
+}
+
+}  // namespace ssim_fused::cuda
