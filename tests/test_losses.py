@@ -192,6 +192,21 @@ def test_no_result_depends_on_the_number_of_threads(count: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
+@pytest.mark.parametrize("multiscale", [False, True])
+def test_nothing_is_allocated_for_the_pixel_term(multiscale: bool) -> None:
+    preds, target = images((1, 3, 200, 220), dtype=torch.float32)
+    preds.requires_grad_()
+    arguments: dict[str, Any] = {"betas": (0.4, 0.6)} if multiscale else {}
+    plain = MultiScaleSSIMLoss(**arguments) if multiscale else SSIMLoss()
+    peaks = []
+    for loss in (plain, PixelSSIMLoss(multiscale=multiscale, **arguments)):
+        with torch.profiler.profile(profile_memory=True) as profile:
+            loss(preds, target)
+        peaks.append(sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages()))
+    assert peaks[0] >= 4 * preds.numel()  # the gradient
+    assert peaks[1] - peaks[0] <= 1024  # the terms of an image
+
+
 def test_layouts(device: str) -> None:
     preds, target = images((2, 3, 37, 41), device, torch.float32)
     plain = gradients(L1SSIMLoss(), preds, target)
