@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +185,7 @@ class _Complaints:
 
 
 @contextmanager
-def _progress(pairs: Sequence[Pair], first: bool) -> Iterator[Any]:
+def _progress(pairs: Sequence[Pair], first: bool) -> Generator[Any]:
     """A bar over frames on standard error, where that is a terminal."""
     from tqdm import tqdm
 

@@ -7,7 +7,7 @@ it prints is what one process would. By ``torch.distributed`` alone, over gloo, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(settings: Settings) -> Iterator[tuple[Settings, Alone]]:
+def joined(settings: Settings) -> Generator[tuple[Settings, Alone]]:
     """The group that ``torchrun`` made of this process and others, with each on a device of its own."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         yield settings, Alone()

@@ -67,10 +67,10 @@ class Measure:
     def map(self, reference: Tensor, distorted: Tensor, peak: int, mask: Tensor | None = None) -> Tensor:
         """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
         x, y = self._batch([reference]), self._batch([distorted])
-        arguments = self._arguments if mask is None else self._arguments | {"mask": mask[None, None].to(self.device)}
-        _, pixels = ssim_fused.structural_similarity_index_measure(
-            y, x, data_range=float(peak), return_full_image=True, **arguments
-        )
+        arguments: dict[str, Any] = self._arguments | {"return_full_image": True}
+        if mask is not None:
+            arguments["mask"] = mask[None, None].to(self.device)
+        _, pixels = ssim_fused.structural_similarity_index_measure(y, x, data_range=float(peak), **arguments)
         return pixels[0].mean(0).cpu()
 
     def _batch(self, pictures: Sequence[Tensor]) -> Tensor:

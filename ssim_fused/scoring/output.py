@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -188,7 +188,7 @@ FORMATS: dict[str, Callable[[TextIO, Rows], Writer]] = {
 
 
 @contextmanager
-def opened(path: str | None) -> Iterator[TextIO]:
+def opened(path: str | None) -> Generator[TextIO]:
     """Standard output, or a file that appears under its name once it is complete.
 
     Raises:

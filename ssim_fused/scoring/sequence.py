@@ -11,17 +11,17 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ssim_fused.scoring.errors import PairError
 from ssim_fused.scoring.pairs import STREAM, frames_of
-from ssim_fused.scoring.picture import Picture, read_picture
+from ssim_fused.scoring.picture import Picture, channels_first, read_picture
 
 Planes = Literal["Y", "RGB"]
 
@@ -77,7 +77,7 @@ class Video:
         return self._index
 
     @contextmanager
-    def _opened(self):
+    def _opened(self) -> Generator[tuple[Any, Any]]:
         import av
 
         try:
@@ -96,7 +96,7 @@ class Video:
         deep = max(component.bits for component in frame.format.components) > 8
         # As FFmpeg writes frames to PNG files, so that these score 1 beside their video.
         array = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
-        return Picture(torch.from_numpy(array).permute(2, 0, 1), 65535 if deep else 255)
+        return Picture(channels_first(array), 65535 if deep else 255)
 
 
 def luma_plane(frame) -> Picture:
