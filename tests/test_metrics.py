@@ -119,6 +119,24 @@ def test_options_of_the_functions(name: str, reduction: str) -> None:
         OURS[name](padding="same")
 
 
+@pytest.mark.parametrize("mask_mode", ["window", "map"])
+@pytest.mark.parametrize("reduction", ["elementwise_mean", "none"])
+def test_masks(name: str, reduction: str, mask_mode: str) -> None:
+    metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, mask_mode=mask_mode)
+    collection = MetricCollection({"masked": metric})
+    pairs = batches(2)
+    masks = [torch.rand(len(preds), 1, 24, 26, generator=torch.Generator().manual_seed(7)) > 0.3 for preds, _ in pairs]
+    options = {"data_range": 1.0, "mask_mode": mask_mode, **SMALL[name]}
+    for (preds, target), mask in zip(pairs, masks, strict=True):
+        of_batch = collection(preds, target, mask=mask)["masked"]
+        expected = FUNCTIONS[name](preds, target, mask=mask, reduction=reduction, **options)
+        assert_close(of_batch.double(), expected.squeeze())  # torchmetrics makes a scalar of one element
+    whole = [torch.cat(images) for images in zip(*pairs, strict=True)]
+    expected = FUNCTIONS[name](*whole, mask=torch.cat(masks), reduction=reduction, **options)
+    assert_close(collection.compute()["masked"].double(), expected)
+    assert not torch.equal(expected, FUNCTIONS[name](*whole, reduction=reduction, data_range=1.0, **SMALL[name]))
+
+
 def test_mistakes_are_explained(name: str) -> None:
     metric = OURS[name](data_range=1.0)
     with pytest.raises(RuntimeError, match="same shape"):

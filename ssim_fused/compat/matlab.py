@@ -56,7 +56,7 @@ def ssim(
 
     """
     x, y = _gray(img1), _gray(img2)
-    factor = max(1, round_half_up(min(x.shape[-2:]) / 256))
+    factor = max(1, _rounded(min(x.shape[-2:]) / 256))
     if factor > 1:
         # `imfilter` by a mean of factor x factor, centred at (factor + 1) / 2 rounded down, then every factor-th pixel.
         before, after = (factor - 1) // 2, factor // 2
@@ -77,7 +77,7 @@ def ssim_index(
     return _ssim(_gray(img1), _gray(img2), K, window, L, full, img1.ndim == 2)
 
 
-def round_half_up(value: float) -> int:
+def _rounded(value: float) -> int:
     """As MATLAB rounds positive numbers."""
     return int(value + 0.5)
 
