@@ -159,6 +159,30 @@ def test_weights_of_images(device: str, make: Callable[..., Any], reduction: str
         check_same((0.8 * loss.terms.pixel + 0.2 * loss.terms.ssim,), (value,), 1e-12)
 
 
+@pytest.mark.parametrize("mode", ["window", "map"])
+@pytest.mark.parametrize("kind", ["image", "multiscale", "volume"])
+@pytest.mark.parametrize("pixel", PHI)
+def test_masks_weigh_both_terms(device: str, pixel: str, kind: str, mode: Any) -> None:
+    preds, target = images({"volume": SIZES["volume"]}.get(kind, (2, 3, 50, 53)), device)
+    generator = torch.Generator().manual_seed(7)
+    mask = (2 * torch.rand(2, 1, *preds.shape[2:], generator=generator) - 0.7).clamp(0, 1).double().to(device)
+    if mode == "window":
+        preds = torch.where(mask > 0, preds, torch.nan)  # which nothing may see
+    arguments = {"betas": (0.4, 0.6)} if kind == "multiscale" else {}
+    ssim = MultiScaleSSIMLoss(**arguments, **small()) if arguments else SSIMLoss(**small())
+    loss = PixelSSIMLoss(pixel, 0.3, multiscale=bool(arguments), **arguments, **small())
+
+    def apart(x: Tensor, y: Tensor) -> Tensor:
+        phi = torch.where(mask > 0, PHI[pixel](torch.where(mask > 0, x - y, 0.0)) * mask, 0.0)
+        means = phi.flatten(1).sum(1) / (mask.flatten(1).sum(1) * x.shape[1])
+        return 0.7 * means.mean() + 0.3 * ssim(x, y, mask=mask, mask_mode=mode)
+
+    ours = gradients(lambda x, y: loss(x, y, mask=mask, mask_mode=mode), preds, target)
+    check_same(ours, gradients(apart, preds, target), 1e-10)
+    assert ours[1].isfinite().all()
+    check_same((0.7 * loss.terms.pixel + 0.3 * loss.terms.ssim,), ours[:1], 1e-12)
+
+
 @pytest.mark.parametrize("padding", ["reflect", "zero", "valid"])
 def test_paddings_change_ssim_and_not_the_pixels(device: str, padding: str) -> None:
     preds, target = images((2, 3, 30, 31), device)
