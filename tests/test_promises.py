@@ -104,7 +104,8 @@ torch.save(results, sys.argv[1])
 def results_with(instruction_set: str, cores: int, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     environment = os.environ | {"SSIM_FUSED_INSTRUCTION_SET": instruction_set, "OMP_NUM_THREADS": str(2 * cores - 1)}
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(path), str(cores)]
-    subprocess.run(command, env=environment, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-4000:]}"
     return torch.load(path)
 
 
