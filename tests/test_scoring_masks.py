@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 
 import numpy as np
@@ -14,10 +13,6 @@ from scoring_files import moving_picture, run, save, write_folders, write_video
 import ssim_fused
 from ssim_fused.scoring import compare
 
-pytestmark = pytest.mark.skipif(
-    "mask" not in inspect.signature(ssim_fused.structural_similarity_index_measure).parameters,
-    reason="the functions take no mask yet",
-)
 SIDE = 200
 
 
