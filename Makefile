@@ -6,6 +6,8 @@
 #   make test-all      more examples, and what is slow; under sanitizers and with other compilers (tests/*.sh)
 #   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
 #   make docs          the documentation site, in docs/_build/html
+#   make accuracy      errors of this and of other libraries against float64, docs/accuracy.md: a minute
+#   make wheel         a wheel in dist/, and what its libraries depend on
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
 PYTHON ?= python3
@@ -21,7 +23,7 @@ CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.c
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),,0)
 
-.PHONY: demo demo-volume demo-score test test-all lint format docs bench bench-score clean
+.PHONY: demo demo-volume demo-score test test-all lint format docs accuracy wheel bench bench-score clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
@@ -53,6 +55,12 @@ format: $(VENV)/installed-lint
 
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+
+accuracy: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.accuracy
+
+wheel: $(VENV)/installed-wheel
+	scripts/make_wheel.sh $(BIN)/python
 
 # piq asks for a torchvision, which its SSIM does not use and which may not fit the torch that is installed.
 bench: $(VENV)/installed-bench

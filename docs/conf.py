@@ -1,7 +1,9 @@
 """The documentation site: `make docs` builds it into docs/_build/html."""
 
 import os
+import re
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(".."))
 from ssim_fused import __version__
@@ -14,9 +16,28 @@ html_theme = "furo"
 html_title = f"ssim_fused {version}"
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
-# Links of the pages to files of the source are links on the forge, not on the site.
-suppress_warnings = ["myst.xref_missing"]
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
+
+
+def links_as_paths(app, name, source):
+    """Links out of docs/, for which the site has no page, become the path that they point to."""
+    folder = Path(app.env.doc2path(name)).parent
+    docs = Path(app.srcdir)
+
+    def path_of(link):
+        text, path = link.groups()
+        place = (folder / path.partition("#")[0]).resolve()
+        if "://" in path or path.startswith("#") or place.is_relative_to(docs):
+            return link[0]
+        shown = place.relative_to(docs.parent)
+        return f"`{shown}`" if text.strip("`/") in str(shown) else f"{text} (`{shown}`)"
+
+    source[0] = re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]*)\)", path_of, source[0])
+
+
+def setup(app):
+    """Sphinx' hook."""
+    app.connect("source-read", links_as_paths)

@@ -31,6 +31,20 @@ def test_the_blocks_run(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_user_pages_have_blocks() -> None:
     expected = {
         "quickstart.md",
-        *(f"guides/{name}.md" for name in ("restoration", "splatting", "volumes", "evaluation")),
+        *(f"guides/{name}.md" for name in ("restoration", "splatting", "volumes", "video", "evaluation")),
     }
     assert expected <= set(PAGES)
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL)
+    listed = {DOCS / f"{line}.md" for tree in trees for line in tree.splitlines() if line and line[0] != ":"}
+    assert listed | {DOCS / "index.md"} == {path for path in DOCS.rglob("*.md") if "_build" not in path.parts}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())]
+    broken = [(page.name, link) for page, link in links if "://" not in link and not (page.parent / link).exists()]
+    assert len(links) > 20
+    assert not broken
