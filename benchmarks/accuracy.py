@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -44,7 +45,7 @@ REASONS: dict[tuple[str, str], str] = {
     (case, "gradient"): CANCELS for case in ("smooth", "noisy_and_brighter", "brighter", "anti_correlated", "constant")
 }
 
-Mean = Callable[[Tensor, Tensor, float], Tensor]
+Mean = Callable[[Tensor, Tensor, float], Any]  # a tensor, of functions that may return two
 
 
 @dataclass(frozen=True)
