@@ -66,6 +66,9 @@ def _backward_of_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor 
     function = partial(score.composite, mask=mask)
 
     def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
+        if constants is None and wanted[2]:
+            dtype = _ops.compute_dtype(preds.dtype)
+            constants = torch.tensor(score.window.constants, dtype=dtype, device=preds.device)
         per_image = constants if constants is None or constants.ndim == 2 else constants.expand(len(preds), 2)
         found = composite.gradients(function, (preds, target, per_image), _present(score, upstream))
         return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)

@@ -149,6 +149,9 @@ def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tup
         "backward_everything": (
             backward, (last, target, *head, constants, *no_mask, 1, True, batch[0], batch, image, *every),
         ),
+        "backward_of_a_number's_constants": (
+            backward, (preds, target, *head, None, *no_mask, 0, False, batch, None, None, *every),
+        ),
         "multiscale": (
             _ops.multiscale, (preds, target, *pyramid, None, *plain, [0.4, 0.6], "relu", 1, False, True, False, False),
         ),
