@@ -20,10 +20,9 @@ import torch
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 # Examples are small, but a first call may build or load a library: no deadline. `support.effort` scales with the
-# profile: nightly has thirty times as many examples, and all tests that the marker `nightly` keeps from `make test`.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=100)
-# In CI the same examples every time, so that a red run is about the change under test.
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
+# profile: nightly has thirty times as many examples, others every time, and all tests that the marker `nightly` keeps
+# from `make test`. Daily they are the same every time, so that a red run is about the change under test.
+hypothesis.settings.register_profile("daily", deadline=None, max_examples=100, derandomize=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=3000)
 
 
@@ -32,8 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    daily = "ci" if os.environ.get("CI") else "default"
-    hypothesis.settings.load_profile("nightly" if config.getoption("--nightly") else daily)
+    hypothesis.settings.load_profile("nightly" if config.getoption("--nightly") else "daily")
     # Where the machine has no CUDA toolkit, nvcc's wheel (the extra `nvcc`) compiles.
     wheel = next(Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"), None)
     if wheel and not (shutil.which("nvcc") or os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")):

@@ -64,7 +64,7 @@ def tensors(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tens
         return torch.cat([tensor.new_zeros(3), tensor.flatten()])[3:].view(tensor.shape)
     if layout == "meta":
         return tensor.to("meta")
-    if layout == "sparse" and tensor.is_floating_point():
+    if layout == "sparse" and tensor.dtype in FLOATS:
         return tensor.to_sparse()
     if layout == "neg" and tensor.is_floating_point():
         return torch._neg_view(tensor)
