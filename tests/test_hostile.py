@@ -27,6 +27,7 @@ def test_hostile_operands_end_in_a_result_or_an_exception(tmp_path: Path) -> Non
     last = tmp_path / "call.txt"
     command = [sys.executable, str(PROGRAM), str(effort(100)), str(seed), str(last)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    last.touch()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=3000)
     assert done.returncode == 0, f"{seed=}\n{last.read_text()}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
     served, refused = map(int, done.stdout.split())
