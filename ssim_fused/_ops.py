@@ -59,6 +59,10 @@ def build_info() -> dict[str, str]:
         Strings by the keys ``torch`` (version at build time), ``compiler``, ``instruction_set``,
         ``best_instruction_set`` (of this machine) and ``cuda`` (empty for a CPU build).
 
+    Example:
+        >>> from ssim_fused import build_info
+        >>> has_cuda = bool(build_info()["cuda"])
+
     """
     chosen, best = torch.ops.ssim_fused.instruction_sets()
     return _C.build_info() | {"instruction_set": chosen, "best_instruction_set": best}

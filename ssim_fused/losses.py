@@ -19,7 +19,22 @@ _PIXELS = ("l1", "l2", "charbonnier")
 
 
 class Terms(NamedTuple):
-    """What a loss consists of, detached and reduced as the loss is."""
+    """What a loss consists of, detached and reduced as the loss is.
+
+    Attributes:
+        pixel: the mean of phi.
+        ssim: ``1 - SSIM``.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.losses import PixelSSIMLoss
+        >>> loss = PixelSSIMLoss("l2", ssim_weight=0.5)
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> value = loss(0.9 * target, target)
+        >>> bool((value - 0.5 * (loss.terms.pixel + loss.terms.ssim)).abs() < 1e-6)
+        True
+
+    """
 
     pixel: Tensor
     ssim: Tensor
@@ -79,6 +94,10 @@ class _Loss(nn.Module):
 
         Returns:
             A scalar, or ``[B]`` without reduction, in the dtype of ``preds``; under autocast in float32.
+
+        Raises:
+            TypeError, ValueError, RuntimeError, NotImplementedError: as
+                :func:`~ssim_fused.structural_similarity_index_measure`, and for a ``weight`` that is none of the batch.
 
         """
         return self._outputs(preds, target, weight, mask, mask_mode)[0]
@@ -163,6 +182,10 @@ class SSIMLoss(_Loss):
     Raises:
         ValueError, TypeError: an argument is not as above.
 
+    References:
+        Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
+        IEEE Transactions on Image Processing 13(4), 2004.
+
     Example:
         >>> import torch
         >>> from ssim_fused.losses import SSIMLoss
@@ -182,6 +205,13 @@ class MultiScaleSSIMLoss(_Loss):
         normalize: ``"relu"``, ``"simple"`` or None, as for
             :func:`ssim_fused.multiscale_structural_similarity_index_measure`.
         **arguments: as for :class:`SSIMLoss`.
+
+    Raises:
+        ValueError, TypeError: an argument is not as above; at the call, images too small for the levels.
+
+    References:
+        Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
+        Conference on Signals, Systems and Computers, 2003.
 
     Example:
         >>> import torch
@@ -220,6 +250,9 @@ class PixelSSIMLoss(_Loss):
         betas: MS-SSIM's exponents.
         normalize: as for :class:`MultiScaleSSIMLoss`.
         **arguments: as for :class:`SSIMLoss`. Where ``data_range`` is a tuple, phi is that of the clamped images.
+
+    Raises:
+        ValueError, TypeError: an argument is not as above.
 
     References:
         Zhao, Gallo, Frosio, Kautz: Loss functions for image restoration with neural networks, IEEE Transactions on
@@ -306,6 +339,17 @@ class PixelSSIMLoss(_Loss):
 
 class L1SSIMLoss(PixelSSIMLoss):
     """:class:`PixelSSIMLoss` with L1: ``(1 - ssim_weight) * L1 + ssim_weight * (1 - SSIM)``.
+
+    Args:
+        ssim_weight: from 0 to 1.
+        **arguments: as for :class:`PixelSSIMLoss`, but for ``pixel`` and ``eps``.
+
+    Raises:
+        ValueError, TypeError: an argument is not as there.
+
+    References:
+        Kerbl, Kopanas, Leimkuehler, Drettakis: 3D Gaussian splatting for real-time radiance field rendering, ACM
+        Transactions on Graphics 42(4), 2023.
 
     Example:
         >>> import torch

@@ -32,6 +32,13 @@ def ssim(main: Tensor, reference: Tensor, data_range: int = 255) -> Tensor:
         ValueError: other dimensions, or a range below 255.
         RuntimeError: a plane smaller than 8x8.
 
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.ffmpeg import ssim
+        >>> luma = torch.randint(0, 256, (8, 1, 72, 128), dtype=torch.uint8)
+        >>> ssim(luma // 2, luma).shape
+        torch.Size([8, 1])
+
     """
     if main.ndim != 4 or data_range < 255:
         raise ValueError(

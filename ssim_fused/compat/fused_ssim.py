@@ -14,7 +14,7 @@ from ssim_fused.compat import windows
 
 
 def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
-    """SSIM of two batches ``[B, C, H, W]`` of range 1, their mean.
+    """SSIM of two batches ``[B, C, H, W]`` of range 1: a scalar, their mean.
 
     Args:
         img1: the images that the gradient is for.
@@ -24,6 +24,14 @@ def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "
 
     Raises:
         ValueError: another ``padding``.
+        RuntimeError: shapes differ, or an image is smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.fused_ssim import fused_ssim
+        >>> photograph = torch.rand(1, 3, 64, 64)
+        >>> rendered = (0.9 * photograph).requires_grad_()
+        >>> (1 - fused_ssim(rendered, photograph)).backward()
 
     """
     if padding not in ("same", "valid"):
@@ -35,5 +43,14 @@ def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "
 
 
 def fused_ssim3d(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
-    """The same of volumes ``[B, C, D, H, W]``."""
+    """As :func:`fused_ssim`, of volumes ``[B, C, D, H, W]``.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.fused_ssim import fused_ssim3d
+        >>> volume = torch.rand(1, 1, 16, 24, 24)
+        >>> fused_ssim3d(volume, volume, train=False)
+        tensor(1.)
+
+    """
     return fused_ssim(img1, img2, padding, train)

@@ -37,6 +37,13 @@ def ssim(
     Raises:
         ValueError: an even ``window_size``, another ``padding`` or number of dimensions.
 
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import ssim
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> ssim(0.9 * target, target, window_size=11).shape
+        torch.Size([2, 3, 64, 64])
+
     """
     window = _window(img1, 4, window_size, max_val, padding)
     return windows.evaluate(*_promoted(img1, img2), window, want_map=True)[1]
@@ -45,7 +52,15 @@ def ssim(
 def ssim3d(
     img1: Tensor, img2: Tensor, window_size: int, max_val: float = 1.0, eps: float = 1e-12, padding: str = "same"
 ) -> Tensor:
-    """The same of volumes ``[B, C, D, H, W]``."""
+    """As :func:`ssim`, of volumes ``[B, C, D, H, W]``.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import ssim3d
+        >>> target = torch.rand(1, 1, 16, 24, 24)
+        >>> of_voxels = ssim3d(0.9 * target, target, window_size=7)
+
+    """
     window = _window(img1, 5, window_size, max_val, padding)
     return windows.evaluate(*_promoted(img1, img2), window, want_map=True)[1]
 
@@ -61,7 +76,14 @@ def ssim_loss(
 ) -> Tensor:
     """``(1 - SSIM) / 2`` of two batches ``[B, C, H, W]``: the mean or sum over all pixels, or the map of it.
 
-    Args and errors as :func:`ssim`; NotImplementedError for another ``reduction``.
+    Arguments and errors as of :func:`ssim`; NotImplementedError for another ``reduction``.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import ssim_loss
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> loss = ssim_loss(0.9 * target, target, window_size=11)
+
     """
     return _loss(img1, img2, _window(img1, 4, window_size, max_val, padding), reduction)
 
@@ -75,12 +97,28 @@ def ssim3d_loss(
     reduction: Literal["mean", "sum", "none"] = "mean",
     padding: str = "same",
 ) -> Tensor:
-    """The same of volumes ``[B, C, D, H, W]``."""
+    """As :func:`ssim_loss`, of volumes ``[B, C, D, H, W]``.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import ssim3d_loss
+        >>> target = torch.rand(1, 1, 16, 24, 24)
+        >>> loss = ssim3d_loss(0.9 * target, target, window_size=7)
+
+    """
     return _loss(img1, img2, _window(img1, 5, window_size, max_val, padding), reduction)
 
 
 class SSIM(nn.Module):
-    """:func:`ssim` as a module."""
+    """:func:`ssim` as a module.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import SSIM
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> of_pixels = SSIM(11)(0.9 * target, target)
+
+    """
 
     _map = staticmethod(ssim)
 
@@ -93,13 +131,29 @@ class SSIM(nn.Module):
 
 
 class SSIM3D(SSIM):
-    """:func:`ssim3d` as a module."""
+    """:func:`ssim3d` as a module.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import SSIM3D
+        >>> target = torch.rand(1, 1, 16, 24, 24)
+        >>> of_voxels = SSIM3D(7)(0.9 * target, target)
+
+    """
 
     _map = staticmethod(ssim3d)
 
 
 class SSIMLoss(nn.Module):
-    """:func:`ssim_loss` as a module."""
+    """:func:`ssim_loss` as a module.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import SSIMLoss
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> loss = SSIMLoss(11)(0.9 * target, target)
+
+    """
 
     _loss = staticmethod(ssim_loss)
 
@@ -121,7 +175,15 @@ class SSIMLoss(nn.Module):
 
 
 class SSIM3DLoss(SSIMLoss):
-    """:func:`ssim3d_loss` as a module."""
+    """:func:`ssim3d_loss` as a module.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.kornia import SSIM3DLoss
+        >>> target = torch.rand(1, 1, 16, 24, 24)
+        >>> loss = SSIM3DLoss(7)(0.9 * target, target)
+
+    """
 
     _loss = staticmethod(ssim3d_loss)
 

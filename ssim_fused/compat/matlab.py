@@ -20,7 +20,21 @@ _LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rg
 
 
 def rgb2gray(images: Tensor) -> Tensor:
-    """The luma ``[B, 1, H, W]`` of images ``[B, 3, H, W]``, in float64; as MATLAB does, uint8 is rounded to uint8."""
+    """The luma ``[B, 1, H, W]`` of images ``[B, 3, H, W]``, in float64; as MATLAB does, uint8 is rounded to uint8.
+
+    Args:
+        images: in any dtype; float images of any range.
+
+    Raises:
+        ValueError: images of another shape.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.matlab import rgb2gray
+        >>> rgb2gray(torch.tensor([255, 128, 0], dtype=torch.uint8).reshape(1, 3, 1, 1)).item()
+        151.0
+
+    """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"The images have the shape {tuple(images.shape)}, expected [B, 3, H, W].")
     weights = torch.tensor(_LUMA, dtype=torch.float64, device=images.device).reshape(1, 3, 1, 1)
@@ -54,6 +68,14 @@ def ssim(
     Raises:
         ValueError: other shapes, a window that is larger than the image or not separable, constants of zero.
 
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.matlab import ssim
+        >>> picture = torch.randint(0, 256, (480, 640), dtype=torch.uint8)
+        >>> value, of_pixels = ssim(picture // 2, picture, full=True)
+        >>> of_pixels.shape  # of 240 x 320 pixels, less what the window needs
+        torch.Size([230, 310])
+
     """
     x, y = _gray(img1), _gray(img2)
     factor = max(1, _rounded(min(x.shape[-2:]) / 256))
@@ -73,7 +95,15 @@ def ssim_index(
     *,
     full: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Mean SSIM of images as they are; arguments as :func:`ssim`."""
+    """Mean SSIM of images as they are; arguments, result and errors as of :func:`ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.matlab import ssim_index
+        >>> picture = torch.randint(0, 256, (480, 640), dtype=torch.uint8)
+        >>> value = ssim_index(picture // 2, picture)
+
+    """
     return _ssim(_gray(img1), _gray(img2), K, window, L, full, img1.ndim == 2)
 
 

@@ -32,6 +32,13 @@ class SSIMLoss(nn.Module):
     Raises:
         ValueError: at the call for images of other dimensions, and for unknown words.
 
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.monai import SSIMLoss
+        >>> scan = torch.rand(2, 1, 24, 24, 16)
+        >>> loss = SSIMLoss(spatial_dims=3, win_size=7)
+        >>> loss((0.9 * scan).requires_grad_(), scan).backward()
+
     """
 
     def __init__(
@@ -73,7 +80,32 @@ def compute_ms_ssim(
     k2: float = 0.03,
     weights: Sequence[float] = BETAS,
 ) -> Tensor:
-    """MS-SSIM ``[B, 1]``, the levels' means clamped at zero. Args as :class:`SSIMLoss`; ``weights`` are exponents."""
+    """MS-SSIM ``[B, 1]``, the levels' means clamped at zero.
+
+    Args:
+        y_pred: images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
+        y: images of the same shape.
+        spatial_dims: 2 or 3.
+        data_range: the images' range.
+        kernel_type: ``"gaussian"`` or ``"uniform"``.
+        kernel_size: taps of the window, a number or one for each axis.
+        kernel_sigma: standard deviation of the Gaussian, a number or one for each axis.
+        k1: luminance constant.
+        k2: contrast constant.
+        weights: the levels' exponents, the finest level's first.
+
+    Raises:
+        ValueError: images of other dimensions, or an unknown ``kernel_type``.
+        RuntimeError: the coarsest level does not hold the window.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.monai import compute_ms_ssim
+        >>> scan = torch.rand(2, 1, 64, 64)
+        >>> compute_ms_ssim(0.9 * scan, scan, spatial_dims=2, weights=(0.3, 0.7)).shape
+        torch.Size([2, 1])
+
+    """
     window = _window(y_pred, spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2)
     return windows.evaluate(y_pred, y, window, betas=weights)[0].reshape(-1, 1)
 

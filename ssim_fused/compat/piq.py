@@ -51,6 +51,15 @@ def ssim(
     Raises:
         ValueError: an even ``kernel_size``, another ``reduction`` or number of dimensions.
 
+    Returns:
+        A scalar, or ``[N]`` without reduction; with ``full`` a list of it and the contrast sensitivity.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.piq import ssim
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> value, contrast = ssim(0.9 * target, target, data_range=1.0, full=True)
+
     """
     x, y, window = _prepared(x, y, kernel_size, kernel_sigma, data_range, reduction, downsample, k1, k2)
     value, *others = windows.evaluate(x, y, window, reduction=reduction, want_contrast=full)
@@ -70,15 +79,31 @@ def multi_scale_ssim(
 ) -> Tensor:
     """MS-SSIM of two batches ``[N, C, H, W]``: the mean of each channel's product of levels, clamped at zero.
 
-    Args and errors as :func:`ssim`; ``scale_weights`` are the levels' exponents ``[levels]``, divided by their sum, by
-    default the usual five as they are. Five levels of eleven taps need sides of at least 176 pixels.
+    Arguments, result and errors as of :func:`ssim`; ``scale_weights`` are the levels' exponents ``[levels]``, divided
+    by their sum, by default the usual five as they are. Five levels of eleven taps need sides of at least 176 pixels.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.piq import multi_scale_ssim
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> score = multi_scale_ssim(0.9 * target, target, scale_weights=torch.tensor([0.3, 0.7]))
+
     """
     x, y, window = _prepared(x, y, kernel_size, kernel_sigma, data_range, reduction, False, k1, k2)
     return _multi_scale(x, y, window, reduction, _exponents(scale_weights), as_distance=False)
 
 
 class SSIMLoss(nn.Module):
-    """One minus :func:`ssim`, of the same arguments."""
+    """One minus :func:`ssim`, of the same arguments.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.piq import SSIMLoss
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> preds = (0.9 * target).requires_grad_()
+        >>> SSIMLoss(data_range=1.0)(preds, target).backward()
+
+    """
 
     def __init__(
         self,
@@ -104,7 +129,16 @@ class SSIMLoss(nn.Module):
 
 
 class MultiScaleSSIMLoss(nn.Module):
-    """One minus :func:`multi_scale_ssim`; as in the package, the default exponents are divided by their sum, too."""
+    """One minus :func:`multi_scale_ssim`; as in the package, the default exponents are divided by their sum, too.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.piq import MultiScaleSSIMLoss
+        >>> target = torch.rand(1, 3, 192, 192)
+        >>> preds = (0.9 * target).requires_grad_()
+        >>> MultiScaleSSIMLoss()(preds, target).backward()
+
+    """
 
     def __init__(
         self,

@@ -48,6 +48,14 @@ def ssim(
     Raises:
         ValueError: shapes differ, or the window is even.
 
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.pytorch_msssim import ssim
+        >>> target = 255 * torch.rand(2, 3, 64, 64)
+        >>> of_images = ssim(0.9 * target, target, data_range=255, size_average=False)
+        >>> of_images.shape
+        torch.Size([2])
+
     """
     x, y = _squeezed(X, Y)
     window = _window(x, win_size, win_sigma, win, data_range, K)
@@ -70,8 +78,16 @@ def ms_ssim(
 ) -> Tensor:
     """MS-SSIM of two batches: of each channel the product of its levels, clamped at zero, to the powers ``weights``.
 
-    Args and errors as :func:`ssim`; the coarsest level has to hold the window, so that five levels of eleven taps need
-    sides of at least 176 pixels.
+    Arguments, result and errors as of :func:`ssim`; the coarsest level has to hold the window, so that five levels of
+    eleven taps need sides of at least 176 pixels. ``weights`` are the levels' exponents, the finest level's first.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.pytorch_msssim import ms_ssim
+        >>> target = 255 * torch.rand(1, 3, 192, 192)
+        >>> ms_ssim(target, target, data_range=255)
+        tensor(1.)
+
     """
     x, y = _squeezed(X, Y)
     window = _window(x, win_size, win_sigma, win, data_range, K)
@@ -82,7 +98,15 @@ def ms_ssim(
 
 
 class SSIM(nn.Module):
-    """:func:`ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed."""
+    """:func:`ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.pytorch_msssim import SSIM
+        >>> target = torch.rand(2, 3, 64, 64)
+        >>> loss = 1 - SSIM(data_range=1, channel=3)(0.9 * target, target)
+
+    """
 
     def __init__(
         self,
@@ -110,7 +134,15 @@ class SSIM(nn.Module):
 
 
 class MS_SSIM(nn.Module):  # noqa: N801
-    """:func:`ms_ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed."""
+    """:func:`ms_ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.pytorch_msssim import MS_SSIM
+        >>> target = torch.rand(1, 3, 192, 192)
+        >>> loss = 1 - MS_SSIM(data_range=1)(0.9 * target, target)
+
+    """
 
     def __init__(
         self,

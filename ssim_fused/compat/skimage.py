@@ -63,6 +63,13 @@ def structural_similarity(
         ValueError: shapes differ, a window is even or larger than the image, a constant is negative, or floating-point
             images come without ``data_range``.
 
+    Example:
+        >>> import numpy as np
+        >>> from ssim_fused.compat.skimage import structural_similarity
+        >>> picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+        >>> float(structural_similarity(picture, picture, channel_axis=2))
+        1.0
+
     """
     im1, im2 = np.asarray(im1), np.asarray(im2)
     if im1.shape != im2.shape:

@@ -35,6 +35,12 @@ class Pair:
         mask: path of a picture whose brightness weighs the pixels, or None.
         error: why the pair cannot be scored, known before any file is opened.
 
+    Example:
+        >>> from ssim_fused.scoring import Pair, compare
+        >>> pairs = [Pair("clean/cat.png", "restored/cat.png"), Pair("clean/dog.png", "clean/dog.png")]
+        >>> compare(pairs=pairs)["pairs"][1]["ssim"]
+        1.0
+
     """
 
     reference: str
@@ -81,6 +87,11 @@ def find_pairs(reference: str, distorted: Sequence[str], mask: str | None = None
     Raises:
         UsageError: a path that does not exist, or a picture beside a folder or a video.
 
+    Example:
+        >>> from ssim_fused.scoring import find_pairs
+        >>> [pair.distorted for pair in find_pairs("clean", ["restored"])]
+        ['restored/cat.png', 'restored/dog.png']
+
     """
     if [reference, *distorted].count(STREAM) > 1:
         raise UsageError("'-' is given twice; there is one standard input, so one of the two must be a file.")
@@ -97,8 +108,17 @@ def read_pairs(listing: str, mask: str | None = None) -> list[Pair]:
     The first line may name them. Paths are those of the current folder. A file that is missing is found out when its
     pair is scored.
 
+    Args:
+        listing: path of the CSV file.
+        mask: as for :func:`find_pairs`, of the lines that name none.
+
     Raises:
         UsageError: the file is missing, or a line has another number of columns.
+
+    Example:
+        >>> from ssim_fused.scoring import read_pairs
+        >>> read_pairs("pairs.csv")[0].reference
+        'clean/cat.png'
 
     """
     masks = _Masks(mask)

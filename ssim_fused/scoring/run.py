@@ -127,7 +127,9 @@ def compare(
 
     Example:
         >>> from ssim_fused.scoring import compare
-        >>> compare("clean", "restored", metric=("ssim", "psnr"))["pooled"]["ssim"]["mean"]
+        >>> results = compare("clean", "restored", metric=("ssim", "psnr"))
+        >>> 0 < results["pooled"]["ssim"]["mean"] < 1
+        True
 
     """
     options = Settings(**settings)

@@ -50,7 +50,21 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The scores of a picture or frame, by name; ``pixels`` where the settings keep them."""
+    """The scores of a picture or frame.
+
+    Attributes:
+        pair: the number of the pair, from 0.
+        frame: the number of the frame; 0 for a picture.
+        scores: by the metric's name; beside them ``ssim/0`` and so on where the settings ask for channels.
+        pixels: both pictures where the settings keep them, or None.
+
+    Example:
+        >>> from ssim_fused.scoring import Pair, score
+        >>> [[scored]] = score([Pair("clean/cat.png", "clean/cat.png")])
+        >>> scored.scores
+        {'ssim': 1.0}
+
+    """
 
     pair: int
     frame: int
@@ -60,7 +74,19 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a pair was not scored, or not to its end."""
+    """Why a pair was not scored, or not to its end.
+
+    Attributes:
+        pair: the number of the pair, from 0.
+        error: the reason, in a sentence.
+
+    Example:
+        >>> from ssim_fused.scoring import Pair, score
+        >>> [[failed]] = score([Pair("clean/cat.png", "clean/no.png")])
+        >>> "no.png" in failed.error
+        True
+
+    """
 
     pair: int
     error: str
@@ -98,8 +124,11 @@ def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[
 
     Example:
         >>> from ssim_fused.scoring import Settings, find_pairs, score
-        >>> for batch in score(find_pairs("clean", "restored"), Settings(metric=("ssim", "ms-ssim"))):
-        ...     print([outcome.scores for outcome in batch])
+        >>> names = set()
+        >>> for batch in score(find_pairs("clean", ["restored"]), Settings(metric=("ssim", "psnr"))):
+        ...     names |= {name for outcome in batch for name in outcome.scores}
+        >>> sorted(names)
+        ['psnr', 'ssim']
 
     """
     settings = settings or Settings()

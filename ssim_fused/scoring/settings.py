@@ -74,6 +74,14 @@ class Settings:
         channels: keep each channel's SSIM, too.
         keep: hand the pixels on with the scores, for maps and reports.
 
+    Raises:
+        UsageError: options that contradict each other, or words and numbers that are not as above.
+
+    Example:
+        >>> from ssim_fused.scoring import Settings
+        >>> Settings(convention="skimage", luma="bt601").resolved().kernel_size
+        7
+
     """
 
     metric: tuple[str, ...] = ("ssim",)
