@@ -10,12 +10,13 @@ from ssim_fused import __version__
 
 project, author, copyright = "ssim_fused", "the ssim_fused maintainers", "the ssim_fused maintainers"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"ssim_fused {version}"
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
+nb_execution_mode = "off"  # the notebook's results are in it; a test runs it
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"

@@ -39,7 +39,9 @@ def test_the_user_pages_have_blocks() -> None:
 def test_every_page_is_in_the_table_of_contents() -> None:
     trees = re.findall(r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL)
     listed = {DOCS / f"{line}.md" for tree in trees for line in tree.splitlines() if line and line[0] != ":"}
-    assert listed | {DOCS / "index.md"} == {path for path in DOCS.rglob("*.md") if "_build" not in path.parts}
+    pages = {path for path in DOCS.rglob("*.md") if "_build" not in path.parts}
+    assert listed | {DOCS / "index.md"} == pages | {DOCS / "tour.md"}  # the last is a notebook
+    assert (DOCS / "tour.ipynb").resolve() == DOCS.parent / "examples" / "tour.ipynb"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
