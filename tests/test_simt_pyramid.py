@@ -54,15 +54,16 @@ PIXELS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
 ]
 
 
-@pytest.mark.parametrize("pixels", range(len(PIXELS)))
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
-@pytest.mark.parametrize("dtype", [*TOLERANCE, *TYPES], ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_kernels_on_the_host(
-    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
-) -> None:
-    if pixels and normalize != "relu":
-        pytest.skip("what is added does not depend on the normalization")
+def run(
+    program: Path,
+    directory: Path,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    normalize: str = "relu",
+    pixels: int = 0,
+    layout: str = "contiguous",
+) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
+    """The kernels' results, what they should be, in float64, and what the program printed."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     types, name_of_type = TYPES.get(dtype, (dtype, dtype)), str(dtype).removeprefix("torch.")
     is_integer, dtype = dtype in TYPES, compute if dtype in TYPES else dtype
@@ -89,12 +90,13 @@ def test_kernels_on_the_host(
     arrays |= {"image_factors": image_factors, "pixel_means": pixel_means}
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     for name, array in arrays.items():
-        (tmp_path / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
+        (directory / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
     fields = {
         "dtype": name_of_type,
         "preds_type": PIXEL_TYPES.get(types[0], 0),
         "target_type": PIXEL_TYPES.get(types[1], 0),
         "shape": " ".join(map(str, shape)),
+        "layout": layout,
         "levels": levels,
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
@@ -104,8 +106,8 @@ def test_kernels_on_the_host(
         "gradient_scale": scales[0],
         "finest_scale": scales[1],
     }
-    (tmp_path / "case.txt").write_text("".join(f"{name} {value}\n" for name, value in fields.items()))
-    ran = subprocess.run([program, tmp_path], capture_output=True, text=True, check=False, timeout=120)
+    (directory / "case.txt").write_text("".join(f"{name} {value}\n" for name, value in fields.items()))
+    ran = subprocess.run([program, directory], capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr[-4000:]
 
     exact_losses = losses.double().requires_grad_()
@@ -142,9 +144,63 @@ def test_kernels_on_the_host(
         expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
     if is_integer:
         del expected["multiplied"], expected["multiplied_in_place"]
+    found = {}
     for name, (array, type_of_result) in expected.items():
-        raw = bytearray((tmp_path / f"{name}.bin").read_bytes())
-        found = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)
-        tolerance = TOLERANCE[type_of_result]
-        largest = array.abs().max().item()
-        torch.testing.assert_close(found.double(), array, rtol=0, atol=tolerance * largest, msg=name)
+        raw = bytearray((directory / f"{name}.bin").read_bytes())
+        found[name] = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)
+    return found, {name: array for name, (array, _) in expected.items()}, ran.stdout
+
+
+def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, array in expected.items():
+        atol = TOLERANCE[found[name].dtype] * array.abs().max().item()
+        torch.testing.assert_close(found[name].double(), array, rtol=0, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize("pixels", range(len(PIXELS)))
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("dtype", [*TOLERANCE, *TYPES], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_kernels_on_the_host(
+    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
+) -> None:
+    if pixels and normalize != "relu":
+        pytest.skip("what is added does not depend on the normalization")
+    found, expected, _ = run(program, tmp_path, shape, dtype, normalize, pixels)
+    check(found, expected)
+
+
+# Rows of whole vectors, of which some patches lie half below the picture; levels that end before the picture does;
+# more than a tile on each axis; volumes. Then what has no vectors: two columns beyond them.
+VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16)]
+OTHERS = [(2, 2, 22, 34), (1, 3, 6, 7, 18)]
+
+
+@pytest.mark.parametrize(("dtype", "pixels"), [*((dtype, 0) for dtype in TOLERANCE), (torch.float32, 1)], ids=str)
+@pytest.mark.parametrize("shape", VECTORS + OTHERS, ids=str)
+def test_vectors_do_not_matter(
+    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, pixels: int
+) -> None:
+    """Rows of vectors, and the same pixels elsewhere in memory, give the same bits."""
+    results = {}
+    for layout in ("contiguous", "padded", "shifted", "channels_last"):
+        directory = tmp_path / layout
+        directory.mkdir()
+        found, expected, printed = run(program, directory, shape, dtype, pixels=pixels, layout=layout)
+        check(found, expected)
+        results[layout] = found
+        one_channel = layout == "channels_last" and shape[1] == 1  # so it is contiguous
+        is_vectors = shape in VECTORS and (layout in ("contiguous", "padded") or one_channel)
+        assert printed.split()[:4] == [
+            *("halving", "2" if is_vectors else "1"),
+            *("gathering", "4" if is_vectors and not pixels else "1"),
+        ]
+    for layout, found in results.items():
+        assert all(torch.equal(found[name], results["contiguous"][name]) for name in found), layout
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8], ids=str)
+@pytest.mark.parametrize("shape", [(2, 1, 6, 16), (1, 2, 5, 7), (1, 1, 4, 4, 8)], ids=str)
+def test_places_beyond_32_bits(program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    found, expected, _ = run(program, tmp_path, shape, dtype, layout="far")
+    check(found, expected)

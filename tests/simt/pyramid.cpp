@@ -10,43 +10,18 @@
 #include <string>
 #include <vector>
 
+#include "../../csrc/cuda/launch/tiles.cuh"
 #include "files.h"
+#include "placed.h"
 
 namespace {
 
 using namespace ssim_fused::cuda;
 
-// Images as the case has them, kept in `bytes`.
-template <class Storage>
-Picture<const Storage> image_of(const Case& c, const std::string& name, std::vector<char>& bytes,
-                                int64_t channels, const DeviceSize& size) {
-  bytes = read<char>(c, name);
-  const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
-  if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return {bytes.data(),
-            {channels * plane, plane, size.width, 1},
-            slice,
-            static_cast<PixelType>(c.one(name + "_type", 0))};
-  } else {
-    return {reinterpret_cast<const Storage*>(bytes.data()), {channels * plane, plane, size.width, 1}, slice};
-  }
-}
-
 template <class Element>
 Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
   const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
   return {data, {channels * plane, plane, size.width, 1}, slice};
-}
-
-// [B, C, H, W] or [B, C, D, H, W].
-DeviceSize size_of(const std::vector<int64_t>& shape) {
-  const size_t last = shape.size() - 1;
-  return {shape.size() == 5 ? static_cast<int>(shape[2]) : 1, static_cast<int>(shape[last - 1]),
-          static_cast<int>(shape[last])};
-}
-
-DeviceSize halved(DeviceSize size, int slices) {
-  return {size.depth / slices, size.height / 2, size.width / 2};
 }
 
 template <auto kernel, class Params>
@@ -57,36 +32,45 @@ void launch(int64_t blocks, const Params& params, size_t shared_bytes = 0) {
 template <class Storage>
 void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
+  const auto layout = c.one<std::string>("layout", "contiguous");
+  const auto placed = [&](const char* name) {
+    return Placed(layout, shape[0], shape[1], size_of(shape), image_bytes<Storage>(c, name),
+                  read<char>(c, name));
+  };
+  const Placed preds = placed("preds"), target = placed("target");
   DownsampleParams<Storage> params{};
-  params.channels = shape[1];
   params.slices = shape.size() == 5 ? 2 : 1;
   params.size = halved(size_of(shape), params.slices);
-  params.pixels = shape[0] * shape[1] * params.size.depth * params.size.height * params.size.width;
-  std::vector<char> from[2];
-  std::vector<std::vector<T>> to;
-  for (const char* name : {"preds", "target"}) {
-    params.from[to.size()] = image_of<Storage>(c, name, from[to.size()], shape[1], size_of(shape));
-    to.emplace_back(params.pixels, T(NAN));
-  }
-  for (size_t i = 0; i < 2; ++i) params.to[i] = contiguous(to[i].data(), shape[1], params.size);
-  // One block fewer than pixels ask for, so that threads have to take several.
-  launch<downsample_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
-  write(c, "half_preds", to[0]);
-  write(c, "half_target", to[1]);
+  params.from[0] = image_of<Storage>(c, "preds", preds);
+  params.from[1] = image_of<Storage>(c, "target", target);
+  // Results are contiguous, but for "far".
+  const std::string of_results = layout == "far" ? layout : "contiguous";
+  Placed half_preds(of_results, shape[0], shape[1], params.size, sizeof(T), {}),
+      half_target(of_results, shape[0], shape[1], params.size, sizeof(T), {});
+  params.to[0] = half_preds.picture<T>();
+  params.to[1] = half_target.picture<T>();
+  params.tiles = tiles_of(shape[0], shape[1], params);
+  TileLauncher launcher;
+  launch_tiles<downsample_kernel<Storage>>(params, launcher);
+  std::cout << "halving " << params.tiles.patch_columns << "\n";
+  write(c, "half_preds", half_preds.values());
+  write(c, "half_target", half_target.values());
 }
 
 template <class Storage>
 void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
+  const auto layout = c.one<std::string>("layout", "contiguous");
+  const DeviceSize size = size_of(shape);
   GatherParams<Storage> params{};
   params.count = c.one("levels", 1);
-  std::vector<KeptAs<Storage>> finest = read<KeptAs<Storage>>(c, "level0");
+  Placed finest(layout, shape[0], shape[1], size, sizeof(KeptAs<Storage>), read<char>(c, "level0"));
+  params.finest = finest.picture<KeptAs<Storage>>();
   std::vector<std::vector<T>> levels(1);
   const int slices = shape.size() == 5 ? 2 : 1;
   params.share = T(0.25) / slices;
-  params.finest = contiguous(finest.data(), shape[1], size_of(shape));
   for (int l = 0; l < params.count; ++l) {
-    params.size[l] = l == 0 ? size_of(shape) : halved(params.size[l - 1], slices);
+    params.size[l] = l == 0 ? size : halved(params.size[l - 1], slices);
     if (l == 0) continue;
     levels.push_back(read<T>(c, "level" + std::to_string(l)));
     params.levels[l] = contiguous<const T>(levels.back().data(), shape[1], params.size[l]);
@@ -94,14 +78,18 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   const std::vector<T> factors = read<T>(c, "factors");
   params.factors = factors.data();
   params.batch = shape[0];
-  params.channels = shape[1];
-  params.pixels = static_cast<int64_t>(finest.size());
-  std::vector<char> image, other;
-  params.image = image_of<Storage>(c, "preds", image, shape[1], size_of(shape));
-  params.other = image_of<Storage>(c, "target", other, shape[1], size_of(shape));
+  const auto placed = [&](const char* name) {
+    return Placed(layout, shape[0], shape[1], size, image_bytes<Storage>(c, name), read<char>(c, name));
+  };
+  const Placed image = placed("preds"), other = placed("target");
+  params.image = image_of<Storage>(c, "preds", image);
+  params.other = image_of<Storage>(c, "target", other);
   params.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
-  launch<gather_kernel<Storage>>(std::max<int64_t>(1, pyramid_blocks(params.pixels) - 1), params);
-  write(c, "gradient", finest);
+  params.tiles = tiles_of(shape[0], shape[1], params);
+  TileLauncher launcher;
+  launch_tiles<gather_kernel<Storage>>(params, launcher);
+  std::cout << "gathering " << params.tiles.patch_columns << "\n";
+  write(c, "gradient", finest.values());
 }
 
 // For each image, and the mean over the batch.

@@ -237,6 +237,12 @@ T* global_memory(uint64_t address) {
 inline char* shared_memory() { return simt::shared; }
 
 template <int Bytes>
+void store_vector(void* global, const void* values) {
+  if (reinterpret_cast<uintptr_t>(global) % Bytes) simt::fail("a vector is not aligned");
+  std::memcpy(global, values, Bytes);
+}
+
+template <int Bytes>
 void copy_async(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % Bytes || reinterpret_cast<uintptr_t>(global) % Bytes) {
     simt::fail("a copy is not aligned");

@@ -71,6 +71,24 @@ SSIM_DEVICE char* shared_memory() {
   return memory;
 }
 
+// Writes Bytes bytes to global memory, which is aligned to them, in one instruction: what the compiler makes
+// of an assignment may be several.
+template <int Bytes>
+SSIM_DEVICE void store_vector(void* global, const void* values) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
+  const size_t address = __cvta_generic_to_global(global);
+  const uint32_t* const word = static_cast<const uint32_t*>(values);
+  if constexpr (Bytes == 16) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(word[0]), "r"(word[1]),
+                 "r"(word[2]), "r"(word[3])
+                 : "memory");
+  } else if constexpr (Bytes == 8) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(word[0]), "r"(word[1]) : "memory");
+  } else {
+    asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(word[0]) : "memory");
+  }
+}
+
 // Copies Bytes bytes from global to shared memory, visible to the block after wait_for_copies and a barrier.
 template <int Bytes>
 SSIM_DEVICE void copy_async(void* shared, const void* global) {

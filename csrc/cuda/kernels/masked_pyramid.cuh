@@ -12,26 +12,36 @@ namespace ssim_fused::cuda {
 template <class T>
 struct HalfMaskParams {
   Weights from;
-  T* to;  // [B, C or 1, D, H, W]
-  int64_t channels, pixels;
+  T* to;            // [B, C or 1, D, H, W]
   DeviceSize size;  // of the result
   int slices;       // that become one: 1 or 2
+  Tiles tiles;      // of the result, without vectors
 };
+
+// Calls f(place) for the pixels of the thread's patches, which are one column wide.
+template <class F>
+SSIM_DEVICE void for_patches(const Tiles& tiles, const DeviceSize& size, F&& f) {
+  for (int64_t tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
+    PixelPlace place = tiles.patch(tile, threadIdx.x);
+    if (place.column >= size.width) continue;
+    for (int row = 0; row < tiles.patch_rows && place.row < size.height; ++row, ++place.row) f(place);
+  }
+}
 
 template <class T>
 SSIM_KERNEL(kPyramidThreads, 1)
 half_mask_kernel(SSIM_PARAMS HalfMaskParams<T> p) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
-       i += step) {
-    const PixelPlace place(i, p.channels, p.size);
+  for_patches(p.tiles, p.size, [&](const PixelPlace& place) {
     T sum = T(0);
     for (int k = 0; k < 4 * p.slices; ++k) {
       sum += p.from.template at<T>(p.from.offset(place.batch, place.channel, p.slices * place.slice + k / 4,
                                                  2 * place.row + k / 2 % 2, 2 * place.column + k % 2));
     }
-    p.to[i] = sum * (p.slices == 2 ? T(0.125) : T(0.25));
-  }
+    const int64_t row = ((place.batch * p.tiles.channels + place.channel) * p.size.depth + place.slice) *
+                            static_cast<int64_t>(p.size.height) +
+                        place.row;
+    p.to[row * p.size.width + place.column] = sum * (p.slices == 2 ? T(0.125) : T(0.25));
+  });
 }
 
 template <class Storage>
@@ -43,10 +53,7 @@ template <class Storage>
 SSIM_KERNEL(kPyramidThreads, 1)
 masked_downsample_kernel(SSIM_PARAMS MaskedDownsampleParams<Storage> p) {
   using T = ComputeOf<Storage>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
-       i += step) {
-    const PixelPlace place(i, p.channels, p.size);
+  for_patches(p.tiles, p.size, [&](const PixelPlace& place) {
     T total = T(0), sum[2] = {};
     for (int k = 0; k < 4 * p.slices; ++k) {
       const int slice = p.slices * place.slice + k / 4, row = 2 * place.row + k / 2 % 2,
@@ -58,13 +65,11 @@ masked_downsample_kernel(SSIM_PARAMS MaskedDownsampleParams<Storage> p) {
         const auto& from = p.from[image];
         sum[image] +=
             weight *
-            static_cast<T>(to_compute(from.plane(
-                place.batch,
-                place.channel)[slice * from.slice_stride + row * from.stride[2] + column * from.stride[3]]));
+            static_cast<T>(to_compute(PixelPlace{place.batch, place.channel, slice, row, column}.of(from)));
       }
     }
     for (int image = 0; image < 2; ++image) place.of(p.to[image]) = total > T(0) ? sum[image] / total : T(0);
-  }
+  });
 }
 
 template <class Storage>
@@ -92,18 +97,12 @@ template <class Storage>
 SSIM_KERNEL(kPyramidThreads, 1)
 masked_gather_kernel(SSIM_PARAMS MaskedGatherParams<Storage> p) {
   using T = ComputeOf<Storage>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
-       i += step) {
-    const PixelPlace place(i, p.channels, p.size[0]);
+  for_patches(p.tiles, p.size[0], [&](const PixelPlace& place) {
     const T* const factors = p.factors + place.batch;
     T sum = T(0);
     for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a share at each step
-      PixelPlace above = place;
-      above.slice >>= l, above.row >>= l, above.column >>= l;
-      const DeviceSize& size = p.size[l];
-      const bool is_part = above.slice < size.depth && above.row < size.height && above.column < size.width;
-      if (!is_part) continue;  // nor of a level beyond
+      const PixelPlace above = p.above(place, l);
+      if (!p.has(above, l)) continue;  // nor has a level beyond
       sum += factors[l * p.batch] * above.of(p.levels[l]);
       sum *= p.share;
       if (!p.coarse_masks[1]) continue;
@@ -119,7 +118,7 @@ masked_gather_kernel(SSIM_PARAMS MaskedGatherParams<Storage> p) {
     }
     KeptAs<Storage>& pixel = place.of(p.finest);
     store_as(pixel, factors[0] * to_compute(pixel) + sum);
-  }
+  });
 }
 
 }  // namespace ssim_fused::cuda

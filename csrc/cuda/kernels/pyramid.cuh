@@ -1,91 +1,91 @@
 // The kernels of MS-SSIM's pyramid, of images or volumes: halve both, weigh the levels' losses, and gather
-// the levels' gradients. One thread for each pixel (of both images; of the finest gradient), or for each
-// image of the batch. And a gradient times its factor.
+// the levels' gradients. A thread takes four rows of the finer level, one column of them or, as vectors, four
+// (patch.cuh); or an image of the batch. And a gradient times its factor.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
 #include "../../math/pyramid.h"
-#include "picture.cuh"
+#include "patch.cuh"
 
 namespace ssim_fused::cuda {
 
-constexpr int kPyramidThreads = 256;
-constexpr int64_t kMostPyramidBlocks = 1 << 20;  // beyond it, threads take several pixels
-
-inline int64_t pyramid_blocks(int64_t pixels) {
-  return std::clamp<int64_t>((pixels + kPyramidThreads - 1) / kPyramidThreads, 1, kMostPyramidBlocks);
-}
-
-// The axes of an image or a volume; an image has one slice.
-struct DeviceSize {
-  int depth, height, width;
-};
-
-// A pixel's place in a batch, counted along the rows.
-struct PixelPlace {
-  int64_t batch, channel;
-  int slice, row, column;
-
-  SSIM_DEVICE PixelPlace(int64_t index, int64_t channels, const DeviceSize& size) {
-    if (index <= UINT32_MAX && channels <= UINT32_MAX) {  // divisions of 64 bits take several times as long
-      split(static_cast<uint32_t>(index), static_cast<uint32_t>(channels), size);
-    } else {
-      split(static_cast<uint64_t>(index), static_cast<uint64_t>(channels), size);
-    }
-  }
-  template <class Storage>
-  SSIM_DEVICE decltype(auto) of(const Picture<Storage>& picture) const {
-    return picture.plane(
-        batch, channel)[slice * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3]];
-  }
-
- private:
-  template <class Index>
-  SSIM_DEVICE void split(Index index, Index channels, const DeviceSize& size) {
-    const Index width = static_cast<Index>(size.width), height = static_cast<Index>(size.height),
-                depth = static_cast<Index>(size.depth);
-    const Index rows = index / width, slices = rows / height, planes = slices / depth;
-    column = static_cast<int>(index - rows * width);
-    row = static_cast<int>(rows - slices * height);
-    slice = static_cast<int>(slices - planes * depth);
-    batch = static_cast<int64_t>(planes / channels);
-    channel = static_cast<int64_t>(planes % channels);
-  }
-};
+constexpr int kPatch = 4;  // rows of the finer level that a thread takes, and columns where they are vectors
+// Blocks that an SM holds at once, so that what they wait for fills the memory's latency.
+template <class Storage>
+constexpr int kPatchBlocks = sizeof(ComputeOf<Storage>) == 4 ? 4 : 2;
 
 template <class Storage>
 struct DownsampleParams {
   Picture<const Storage> from[2];
   Picture<ComputeOf<Storage>> to[2];
-  int64_t channels, pixels;  // `pixels`: of one result
-  DeviceSize size;           // of the results
-  int slices;                // that become one: 1 or 2
+  DeviceSize size;  // of the results
+  int slices;       // that become one: 1 or 2
+  Tiles tiles;      // of a result
 };
 
-template <class Storage>
-SSIM_KERNEL(kPyramidThreads, 1)
-downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
+// kColumns pixels of two rows of both results. All is read before anything is written.
+template <int kColumns, class Storage>
+SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place) {
   using T = ComputeOf<Storage>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
-       i += step) {
-    const PixelPlace place(i, p.channels, p.size);
+  constexpr int kRows = kPatch / 2;
+  T mean[2][kRows][kColumns] = {};
+  for (int slice = 0; slice < p.slices; ++slice) {
+    const PixelPlace source{place.batch, place.channel, p.slices * place.slice + slice, 2 * place.row,
+                            2 * place.column};
+#pragma unroll
     for (int image = 0; image < 2; ++image) {
       const auto& from = p.from[image];
-      const auto first = from.plane(place.batch, place.channel) + p.slices * place.slice * from.slice_stride +
-                         2 * place.row * from.stride[2] + 2 * place.column * from.stride[3];
-      T mean = T(0);
-      for (int slice = 0; slice < p.slices; ++slice) {
-        const auto square = first + slice * from.slice_stride;
-        const T upper = to_compute(square[0]) + to_compute(square[from.stride[2]]);
-        const T lower =
-            to_compute(square[from.stride[3]]) + to_compute(square[from.stride[2] + from.stride[3]]);
-        mean += (upper + lower) * T(0.25);
+      const auto first = source.from(from);
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if (place.row + row >= p.size.height) continue;
+        const auto upper_row = first + 2 * row * from.stride[2], lower_row = upper_row + from.stride[2];
+        T upper[2 * kColumns], lower[2 * kColumns];
+        if constexpr (kColumns == 1) {
+          upper[0] = to_compute(upper_row[0]), upper[1] = to_compute(upper_row[from.stride[3]]);
+          lower[0] = to_compute(lower_row[0]), lower[1] = to_compute(lower_row[from.stride[3]]);
+        } else {
+          read_pixels(upper, upper_row);
+          read_pixels(lower, lower_row);
+        }
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) {
+          const T left = upper[2 * i] + lower[2 * i], right = upper[2 * i + 1] + lower[2 * i + 1];
+          mean[image][row][i] += (left + right) * T(0.25);
+        }
       }
-      place.of(p.to[image]) = p.slices == 2 ? mean * T(0.5) : mean;
     }
+  }
+#pragma unroll
+  for (int image = 0; image < 2; ++image) {
+    const auto first = place.from(p.to[image]);
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      if (place.row + row >= p.size.height) continue;
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        if (p.slices == 2) mean[image][row][i] *= T(0.5);
+      }
+      write_pixels(first + row * p.to[image].stride[2], mean[image][row]);
+    }
+  }
+}
+
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, kPatchBlocks<Storage>)
+downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
+  for (int64_t tile = blockIdx.x; tile < p.tiles.count; tile += gridDim.x) {
+    const PixelPlace place = p.tiles.patch(tile, threadIdx.x);
+    if (place.row >= p.size.height || place.column >= p.size.width) continue;
+    if constexpr (!std::is_same_v<Storage, AnyPixel>) {
+      if (p.tiles.patch_columns > 1) {
+        halve_patch<kPatch / 2>(p, place);
+        continue;
+      }
+    }
+    halve_patch<1>(p, place);
   }
 }
 
@@ -148,36 +148,90 @@ struct GatherParams {
   int count;
   T share;           // of a pixel in the one it becomes part of
   const T* factors;  // [levels, B]
-  int64_t batch, channels, pixels;
+  int64_t batch;
+  Tiles tiles;                          // of the finest
   Picture<const Storage> image, other;  // by which the pixel term's slopes are; null: there is none
   Pixels<T> term;
+
+  // Of the pixel of level l that one of the finest is part of.
+  SSIM_DEVICE PixelPlace above(const PixelPlace& place, int l) const {
+    return {place.batch, place.channel, place.slice >> l, place.row >> l, place.column >> l};
+  }
+  SSIM_DEVICE bool has(const PixelPlace& above, int l) const {
+    return above.slice < size[l].depth && above.row < size[l].height && above.column < size[l].width;
+  }
 };
 
 // A pixel of level l stands for 4^l of the finest, a voxel for 8^l, and its gradient is shared out among
-// them.
-template <class Storage>
-SSIM_KERNEL(kPyramidThreads, 1)
-gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
+// them. kColumns pixels of four rows of one slice are part of one pixel of each level from the third on.
+template <int kColumns, class Storage>
+SSIM_DEVICE void gather_patch(const GatherParams<Storage>& p, const PixelPlace& place) {
   using T = ComputeOf<Storage>;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kPyramidThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + threadIdx.x; i < p.pixels;
-       i += step) {
-    const PixelPlace place(i, p.channels, p.size[0]);
-    const T* const factors = p.factors + place.batch;
-    T sum = T(0);
-    for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a share at each step
-      PixelPlace above = place;
-      above.slice >>= l, above.row >>= l, above.column >>= l;
-      const DeviceSize& size = p.size[l];
-      if (above.slice < size.depth && above.row < size.height && above.column < size.width) {
-        sum += factors[l * p.batch] * above.of(p.levels[l]);
+  constexpr int kHalfRows = kPatch / 2, kHalfColumns = (kColumns + 1) / 2;
+  const T* const factors = p.factors + place.batch;
+  const T factor = factors[0];  // of the finest
+  const auto first = place.from(p.finest);
+  T finest[kPatch][kColumns];
+#pragma unroll
+  for (int row = 0; row < kPatch; ++row) {
+    if (place.row + row < p.size[0].height) read_pixels(finest[row], first + row * p.finest.stride[2]);
+  }
+  T coarse = T(0);
+  for (int l = p.count - 1; l > 1; --l) {  // from the coarsest: a share at each step
+    const PixelPlace above = p.above(place, l);
+    if (p.has(above, l)) coarse += factors[l * p.batch] * above.of(p.levels[l]);
+    coarse *= p.share;
+  }
+  T sum[kHalfRows][kHalfColumns] = {};
+  if (p.count > 1) {
+    PixelPlace above = p.above(place, 1);
+    const auto half = above.from(p.levels[1]);
+#pragma unroll
+    for (int row = 0; row < kHalfRows; ++row, ++above.row) {
+      T values[kHalfColumns];
+      const bool has = p.has(above, 1);
+      if (has) read_pixels(values, half + row * p.levels[1].stride[2]);
+#pragma unroll
+      for (int i = 0; i < kHalfColumns; ++i) {
+        sum[row][i] = coarse;
+        if (has) sum[row][i] += factors[p.batch] * values[i];
+        sum[row][i] *= p.share;
       }
-      sum *= p.share;
     }
-    if (p.term.adds_slopes())
-      sum += p.term.weight * p.term.of(to_compute(place.of(p.image)), to_compute(place.of(p.other))).slope;
-    KeptAs<Storage>& pixel = place.of(p.finest);
-    store_as(pixel, factors[0] * to_compute(pixel) + sum);
+  }
+#pragma unroll
+  for (int row = 0; row < kPatch; ++row) {
+    if (place.row + row >= p.size[0].height) continue;
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      T added = sum[row / 2][i / 2];
+      if constexpr (kColumns == 1) {  // three formulas, which are not written out sixteen times
+        if (p.term.adds_slopes()) {
+          T image[1], other[1];
+          read_pixels(image, place.from(p.image) + row * p.image.stride[2]);
+          read_pixels(other, place.from(p.other) + row * p.other.stride[2]);
+          added += p.term.weight * p.term.of(image[0], other[0]).slope;
+        }
+      }
+      finest[row][i] = factor * finest[row][i] + added;
+    }
+    write_pixels(first + row * p.finest.stride[2], finest[row]);
+  }
+}
+
+template <class Storage>
+SSIM_KERNEL(kPyramidThreads, kPatchBlocks<Storage>)
+gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
+  for (int64_t tile = blockIdx.x; tile < p.tiles.count; tile += gridDim.x) {
+    const PixelPlace place = p.tiles.patch(tile, threadIdx.x);
+    if (place.row >= p.size[0].height || place.column >= p.size[0].width) continue;
+    if constexpr (!std::is_same_v<Storage, AnyPixel>) {
+      if (p.tiles.patch_columns > 1) {
+        gather_patch<kPatch>(p, place);
+        continue;
+      }
+    }
+    gather_patch<1>(p, place);
   }
 }
 
@@ -209,7 +263,7 @@ multiply_kernel(SSIM_PARAMS MultiplyParams<Storage> p) {
   const int64_t step = p.blocks * kPyramidThreads;
   if (!p.is_dense) {
     for (int64_t i = first; i < p.elements; i += step) {
-      PixelPlace place(i, p.channels, p.size);
+      PixelPlace place = pixel_place(i, p.channels, p.size);
       place.batch = image;
       store_as(place.of(p.result), factor * to_compute(place.of(p.gradient)));
     }

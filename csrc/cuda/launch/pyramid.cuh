@@ -8,6 +8,7 @@
 #include "../kernels/masked_pyramid.cuh"
 #include "call.cuh"
 #include "launcher.cuh"
+#include "tiles.cuh"
 
 namespace ssim_fused::cuda {
 
@@ -19,27 +20,25 @@ template <class Storage>
 void run_downsample(const HalvingRequest& request, CudaLauncher& launcher) {
   using T = ComputeOf<Storage>;
   const auto& [from, to, mask, half_mask] = request;
-  const DownsampleParams<Storage> params{{picture<const Storage>(from[0]), picture<const Storage>(from[1])},
-                                         {picture<T>(to[0]), picture<T>(to[1])},
-                                         to[0].channels(),
-                                         to[0].elements(),
-                                         device_size(to[0]),
-                                         from[0].depth() == 1 ? 1 : 2};
+  DownsampleParams<Storage> params{{picture<const Storage>(from[0]), picture<const Storage>(from[1])},
+                                   {picture<T>(to[0]), picture<T>(to[1])},
+                                   device_size(to[0]),
+                                   from[0].depth() == 1 ? 1 : 2,
+                                   {}};
+  const int64_t batch = to[0].batch(), channels = to[0].channels();
   if (mask) {
-    const HalfMaskParams<T> of_mask{weights(mask.view),     static_cast<T*>(half_mask.data),
-                                    half_mask.channels(),   half_mask.elements(),
-                                    device_size(half_mask), params.slices};
-    launcher.template launch<half_mask_kernel<T>>(pyramid_blocks(of_mask.pixels), kPyramidThreads, 0,
-                                                  of_mask);
+    HalfMaskParams<T> of_mask{
+        weights(mask.view), static_cast<T*>(half_mask.data), device_size(half_mask), params.slices, {}};
+    of_mask.tiles = tiles_of(half_mask.batch(), half_mask.channels(), of_mask.size, kHalvedRows, 1);
+    launch_tiles<half_mask_kernel<T>>(of_mask, launcher);
   }
   if (mask && mask.weighs_windows()) {
-    const MaskedDownsampleParams<Storage> masked{params, weights(mask.view)};
-    launcher.template launch<masked_downsample_kernel<Storage>>(pyramid_blocks(params.pixels),
-                                                                kPyramidThreads, 0, masked);
-    return;
+    params.tiles = tiles_of(batch, channels, params.size, kHalvedRows, 1);
+    return launch_tiles<masked_downsample_kernel<Storage>>(
+        MaskedDownsampleParams<Storage>{params, weights(mask.view)}, launcher);
   }
-  launcher.template launch<downsample_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
-                                                       params);
+  params.tiles = tiles_of(batch, channels, params);
+  launch_tiles<downsample_kernel<Storage>>(params, launcher);
 }
 
 template <class T>
@@ -80,13 +79,13 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   params.share = is_volume ? T(0.125) : T(0.25);
   params.factors = static_cast<const T*>(request.factors);
   params.batch = finest.batch();
-  params.channels = finest.channels();
-  params.pixels = finest.elements();
+  const int64_t channels = finest.channels();
   params.image = picture<const Storage>(request.image);
   params.other = picture<const Storage>(request.other);
   params.term = pixels_of<T>(request.pixels);
   if (request.mask) {
     MaskedGatherParams<Storage> masked{params, weights(request.mask.view)};
+    masked.tiles = tiles_of(params.batch, channels, params.size[0], kPatch, 1);
     for (size_t l = 0; l < request.coarse_masks.size(); ++l)
       masked.coarse_masks[l + 1] = static_cast<const T*>(request.coarse_masks[l].data);
     masked.mask_channels = request.mask.view.channels();
@@ -98,13 +97,12 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
       const auto axis = [](int n) { return DeviceAxis{n, 0, 0, false}; };
       const DeviceSize& size = params.size[0];
       sum_masks<T>(MaskSumParams{masked.mask, axis(size.depth), axis(size.height), axis(size.width)},
-                   params.batch, params.channels, scratch.at<double>(sums), launcher);
+                   params.batch, channels, scratch.at<double>(sums), launcher);
     }
-    launcher.template launch<masked_gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0,
-                                                            masked);
-    return;
+    return launch_tiles<masked_gather_kernel<Storage>>(masked, launcher);
   }
-  launcher.template launch<gather_kernel<Storage>>(pyramid_blocks(params.pixels), kPyramidThreads, 0, params);
+  params.tiles = tiles_of(params.batch, channels, params);
+  launch_tiles<gather_kernel<Storage>>(params, launcher);
 }
 
 // Whether the elements of an image lie one after the other, in whatever order of its axes.

@@ -1,0 +1,73 @@
+// How many pixels the threads of the pyramid's kernels take (kernels/patch.cuh), and the launches of so many
+// blocks; for any launcher, so that the tests on the host take the same ways.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../kernels/pyramid.cuh"
+#include "call.cuh"
+
+namespace ssim_fused::cuda {
+
+constexpr int kHalvedRows = kPatch / 2;     // of the coarser level that a thread makes
+constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch; beyond it blocks take several tiles
+
+inline Tiles tiles_of(int64_t batch, int64_t channels, const DeviceSize& size, int patch_rows,
+                      int patch_columns) {
+  Tiles tiles;
+  tiles.channels = channels;
+  tiles.depth = size.depth;
+  tiles.rows = static_cast<int>(ceil_div(size.height, int64_t{patch_rows} * kTileHeight));
+  tiles.columns = static_cast<int>(ceil_div(size.width, int64_t{patch_columns} * kTileWidth));
+  tiles.patch_rows = patch_rows;
+  tiles.patch_columns = patch_columns;
+  tiles.count = batch * channels * tiles.depth * tiles.rows * tiles.columns;
+  return tiles;
+}
+
+// Whether pixels whose column is a multiple of kCount are whole, aligned packs. The stride of an axis of one
+// element is none.
+template <int kCount, class Storage>
+bool is_packs(const Picture<Storage>& picture, int64_t batch, int64_t channels, int slices) {
+  if constexpr (std::is_same_v<Storage, const AnyPixel>) {
+    return false;
+  } else {
+    const auto is_whole = [](int64_t n, int64_t stride) { return n == 1 || stride % kCount == 0; };
+    constexpr size_t kAlignment = alignof(Pack<std::remove_const_t<Storage>, kCount>);
+    return reinterpret_cast<uintptr_t>(picture.data) % kAlignment == 0 && picture.stride[3] == 1 &&
+           picture.stride[2] % kCount == 0 && is_whole(slices, picture.slice_stride) &&
+           is_whole(channels, picture.stride[1]) && is_whole(batch, picture.stride[0]);
+  }
+}
+
+template <class Storage>
+Tiles tiles_of(int64_t batch, int64_t channels, const DownsampleParams<Storage>& params) {
+  constexpr int kHalf = kPatch / 2;
+  bool vectors = params.size.width % kHalf == 0;
+  for (int image = 0; image < 2; ++image) {
+    vectors = vectors &&
+              is_packs<kPatch>(params.from[image], batch, channels, params.slices * params.size.depth) &&
+              is_packs<kHalf>(params.to[image], batch, channels, params.size.depth);
+  }
+  return tiles_of(batch, channels, params.size, kHalvedRows, vectors ? kHalf : 1);
+}
+
+// With a pixel term without vectors: its formulas are written out for one column.
+template <class Storage>
+Tiles tiles_of(int64_t batch, int64_t channels, const GatherParams<Storage>& params) {
+  const bool vectors =
+      !params.term.adds_slopes() && !std::is_same_v<Storage, AnyPixel> &&
+      params.size[0].width % kPatch == 0 &&
+      is_packs<kPatch>(params.finest, batch, channels, params.size[0].depth) &&
+      (params.count == 1 || is_packs<kPatch / 2>(params.levels[1], batch, channels, params.size[1].depth));
+  return tiles_of(batch, channels, params.size[0], kPatch, vectors ? kPatch : 1);
+}
+
+template <auto kernel, class Params, class Launcher>
+void launch_tiles(const Params& params, Launcher& launcher) {
+  if (params.tiles.count == 0) return;
+  launcher.template launch<kernel>(std::min(params.tiles.count, kMostBlocks), kPyramidThreads, 0, params);
+}
+
+}  // namespace ssim_fused::cuda
