@@ -1,7 +1,7 @@
 """What nvcc makes of the training kernels: SASS instructions by class, registers, spilled bytes. Needs no GPU.
 
-Compiles tests/simt/strips.cu for one architecture. A change that is not meant to touch the kernels must leave these
-numbers as they are; one that is meant to says by how much:
+Compiles tests/simt/strips.cu and pyramid.cu for one architecture. A change that is not meant to touch the kernels must
+leave these numbers as they are; one that is meant to says by how much:
 
     python benchmarks/sass.py --out before.json
     python benchmarks/sass.py --against before.json     # prints what differs; exit status 1 if anything does
@@ -20,7 +20,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-SOURCE = Path(__file__).parent.parent / "tests/simt/strips.cu"
+SIMT = Path(__file__).parent.parent / "tests/simt"
+SOURCES = SIMT / "strips.cu", SIMT / "pyramid.cu"
 # Of a kernel's instructions these are named; the rest is "other".
 CLASSES = (
     *("FFMA", "FMUL", "FADD", "MUFU", "DADD", "IMAD", "IADD3", "LEA", "ISETP", "FSETP", "SEL"),
@@ -54,12 +55,12 @@ def short_names(symbols: list[str]) -> dict[str, str]:
     return names
 
 
-def measure(architecture: str) -> dict[str, dict[str, int]]:
+def measure(architecture: str, source: Path) -> dict[str, dict[str, int]]:
     """Numbers of every kernel, by its name."""
     with tempfile.TemporaryDirectory() as directory:
-        cubin = Path(directory) / "strips.cubin"
+        cubin = Path(directory) / "kernels.cubin"
         command = [tool("nvcc"), "-std=c++20", "-O3", f"-arch={architecture}", "-cubin", "-Xptxas", "-v"]
-        built = subprocess.run([*command, "-o", str(cubin), str(SOURCE)], capture_output=True, text=True, check=False)
+        built = subprocess.run([*command, "-o", str(cubin), str(source)], capture_output=True, text=True, check=False)
         if built.returncode != 0:
             raise SystemExit(built.stderr)
         listing = subprocess.run([tool("cuobjdump"), "-sass", str(cubin)], capture_output=True, text=True, check=True)
@@ -102,7 +103,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the numbers here, as JSON")
     parser.add_argument("--against", type=Path, help="compare with the numbers of this file")
     arguments = parser.parse_args()
-    kernels = measure(arguments.arch)
+    kernels = {name: numbers for source in SOURCES for name, numbers in measure(arguments.arch, source).items()}
     if arguments.out:
         arguments.out.write_text(json.dumps({"arch": arguments.arch, "kernels": kernels}, indent=1) + "\n")
     if not arguments.against:
