@@ -1,5 +1,5 @@
-// The kernels of training and of the plain metric, of images and of volumes, and nothing else:
-// test_cuda_build.py compiles them to see their registers.
+// The kernels of training and of the plain metric, of images and of volumes, also with a pixel term, and
+// nothing else: test_cuda_build.py compiles them to see their registers.
 #include "../../csrc/cuda/kernels/depth.cuh"
 #include "../../csrc/cuda/kernels/strip/march.cuh"
 
@@ -30,6 +30,17 @@ SSIM_INSTANTIATE_FOR(float, 256, 3, Objective::mean_contrast, false)
 SSIM_INSTANTIATE_FOR(float, 64, 3, Objective::mean_contrast, true)
 SSIM_INSTANTIATE_FOR(float, 128, 3, Objective::mean_contrast, true)
 SSIM_INSTANTIATE_FOR(float, 256, 3, Objective::mean_contrast, true)
+
+#define SSIM_INSTANTIATE_PIXELS(Storage, columns, derivatives, single)                               \
+  template __global__ void strip_kernel<StripConfig<                                                 \
+      Storage, columns, derivatives, Objective::mean_similarity, false, single, Pass::image, true>>( \
+      const __grid_constant__ StripParams<Storage>);
+
+SSIM_INSTANTIATE_PIXELS(float, 128, 3, false)
+SSIM_INSTANTIATE_PIXELS(float, 256, 3, false)
+SSIM_INSTANTIATE_PIXELS(float, 64, 3, true)
+SSIM_INSTANTIATE_PIXELS(float, 256, 3, true)
+SSIM_INSTANTIATE_PIXELS(float, 128, 4, false)
 
 #define SSIM_INSTANTIATE_SLICES(Storage, columns, derivatives, single, pass)                              \
   template __global__ void strip_kernel<                                                                  \

@@ -128,7 +128,23 @@ class StripGather {
   // registers are dearer.
   static SSIM_DEVICE void add_pixel_term(const Block& at, int column, const char* pixels,
                                          T (&by_preds)[kChunk], T (&by_target)[kChunk], double* total) {
-    const Pixels<T>& term = at.p.pixels;
+    // Asked once for the chunk: asked for each pixel, the ways through it are 3^8, and nvcc tries them all.
+    switch (at.p.pixels.term) {
+      case PixelTerm::l1:
+        return add_term<PixelTerm::l1>(at, column, pixels, by_preds, by_target, total);
+      case PixelTerm::l2:
+        return add_term<PixelTerm::l2>(at, column, pixels, by_preds, by_target, total);
+      case PixelTerm::charbonnier:
+        return add_term<PixelTerm::charbonnier>(at, column, pixels, by_preds, by_target, total);
+      default:
+        return;
+    }
+  }
+
+  template <PixelTerm term>
+  static SSIM_DEVICE void add_term(const Block& at, int column, const char* pixels, T (&by_preds)[kChunk],
+                                   T (&by_target)[kChunk], double* total) {
+    const Pixels<T>& request = at.p.pixels;
     T sum = T(0);
 #pragma unroll
     for (int v = 0; v < kChunk / kVector; ++v) {
@@ -137,10 +153,11 @@ class StripGather {
 #pragma unroll
       for (int e = 0; e < kVector; ++e) {
         const int j = v * kVector + e;
-        const auto phi = term.of(to_compute(xs.value[e]), to_compute(ys.value[e]));
+        const auto phi =
+            pixel_term<term, T>(to_compute(xs.value[e]) - to_compute(ys.value[e]), request.eps_squared);
         if (column + j < at.column_end) sum += phi.value;
-        by_preds[j] += term.weight * phi.slope;
-        if constexpr (kBoth) by_target[j] -= term.weight * phi.slope;
+        by_preds[j] += request.weight * phi.slope;
+        if constexpr (kBoth) by_target[j] -= request.weight * phi.slope;
       }
     }
     if (total) *total += static_cast<double>(sum);
