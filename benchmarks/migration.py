@@ -219,12 +219,15 @@ def relative(found: Tensor, expected: Tensor) -> str:
 
 
 def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
-    """The cells of a row: for each picture theirs, ours less theirs by both ways; the gradients' differences."""
+    """The cells of a row: the line that keeps the numbers, then numbers.
+
+    For each picture theirs, ours less theirs by both ways; then the gradients' differences.
+    """
     try:
         theirs, mark = row.theirs(), ""
     except (ImportError, OSError):
         theirs, mark = row.kept, " *"
-    cells = [row.name + mark]
+    cells = [row.name + mark, row.line]
     for x, y in pictures.values():
         value = float(theirs(x, y))
         cells += [f"{value:.6f}", f"{float(row.plain(x, y)) - value:+.1e}"]
@@ -236,15 +239,16 @@ def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
         cells.append("" if mark else relative(gradient(row.kept, x, y), exact))
     else:
         cells += ["", ""]
-    return [*cells, row.line]
+    return cells
 
 
 def main() -> None:
     """Measure, print, and rewrite the page."""
     pictures = images()
-    head = ["from", *(f"{name}: {what}" for name in pictures for what in ("theirs", "ours - theirs", "kept - theirs"))]
-    head += ["gradient: ours", "kept", "the line that keeps the numbers"]
-    table = [head, ["---"] * len(head)] + [measured(row, pictures) for row in rows()]
+    head = ["from", "the line that keeps the numbers"]
+    head += [f"{name}: {what}" for name in pictures for what in ("theirs", "ours - theirs", "kept - theirs")]
+    head += ["gradient: ours", "kept"]
+    table = [head, ["---", "---", *["---:"] * (len(head) - 2)]] + [measured(row, pictures) for row in rows()]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
     print(text)
     rewrite(PAGE, f"{text}\n")

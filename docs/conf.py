@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(".."))
+from sphinx.pycode import ModuleAnalyzer
+
 from ssim_fused import __version__
 
 project, author, copyright = "ssim_fused", "the ssim_fused maintainers", "the ssim_fused maintainers"
@@ -17,9 +19,12 @@ html_title = f"ssim_fused {version}"
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 nb_execution_mode = "off"  # the notebook's results are in it; a test runs it
+nb_merge_streams = True
+html_static_path, html_css_files = ["_static"], ["site.css"]
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # what torch.nn.Module says of `forward` says nothing
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 
 
@@ -41,4 +46,7 @@ def links_as_paths(app, name, source):
 
 def setup(app):
     """Sphinx' hook."""
+    overloaded = ModuleAnalyzer.for_module("ssim_fused.functional")
+    overloaded.analyze()
+    overloaded.overloads.clear()  # one signature is shown, not two that differ in a word
     app.connect("source-read", links_as_paths)

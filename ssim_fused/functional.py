@@ -96,8 +96,8 @@ def structural_similarity_index_measure(
             nothing. ``"map"``: windows as without a mask; it weighs the map's pixels in the means.
 
     Returns:
-        SSIM in the dtype of ``preds``, of integers in float32: a scalar, or ``[B]`` (``[B, C]`` per channel) without
-        reduction; with one of the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never
+        SSIM, a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction, in the dtype of ``preds``, of integers in
+        float32; with one of the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never
         reduced).
 
     Raises:
@@ -201,7 +201,7 @@ def multiscale_structural_similarity_index_measure(
         mask_mode: as there; ``"window"`` also weighs the pixels in the means that make a level's images.
 
     Returns:
-        MS-SSIM in the dtype of ``preds``: a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction.
+        MS-SSIM, a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction, in the dtype of ``preds``.
 
     Raises:
         TypeError: as :func:`structural_similarity_index_measure`.

@@ -323,7 +323,12 @@ class PixelSSIMLoss(_Loss):
 
     @property
     def terms(self) -> Terms:
-        """The last call's two terms, reduced as the loss is: ``(1 - w) * pixel + w * ssim`` is the loss."""
+        """The last call's two terms, reduced as the loss is; ``(1 - w) * pixel + w * ssim`` is the loss.
+
+        Raises:
+            RuntimeError: there was no call yet, or the last was within a transform of torch.func.
+
+        """
         if self._last is None:
             raise RuntimeError(
                 "`terms` are those of the last call, and there has been none outside of torch.func's transforms: call "

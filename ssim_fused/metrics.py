@@ -99,8 +99,13 @@ class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMe
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Takes in a batch of images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
 
+        Args:
+            preds: images, as :func:`~ssim_fused.structural_similarity_index_measure` takes them.
+            target: images of the same shape.
+            mask: which pixels count, as there.
+
         Raises:
-            Whatever :func:`~ssim_fused.structural_similarity_index_measure` raises.
+            TypeError, ValueError, RuntimeError, NotImplementedError: as there.
 
         """
         results = functional.structural_similarity_index_measure(
@@ -146,8 +151,13 @@ class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructu
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Takes in a batch of images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
 
+        Args:
+            preds: images, as :func:`~ssim_fused.multiscale_structural_similarity_index_measure` takes them.
+            target: images of the same shape.
+            mask: which pixels count, as there.
+
         Raises:
-            Whatever :func:`~ssim_fused.multiscale_structural_similarity_index_measure` raises.
+            TypeError, ValueError, RuntimeError, NotImplementedError: as there.
 
         """
         self._add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,51 @@ def test_the_blocks_run(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         exec(compile(block, f"docs/{page}", "exec"), names)
 
 
+def test_the_blocks_of_the_readme_run() -> None:
+    text = (DOCS.parent / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(from .*?)^```", text, re.MULTILINE | re.DOTALL)  # the others are signatures
+    assert blocks
+    photograph = torch.rand(1, 3, 64, 64)
+    names = {"photograph": photograph, "rendered": (0.9 * photograph).requires_grad_()}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    image = pytest.importorskip("PIL.Image")
+    for folder, ending in (("original", "png"), ("jpeg20", "jpg")):
+        (tmp_path / folder).mkdir()
+        image.effect_noise((64, 48), 30).convert("RGB").save(tmp_path / folder / f"cat.{ending}")
+    monkeypatch.chdir(tmp_path)
+    printed: list[object] = []
+    names = {"__name__": "page", "print": printed.append}
+    for block in re.findall(r"^```python\n(.*?)^```", (DOCS / "scoring.md").read_text(), re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/scoring.md", "exec"), names)
+    assert [type(outcome).__name__ for outcome in printed] == ["Scored"]
+
+
+def test_the_commands_on_the_pages_are_understood() -> None:
+    """Every `ssim-fused compare`, by the command's own parser."""
+    from ssim_fused.scoring.cli import make_parser
+
+    paths = [*DOCS.rglob("*.md"), DOCS.parent / "README.md", *DOCS.parent.glob("examples/*.md")]
+    commands = [
+        command
+        for path in paths
+        for command in re.findall(r"(?:ssim-fused|-m ssim_fused) (compare [^#`\n]+)", path.read_text())
+        if "..." not in command
+    ]
+    assert len(commands) >= 7
+    for command in commands:
+        options = make_parser().parse_args(shlex.split(command))
+        assert options.reference, command
+        assert options.distorted, command
+
+
 def test_the_user_pages_have_blocks() -> None:
     expected = {
+        "index.md",
         "quickstart.md",
         *(f"guides/{name}.md" for name in ("restoration", "splatting", "volumes", "video", "evaluation")),
     }
@@ -45,7 +89,9 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
+    root = DOCS.parent
     pages = [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]
+    pages += [*root.glob("*.md"), *root.glob("examples/*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())]
     broken = [(page.name, link) for page, link in links if "://" not in link and not (page.parent / link).exists()]
     assert len(links) > 20

@@ -48,11 +48,11 @@ def ssim(
         k1: luminance constant.
         k2: contrast constant.
 
-    Raises:
-        ValueError: an even ``kernel_size``, another ``reduction`` or number of dimensions.
-
     Returns:
         A scalar, or ``[N]`` without reduction; with ``full`` a list of it and the contrast sensitivity.
+
+    Raises:
+        ValueError: an even ``kernel_size``, another ``reduction`` or number of dimensions.
 
     Example:
         >>> import torch
