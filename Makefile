@@ -7,7 +7,8 @@
 #   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
 #   make docs          the documentation site, in docs/_build/html
 #   make accuracy      errors of this and of other libraries against float64, docs/accuracy.md: a minute
-#   make wheel         a wheel in dist/, and what its libraries depend on
+#   make linkcheck     the links out of the site: needs a network
+#   make wheel         a wheel in dist/, with CUDA where torch and nvcc have it, and what its libraries depend on
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
 PYTHON ?= python3
@@ -20,10 +21,10 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 NVCC := $(if $(CUDA_HOME)$(CUDA_PATH)$(shell command -v nvcc),,$(VENV)/installed-nvcc)
 PARALLEL := --numprocesses $(shell nproc) --dist worksteal
 CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
-# Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it.
-export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),,0)
+# Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it, and for a wheel.
+export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*)$(filter wheel,$(MAKECMDGOALS)),,0)
 
-.PHONY: demo demo-volume demo-score test test-all lint format docs accuracy wheel bench bench-score clean
+.PHONY: demo demo-volume demo-score test test-all lint format docs linkcheck accuracy wheel bench bench-score clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
@@ -55,6 +56,9 @@ format: $(VENV)/installed-lint
 
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+
+linkcheck: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 accuracy: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.accuracy

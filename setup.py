@@ -5,8 +5,8 @@
     ssim_fused/_C.*.so            the module that knows ID, a hash over the sources and all that compiles them
 
 SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
-GPUs; without it, those visible, or else DEFAULT_ARCHITECTURES. MAX_JOBS limits the compilers at work. docs/building.md
-has more.
+GPUs, "all" those of a wheel; without it, those visible, or else all. MAX_JOBS limits the compilers at work.
+docs/building.md has more.
 """
 
 import contextlib
@@ -25,11 +25,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-# Code for 8.6 is, to the instruction, what nvcc makes for 8.9. Newer GPUs compile the PTX when they first run it.
+# Code for 8.6 is, to the instruction, what nvcc makes for 8.9. Other GPUs compile the PTX when they first run it.
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0+PTX"
+NEW_ARCHITECTURES = ("10.0", "12.0")  # those of them that nvcc knows: since CUDA 12.8
 DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # LibTorch's stable ABI, since torch 2.10
 CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES}"
 CXX += " -fmacro-prefix-map=../../="  # errors name csrc/...
+# Python's and torch's names come with the process that loads the libraries.
+LINK = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--as-needed"
 NVCC = f"-std=c++20 -O3 --threads=2 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -DUSE_CUDA {DEFINES}"
 
 
@@ -80,6 +83,21 @@ def find_cuda(torch):
     return None, missing
 
 
+def all_architectures(home):
+    """Those of a wheel, as TORCH_CUDA_ARCH_LIST names them."""
+    known = output_of(home / "bin/nvcc", "--list-gpu-arch").split()
+    new = [name for name in NEW_ARCHITECTURES if f"compute_{name.replace('.', '')}" in known]
+    return ";".join([DEFAULT_ARCHITECTURES, *new])
+
+
+def cuda_runtime(home):
+    """The linker's words for CUDA's runtime, the static one: torch's may be of another version (docs/building.md)."""
+    static = next((path for folder in ("lib64", "lib") for path in (home / folder).glob("libcudart_static.a")), None)
+    if static is None:
+        fail(f"the CUDA toolkit in {home} has no libcudart_static.a: install the runtime's development files.")
+    return f"{static} -Wl,--exclude-libs,{static.name} -lrt -lpthread -ldl"
+
+
 def build():
     """Compile and link what is not up to date; the libraries' paths."""
     try:
@@ -96,8 +114,9 @@ def build():
     home, reason = find_cuda(torch)
     cuda, nvcc = "", ""
     if home:
-        if not torch.cuda.is_available():
-            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+        unset = "" if torch.cuda.is_available() else "all"
+        if os.environ.get("TORCH_CUDA_ARCH_LIST", unset) == "all":
+            os.environ["TORCH_CUDA_ARCH_LIST"] = all_architectures(home)
         cuda = f"{torch.version.cuda} for {os.environ.get('TORCH_CUDA_ARCH_LIST', 'the visible GPUs')}"
         host = f"-ccbin {shlex.quote(compiler)}" if "CXX" in os.environ else ""
         # A quarter of the size; drivers of CUDA 13 read it.
@@ -108,7 +127,7 @@ def build():
     # Commands name torch's headers by links in the build's folder, so that they are the same in every environment.
     rules = f"""
 cxx = {compiler} {CXX} {os.environ.get("CXXFLAGS", "")}
-ldflags = -shared -Wl,--as-needed -Ltorch/lib {os.environ.get("LDFLAGS", "")}
+ldflags = -shared {LINK} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
 rule cxx
   command = $cxx -MMD -MF $out.d $defines -isystem torch/include -isystem pybind11 -isystem $python -c $in -o $out
   depfile = $out.d
@@ -148,9 +167,8 @@ rule link
         f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
     }
     if cuda:
-        runtime = next((p for d in ("lib64", "lib") for p in sorted((home / d).glob("libcudart.so*"))), "-lcudart")
         kernels = sorted((ROOT / "csrc/cuda").rglob("*.cu"))
-        libraries[f"_cuda_{build_id}.so"] = ("nvcc", kernels, f"-ltorch_cuda -ltorch_cpu -lc10 {runtime}")
+        libraries[f"_cuda_{build_id}.so"] = ("nvcc", kernels, f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}")
     graph = rules + "".join(library(name, *parts) for name, parts in libraries.items())
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +176,10 @@ rule link
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
     (folder / "build.ninja").write_text(graph)
-    jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )  # macOS has no affinity
+    jobs = os.environ.get("MAX_JOBS") or str(cores)
     running = subprocess.Popen(
         [ninja, "-j", jobs],
         cwd=folder,

@@ -10,7 +10,7 @@ import torch
 
 import ssim_fused
 from ssim_fused.scoring.score import choose_device
-from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.settings import Settings, cores
 
 PACKAGES = ("torch", "numpy", "pillow", "av", "tqdm", "jinja2", "matplotlib")
 
@@ -25,7 +25,7 @@ def info() -> str:
     lines["FFmpeg"] = _ffmpeg()
     lines |= _gpus()
     lines["Python"] = f"{platform.python_version()}, {platform.platform()}"
-    lines["CPU"] = f"{processor()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
+    lines["CPU"] = f"{processor()}, {cores()} of {os.cpu_count()} cores"
     lines |= {name: os.environ[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in os.environ}
     return "\n".join(f"{name:<27} {value}" for name, value in lines.items())
 

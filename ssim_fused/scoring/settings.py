@@ -20,6 +20,11 @@ WINDOWS: tuple[str, ...] = get_args(WindowShape)
 LUMAS: tuple[str, ...] = get_args(Luma)
 
 
+def cores() -> int:
+    """How many this process may use; macOS, which has no affinity, says how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convention:
     """What another library computes, where that is not torchmetrics'.
@@ -96,7 +101,7 @@ class Settings:
     frames: tuple[int, int | None, int] = (0, None, 1)
     device: str = "auto"
     batch: int = 8
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=cores)
     channels: bool = False
     keep: bool = False
 

@@ -19,6 +19,13 @@ namespace ssim_fused::cuda {
 
 constexpr int kMaxDevices = 64;
 
+// torch clears the last error of its own CUDA runtime. This library's is another one, linked statically: left
+// there, the error would be reported again, of the next kernel.
+inline void check(cudaError_t code) {
+  if (code != cudaSuccess) cudaGetLastError();
+  STD_CUDA_CHECK(code);
+}
+
 // Launches on the current stream of the current device; scratch is torch's, freed in the stream's order.
 class CudaLauncher {
  public:
@@ -40,13 +47,13 @@ class CudaLauncher {
     if (blocks >= 0) return blocks;
     blocks = 0;
     int limit = 0;
-    STD_CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_));
+    check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_));
     if (shared_bytes <= limit) {
-      STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-      STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                          cudaSharedmemCarveoutMaxShared));
-      STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads,
-                                                                   static_cast<size_t>(shared_bytes)));
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared));
+      check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads,
+                                                          static_cast<size_t>(shared_bytes)));
     }
     known[device_].store(blocks + 1, std::memory_order_relaxed);
     return blocks;
@@ -88,7 +95,7 @@ class CudaLauncher {
     static std::array<std::atomic<int>, kMaxDevices> known{};  // plus one: 0 is "not asked yet"
     int value = known[device_].load(std::memory_order_relaxed) - 1;
     if (value < 0) {
-      STD_CUDA_CHECK(cudaDeviceGetAttribute(&value, name, device_));
+      check(cudaDeviceGetAttribute(&value, name, device_));
       known[device_].store(value + 1, std::memory_order_relaxed);
     }
     return value;
