@@ -85,16 +85,27 @@ def _warn_of_composite(device_type: str) -> None:
     )
 
 
+_REBUILD = (
+    "Where nvcc is installed, build ssim_fused against the torch in use by `SSIM_FUSED_CUDA=1 pip install "
+    "--no-build-isolation --force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
+)
+
+
+def driver_is_too_old() -> str:
+    """What to do where torch works with a driver that the CUDA runtime in the library does not take."""
+    built = _C.build_info()["cuda"].split(" ")[0]
+    return (
+        f"ssim_fused has the runtime of CUDA {built} inside, which needs a driver of CUDA {built.split('.')[0]} or "
+        f"newer; torch's is of CUDA {torch.version.cuda}. Update the driver. {_REBUILD}"
+    )
+
+
 def serve(preds: torch.Tensor) -> bool:
     """Whether the operators serve the images' device; if not, PyTorch's own operations do, but for CUDA."""
     if preds.is_cpu or preds.device.type in _served:
         return True
     if preds.device.type == "cuda":
-        raise RuntimeError(
-            f"`preds` is on {preds.device}, but {why_no_cuda}. Where nvcc is installed, build ssim_fused "
-            "against the torch in use by `SSIM_FUSED_CUDA=1 pip install --no-build-isolation "
-            "--force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
-        )
+        raise RuntimeError(f"`preds` is on {preds.device}, but {why_no_cuda}. {_REBUILD}")
     _warn_of_composite(preds.device.type)
     return False
 

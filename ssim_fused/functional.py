@@ -260,6 +260,8 @@ def _explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: 
     except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
         if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
             raise torch.OutOfMemoryError(str(error)) from error
+        if "driver version is insufficient" in str(error):  # for the CUDA runtime in the library; torch's may be older
+            raise RuntimeError(f"{error}\n{_ops.driver_is_too_old()}") from error
         meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
         if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
             raise

@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.cpp_extension import include_paths
 
 import ssim_fused
-from ssim_fused import _C
+from ssim_fused import _C, functional
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,6 +34,21 @@ def test_only_the_stable_abi_is_used() -> None:
         assert not [line for line in symbols if re.search(r"\b(at|c10|torch|caffe2)::", line)]
         if not library.name.startswith("_C"):
             assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} knows Python"
+
+
+def test_a_driver_that_is_too_old_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's CUDA runtime may be older than ours, and work with a driver that ours does not take."""
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: CUDA driver version is insufficient for CUDA runtime version")
+
+    monkeypatch.setattr(functional, "evaluate", refuse)
+    monkeypatch.setattr(_C, "build_info", lambda: {"cuda": "13.0 for 9.0+PTX"})
+    image = torch.rand(1, 1, 16, 16)
+    with pytest.raises(
+        RuntimeError, match=r"insufficient(?s:.*)needs a driver of CUDA 13 or newer(?s:.*)SSIM_FUSED_CUDA=1"
+    ):
+        ssim_fused.ssim(image, image, data_range=1.0)
 
 
 def test_the_libraries_are_of_one_build() -> None:
