@@ -13,15 +13,42 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+# What a script needs beside torch; its arguments, the last of which is what it draws.
+SCRIPTS = {
+    "quickstart.py": (["matplotlib", "skimage", "torchmetrics"], "quickstart.png"),
+    "splatting.py": (
+        ["matplotlib", "skimage", "tqdm"],
+        "--gaussians 150 --steps 30 --size 64 --output splatting.png",
+    ),
+    "train_denoiser.py": (
+        ["matplotlib", "skimage", "torchmetrics", "tqdm"],
+        "--steps 40 --batch 4 --patch 48 --output denoising.png",
+    ),
+    "train_volume_denoiser.py": (
+        ["matplotlib", "nilearn", "skimage", "torchmetrics", "tqdm"],
+        "--steps 30 --batch 1 --patch 24 --output volume.png",
+    ),
+    "score_pictures.py": (["av", "matplotlib", "PIL", "skimage", "tqdm"], "--output scoring"),
+}
+
+
 @pytest.mark.nightly
-def test_gaussians_are_fitted_to_a_photograph(tmp_path: Path) -> None:
-    for module in ("matplotlib", "skimage", "tqdm"):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_draws_what_it_did(script: str, tmp_path: Path) -> None:
+    """`train_ddp.py` is in test_distributed.py."""
+    needed, arguments = SCRIPTS[script]
+    for module in needed:
         pytest.importorskip(module)
-    figure = tmp_path / "splatting.png"
-    size = ["--gaussians", "150", "--steps", "30", "--size", "64", "--output", str(figure)]
-    done = subprocess.run([sys.executable, EXAMPLES / "splatting.py", *size], capture_output=True, text=True)
+    command = [sys.executable, EXAMPLES / script, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert figure.stat().st_size > 10_000
+    drawn = tmp_path / arguments.split()[-1]
+    figures = drawn.glob("*.png") if drawn.is_dir() else [drawn]
+    assert [figure.stat().st_size > 10_000 for figure in figures] == [True]
+
+
+def test_every_script_is_run_by_a_test() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == SCRIPTS.keys() | {"train_ddp.py"}
 
 
 def test_the_notebook_prints_and_draws_what_it_shows(tmp_path: Path) -> None:
