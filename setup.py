@@ -2,7 +2,7 @@
 
     ssim_fused/_operators_ID.so   schemas and CPU kernels; knows no Python
     ssim_fused/_cuda_ID.so        CUDA kernels, where torch has CUDA and nvcc agrees
-    ssim_fused/_C.*.so            the module that knows ID, a hash over the sources and all that compiles them
+    ssim_fused/_C.abi3.so         the module that knows ID, a hash over the sources and all that compiles them
 
 SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
 GPUs, "all" those of a wheel; without it, those visible, or else all. MAX_JOBS limits the compilers at work.
@@ -33,6 +33,8 @@ CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fno-math-errno -fvisibility
 CXX += " -fmacro-prefix-map=../../="  # errors name csrc/...
 # Python's and torch's names come with the process that loads the libraries.
 LINK = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--as-needed"
+# One module for every Python since 3.10. A Python without the lock has no such interface.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 NVCC = f"-std=c++20 -O3 --threads=2 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -DUSE_CUDA {DEFINES}"
 
 
@@ -101,11 +103,10 @@ def cuda_runtime(home):
 def build():
     """Compile and link what is not up to date; the libraries' paths."""
     try:
-        import pybind11
         import torch
         from torch.utils import cpp_extension
     except ImportError as error:
-        fail(f"to build without isolation, install torch, pybind11, ninja and setuptools first ({error}).")
+        fail(f"to build without isolation, install torch, ninja and setuptools first ({error}).")
     ninja = shutil.which("ninja", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
     compiler = os.environ.get("CXX", "c++")
     version = output_of(*shlex.split(compiler), "--version")
@@ -129,7 +130,7 @@ def build():
 cxx = {compiler} {CXX} {os.environ.get("CXXFLAGS", "")}
 ldflags = -shared {LINK} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
 rule cxx
-  command = $cxx -MMD -MF $out.d $defines -isystem torch/include -isystem pybind11 -isystem $python -c $in -o $out
+  command = $cxx -MMD -MF $out.d $defines -isystem torch/include -isystem $python -c $in -o $out
   depfile = $out.d
   deps = gcc
   description = $name
@@ -158,12 +159,13 @@ rule link
             for path, made in objects.items()
         )
 
-    suffix, include = sysconfig.get_config_var("EXT_SUFFIX"), sysconfig.get_path("include")
+    suffix = ".abi3.so" if LIMITED else sysconfig.get_config_var("EXT_SUFFIX")
     macros = {"SSIM_FUSED_BUILD_ID": build_id, "SSIM_FUSED_CUDA_BUILD": cuda}  # of one small file: the others stay
     defines = " ".join(shlex.quote(f'-D{name}="{value}"') for name, value in macros.items())
+    defines += " -DPy_LIMITED_API=0x030a0000" if LIMITED else ""
     cpu = [ROOT / "csrc/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))]
     libraries = {
-        f"_C{suffix}": ("cxx", [ROOT / "csrc/python.cpp"], "", f"{suffix}.o", defines, include),
+        f"_C{suffix}": ("cxx", [ROOT / "csrc/python.cpp"], "", f"{suffix}.o", defines, sysconfig.get_path("include")),
         f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
     }
     if cuda:
@@ -172,9 +174,8 @@ rule link
     graph = rules + "".join(library(name, *parts) for name, parts in libraries.items())
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, target in (("torch", Path(torch.__file__).parent), ("pybind11", pybind11.get_include())):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
+    (folder / "torch").unlink(missing_ok=True)
+    (folder / "torch").symlink_to(Path(torch.__file__).parent)
     (folder / "build.ninja").write_text(graph)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -206,7 +207,7 @@ class BuildLibraries(build_ext):
         for path in self.built:
             shutil.copy2(path, package / f"{path.name}.new")
             os.replace(package / f"{path.name}.new", package / path.name)  # a running Python keeps the old file
-        for stale in {*package.glob("_operators*.so"), *package.glob("_cuda*.so")}:
+        for stale in {path for kind in ("C", "operators", "cuda") for path in package.glob(f"_{kind}[._]*.so")}:
             if stale.name not in names:
                 stale.unlink()
 
@@ -219,4 +220,8 @@ class BuildLibraries(build_ext):
         return {out: f"ssim_fused/{os.path.basename(out)}" for out in self.get_outputs()} if self.inplace else {}
 
 
-setup(ext_modules=[Extension("ssim_fused._C", ["csrc/python.cpp"])], cmdclass={"build_ext": BuildLibraries})
+setup(
+    ext_modules=[Extension("ssim_fused._C", ["csrc/python.cpp"], py_limited_api=LIMITED)],
+    cmdclass={"build_ext": BuildLibraries},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED else {},
+)

@@ -1,6 +1,7 @@
-// The module `_C`: what was compiled. It belongs to one Python; the operators' libraries serve any, and are
-// found by the build id that they carry in their names.
-#include <pybind11/pybind11.h>
+// The module `_C`: what was compiled. It keeps to Python's limited interface, so that one file serves every
+// Python since 3.10; the operators' libraries know none, and are found by the build id that they carry in
+// their names.
+#include <Python.h>
 #include <torch/headeronly/version.h>
 
 #define SSIM_STRINGIZE(x) SSIM_STRINGIZE_AGAIN(x)
@@ -8,21 +9,42 @@
 
 namespace {
 
-pybind11::dict build_info() {
-  pybind11::dict info;
-  info["torch"] = SSIM_STRINGIZE(TORCH_VERSION_MAJOR) "." SSIM_STRINGIZE(
-      TORCH_VERSION_MINOR) "." SSIM_STRINGIZE(TORCH_VERSION_PATCH);
-  info["compiler"] = __VERSION__;
-  info["cuda"] = SSIM_FUSED_CUDA_BUILD;
-  return info;
+constexpr char kTorch[] = SSIM_STRINGIZE(TORCH_VERSION_MAJOR) "." SSIM_STRINGIZE(
+    TORCH_VERSION_MINOR) "." SSIM_STRINGIZE(TORCH_VERSION_PATCH);
+
+PyObject* build_info(PyObject*, PyObject*) {
+  return Py_BuildValue("{s:s,s:s,s:s}", "torch", kTorch, "compiler", __VERSION__, "cuda",
+                       SSIM_FUSED_CUDA_BUILD);
 }
+
+int add_build_id(PyObject* module) {
+  return PyModule_AddStringConstant(module, "build_id", SSIM_FUSED_BUILD_ID);
+}
+
+PyMethodDef methods[] = {
+    {"build_info", build_info, METH_NOARGS,
+     "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU "
+     "build)."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(&add_build_id)},
+    {0, nullptr},
+};
+
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    "_C",
+    "What was compiled; the operators are in libraries beside this module.",
+    0,
+    methods,
+    slots,
+    nullptr,
+    nullptr,
+    nullptr,
+};
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
-  m.doc() = "What was compiled; the operators are in libraries beside this module.";
-  m.attr("build_id") = SSIM_FUSED_BUILD_ID;
-  m.def("build_info", &build_info,
-        "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU "
-        "build).");
-}
+PyMODINIT_FUNC PyInit__C() { return PyModuleDef_Init(&definition); }

@@ -16,7 +16,7 @@ while read -r library; do
   needed=$(objdump -p "$library" | awk '/NEEDED/ {print $2}')
   echo "$name: $(stat --format %s "$library") bytes, $(newest GLIBC), $(newest GLIBCXX), needs" $needed
   case $name in
-    _C.*) continue ;;  # pybind11's: of one Python, of no torch
+    _C.*) continue ;;  # of any Python, of no torch
     _cuda_*)
       if grep -q cudart <<<"$needed"; then fail "it needs a CUDA runtime beside its own"; fi
       seen=$(nm --dynamic --defined-only "$library" | grep -cE ' cu(da)?[A-Z]' || true)

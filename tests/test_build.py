@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,14 @@ def test_a_driver_that_is_too_old_is_explained(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_libraries_are_of_one_build() -> None:
     """A file that another build has left is neither loaded nor kept."""
-    libraries = Path(ssim_fused.__file__).parent.glob("_operators_*.so")
-    assert [library.stem for library in libraries] == [f"_operators_{_C.build_id}"]
+    folder = Path(ssim_fused.__file__).parent
+    assert [library.stem for library in folder.glob("_operators_*.so")] == [f"_operators_{_C.build_id}"]
+    assert [str(module) for module in folder.glob("_C.*")] == [_C.__file__]
+
+
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this Python has no limited interface")
+def test_the_module_serves_every_python() -> None:
+    assert Path(_C.__file__).name == "_C.abi3.so"
 
 
 def test_the_march_under_address_sanitizer(tmp_path: Path) -> None:
