@@ -600,6 +600,34 @@ def test_the_order_of_threads_does_not_matter(gradients: str, host: Host) -> Non
     assert all(torch.equal(forward[name], backward[name]) for name in forward)
 
 
+# Parts of a strip; the whole of one; from strip to strip, of one image into the next.
+ABREAST = {"split": {"split_rows": 16}, "whole": {}, "crossing": {"split_rows": 29, "crossing": True}}
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8])
+@pytest.mark.parametrize("gradients", ["", "preds", "preds target"])
+@pytest.mark.parametrize("way", ABREAST)
+def test_interleaved_channels_side_by_side(way: str, gradients: str, channels: int, host: Host) -> None:
+    """As many blocks for each channel; the numbers are those of planes one after the other."""
+    case = Case((2, channels, 37, 130), gradients=gradients, layout="channels_last", **ABREAST[way])
+    preds, target = pictures(case)
+    results = host.run(case, preds, target)
+    assert host.plan["abreast"] == channels
+    assert host.plan["launched"] % channels == 0
+    check(case, results, preds, target)
+    planes = host.run(replace(case, layout="contiguous"), preds, target)
+    assert host.plan["abreast"] == 1
+    if way != "crossing":  # where blocks begin in other rows, they may have other pivots
+        assert all(torch.equal(results[name], planes[name]) for name in planes)
+
+
+def test_more_channels_than_a_sector_of_memory_are_planes(host: Host) -> None:
+    case = Case((1, 9, 20, 30), layout="channels_last")
+    preds, target = pictures(case)
+    check(case, host.run(case, preds, target), preds, target)
+    assert host.plan["abreast"] == 1
+
+
 @pytest.mark.parametrize("sizes", [(11, 11), (7, 3), (13, 13)])
 @pytest.mark.parametrize("pad", [None, (0, 0)], ids=["same", "valid"])
 @pytest.mark.parametrize("place", [(14, 50), (0, 3), (29, 63), (5, 5)])

@@ -77,6 +77,8 @@ class HostLauncher {
   }
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
+    if constexpr (requires { params.abreast; })
+      std::cout << "abreast " << params.abreast << " launched " << blocks << "\n";
     simt::launch(blocks, static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
                  [&] { kernel(params); });
   }

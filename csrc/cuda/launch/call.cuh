@@ -25,6 +25,7 @@ namespace ssim_fused::cuda {
 
 // Scratch between passes: for as many planes or volumes as fit, or for one.
 constexpr int64_t kSlabBytes = int64_t{1} << 28;
+constexpr int64_t kMostAbreast = 8;  // channels whose pixels, of 4 bytes, are a sector of memory
 
 // The window of each axis in the compute type, [2 radius + 1].
 template <class T>
@@ -230,16 +231,39 @@ Plan plan_call(const StripParams<typename Call::Storage>& params, int64_t planes
   });
 }
 
+// Channels of an image that lie interleaved, so that a row of one brings those of all: blocks that are
+// started together march down them side by side, and what one reads, or writes a part of, the others find in
+// L2. 1: they do not.
+template <class Storage>
+int channels_abreast(const Problem<Storage>& problem) {
+  const auto is_interleaved = [&](const auto& picture) {
+    return picture.stride[1] == 1 && picture.stride[3] == problem.channels;
+  };
+  const bool all = is_interleaved(problem.preds) && is_interleaved(problem.target);
+  return all && problem.channels <= kMostAbreast ? static_cast<int>(problem.channels) : 1;
+}
+
+// The same plan for channels side by side: as many blocks for each.
+inline Plan plan_abreast(Plan plan, int64_t planes, int abreast) {
+  if (abreast == 1) return plan;
+  const int64_t rows_of_channel = planes / abreast * plan.strips * plan.rows_of_strip;
+  if (plan.rows_of_strip % plan.rows != 0)  // blocks go on from strip to strip
+    plan.rows = ceil_div(rows_of_channel, std::max<int64_t>(1, plan.blocks / abreast));
+  plan.blocks = abreast * ceil_div(rows_of_channel, plan.rows);
+  return plan;
+}
+
 // Launches the plan for so many of the planes it was made for.
 template <class Call, class Launcher, class... Strips>
 void launch_call(const Plan& plan, StripParams<typename Call::Storage> params, int64_t planes,
-                 Launcher& launcher, StripList<Strips...>) {
+                 Launcher& launcher, StripList<Strips...>, int abreast = 1) {
   params.strips = static_cast<int>(plan.strips);
-  params.all_strips = planes * plan.strips;
+  params.abreast = abreast;
+  params.all_strips = planes / abreast * plan.strips;
   params.rows_of_strip = plan.rows_of_strip;
   params.rows_of_block = plan.rows;
   params.parts = static_cast<int>(plan.parts());
-  const int64_t blocks = ceil_div(params.all_strips * plan.rows_of_strip, plan.rows);
+  const int64_t blocks = abreast * ceil_div(params.all_strips * plan.rows_of_strip, plan.rows);
   int index = 0;
   const auto launch = [&]<class Strip>() {
     if (index++ != plan.variant) return;

@@ -15,13 +15,14 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
                                     ImageStrips<Storage, Derivatives, objective>>;
   auto params = strip_params(problem, windows, objective != Objective::general);
   const int64_t planes = problem.batch * problem.channels;
-  const Plan plan = plan_call<Call>(params, planes, launcher, Strips{});
+  const int abreast = channels_abreast(problem);
+  const Plan plan = plan_abreast(plan_call<Call>(params, planes, launcher, Strips{}), planes, abreast);
   const int64_t parts = plan.strips * plan.parts();
   Scratch scratch;
   const size_t sums = scratch.add<double>(BlockSums::size(problem.batch, planes * parts, Call::kSums));
   scratch.allocate(launcher);
   params.sums.scratch = scratch.at<double>(sums);
-  launch_call<Call>(plan, params, planes, launcher, Strips{});
+  launch_call<Call>(plan, params, planes, launcher, Strips{}, abreast);
   if constexpr (Pixels) {
     results.pixels.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
     results.pixels.blocks = problem.channels * parts;

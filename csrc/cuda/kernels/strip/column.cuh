@@ -145,8 +145,8 @@ class StripColumns {
     return Config::kSumsPixels ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
   }
 
-  // After the march, the block's sums.
-  SSIM_DEVICE void write_sums(const Block& at, int64_t strip) const {
+  // After the march, the sums of a part of a strip.
+  SSIM_DEVICE void write_sums(const Block& at, int64_t strip, int part) const {
     const auto& p = at.p;
     const int thread = static_cast<int>(at.thread());
     const Column column(at);
@@ -158,7 +158,6 @@ class StripColumns {
           is_of_pixels || (column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z)));
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
     }
-    const int part = static_cast<int>(blockIdx.x - strip * p.rows_of_strip / p.rows_of_block);
     const int64_t block = strip * p.parts + part;
     if (at.row_end == p.rows.n) {  // the strip has no more parts
       double* const next = p.sums.blocks(p.batch) + (block + 1) * Config::kSums;

@@ -63,8 +63,10 @@ template <class Storage>
 struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
   // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
-  // beyond the picture; a block marches down `rows_of_block` of them.
+  // beyond the picture; a block marches down `rows_of_block` of them. Where channels lie interleaved, so many
+  // blocks march down as many channels side by side, and the strips are those of one channel of all images.
   int64_t rows_of_block, rows_of_strip, all_strips;
+  int abreast;            // channels side by side; 1: a plane after the other
   int strips;             // of a plane
   int parts;              // of a strip, at most, in different blocks
   bool vectors;           // every row of every image is whole, aligned vectors

@@ -56,27 +56,42 @@ class StripMarch {
 
   SSIM_DEVICE void run() {
     const auto& p = at_.p;
-    int64_t from = blockIdx.x * p.rows_of_block;
+    int64_t from = block() * p.rows_of_block;
     const int64_t end = min(from + p.rows_of_block, p.rows_of_strip * p.all_strips);
     while (from < end) {
       const int64_t strip = from / p.rows_of_strip;
       const int64_t next = min(end, (strip + 1) * p.rows_of_strip);
       at_.row_begin = static_cast<int>(from - strip * p.rows_of_strip);
       at_.row_end = static_cast<int>(min(int64_t{p.rows.n}, next - strip * p.rows_of_strip));
-      at_.begin_strip(strip);
+      at_.begin_strip(of_all(strip));
       __syncthreads();
       if constexpr (kOfGradient) {
         march_from_derivatives();
       } else {
         march();
       }
-      if constexpr (Config::kPass == Pass::image) columns_.write_sums(at_, strip);
+      if constexpr (Config::kPass == Pass::image) {
+        const int part = static_cast<int>(block() - strip * p.rows_of_strip / p.rows_of_block);
+        columns_.write_sums(at_, of_all(strip), part);
+      }
       from = next;
       if (from < end) __syncthreads();  // the next one writes where the sums were added up
     }
   }
 
  private:
+  // Of those that march down a channel, and one of its strips, counted over the images, among all. Slices are
+  // taken one after the other.
+  SSIM_DEVICE int64_t block() const {
+    return Config::kPass == Pass::image ? blockIdx.x / static_cast<unsigned>(at_.p.abreast) : blockIdx.x;
+  }
+  SSIM_DEVICE int64_t of_all(int64_t strip) const {
+    const auto& p = at_.p;
+    if (Config::kPass != Pass::image || p.abreast == 1) return strip;
+    const int64_t image = strip / p.strips, channel = blockIdx.x % static_cast<unsigned>(p.abreast);
+    return strip + (image * (p.abreast - 1) + channel) * p.strips;
+  }
+
   SSIM_DEVICE void march() {
     const int first = at_.row_begin > 0 ? at_.row_begin - kHalo : -kRadius;
     const int last = at_.row_end + kHalo;

@@ -193,8 +193,9 @@ class StripStage {
       for (int i = 0; i < kAtOnce; ++i) {
         const int j = begin + 32 * i;
         if (!is_pixel(j)) continue;
-        const Storage* const from_x = x + (column_begin + j) * p.preds.stride[3];
-        const Storage* const from_y = y + (column_begin + j) * p.target.stride[3];
+        const uint64_t column = static_cast<uint32_t>(column_begin + j);  // which spares what a sign takes
+        const Storage* const from_x = x + column * static_cast<uint64_t>(p.preds.stride[3]);
+        const Storage* const from_y = y + column * static_cast<uint64_t>(p.target.stride[3]);
         if constexpr (sizeof(Storage) == 2) {
           xs[i] = *from_x, ys[i] = *from_y;
         } else {
