@@ -36,6 +36,7 @@ PIXELS_OF_TURN, SCHEDULERS = 32 * 8, 4
 
 
 def row(program: Path, device: str, shape: str, what: str) -> str:
+    """The table's row of one plan."""
     sms, *_ = DEVICES[device]
     numbers = [3 if what == "gradient" else 0, *SHAPES[shape], *DEVICES[device]]
     ran = subprocess.run([program, *map(str, numbers)], capture_output=True, text=True, check=True)
