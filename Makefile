@@ -20,7 +20,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 # Where there is no nvcc, its wheel compiles the CUDA kernels that the tests ask for.
 NVCC := $(if $(CUDA_HOME)$(CUDA_PATH)$(shell command -v nvcc),,$(VENV)/installed-nvcc)
 PARALLEL := --numprocesses $(shell nproc) --dist worksteal
-CPP = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
+CPP = find csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it, and for a wheel.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*)$(filter wheel,$(MAKECMDGOALS)),,0)
 

@@ -1,64 +1,148 @@
-// The window along a row and down a ring of rows, a vector of outputs at a time, for several fields at once.
-// The radius is compiled (`Radius`) or, where Radius is -1, taken from `radius`.
+// A window over vectors that lie one behind the other: along a row in the order of interleave.h, or down a
+// ring.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
+#include <vector>
 
 #include "lanes.h"
-#include "problem.h"
+#include "outlined.h"
 
 namespace ssim_fused::cpu {
 
-// One vector of each of N convolutions along a row; row n starts at in + n * stride.
-template <int Radius, int N, class V, class T>
-SSIM_INLINE void along_row(V (&sum)[N], const T* in, int64_t stride, const T* taps, int64_t radius) {
-  unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA { sum[m] = V{}; });
-  if constexpr (Radius >= 0) {
-    unrolled<2 * Radius + 1>([&](auto k) SSIM_INLINE_LAMBDA {
-      unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA { sum[m] += load<V>(in + m * stride + k) * taps[k]; });
-    });
-  } else {
-    for (int64_t k = 0; k <= 2 * radius; ++k) {
-      unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA { sum[m] += load<V>(in + m * stride + k) * taps[k]; });
-    }
-  }
+constexpr int kOutputs = 8;  // of a window at neighbouring places, at a time
+
+// A window's taps, each a vector of its own of equal lanes: so a multiplication reads it as it lies.
+template <class T>
+struct Window {
+  const T* taps;
+  int64_t size;
+  bool is_default;  // symmetric, of kDefaultSize taps: those are kept in registers
+};
+
+constexpr int kDefaultSize = 11;  // sigma 1.5
+
+template <class T>
+bool is_default_window(const std::vector<T>& taps) {
+  return taps.size() == kDefaultSize && std::equal(taps.begin(), taps.end(), taps.rbegin());
 }
 
-// One vector of each of N convolutions down a ring, for kStepRows outputs; output j reads rows j ... j + 2
-// radius.
-template <int Radius, int N, class V, class T>
-SSIM_INLINE void down_rows(V (&sum)[N][kStepRows], const T* in, int64_t row, int64_t field, const T* taps,
-                           int64_t radius) {
-  unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA {
-    unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA { sum[m][j] = V{}; });
-  });
-  // A tap outside the window is left out, not multiplied by zero, so that a NaN does not reach beyond it.
-  if constexpr (Radius >= 0) {
-    unrolled<2 * Radius + kStepRows>([&](auto k) SSIM_INLINE_LAMBDA {
-      unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA {
-        const V v = load<V>(in + k * row + m * field);
-        unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
-          if constexpr (k >= j && k - j <= 2 * Radius) sum[m][j] += v * taps[k - j];
-        });
-      });
+// Where a window has its inputs and leaves its sums: of some fields, at some blocks of neighbouring outputs.
+// The inputs of a block are vectors that lie one behind the other, but from vector `wrap` on, a multiple of
+// kOutputs, they go on `ring` before their place. All in elements but `wrap`.
+template <class T>
+struct Passage {
+  int64_t blocks, fields;
+  const T* in;
+  int64_t in_block, in_field;  // from one to the next
+  T* out;
+  int64_t out_block, out_field, out_step;  // out_step: from one output of a block to the next
+  int64_t wrap = INT64_MAX, ring = 0;
+};
+
+// Of neighbouring outputs; output j is of vectors j ... j + size - 1. What lies outside the window is left
+// out, not multiplied by zero, so that a NaN does not reach beyond it.
+template <int outputs, class V, class T>
+SSIM_INLINE void convolve(V (&sum)[outputs], const T* in, const Passage<T>& s, const Window<T>& window) {
+  constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  const auto at = [&](int64_t k)
+                      SSIM_INLINE_LAMBDA { return load<V>(in + k * kLanes - (k >= s.wrap ? s.ring : 0)); };
+  const auto tap = [&](int64_t k) SSIM_INLINE_LAMBDA { return load<V>(window.taps + k * kLanes); };
+  unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] = V{}; });
+  if (window.size < outputs - 1) {
+    unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA {
+      for (int64_t k = 0; k < window.size; ++k) sum[j] += at(j + k) * tap(k);
     });
-  } else {
-    const auto step = [&](int64_t k, auto is_inside) SSIM_INLINE_LAMBDA {
-      unrolled<N>([&](auto m) SSIM_INLINE_LAMBDA {
-        const V v = load<V>(in + k * row + m * field);
-        unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
-          if (is_inside || (k >= j && k - j <= 2 * radius)) sum[m][j] += v * taps[k - j];
-        });
-      });
-    };
-    const int64_t size = 2 * radius + 1;
-    const int64_t full = std::max<int64_t>(size, kStepRows - 1);  // below it every output reads row k
-    for (int64_t k = 0; k < kStepRows - 1; ++k) step(k, std::false_type{});
-    for (int64_t k = kStepRows - 1; k < full; ++k) step(k, std::true_type{});
-    for (int64_t k = full; k < size + kStepRows - 1; ++k) step(k, std::false_type{});
+    return;
   }
+  // A vector is loaded once for all outputs that it is in the window of.
+  unrolled<outputs - 1>([&](auto k) SSIM_INLINE_LAMBDA {
+    const V v = load<V>(in + k * kLanes);
+    unrolled<k + 1>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] += v * tap(k - j); });
+  });
+  for (int64_t k = outputs - 1; k < window.size; ++k) {
+    const V v = at(k);
+    const T* last = window.taps + k * kLanes;
+    hide(last);  // else compilers keep all taps in registers, and move them from one to the next
+    unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] += v * load<V>(last - j * kLanes); });
+  }
+  unrolled<outputs - 1>([&](auto e) SSIM_INLINE_LAMBDA {
+    const V v = at(window.size + e);
+    unrolled<outputs - 1 - e>([&](auto i)
+                                  SSIM_INLINE_LAMBDA { sum[e + 1 + i] += v * tap(window.size - 1 - i); });
+  });
+}
+
+// The same under the default window, of which `tap` has one half and the middle.
+template <int outputs, class V, class T>
+SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<T>& s,
+                                  const V (&tap)[kDefaultSize / 2 + 1]) {
+  constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  const T* const part[] = {in, in - (s.wrap <= kOutputs ? s.ring : 0),
+                           in - (s.wrap <= 2 * kOutputs ? s.ring : 0)};
+  static_assert(kDefaultSize + kOutputs - 1 <= 3 * kOutputs);
+  unrolled<kDefaultSize + outputs - 1>([&](auto k) SSIM_INLINE_LAMBDA {
+    const V v = load<V>(part[k / kOutputs] + k * kLanes);
+    unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA {
+      constexpr int place = k - j;
+      if constexpr (place == 0) {
+        sum[j] = v * tap[0];
+      } else if constexpr (place > 0 && place < kDefaultSize) {
+        sum[j] += v * tap[std::min(place, kDefaultSize - 1 - place)];
+      }
+    });
+  });
+}
+
+template <class T, int Bytes, int outputs = kOutputs>
+SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window_of_all) {
+  outlined<Bytes>([s = passage, window = window_of_all] SSIM_INLINE_LAMBDA {
+    using V = Lanes<T, Bytes>;
+    const auto each = [&](auto&& convolve_one) SSIM_INLINE_LAMBDA {
+      for (int64_t block = 0; block < s.blocks; ++block) {
+        const T* in = s.in + block * s.in_block;
+        T* out = s.out + block * s.out_block;
+        for (int64_t field = 0; field < s.fields; ++field, in += s.in_field, out += s.out_field) {
+          V sum[outputs];
+          convolve_one(sum, in);
+          T* to = out;
+          unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA {
+            store(to, sum[j]);
+            to += s.out_step;
+          });
+        }
+      }
+    };
+    if (window.is_default) {
+      V tap[kDefaultSize / 2 + 1];
+      unrolled<kDefaultSize / 2 + 1>(
+          [&](auto k) SSIM_INLINE_LAMBDA { tap[k] = load<V>(window.taps + k * (Bytes / sizeof(T))); });
+      each([&](V(&sum)[outputs], const T* in) SSIM_INLINE_LAMBDA { convolve_default(sum, in, s, tap); });
+    } else {
+      each([&](V(&sum)[outputs], const T* in) SSIM_INLINE_LAMBDA { convolve(sum, in, s, window); });
+    }
+  });
+}
+
+// Along a row of vectors, kOutputs at a time, and what is left in smaller blocks.
+template <class T, int Bytes>
+SSIM_INLINE void convolve_row(int64_t vectors, int64_t fields, const T* in, int64_t in_field, T* out,
+                              int64_t out_field, int64_t out_step, const Window<T>& window) {
+  constexpr int64_t kLanes = Bytes / sizeof(T);
+  int64_t done = 0;
+  const auto take = [&]<int outputs>(std::integral_constant<int, outputs>) SSIM_INLINE_LAMBDA {
+    const int64_t blocks = (vectors - done) / outputs;
+    if (blocks == 0) return;
+    convolve_all<T, Bytes, outputs>({blocks, fields, in + done * kLanes, outputs * kLanes, in_field,
+                                     out + done * out_step, outputs * out_step, out_field, out_step},
+                                    window);
+    done += blocks * outputs;
+  };
+  take(std::integral_constant<int, kOutputs>{});
+  take(std::integral_constant<int, 4>{});
+  take(std::integral_constant<int, 2>{});
+  take(std::integral_constant<int, 1>{});
 }
 
 }  // namespace ssim_fused::cpu

@@ -74,6 +74,8 @@ Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
     contrast = static_cast<T>(sums[b].share(static_cast<double>(contrast), true));
   }
   problem.wants_constants = request.grad_constants != nullptr;
+  problem.wants_similarity = request.similarity != nullptr || request.pixels.terms != nullptr;
+  problem.wants_contrast = request.contrast != nullptr;
   problem.pixels = pixel_terms<T>(request.pixels, pixels);
   const Constants& constants = request.constants;
   problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
@@ -144,9 +146,7 @@ struct Cpu {
       if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
       if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
       const Problem<T> problem = problem_of<T>(request, sums, pixels);
-      int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
-      if (problem.mask)
-        derivatives = masked_derivatives(problem, request.is_volume ? Pass::depth : Pass::image, derivatives);
+      const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
       const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
       write_results<T>(request, march(problem, request, derivatives), pixels);
     });

@@ -25,6 +25,8 @@ struct Division {
     constexpr int64_t kWidest = 1024;
     const int64_t width = std::clamp<int64_t>(8 * reach, 320, kWidest);
     strips = std::max<int64_t>(1, (columns.n + width / 2) / width);
+    // What reflects at an end reaches the strip there and no other.
+    while (strips > 1 && columns.n / strips - kBoundary <= reach) --strips;
     // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
     // are computed twice. The division does not change the result.
     const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
@@ -38,9 +40,11 @@ struct Division {
 
   // First input column of strip k.
   int64_t boundary(const Axis& columns, int64_t k) const {
-    constexpr int64_t lanes = 16;
-    return k == strips ? columns.n : k * columns.n / strips / lanes * lanes;
+    return k == strips ? columns.n : k * columns.n / strips / kBoundary * kBoundary;
   }
+
+ private:
+  static constexpr int64_t kBoundary = 16;  // columns that boundaries are whole multiples of
 };
 
 // The sums of all planes: for each its strips', for each of these its segments'.

@@ -48,14 +48,14 @@ struct Image {
   void write_from(const T* in, int64_t plane, int64_t row, int64_t column, int64_t count) const {
     write(data, plane + row * stride[3] + column * stride[4], stride[4], count, in);
   }
-  // Asks for part of a row that is needed soon: rows lie on pages of their own, across which the hardware's
-  // prefetchers do not look.
-  void prefetch(int64_t plane, int64_t row, int64_t column, int64_t count) const {
-#if defined(__GNUC__)
+  // Asks for part of a row that is needed soon, to be read or written: rows lie on pages of their own, across
+  // which the hardware's prefetchers do not look.
+  template <bool written = false>
+  SSIM_INLINE void prefetch(int64_t plane, int64_t row, int64_t column, int64_t count) const {
     if (stride[4] != 1) return;
     const char* from = static_cast<const char*>(data) + (plane + row * stride[3] + column) * element_size;
-    for (int64_t byte = 0; byte < count * element_size; byte += 64) __builtin_prefetch(from + byte);
-#endif
+    for (int64_t byte = 0; byte < count * element_size; byte += 64)
+      __builtin_prefetch(from + byte, written ? 1 : 0);
   }
 };
 
@@ -64,7 +64,12 @@ struct Image {
 // code.
 template <class T>
 [[gnu::noinline]] void extend(const Axis& axis, int64_t begin, int64_t from, int64_t to, T* out, T outside) {
-  for (int64_t i = from; i < to; ++i) out[i - begin] = axis.reflects ? out[axis.source(i) - begin] : outside;
+  if (!axis.reflects) {
+    std::fill(out + (from - begin), out + (to - begin), outside);
+  } else {
+    const int64_t about = from < 0 ? 0 : 2 * (axis.n - 1);
+    for (int64_t i = from; i < to; ++i) out[i - begin] = out[about - i - begin];
+  }
 }
 
 // Reads extended columns [e, e + count) of an input row; what lies outside the image, and is not reflected,

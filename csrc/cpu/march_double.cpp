@@ -3,6 +3,6 @@
 
 namespace ssim_fused::cpu {
 
-template MarchFunction<double> select_march(const Problem<double>&, Pass, int);
+template MarchInstance<double> select_march<double, false>(Pass, int);
 
 }  // namespace ssim_fused::cpu

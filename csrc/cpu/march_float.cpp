@@ -3,6 +3,6 @@
 
 namespace ssim_fused::cpu {
 
-template MarchFunction<float> select_march(const Problem<float>&, Pass, int);
+template MarchInstance<float> select_march<float, false>(Pass, int);
 
 }  // namespace ssim_fused::cpu

@@ -19,8 +19,8 @@ namespace ssim_fused::cpu {
 template <class T, class F>
 void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const Planes& planes,
                   const Division& division, F&& complete) {
-  const MarchFunction<T> march =
-      (problem.mask ? select_masked_march<T> : select_march<T>)(problem, pass, derivatives);
+  const MarchInstance<T> march =
+      problem.mask ? select_march<T, true>(pass, derivatives) : select_march<T, false>(pass, derivatives);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
   parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
@@ -30,18 +30,19 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
       const int64_t strip = task / per_strip;
       const int64_t plane = task % per_strip / division.tasks_down;
       const int64_t row = task % division.tasks_down * division.rows;
-      Strip<T> place{problem,
-                     planes.plane(plane),
-                     Columns(problem.columns, division.boundary(problem.columns, strip),
-                             division.boundary(problem.columns, strip + 1), derivatives > 0),
-                     row,
-                     std::min(row + division.rows, problem.rows.n),
-                     T(0),
-                     nullptr};
+      Strip<T> place{
+          problem,
+          planes.plane(plane),
+          Columns(problem.columns, division.boundary(problem.columns, strip),
+                  division.boundary(problem.columns, strip + 1), derivatives > 0, problem.mirrors(1)),
+          row,
+          std::min(row + division.rows, problem.rows.n),
+          T(0),
+          nullptr};
       complete(place, plane, strip);
-      if (strip != current) work.emplace(problem, place.columns, pass, derivatives);
+      if (strip != current) work.emplace(problem, place.columns, pass, derivatives, march.lanes);
       current = strip;
-      march(place, *work);
+      march.run(place, *work);
     }
   });
 }

@@ -13,7 +13,7 @@
 
 namespace ssim_fused::cpu {
 
-constexpr int kStepRows = 4;      // rows a step
+constexpr int64_t kStepRows = 8;  // rows a step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
 
 // Fields of moments. Masked, a window has its weight, too; and in the ring, a row beside it the weights of
@@ -92,7 +92,15 @@ struct Problem {
   std::vector<T> grad_similarity;  // [B], upstream weight of every output
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
   bool wants_constants;            // derivatives by c1 and c2 in the sums
+  bool wants_similarity = true, wants_contrast = true;  // in the sums
   PixelTerms<T> pixels;
+
+  // Whether along rows (0) or columns (1) the adjoint of window and padding is the window over mirrored
+  // derivatives.
+  bool mirrors(int which) const {
+    const Axis& axis = which == 0 ? rows : columns;
+    return axis.mirrors() && taps[which] == reversed[which];
+  }
 
   int moment_fields() const { return mask ? kMaskedMoments : kPlainMoments; }
 };
@@ -105,24 +113,21 @@ struct Columns {
   int64_t extended_begin, extended_end;  // positions whose derivative folds back onto the owned columns
   int64_t output_begin, output_end;      // outputs computed
 
-  Columns(const Axis& axis, int64_t begin, int64_t end, bool gradient) : begin(begin), end(end) {
+  Columns(const Axis& axis, int64_t begin, int64_t end, bool gradient, bool mirrors)
+      : begin(begin), end(end) {
     const bool first = begin == 0, last = end == axis.n;
     const int64_t length = axis.output_length(), shift = axis.radius - axis.pad;
     owned_begin = first ? 0 : std::clamp<int64_t>(begin - shift, 0, length);
     owned_end = last ? length : std::clamp<int64_t>(end - shift, 0, length);
-    extended_begin = first && axis.reflects ? -axis.pad : begin;
-    extended_end = last && axis.reflects ? axis.n + axis.pad : end;
+    const bool folds = axis.reflects && !mirrors;
+    extended_begin = first && folds ? -axis.pad : begin;
+    extended_end = last && folds ? axis.n + axis.pad : end;
     output_begin = owned_begin;
     output_end = owned_end;
     if (gradient) {
       output_begin = std::clamp<int64_t>(extended_begin + axis.pad - 2 * axis.radius, 0, length);
       output_end = std::clamp<int64_t>(extended_end + axis.pad, output_begin, length);
     }
-  }
-
-  // Where output_begin lies among the columns of derivatives: what lies before and after is zero.
-  int64_t derivative_margin(const Axis& axis) const {
-    return output_begin - (extended_begin + axis.pad - 2 * axis.radius);
   }
 };
 

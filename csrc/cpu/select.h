@@ -9,8 +9,12 @@
 
 namespace ssim_fused::cpu {
 
+// An instance of the march, and the lanes of the vectors that it is compiled for.
 template <class T>
-using MarchFunction = void (*)(const Strip<T>&, Workspace<T>&);
+struct MarchInstance {
+  void (*run)(const Strip<T>&, Workspace<T>&);
+  int lanes;
+};
 
 // Derivatives kept by a march whose only gradient is that for preds: in double, where instances would only
 // cost time to compile, it is computed along with target's.
@@ -18,20 +22,12 @@ template <class T>
 constexpr int kFewestDerivatives = std::is_same_v<T, double> ? 4 : 3;
 
 // `derivatives`: 0, kFewestDerivatives or 4 (see march.h).
-template <class T>
-MarchFunction<T> select_march(const Problem<T>& problem, Pass pass, int derivatives);
+template <class T, bool Masked>
+MarchInstance<T> select_march(Pass pass, int derivatives);
 
-// The same of a problem with a mask; and how many derivatives its marches keep where so many are wanted.
-template <class T>
-int masked_derivatives(const Problem<T>& problem, Pass pass, int derivatives);
-template <class T>
-MarchFunction<T> select_masked_march(const Problem<T>& problem, Pass pass, int derivatives);
-
-extern template MarchFunction<float> select_march(const Problem<float>&, Pass, int);
-extern template MarchFunction<double> select_march(const Problem<double>&, Pass, int);
-extern template int masked_derivatives(const Problem<float>&, Pass, int);
-extern template int masked_derivatives(const Problem<double>&, Pass, int);
-extern template MarchFunction<float> select_masked_march(const Problem<float>&, Pass, int);
-extern template MarchFunction<double> select_masked_march(const Problem<double>&, Pass, int);
+extern template MarchInstance<float> select_march<float, false>(Pass, int);
+extern template MarchInstance<float> select_march<float, true>(Pass, int);
+extern template MarchInstance<double> select_march<double, false>(Pass, int);
+extern template MarchInstance<double> select_march<double, true>(Pass, int);
 
 }  // namespace ssim_fused::cpu

@@ -7,91 +7,90 @@
 #include <cstring>
 
 #include "../math/ssim.h"
-#include "convolve.h"
-#include "problem.h"
-#include "workspace.h"
+#include "march_state.h"
 
 namespace ssim_fused::cpu {
 
-template <class T, class V, int Radius, int Derivatives, bool Masked>
+template <class State>
 class Slices {
-  static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
-  static constexpr int kRing = Masked ? kMaskedRing : kPlainMoments;
+  SSIM_STATE(State);
 
  public:
-  SSIM_INLINE Slices(const Strip<T>& strip, Workspace<T>& work, int64_t row_radius)
-      : strip_(strip), problem_(strip.problem), c_(strip.columns), work_(work), row_radius_(row_radius) {}
+  SSIM_INLINE explicit Slices(const State& state)
+      : s_(state), c_(state.columns), count_(c_.output_end - c_.output_begin) {}
 
-  // The moments of a row, or, where it is -1, of a slice of zeros, to `to`
-  // [kMoments, outputs].
-  SSIM_INLINE void load_moments(int64_t row, T* to) {
-    const int64_t count = c_.output_end - c_.output_begin;
-    const Moments<T> zeros = moments_of_zeros(strip_.pivot, problem_.slice_sum);
-    const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, problem_.slice_sum};
+  // Along the depth: the moments of a row, or, where it is -1, of a slice of zeros, for a slot of the ring.
+  SSIM_INLINE void load_moments(int64_t row, int64_t slot) const {
+    const Moments<T> zeros = moments_of_zeros(s_.strip.pivot, s_.problem.slice_sum);
+    const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, s_.problem.slice_sum};
     for (int m = 0; m < kMoments; ++m) {
-      T* const out = to + m * work_.outputs;
-      if (row < 0) {
-        std::fill(out, out + count, of_zeros[m]);
-      } else {
-        copy(row_of_fields(row) + m * problem_.fields.field + c_.output_begin, count, out);
+      if (row >= 0 && row + kStepRows < s_.problem.rows.n) prefetch(outputs(row + kStepRows, m));
+      for (int64_t i = 0; i < s_.vectors; ++i) {
+        store(s_.moments.at(i, m, slot), row < 0
+                                             ? broadcast<V>(of_zeros[m])
+                                             : load_some(outputs(row, m) + i * kLanes, count_ - i * kLanes));
+      }
+    }
+    if constexpr (Masked) {
+      T* const weights = s_.work.rows[2];
+      s_.mask.read_outputs(row, weights);
+      for (int64_t i = 0; i < s_.vectors; ++i)
+        store(s_.moments.at(i, kMoments, slot), load<V>(weights + i * kLanes));
+    }
+  }
+
+  // The moments of outputs q ... q + kStepRows - 1, from the ring to the fields.
+  SSIM_INLINE void store_moments(int64_t q) const {
+    const int64_t row = s_.work.sums_row();
+    convolve_all<T, Bytes>(s_.moments.down(0, s_.vectors, kMoments, 0, s_.column_sums(0, kMoments, 0), kLanes,
+                                           row, kMoments * row),
+                           s_.window(0));
+    for (int64_t j = 0; j < kStepRows && q + j < s_.owned_end; ++j) {
+      for (int m = 0; m < kMoments; ++m) {
+        s_.to_natural_order(s_.column_sums(j, kMoments, m), s_.work.rows[0]);
+        copy(s_.work.rows[0], count_, outputs(q + j, m));
       }
     }
   }
 
-  // The moments of outputs q ... q + kStepRows - 1, as far as `end`, from the ring to the fields.
-  SSIM_INLINE void store_moments(int64_t q, int64_t base, int64_t end) {
-    const T* const in = work_.moments + base * kRing * work_.outputs;
-    const int64_t count = c_.output_end - c_.output_begin;
-    for (int64_t i = 0; i < work_.outputs; i += kLanes) {
-      V moment[kMoments][kStepRows];
-      down_rows<Radius>(moment, in + i, kRing * work_.outputs, work_.outputs, problem_.taps[0].data(),
-                        row_radius_);
-      unrolled<kStepRows>([&](auto j) SSIM_INLINE_LAMBDA {
-        if (q + j >= end) return;
-        T* const out = row_of_fields(q + j) + c_.output_begin + i;
-        unrolled<kMoments>([&](auto m) SSIM_INLINE_LAMBDA {
-          store_some(out + m * problem_.fields.field, moment[m][j], count - i);
-        });
-      });
-    }
-  }
-
   // The derivatives of outputs q ... q + kStepRows - 1, from the fields into the second ring.
-  SSIM_INLINE void load_derivatives(int64_t q, int64_t base) {
-    const int64_t margin = c_.derivative_margin(problem_.columns), count = c_.output_end - c_.output_begin;
-    for (int j = 0; j < kStepRows; ++j) {
+  SSIM_INLINE void load_derivatives(int64_t q) const {
+    const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(c_.output_begin));
+    T *const row = s_.work.rows[0], *const interleaved = s_.work.gradient;
+    for (int64_t j = 0; j < kStepRows; ++j) {
+      const int64_t slot = s_.derivatives.slot(2 * s_.radius + j);
+      if (!s_.problem.rows.is_output(q + j)) {
+        s_.derivatives.clear(slot);
+        continue;
+      }
       for (int m = 0; m < Derivatives; ++m) {
-        T* const row = work_.derivative_rows +
-                       ((base + 2 * row_radius_ + j) * Derivatives + m) * work_.derivative_columns;
-        const bool exists = problem_.rows.is_output(q + j);
-        const T* const soon = row_of_fields(q + j + kStepRows) + m * problem_.fields.field + c_.output_begin;
-        if (problem_.rows.is_output(q + j + kStepRows)) prefetch(soon, count);
-        if (exists)
-          copy(row_of_fields(q + j) + m * problem_.fields.field + c_.output_begin, count, row + margin);
-        work_.zero_around(row, exists ? margin : work_.derivative_columns, count);
+        if (s_.problem.rows.is_output(q + j + kStepRows)) prefetch(outputs(q + j + kStepRows, m));
+        std::fill(row, row + begin, T(0));
+        copy(outputs(q + j, m), count_, row + begin);
+        std::fill(row + begin + count_, row + s_.work.natural, T(0));
+        s_.from_natural_order(row, interleaved);
+        for (int64_t i = 0; i < s_.vectors; ++i)
+          store(s_.derivatives.at(i, m, slot), load<V>(interleaved + i * kLanes));
       }
     }
   }
 
   // The derivatives of a row after the adjoint down the ring, to the fields.
-  SSIM_INLINE void store_derivatives(int64_t row, const T* sums) {
-    T* const out = row_of_fields(row) + c_.begin;
-    for (int m = 0; m < Derivatives; ++m) {
-      copy(sums + m * work_.derivative_columns, c_.end - c_.begin, out + m * problem_.fields.field);
-    }
+  SSIM_INLINE void store_derivatives(int64_t row, const T* sums) const {
+    for (int m = 0; m < Derivatives; ++m)
+      copy(sums + m * s_.work.sums_row(), c_.end - c_.begin, field(row, m) + c_.begin);
   }
 
  private:
-  static constexpr int64_t kLanes = sizeof(V) / sizeof(T);
-
-  SSIM_INLINE T* row_of_fields(int64_t row) const {
-    return problem_.fields.at(strip_.volume, strip_.plane.slice, row);
+  SSIM_INLINE T* field(int64_t row, int m) const {
+    const Fields<T>& fields = s_.problem.fields;
+    return fields.at(s_.strip.volume, s_.strip.plane.slice, row) + m * fields.field;
   }
+  SSIM_INLINE T* outputs(int64_t row, int m) const { return field(row, m) + c_.output_begin; }
 
-  static SSIM_INLINE void prefetch(const T* from, int64_t count) {
-#if defined(__GNUC__)
-    for (int64_t i = 0; i < count; i += kLine / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(from + i);
-#endif
+  SSIM_INLINE void prefetch(const T* from) const {
+    for (int64_t i = 0; i < count_; i += kLine / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(from + i);
   }
 
   static SSIM_INLINE void copy(const T* from, int64_t count, T* to) {
@@ -99,19 +98,16 @@ class Slices {
   }
 
   // The first `count` lanes, or all of them.
-  static SSIM_INLINE void store_some(T* to, const V& v, int64_t count) {
-    if (count >= kLanes) {
-      store(to, v);
-    } else {
-      for (int64_t k = 0; k < count; ++k) to[k] = v[k];
-    }
+  static SSIM_INLINE V load_some(const T* from, int64_t count) {
+    if (count >= kLanes) return load<V>(from);
+    V v{};
+    for (int64_t k = 0; k < count; ++k) v[k] = from[k];
+    return v;
   }
 
-  const Strip<T>& strip_;
-  const Problem<T>& problem_;
+  const State& s_;
   const Columns& c_;
-  Workspace<T>& work_;
-  const int64_t row_radius_;
+  const int64_t count_;  // of outputs in a row
 };
 
 }  // namespace ssim_fused::cpu

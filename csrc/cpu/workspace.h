@@ -3,78 +3,149 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <vector>
 
 #include "../math/pass.h"
+#include "convolve.h"
 #include "problem.h"
 #include "scratch.h"
 
 namespace ssim_fused::cpu {
 
-// Row buffers for one strip, carved out of one allocation. Nothing is initialised: lanes and rows that no
-// pixel wrote reach no result.
+// The positions of a strip: columns of the input, and beside it those that outputs are centred on or that
+// reflect back, from `origin` on. In memory they are `vectors` vectors of so many lanes, in the order of
+// interleave.h; along the depth, where no window lies along the row, in their own.
+struct Positions {
+  int64_t origin, count;
+  int64_t lanes, vectors;
+
+  Positions(const Axis& axis, const Columns& c, bool gradient, int lanes) : lanes(lanes) {
+    origin = axis.centre(c.output_begin);
+    int64_t end = axis.centre(c.output_end);
+    if (gradient) {
+      origin = std::min(origin, c.extended_begin);
+      end = std::max(end, c.extended_end);
+    }
+    count = end - origin;
+    vectors = std::max<int64_t>(1, (count + lanes - 1) / lanes);
+  }
+
+  int64_t of_column(int64_t column) const { return column - origin; }
+
+  // Where a row in the order of interleave.h has a position; those beside it as neighbours of its ends.
+  int64_t place(int64_t position) const {
+    const int64_t lane = std::clamp<int64_t>(position / vectors, 0, lanes - 1);
+    return (position - lane * vectors) * lanes + lane;
+  }
+};
+
+// Columns near the image's ends, of a strip that has them, and what mirrors them (March::mirror_derivatives):
+// places in a row of sums.
+struct MirroredColumns {
+  struct Copy {
+    int64_t from, to;
+  };
+  std::vector<int64_t> ends;
+  std::vector<Copy> copies;
+
+  MirroredColumns(const Axis& axis, const Columns& c, const Positions& positions) {
+    const auto mirror = [&](int64_t end, int64_t direction) {
+      ends.push_back(positions.place(end));
+      for (int64_t k = direction; std::abs(k) <= axis.radius; k += direction) {
+        copies.push_back({positions.place(end - k), positions.place(end + k)});
+      }
+    };
+    if (c.begin == 0) mirror(positions.of_column(0), -1);
+    if (c.end == axis.n) mirror(positions.of_column(axis.n - 1), 1);
+  }
+};
+
+// Buffers for one strip, carved out of one allocation. Nothing is initialised: lanes and rows that no pixel
+// wrote reach no result.
 template <class T>
 class Workspace {
  public:
-  Workspace(const Problem<T>& problem, const Columns& c, Pass pass, int fields)
-      : outputs(padded(c.output_end - c.output_begin)),
-        raw(padded(outputs + 2 * problem.columns.radius)),
-        extended(padded(c.extended_end - c.extended_begin)),
-        // One vector more, which the last vector of outputs may reach into.
-        derivative_columns(padded(extended + 2 * problem.columns.radius) + padded(1)),
-        // Room for several steps before the last 2 radius rows move back to the front.
-        ring_rows(2 * problem.rows.radius + std::max<int64_t>(16 * kStepRows, problem.rows.radius / 2)),
+  Workspace(const Problem<T>& problem, const Columns& c, Pass pass, int fields, int lanes)
+      : positions(problem.columns, c, fields > 0, lanes),
+        reach(problem.columns.radius),
+        raw((positions.vectors + 2 * reach + lanes - 1) / lanes * lanes),
+        natural(lanes * positions.vectors + raw),
+        slots((2 * problem.rows.radius + 2 * kStepRows - 1) / kStepRows * kStepRows),
+        mirrored(problem.mirrors(1) && fields > 0
+                     ? std::optional<MirroredColumns>(std::in_place, problem.columns, c, positions)
+                     : std::nullopt),
+        is_default{is_default_window(problem.taps[0]), is_default_window(problem.taps[1])},
+        pixel_rows(pass == Pass::image && fields > 0 ? 2 * problem.rows.radius + kStepRows : 1),
         storage_(carve(nullptr, problem, pass, fields)) {
     carve(storage_.get(), problem, pass, fields);
   }
 
-  // A row of derivatives but for `count` columns from `margin` on.
-  void zero_around(T* row, int64_t margin, int64_t count) const {
-    std::fill(row, row + margin, T(0));
-    if (margin + count < derivative_columns) std::fill(row + margin + count, row + derivative_columns, T(0));
-  }
+  const Positions positions;
+  const int64_t reach;    // of the window along the row
+  const int64_t raw;      // vectors of a row that windows see, whole blocks
+  const int64_t natural;  // elements of a row as it lies in an image, and what a last block reaches beyond
+  const int64_t slots;    // rows in a ring, whole steps
+  const std::optional<MirroredColumns> mirrored;  // where the columns mirror
+  const bool is_default[2];                       // windows along rows and columns
+  const int64_t pixel_rows;
+  // Shapes, in vectors but for the rows in their natural order; `fields`: the derivatives; the moments are
+  // four, masked five, and in their ring six.
+  T* rows[5];      // [natural]: of both images, of weights, and of both gradients
+  T* pixels;       // [pixel_rows, 2, raw], masked 3: of both images, until their gradients are made
+  T* staged;       // [moments, raw]: what the pixels of one row add to the moments
+  T* moments;      // [vectors, moments, slots]
+  T* derivatives;  // [vectors, fields, slots]
+  T* column_sums;  // [kStepRows, fields or moments, reach + vectors + reach]
+  T* gathered;     // [fields, vectors]: along the row, too
+  T* gradient;     // [2, vectors]
+  T* values;       // [kStepRows, vectors]: the map
+  T* upstream;     // [kStepRows, vectors]: the map's upstream gradient
+  T* taps[2];      // [2 radius + 1], rows and columns
+  T* reversed[2];  // the same, last tap first
+  T* folded_taps;  // [2 radius + 1] of rows
+  T* is_output;    // [vectors], all bits or none: where there is an output,
+  T* is_owned;     // one whose value counts here,
+  T* is_in_crop;   // for the contrast sensitivity, too
 
-  // Row lengths, whole cache lines.
-  const int64_t outputs, raw, extended, derivative_columns;
-  const int64_t ring_rows;
-  // Shapes: `fields` is the number of derivatives.
-  T* staged;           // [4, raw]: what the pixels of one row add to the moments; masked [5, raw]
-  T* moments;          // [ring_rows, 4, outputs]; masked kMaskedRing
-  T* derivative_rows;  // [ring_rows, fields, derivative_columns]
-  T* column_sums;      // [kStepRows, fields, derivative_columns]
-  T* gathered;         // [fields, extended]
-  T* pixels;           // [2, extended]: x' and y' of a gradient row
-  T* gradient;         // [2, extended]
-  T* values;           // [kStepRows, outputs]: the map
-  T* weights;          // [kStepRows, 2, outputs]: upstream weights of similarity and contrast sensitivity
-  T* folded_taps;      // [2 radius + 1]
-  T* pixel_weights;    // [extended]; only where masked
+  int64_t sums_row() const { return (2 * reach + padded_vectors()) * positions.lanes; }
+  // Of a row that leaves in natural order: whole blocks.
+  int64_t padded_vectors() const {
+    return (positions.vectors + positions.lanes - 1) / positions.lanes * positions.lanes;
+  }
 
  private:
-  static int64_t padded(int64_t n) {
-    constexpr int64_t lanes = kLine / sizeof(T);
-    return (n + lanes - 1) / lanes * lanes;
-  }
-
   // Sets the pointers; the number of elements from the first to the last.
   int64_t carve(T* const begin, const Problem<T>& problem, Pass pass, int fields) {
+    constexpr int64_t line = kLine / sizeof(T);
+    const int64_t lanes = positions.lanes, vector = positions.vectors * lanes;
+    const bool marches_pixels = pass == Pass::image || pass == Pass::moments;
     int64_t used = 0;
     const auto part = [&](T*& pointer, int64_t elements) {
       pointer = begin + used;
-      used += elements;
+      used += (elements + line - 1) / line * line;
     };
-    part(staged, problem.moment_fields() * raw);
-    part(moments,
-         pass == Pass::gradient ? 0 : ring_rows * (problem.mask ? kMaskedRing : kPlainMoments) * outputs);
-    part(derivative_rows, ring_rows * fields * derivative_columns);
-    part(column_sums, kStepRows * fields * derivative_columns);
-    part(gathered, fields * extended);
-    part(pixels, 2 * extended);
-    part(gradient, 2 * extended);
-    part(values, kStepRows * outputs);
-    part(weights, kStepRows * 2 * outputs);
-    part(folded_taps, padded(2 * problem.rows.radius + 1));
-    part(pixel_weights, problem.mask ? extended : 0);
-    return used + padded(1);  // which the last vector of a row may reach into
+    for (T*& row : rows) part(row, natural);
+    part(pixels, pass == Pass::depth ? 0 : pixel_rows * (problem.mask ? 3 : 2) * raw * lanes);
+    part(staged, marches_pixels ? problem.moment_fields() * raw * lanes : 0);
+    part(moments, pass == Pass::gradient ? 0 : vector * (problem.mask ? kMaskedRing : kPlainMoments) * slots);
+    part(derivatives, vector * fields * slots);
+    part(column_sums, kStepRows * (pass == Pass::moments ? problem.moment_fields() : fields) * sums_row());
+    part(gathered, fields * vector);
+    part(gradient, fields > 0 ? 2 * padded_vectors() * lanes : 0);
+    part(values, problem.map ? kStepRows * padded_vectors() * lanes : 0);
+    part(upstream, problem.grad_map ? kStepRows * padded_vectors() * lanes : 0);
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t size = 2 * (axis == 0 ? problem.rows : problem.columns).radius + 1;
+      part(taps[axis], size * lanes);
+      part(reversed[axis], size * lanes);
+    }
+    part(folded_taps, (2 * problem.rows.radius + 1) * lanes);
+    part(is_output, vector);
+    part(is_owned, vector);
+    part(is_in_crop, vector);
+    return used;
   }
 
   const Scratch<T> storage_;

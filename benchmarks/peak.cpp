@@ -1,0 +1,137 @@
+// How close the CPU kernel comes to the machine's rate of fused multiply-adds: prints, for one thread, the
+// rate of a loop of nothing else, of the window alone over data in L1, and of whole marches, in billions of
+// lanes a second, those of marches counted as the separable convolutions need them. Compiled and run by
+// benchmarks/peak.py.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "cpu/march_float.cpp"
+#include "cpu/rows.h"
+
+namespace {
+
+using namespace ssim_fused;
+using namespace ssim_fused::cpu;
+
+constexpr int kChains = 12;  // more than latency times rate, and all in registers
+constexpr int64_t kSize = 256;
+
+template <class F>
+double best_seconds(F&& f) {
+  double best = 1e9;
+  for (int round = 0; round < 200; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+template <int Bytes>
+double multiply_adds() {
+  constexpr int64_t kRepeats = 100'000;
+  const double seconds = best_seconds([&] {
+    outlined<Bytes>([] SSIM_INLINE_LAMBDA {
+      using V = Lanes<float, Bytes>;
+      V chain[kChains] = {}, factor = broadcast<V>(0.999f), term = broadcast<V>(1e-3f);
+      for (int64_t i = 0; i < kRepeats; ++i) {
+        unrolled<kChains>([&](auto k) SSIM_INLINE_LAMBDA {
+          chain[k] = chain[k] * factor + term;
+#if defined(SSIM_X86_TARGETS)
+          asm volatile("" : "+v"(chain[k]));  // each by itself, in a register
+#else
+          asm volatile("" : "+w"(chain[k]));
+#endif
+        });
+      }
+    });
+  });
+  return static_cast<double>(kRepeats * kChains * (Bytes / sizeof(float))) / seconds;
+}
+
+template <int Bytes>
+double windows() {
+  constexpr int64_t kLanes = Bytes / sizeof(float), kCount = 4, kVectors = 40, kRepeats = 50;
+  std::vector<float> in(kCount * (kVectors + 16) * kLanes, 0.5f), out(kCount * kVectors * kLanes);
+  std::vector<float> taps(kDefaultSize * kLanes, 0.0909f);
+  const double seconds = best_seconds([&] {
+    for (int64_t repeat = 0; repeat < kRepeats; ++repeat) {
+      for (int64_t field = 0; field < kCount; ++field) {
+        convolve_all<float, Bytes>(
+            {in.data() + field * (kVectors + 16) * kLanes, kOutputs * kLanes, kVectors / kOutputs,
+             out.data() + field * kVectors * kLanes, kOutputs * kLanes, kLanes},
+            {taps.data(), kDefaultSize, true});
+      }
+    }
+  });
+  return static_cast<double>(kRepeats * kCount * kVectors * kLanes * kDefaultSize) / seconds;
+}
+
+Image<float> plane_of(std::vector<float>& pixels) {
+  Image<float> image;
+  image.data = pixels.data();
+  image.element_size = sizeof(float);
+  image.stride = {0, 0, kSize * kSize, kSize, 1};
+  image.read = read_row<float>;
+  image.write = write_row<float>;
+  return image;
+}
+
+double march(int derivatives) {
+  std::vector<float> x(kSize * kSize), y(kSize * kSize), gradient(kSize * kSize);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(i * 7919 % 1009) / 1009;
+    y[i] = static_cast<float>(i * 6007 % 1013) / 1013;
+  }
+  Problem<float> problem{};
+  problem.preds = plane_of(x);
+  problem.target = plane_of(y);
+  if (derivatives > 0) problem.grad_preds = plane_of(gradient);
+  problem.rows = problem.columns = {kSize, kDefaultSize / 2, kDefaultSize / 2, true};
+  problem.crop_begin = problem.columns.crop_begin();
+  problem.crop_end = problem.columns.crop_end();
+  for (size_t axis = 0; axis < 2; ++axis)
+    problem.taps[axis] = problem.reversed[axis] = std::vector<float>(kDefaultSize, 1.0f / kDefaultSize);
+  problem.c1 = {1e-4f};
+  problem.c2 = {9e-4f};
+  problem.grad_similarity = {-1.0f};
+  problem.grad_contrast = {0.0f};
+  problem.wants_contrast = false;
+  const MarchInstance<float> instance = select_march<float, false>(Pass::image, derivatives);
+  const Columns columns(problem.columns, 0, kSize, derivatives > 0, problem.mirrors(1));
+  std::vector<Sums> sums(kSize / kSegment);
+  const Strip<float> strip{problem, {0, 0, 0}, columns, 0, kSize, 0.5f, sums.data()};
+  const double seconds = best_seconds([&] {
+    Workspace<float> work(problem, columns, Pass::image, derivatives, instance.lanes);
+    instance.run(strip, work);
+  });
+  // Separable convolutions of four moments and as many fields of derivatives.
+  return static_cast<double>(kSize * kSize * (4 + derivatives) * 2 * kDefaultSize) / seconds;
+}
+
+template <int Bytes>
+void print() {
+  std::printf("a loop of multiply-adds,%.4g\n", multiply_adds<Bytes>() / 1e9);
+  std::printf("the window over data in L1,%.4g\n", windows<Bytes>() / 1e9);
+}
+
+}  // namespace
+
+int main() {
+#if defined(SSIM_X86_TARGETS)
+  if (chosen_instruction_set() == InstructionSet::avx512) {
+    print<64>();
+  } else if (chosen_instruction_set() == InstructionSet::avx2) {
+    print<32>();
+  } else {
+    print<16>();
+  }
+#else
+  print<16>();
+#endif
+  std::printf("the march of 256x256: value,%.4g\n", march(0) / 1e9);
+  std::printf("the march of 256x256: value and gradient,%.4g\n", march(3) / 1e9);
+}

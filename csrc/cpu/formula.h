@@ -1,0 +1,246 @@
+// The second stage of a march: from the moments of windows to sums, map and derivatives.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "../math/ssim.h"
+#include "march_state.h"
+
+namespace ssim_fused::cpu {
+
+// Positions of a row.
+struct Range {
+  int64_t from, to;
+};
+
+// All bits of the lanes whose number lies in the range.
+template <class V>
+SSIM_INLINE V inside(const V& number, Range range) {
+  using T = std::remove_cvref_t<decltype(number[0])>;
+  return reinterpret_cast<V>((number >= static_cast<T>(range.from)) & (number < static_cast<T>(range.to)));
+}
+
+// The lanes of v that are marked; elsewhere zero, whatever v has there.
+template <class V>
+SSIM_INLINE V only(const V& v, const V& marked) {
+  using Bits = decltype(v < v);
+  return reinterpret_cast<V>(reinterpret_cast<Bits>(v) & reinterpret_cast<Bits>(marked));
+}
+
+template <class T, class V>
+SSIM_INLINE double total(const V& sum) {
+  double result = 0;
+  for (unsigned k = 0; k < sizeof(V) / sizeof(T); ++k) result += static_cast<double>(sum[k]);
+  return result;
+}
+
+template <class State>
+class Outputs {
+  SSIM_STATE(State);
+  static constexpr int kSums = Masked ? 6 : 4;
+
+ public:
+  SSIM_INLINE explicit Outputs(const State& state) : s_(state) { mark(); }
+
+  // Outputs q ... q + kStepRows - 1, by what they have to yield.
+  SSIM_INLINE void take(int64_t q) const {
+    const Problem<T>& problem = s_.problem;
+    if (q >= problem.rows.output_length()) {  // the last step of some
+      for (int64_t j = 0; j < kStepRows; ++j) s_.derivatives.clear(s_.derivatives.slot(2 * s_.radius + j));
+      return;
+    }
+    const bool is_mean = !Masked && !problem.map && !problem.grad_map && !problem.wants_constants;
+    if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0)) {
+      if constexpr (!Masked)
+        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
+    } else if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0)) {
+      if constexpr (!Masked)
+        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
+    } else {
+      outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
+    }
+  }
+
+ private:
+  // A row of outputs.
+  struct Row {
+    bool exists, owned, in_crop;  // in_crop: counts for the contrast sensitivity
+    int64_t derivatives;          // where a field of them goes in the second ring
+  };
+  // A vector of columns.
+  struct Marks {
+    V exist, own, crop, counts;
+  };
+  // What is the same for all, where compilers see that nothing changes it.
+  struct Constants {
+    V pivot, c1, c2;
+    T by_similarity, by_contrast;  // upstream weights
+    int64_t field;                 // of derivatives, from one to the next
+  };
+  static constexpr int64_t kChunk = 4;  // vectors of columns whose moments are taken at a time
+  static constexpr int64_t kMomentsOfVector = kMoments * kStepRows * kLanes;
+
+  // Of each position, whether an output is there, one whose value counts here, and for the contrast
+  // sensitivity.
+  SSIM_INLINE void mark() const {
+    const Axis& axis = s_.problem.columns;
+    const auto range = [&](int64_t from, int64_t to) SSIM_INLINE_LAMBDA {
+      return Range{s_.work.positions.of_column(axis.centre(from)),
+                   s_.work.positions.of_column(axis.centre(to))};
+    };
+    const Range outputs = range(s_.columns.output_begin, s_.columns.output_end),
+                owned = range(s_.columns.owned_begin, s_.columns.owned_end),
+                crop = range(s_.problem.crop_begin, s_.problem.crop_end);
+    const V lane = numbers<V>() * static_cast<T>(State::kInterleaved ? s_.vectors : 1);
+    for (int64_t i = 0; i < s_.vectors; ++i) {
+      const V number = lane + static_cast<T>(State::kInterleaved ? i : i * kLanes);
+      store(s_.work.is_output + i * kLanes, inside(number, outputs));
+      store(s_.work.is_owned + i * kLanes, inside(number, owned));
+      store(s_.work.is_in_crop + i * kLanes, inside(number, crop));
+    }
+  }
+
+  template <Objective objective>
+  SSIM_INLINE void take_all(int64_t q) const {
+    Row row[kStepRows];
+    for (int j = 0; j < kStepRows; ++j) {
+      const bool exists = s_.problem.rows.is_output(q + j);
+      row[j] = {exists, exists && q + j >= s_.owned_begin && q + j < s_.owned_end,
+                s_.strip.slice_counts && s_.problem.rows.is_in_crop(q + j),
+                s_.derivatives.slot(2 * s_.radius + j) * kLanes};
+      if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);
+    }
+    const Constants constants{broadcast<V>(s_.strip.pivot),          broadcast<V>(s_.problem.c1[s_.batch]),
+                              broadcast<V>(s_.problem.c2[s_.batch]), s_.problem.grad_similarity[s_.batch],
+                              s_.problem.grad_contrast[s_.batch],    s_.derivatives.to_next_field()};
+    V sum[kSums][kStepRows] = {};
+    alignas(kLine) T chunk[kChunk * kMomentsOfVector];
+    for (int64_t i = 0; i < s_.vectors; ++i) {
+      if (i % kChunk == 0)
+        convolve_all<T, Bytes>(s_.moments.down(i, std::min(kChunk, s_.vectors - i), kMoments, 0, chunk,
+                                               kMomentsOfVector, kStepRows * kLanes, kLanes),
+                               s_.window(0));
+      const V own = load<V>(s_.work.is_owned + i * kLanes), crop = load<V>(s_.work.is_in_crop + i * kLanes);
+      const Marks marks{load<V>(s_.work.is_output + i * kLanes), own, crop, only(own, crop)};
+      const T* moments = chunk + i % kChunk * kMomentsOfVector;
+      T* const derivatives = s_.derivatives.at(i, 0, 0);
+      for (int j = 0; j < kStepRows; ++j, moments += kLanes) {
+        T* const out = derivatives + row[j].derivatives;
+        if (!row[j].exists) {
+          if constexpr (Derivatives > 0) put(out, {V{}, V{}, V{}, V{}}, constants, marks);
+        } else if constexpr (objective == Objective::general) {
+          take_general(i, j, row[j], moments, constants, marks, sum, out);
+        } else {
+          take_mean<objective>(j, row[j], moments, constants, marks, sum, out);
+        }
+      }
+    }
+    for (int j = 0; j < kStepRows; ++j) {
+      if (row[j].owned) finish_row(q + j, j, row[j].in_crop, sum);
+    }
+  }
+
+  // Of a vector of outputs, what their mean similarity or contrast sensitivity is made of.
+  template <Objective objective>
+  SSIM_INLINE void take_mean(int j, const Row& row, const T* moments, const Constants& constants,
+                             const Marks& marks, V (&sum)[kSums][kStepRows], T* out) const {
+    const auto terms = output_of(moments, V{}, constants).terms;
+    V weight;
+    if constexpr (objective == Objective::mean_similarity) {
+      sum[0][j] += only(terms.similarity_loss(), marks.own);
+      weight = broadcast<V>(2 * constants.by_similarity);
+    } else {
+      sum[1][j] += only(terms.contrast_loss, marks.counts);
+      weight = only(broadcast<V>(row.in_crop ? 2 * constants.by_contrast : T(0)), marks.crop);
+    }
+    if constexpr (Derivatives > 0)
+      put(out, objective_partials<objective>(terms, weight, weight), constants, marks);
+  }
+
+  // Of a vector of outputs, all that can be asked for.
+  SSIM_INLINE void take_general(int64_t i, int j, const Row& row, const T* moments,
+                                const Constants& constants, const Marks& marks, V (&sum)[kSums][kStepRows],
+                                T* out) const {
+    const Problem<T>& problem = s_.problem;
+    const int64_t place = j * s_.work.padded_vectors() * kLanes + i * kLanes;
+    V weight{};
+    // Masked, the weights of outputs in the means lie in the ring at the row they are centred on.
+    if constexpr (Masked) weight = load<V>(s_.moments.at(i, kMoments, s_.moments.slot(s_.radius + j)));
+    const auto output = output_of(moments, weight, constants);
+    sum[0][j] += only(output.in_mean(output.terms.similarity_loss()), marks.own);
+    sum[1][j] += only(output.in_mean(output.terms.contrast_loss), marks.counts);
+    if constexpr (Masked) {
+      sum[4][j] += only(output.weight, marks.own);
+      sum[5][j] += only(output.weight, marks.counts);
+    }
+    if (problem.map) store(s_.work.values + place, output.in_map());
+    if (Derivatives == 0 && !problem.wants_constants) return;
+    V of_similarity = broadcast<V>(constants.by_similarity),
+      of_contrast = broadcast<V>(row.in_crop ? constants.by_contrast : T(0));
+    if constexpr (Masked) {
+      of_similarity *= weight;
+      of_contrast *= weight;
+    }
+    of_contrast = only(of_contrast, marks.crop);
+    if (problem.grad_map) of_similarity += load<V>(s_.work.upstream + place);
+    if constexpr (Derivatives > 0) put(out, output.partials_by(of_similarity, of_contrast), constants, marks);
+    if (problem.wants_constants) {
+      const auto by = output.constant_partials_by(of_similarity, of_contrast);
+      sum[2][j] += only(by.c1, marks.own);
+      sum[3][j] += only(by.c2, marks.own);
+    }
+  }
+
+  SSIM_INLINE auto output_of(const T* moments, const V& weight, const Constants& c) const {
+    V of_output[kMoments];
+    unrolled<kMoments>([&](auto m)
+                           SSIM_INLINE_LAMBDA { of_output[m] = load<V>(moments + m * kStepRows * kLanes); });
+    if constexpr (Masked) {
+      return MaskedOutput<V>(of_output, weight, s_.mask.weighs_windows(), c.pivot, c.c1, c.c2);
+    } else {
+      return PlainOutput<V>(of_output, c.pivot, c.c1, c.c2);
+    }
+  }
+
+  // Derivatives, into the second ring: none where there is no output.
+  SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const Marks& marks) const {
+    const int64_t field = constants.field;
+    store(out, only(f.a, marks.exist));
+    store(out + field, only(f.p, marks.exist));
+    store(out + 2 * field, only(f.d, marks.exist));
+    if constexpr (Derivatives == 4) store(out + 3 * field, only(f.b, marks.exist));
+  }
+
+  SSIM_INLINE void finish_row(int64_t q, int j, bool counts, const V (&sum)[kSums][kStepRows]) const {
+    if (const Image<T>& map = s_.problem.map) {
+      s_.to_natural_order(s_.work.values + j * s_.work.padded_vectors() * kLanes, s_.work.rows[0]);
+      const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(s_.columns.owned_begin));
+      map.write_from(s_.work.rows[0] + begin, map.offset(s_.strip.plane), q, s_.columns.owned_begin,
+                     s_.columns.owned_end - s_.columns.owned_begin);
+    }
+    Sums& sums = s_.sums_of(s_.problem.rows.centre(q));
+    sums.similarity_loss += total<T>(sum[0][j]);
+    if (counts) sums.contrast_loss += total<T>(sum[1][j]);
+    sums.by_c1 += total<T>(sum[2][j]);
+    sums.by_c2 += total<T>(sum[3][j]);
+    if constexpr (Masked) {
+      sums.weight += total<T>(sum[4][j]);
+      if (counts) sums.cropped_weight += total<T>(sum[5][j]);
+    }
+  }
+
+  // A row of the map's upstream gradient.
+  SSIM_INLINE void read_upstream(int64_t q, int j) const {
+    const Image<T>& upstream = s_.problem.grad_map;
+    const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(s_.columns.output_begin));
+    upstream.read_into(s_.work.rows[0] + begin, upstream.offset(s_.strip.plane), q, s_.columns.output_begin,
+                       s_.columns.output_end - s_.columns.output_begin);
+    s_.from_natural_order(s_.work.rows[0], s_.work.upstream + j * s_.work.padded_vectors() * kLanes);
+  }
+
+  const State& s_;
+};
+
+}  // namespace ssim_fused::cpu

@@ -1,0 +1,208 @@
+// The third stage of a march: from derivatives by the moments of windows to gradients of pixels, by the
+// adjoint of window and padding.
+//
+// Where padding mirrors (Axis::mirrors), that adjoint is the window over derivatives which are mirrored, too:
+// those of the first and the last, about which they are, twofold, and in the end the gradients there halved.
+// Else the rows near an end have taps of their own (Axis::adjoint_tap), and columns beyond the ends have
+// gradients, which are folded back.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../math/ssim.h"
+#include "march_state.h"
+#include "moments.h"
+#include "slices.h"
+
+namespace ssim_fused::cpu {
+
+template <class State>
+class Gradients {
+  SSIM_STATE(State);
+
+ public:
+  SSIM_INLINE Gradients(const State& state, const Pixels<State>& pixels, const Slices<State>& slices)
+      : s_(state), pixels_(pixels), slices_(slices) {
+    const int64_t before = 2 * s_.radius;
+    for (int64_t k = 0; k < before && s_.begin == 0; ++k)
+      s_.derivatives.clear(k);  // there are no such outputs
+    if constexpr (pass != Pass::depth) clear_beside_sums();
+  }
+
+  // Those that are complete with the derivatives of outputs q ... q + kStepRows - 1.
+  SSIM_INLINE void take(int64_t q) const {
+    if (s_.mirrors_rows) mirror_rows(q);
+    const int64_t first = q - s_.problem.rows.pad;
+    const int64_t begin = std::max(first, s_.strip.row_begin),
+                  end = std::min(first + kStepRows, s_.strip.row_end);
+    if (begin >= end) return;
+    bool folded = false;
+    for (int64_t row = begin; row < end; ++row) folded |= !s_.mirrors_rows && s_.problem.rows.is_folded(row);
+    if (!folded) down_rows();
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t j = row - first;
+      if (folded) down_folded_row(row, j);
+      if constexpr (pass == Pass::depth) {
+        for (int m = 0; m < Derivatives && is_mirror(row); ++m) halve(sums(j, m), s_.vectors * kLanes);
+        slices_.store_derivatives(row, sums(j, 0));
+      } else {
+        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { finish_row(row, j); });
+      }
+    }
+  }
+
+ private:
+  SSIM_INLINE T* sums(int64_t j, int m) const { return s_.column_sums(j, Derivatives, m); }
+
+  SSIM_INLINE void mirror_rows(int64_t q) const {
+    const int64_t last = s_.problem.rows.n - 1, radius = s_.radius;
+    const auto slot = [&](int64_t output)
+                          SSIM_INLINE_LAMBDA { return s_.derivatives.slot(output - q + 2 * radius); };
+    for (int64_t output = q; output < q + kStepRows; ++output) {
+      if (output == 0 || output == last) s_.derivatives.multiply(slot(output), T(2));
+    }
+    if (q <= radius && radius < q + kStepRows) {
+      for (int64_t k = 1; k <= radius; ++k) s_.derivatives.copy(slot(k), slot(-k));
+    }
+    for (int64_t output = std::max(q, last + 1); output < q + kStepRows && output <= last + radius; ++output)
+      s_.derivatives.copy(slot(2 * last - output), slot(output));
+  }
+
+  // Down the ring, to rows of sums.
+  SSIM_INLINE void down_rows() const {
+    const int64_t row = s_.work.sums_row();
+    convolve_all<T, Bytes>(
+        s_.derivatives.down(0, s_.vectors, Derivatives, 0, sums(0, 0), kLanes, row, Derivatives * row),
+        s_.adjoint_window(0));
+  }
+
+  // The same of one row near the border, with the taps that fold the reflection back.
+  SSIM_INLINE void down_folded_row(int64_t row, int64_t j) const {
+    const Axis& rows = s_.problem.rows;
+    for (int64_t k = 0; k <= 2 * s_.radius; ++k) {
+      const T tap = rows.adjoint_tap(s_.problem.taps[0].data(), row, row + rows.pad - 2 * s_.radius + k);
+      store(s_.work.folded_taps + k * kLanes, broadcast<V>(tap));
+    }
+    convolve_all<T, Bytes, 1>(
+        s_.derivatives.down(0, s_.vectors, Derivatives, j, sums(j, 0), kLanes, s_.work.sums_row(), 0),
+        {s_.work.folded_taps, 2 * s_.radius + 1, false});
+  }
+
+  // Beside the first and the last column, where nothing is but for mirrors: complete_sums leaves it so.
+  SSIM_INLINE void clear_beside_sums() const {
+    const int64_t beside = s_.work.reach * kLanes;
+    for (int64_t j = 0; j < kStepRows; ++j) {
+      for (int m = 0; m < Derivatives; ++m) {
+        std::fill_n(sums(j, m) - beside, beside, T(0));
+        std::fill_n(sums(j, m) + s_.vectors * kLanes, beside, T(0));
+      }
+    }
+  }
+
+  // What windows along the row see beside its own vectors.
+  SSIM_INLINE void complete_sums(T* row) const {
+    if (const auto& mirrored = s_.work.mirrored) {
+      for (int64_t place : mirrored->ends) row[place] *= 2;
+      for (const auto& copy : mirrored->copies) row[copy.to] = row[copy.from];
+    }
+    add_neighbours<V>(row, s_.vectors, s_.work.reach);
+  }
+
+  // Along the row, combined with the pixels.
+  SSIM_INLINE void finish_row(int64_t row, int64_t j) const {
+    T* pixels = s_.work.pixels;
+    if constexpr (pass == Pass::gradient) {
+      pixels_.read(row, pixels);
+      pixels_.forget_weights(pixels);
+    } else {
+      pixels = pixels_.kept(row);
+    }
+    pixels += s_.work.reach * kLanes;
+    for (int m = 0; m < Derivatives; ++m) complete_sums(sums(j, m));
+    const int64_t to_next = s_.vectors * kLanes;
+    convolve_row<T, Bytes>(s_.vectors, Derivatives, sums(j, 0) - s_.work.reach * kLanes, s_.work.sums_row(),
+                           s_.work.gathered, to_next, kLanes, s_.adjoint_window(1));
+    for (int64_t i = 0; i < s_.vectors; ++i)
+      combine(s_.work.gathered + i * kLanes, to_next, pixels + i * kLanes, i);
+    write(row);
+  }
+
+  // The gradients of a vector of pixels, from the fields' sums at them.
+  SSIM_INLINE void combine(const T* sum, int64_t to_next, const T* x, int64_t i) const {
+    const int64_t field = s_.work.raw * kLanes;
+    Partials<V> f{load<V>(sum), V{}, load<V>(sum + to_next), load<V>(sum + 2 * to_next)};
+    if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * to_next);
+    const V pivot = broadcast<V>(s_.strip.pivot);
+    PixelGradient<V> pixel;
+    if constexpr (Masked) {
+      pixel = masked_pixel_gradient(load<V>(x), load<V>(x + field), pivot, f, load<V>(x + 2 * field));
+    } else {
+      pixel = pixel_gradient(load<V>(x), load<V>(x + field), pivot, f);
+    }
+    store(s_.work.gradient + i * kLanes, pixel.by_x);
+    if constexpr (Derivatives == 4)
+      store(s_.work.gradient + (s_.work.padded_vectors() + i) * kLanes, pixel.by_y);
+  }
+
+  SSIM_INLINE void write(int64_t row) const {
+    const Problem<T>& problem = s_.problem;
+    T* const grad_x = own_columns(row, s_.work.gradient, s_.work.rows[3]);
+    T* grad_y = nullptr;
+    if constexpr (Derivatives == 4)
+      grad_y = own_columns(row, s_.work.gradient + s_.work.padded_vectors() * kLanes, s_.work.rows[4]);
+    if (problem.pixels) {
+      T *const x = s_.work.rows[0], *const y = s_.work.rows[1], *const weights = s_.work.rows[2];
+      const int64_t count = s_.columns.end - s_.columns.begin;
+      pixels_.read_own(row, x, y);
+      if constexpr (Masked) s_.mask.read(row, s_.columns.begin, count, weights);
+      s_.sums_of(row).pixels += problem.pixels.sum_and_slopes(
+          s_.strip.plane.batch, x, y, Masked ? weights : nullptr, count, grad_x, grad_y);
+    }
+    if (problem.grad_preds) write_to(problem.grad_preds, row, grad_x);
+    if (Derivatives == 4 && problem.grad_target) write_to(problem.grad_target, row, grad_y);
+  }
+
+  // A row of a gradient in natural order, whole; returns where the strip's own columns begin.
+  SSIM_INLINE T* own_columns(int64_t row, const T* gradient, T* natural) const {
+    s_.to_natural_order(gradient, natural);
+    T* const own = natural + s_.work.positions.of_column(s_.columns.begin);
+    const int64_t count = s_.columns.end - s_.columns.begin;
+    if (s_.work.mirrored) {
+      if (s_.columns.begin == 0) own[0] /= 2;
+      if (s_.columns.end == s_.problem.columns.n) own[count - 1] /= 2;
+    } else {
+      fold(own);
+    }
+    if (is_mirror(row)) halve(own, count);
+    return own;
+  }
+
+  // What lies beyond the image's ends belongs to the columns that it mirrors.
+  SSIM_INLINE void fold(T* own) const {
+    const Columns& c = s_.columns;
+    const int64_t left = c.begin - c.extended_begin, right = c.extended_end - c.end, end = c.end - c.begin;
+    for (int64_t e = -left; e < 0; ++e) own[-e] += own[e];
+    for (int64_t e = end; e < end + right; ++e) own[2 * (end - 1) - e] += own[e];
+  }
+
+  SSIM_INLINE bool is_mirror(int64_t row) const {
+    return s_.mirrors_rows && (row == 0 || row == s_.problem.rows.n - 1);
+  }
+  static SSIM_INLINE void halve(T* values, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) values[i] /= 2;
+  }
+
+  SSIM_INLINE void write_to(const Image<T>& image, int64_t row, const T* values) const {
+    const int64_t plane = image.offset(s_.strip.plane), soon = row + State::kRowsAhead;
+    const int64_t begin = s_.columns.begin, count = s_.columns.end - begin;
+    if (soon < s_.problem.rows.n) image.template prefetch<true>(plane, soon, begin, count);
+    image.write_from(values, plane, row, begin, count);
+  }
+
+  const State& s_;
+  const Pixels<State>& pixels_;
+  const Slices<State>& slices_;
+};
+
+}  // namespace ssim_fused::cpu

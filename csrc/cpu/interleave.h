@@ -1,0 +1,125 @@
+// The order of a strip's columns in memory. A window along the row should find its columns as a window down
+// the rows does: one behind the other in whole, aligned vectors. So a row is cut into as many stretches of
+// equal length as a vector has lanes, and vector i holds column i of each:
+//
+//     columns  0 1 2 3 4 5 6 7 8 9 a b   of a row, for four lanes: stretches of three
+//     vectors  0 3 6 9 | 1 4 7 a | 2 5 8 b
+//
+// A column to the right is the next vector; to the right of the last one lies the first, its lanes shifted by
+// one. Nothing but windows along the row and rows that come and go can tell the order.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "lanes.h"
+
+namespace ssim_fused::cpu {
+
+// Of two rows of a square matrix, `distance` apart, the blocks off the diagonal change places.
+template <int distance, class V>
+SSIM_INLINE void exchange(V& upper, V& lower) {
+  constexpr int kLanes = sizeof(V) / sizeof(upper[0]);
+  [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {
+    const V left = __builtin_shufflevector(upper, lower, (I & distance ? kLanes + I - distance : I)...);
+    lower = __builtin_shufflevector(upper, lower, (I & distance ? kLanes + I : I + distance)...);
+    upper = left;
+  }(std::make_integer_sequence<int, kLanes>{});
+}
+
+// Of four rows, each four by four elements that lie in 16 bytes: half the instructions of exchanges by two
+// and by one.
+template <class V>
+SSIM_INLINE void transpose_quads(V& a, V& b, V& c, V& d) {
+  constexpr int kLanes = sizeof(V) / sizeof(a[0]);
+  [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {
+    const auto pairs = [](const V& x, const V& y,
+                          auto from) SSIM_INLINE_LAMBDA {  // of a quad's lower or upper half
+      return __builtin_shufflevector(x, y, ((I & ~3) + from + (I & 3) / 2 + (I & 1 ? kLanes : 0))...);
+    };
+    const auto halves = [](const V& x, const V& y, auto from) SSIM_INLINE_LAMBDA {
+      return __builtin_shufflevector(x, y, ((I & ~3) + from + (I & 1) + (I & 2 ? kLanes : 0))...);
+    };
+    constexpr std::integral_constant<int, 0> lower;
+    constexpr std::integral_constant<int, 2> upper;
+    const V ab = pairs(a, b, lower), cd = pairs(c, d, lower), ab2 = pairs(a, b, upper),
+            cd2 = pairs(c, d, upper);
+    a = halves(ab, cd, lower);
+    b = halves(ab, cd, upper);
+    c = halves(ab2, cd2, lower);
+    d = halves(ab2, cd2, upper);
+  }(std::make_integer_sequence<int, kLanes>{});
+}
+
+template <int distance, int lanes, class V>
+SSIM_INLINE void transpose_by(V (&rows)[lanes]) {
+  if constexpr (distance == 2 && sizeof(rows[0][0]) == 4) {
+    unrolled<lanes / 4>([&](auto i) SSIM_INLINE_LAMBDA {
+      transpose_quads(rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3]);
+    });
+  } else if constexpr (distance > 0) {
+    unrolled<lanes>([&](auto i) SSIM_INLINE_LAMBDA {
+      if constexpr ((i & distance) == 0) exchange<distance>(rows[i], rows[i + distance]);
+    });
+    transpose_by<distance / 2>(rows);
+  }
+}
+
+template <int lanes, class V>
+SSIM_INLINE void transpose(V (&rows)[lanes]) {
+  transpose_by<lanes / 2>(rows);
+}
+
+// Each lane its neighbour's, from the one before or the one after; the first or the last that of `end`.
+template <class V>
+SSIM_INLINE V from_lane_before(const V& v, const V& end) {
+  constexpr int kLanes = sizeof(V) / sizeof(v[0]);
+  return [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {
+    return __builtin_shufflevector(v, end, (I == 0 ? kLanes : I - 1)...);
+  }(std::make_integer_sequence<int, kLanes>{});
+}
+template <class V>
+SSIM_INLINE V from_lane_after(const V& v, const V& end) {
+  constexpr int kLanes = sizeof(V) / sizeof(v[0]);
+  return [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {
+    return __builtin_shufflevector(v, end, (I + 1 == kLanes ? 2 * kLanes - 1 : I + 1)...);
+  }(std::make_integer_sequence<int, kLanes>{});
+}
+
+// `vectors` of a row, whole blocks of as many as there are lanes; lane l of vector i is column l stretch + i.
+template <class V, class T>
+SSIM_INLINE void interleave(const T* row, int64_t stretch, int64_t vectors, T* out) {
+  constexpr int kLanes = sizeof(V) / sizeof(T);
+  for (int64_t i = 0; i < vectors; i += kLanes) {
+    V block[kLanes];
+    unrolled<kLanes>([&](auto l) SSIM_INLINE_LAMBDA { block[l] = load<V>(row + l * stretch + i); });
+    transpose(block);
+    unrolled<kLanes>([&](auto l) SSIM_INLINE_LAMBDA { store(out + (i + l) * kLanes, block[l]); });
+  }
+}
+
+// The way back. The last block comes first: what it writes beyond the end of a stretch is the next one's.
+template <class V, class T>
+SSIM_INLINE void deinterleave(const T* in, int64_t stretch, T* row) {
+  constexpr int kLanes = sizeof(V) / sizeof(T);
+  for (int64_t i = (stretch - 1) / kLanes * kLanes; i >= 0; i -= kLanes) {
+    V block[kLanes];
+    unrolled<kLanes>([&](auto l) SSIM_INLINE_LAMBDA { block[l] = load<V>(in + (i + l) * kLanes); });
+    transpose(block);
+    unrolled<kLanes>([&](auto l) SSIM_INLINE_LAMBDA { store(row + l * stretch + i, block[l]); });
+  }
+}
+
+// Vectors [-reach, 0) and [stretch, stretch + reach) of a row, which lie beside its own: what the stretches
+// before and after have there. Beside the first and the last stretch, what is there stays.
+template <class V, class T>
+SSIM_INLINE void add_neighbours(T* row, int64_t stretch, int64_t reach) {
+  constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  for (int64_t k = 1; k <= reach; ++k) {
+    T *const before = row - k * kLanes, *const after = row + (stretch - 1 + k) * kLanes;
+    store(before, from_lane_before(load<V>(before + stretch * kLanes), load<V>(before)));
+    store(after, from_lane_after(load<V>(after - stretch * kLanes), load<V>(after)));
+  }
+}
+
+}  // namespace ssim_fused::cpu

@@ -1,0 +1,132 @@
+// What the stages of a march share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "../math/pass.h"
+#include "convolve.h"
+#include "interleave.h"
+#include "lanes.h"
+#include "mask.h"
+#include "problem.h"
+#include "ring.h"
+#include "workspace.h"
+
+namespace ssim_fused::cpu {
+
+template <class Compute, int VectorBytes, int DerivativeFields, Pass ThePass, bool IsMasked>
+struct MarchState {
+  using T = Compute;
+  using V = Lanes<T, VectorBytes>;
+  static constexpr int Bytes = VectorBytes, Derivatives = DerivativeFields;
+  static constexpr Pass pass = ThePass;
+  static constexpr bool Masked = IsMasked;
+  static constexpr int64_t kLanes = Bytes / sizeof(T);
+  static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
+  static constexpr int kMomentFields = Masked ? kMaskedRing : kPlainMoments;  // in the ring
+  static constexpr bool kInterleaved = pass != Pass::depth;                   // or in natural order
+  static constexpr int64_t kRowsAhead = 4;                                    // that are asked for
+  static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
+
+  SSIM_INLINE MarchState(const Strip<T>& strip, Workspace<T>& work)
+      : strip(strip),
+        problem(strip.problem),
+        columns(strip.columns),
+        work(work),
+        vectors(work.positions.vectors),
+        radius(problem.rows.radius),
+        mirrors_rows(problem.mirrors(0)),
+        batch(static_cast<size_t>(strip.plane.batch)),
+        mask(strip),
+        moments(work.moments, kMomentFields, vectors, work.slots),
+        derivatives(work.derivatives, Derivatives, vectors, work.slots) {
+    const Axis& rows = problem.rows;
+    const bool first = strip.row_begin == 0, last = strip.row_end == rows.n;
+    owned_begin = first ? 0 : rows.output_at(strip.row_begin);
+    owned_end = last ? rows.output_length() : rows.output_at(strip.row_end);
+    // Steps begin at the same outputs in every march.
+    const int64_t wanted = Derivatives > 0 ? strip.row_begin + rows.pad - 2 * radius : owned_begin;
+    begin = wanted <= 0 ? 0 : wanted / kStepRows * kStepRows;
+    end = Derivatives > 0 ? strip.row_end + rows.pad : owned_end;
+    for (size_t axis = 0; axis < 2; ++axis) {
+      fill_taps(work.taps[axis], problem.taps[axis]);
+      fill_taps(work.reversed[axis], problem.reversed[axis]);
+    }
+  }
+
+  SSIM_INLINE void advance() {
+    moments.advance();
+    derivatives.advance();
+  }
+
+  // The window down the rows (0) or along them (1), and its adjoint.
+  SSIM_INLINE Window<T> window(int axis) const { return window_of(work.taps[axis], axis); }
+  SSIM_INLINE Window<T> adjoint_window(int axis) const { return window_of(work.reversed[axis], axis); }
+
+  // A field of a row of sums: its own vectors, beside which there is room for what a window along the row
+  // sees.
+  SSIM_INLINE T* column_sums(int64_t j, int fields, int m) const {
+    return work.column_sums + (j * fields + m) * work.sums_row() + work.reach * kLanes;
+  }
+
+  // A row of vectors as an image has it, and the way back, in whole blocks.
+  SSIM_INLINE void to_natural_order(const T* in, T* out) const {
+    if constexpr (kInterleaved) {
+      deinterleave<V>(in, vectors, out);
+    } else {
+      std::memcpy(out, in, static_cast<size_t>(vectors * kLanes) * sizeof(T));
+    }
+  }
+  SSIM_INLINE void from_natural_order(const T* in, T* out) const {
+    if constexpr (kInterleaved) {
+      interleave<V>(in, vectors, work.padded_vectors(), out);
+    } else {
+      std::memcpy(out, in, static_cast<size_t>(vectors * kLanes) * sizeof(T));
+    }
+  }
+
+  // Those that an input row counts in.
+  SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[(row - strip.row_begin) / kSegment]; }
+
+  const Strip<T>& strip;
+  const Problem<T>& problem;
+  const Columns& columns;
+  Workspace<T>& work;
+  const int64_t vectors;
+  const int64_t radius;     // of the rows' window
+  const bool mirrors_rows;  // Problem::mirrors
+  const size_t batch;
+  const MaskRows<T> mask;
+  // Of outputs q - 2 radius ... a step for outputs q ... finds the derivatives, and of extended rows q - pad
+  // ... the moments along the row.
+  Ring<T, Bytes> moments, derivatives;
+  int64_t owned_begin, owned_end;  // outputs whose value counts here
+  int64_t begin, end;              // outputs that are computed, from the first step on
+
+ private:
+  static SSIM_INLINE void fill_taps(T* to, const std::vector<T>& taps) {
+    for (T tap : taps) {
+      store(to, broadcast<V>(tap));
+      to += kLanes;
+    }
+  }
+  SSIM_INLINE Window<T> window_of(const T* taps, int axis) const {
+    return {taps, static_cast<int64_t>(problem.taps[static_cast<size_t>(axis)].size()),
+            work.is_default[axis]};
+  }
+};
+
+// For stages, which have a state `state_`.
+#define SSIM_STATE(State)                                                      \
+  using T = typename State::T;                                                 \
+  using V = typename State::V;                                                 \
+  static constexpr int Bytes = State::Bytes, Derivatives = State::Derivatives; \
+  static constexpr int64_t kLanes = State::kLanes;                             \
+  static constexpr int kMoments = State::kMoments;                             \
+  static constexpr Pass pass = State::pass;                                    \
+  static constexpr bool Masked = State::Masked
+
+}  // namespace ssim_fused::cpu

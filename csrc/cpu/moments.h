@@ -1,0 +1,142 @@
+// The first stage of a march: from rows of pixels to the moments along the row.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../math/ssim.h"
+#include "image.h"
+#include "march_state.h"
+
+namespace ssim_fused::cpu {
+
+// Rows of both images, and masked of weights, in the order of interleave.h: beside a row's own vectors those
+// that windows see, so that column 0 lies at vector `reach`.
+template <class State>
+class Pixels {
+  SSIM_STATE(State);
+  static constexpr int kFields = Masked ? 3 : 2;
+
+ public:
+  SSIM_INLINE explicit Pixels(const State& state)
+      : s_(state),
+        preds_(s_.problem.preds.offset(s_.strip.plane)),
+        target_(s_.problem.target.offset(s_.strip.plane)),
+        first_(s_.begin - s_.problem.rows.pad) {}
+
+  // Where those of an extended row are kept until its gradient is made.
+  SSIM_INLINE T* kept(int64_t e) const {
+    return s_.work.pixels + (e - first_) % s_.work.pixel_rows * kFields * s_.work.raw * kLanes;
+  }
+
+  SSIM_INLINE void read(int64_t e, T* out) const {
+    const Problem<T>& problem = s_.problem;
+    const Axis& columns = problem.columns;
+    const Positions& positions = s_.work.positions;
+    const int64_t row = problem.rows.source(e);
+    // Beyond what a window of an output can see nothing need be there.
+    const int64_t begin = positions.origin - s_.work.reach;
+    const int64_t from = std::max(begin, -columns.pad);
+    const int64_t to = std::min(positions.origin + positions.count + s_.work.reach, columns.n + columns.pad);
+    T *const x = s_.work.rows[0], *const y = s_.work.rows[1], *const weights = s_.work.rows[2];
+    if (row < 0) {
+      std::fill_n(x + (from - begin), to - from, T(0));
+      std::fill_n(y + (from - begin), to - from, T(0));
+    } else {
+      prefetch(row + State::kRowsAhead);
+      read_extended(problem.preds, columns, preds_, row, from, to - from, x + (from - begin));
+      read_extended(problem.target, columns, target_, row, from, to - from, y + (from - begin));
+    }
+    const int64_t field = s_.work.raw * kLanes;
+    interleave<V>(x, s_.vectors, s_.work.raw, out);
+    interleave<V>(y, s_.vectors, s_.work.raw, out + field);
+    if constexpr (Masked) {
+      s_.mask.read(row, from, to - from, weights + (from - begin));
+      interleave<V>(weights, s_.vectors, s_.work.raw, out + 2 * field);
+    }
+    if (Derivatives == 0 && problem.pixels && e == row && row >= s_.strip.row_begin &&
+        row < s_.strip.row_end) {
+      const int64_t own = s_.columns.begin - begin;
+      s_.sums_of(row).pixels += problem.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr,
+                                                   s_.columns.end - s_.columns.begin);
+    }
+  }
+
+  // Those of the strip's own columns, in natural order.
+  SSIM_INLINE void read_own(int64_t row, T* x, T* y) const {
+    const int64_t count = s_.columns.end - s_.columns.begin;
+    s_.problem.preds.read_into(x, preds_, row, s_.columns.begin, count);
+    s_.problem.target.read_into(y, target_, row, s_.columns.begin, count);
+  }
+
+  // Masked, weights that windows do not know.
+  SSIM_INLINE void forget_weights(T* pixels) const {
+    if constexpr (Masked) {
+      const int64_t field = s_.work.raw * kLanes;
+      if (!s_.mask.weighs_windows()) std::fill_n(pixels + 2 * field, field, T(1));
+    }
+  }
+
+ private:
+  SSIM_INLINE void prefetch(int64_t row) const {
+    if (row >= s_.problem.rows.n) return;
+    const int64_t begin = s_.columns.begin, count = s_.columns.end - begin;
+    s_.problem.preds.prefetch(preds_, row, begin, count);
+    s_.problem.target.prefetch(target_, row, begin, count);
+    if constexpr (Masked) s_.mask.prefetch(row);
+  }
+
+  const State& s_;
+  const int64_t preds_, target_;  // planes
+  const int64_t first_;           // extended row
+};
+
+template <class State>
+class MomentsAlongRows {
+  SSIM_STATE(State);
+
+ public:
+  SSIM_INLINE MomentsAlongRows(const State& state, const Pixels<State>& pixels)
+      : s_(state), pixels_(pixels) {}
+
+  // Those of extended row e, for a slot of the ring.
+  SSIM_INLINE void take(int64_t e, int64_t slot) const {
+    T* const x = pixels_.kept(e);
+    pixels_.read(e, x);
+    if constexpr (Masked) {
+      const T* const weights = x + 2 * s_.work.raw * kLanes;
+      for (int64_t i = 0; i < s_.vectors; ++i)  // those of the outputs that are centred here
+        store(s_.moments.at(i, kMoments, slot), load<V>(weights + (i + s_.work.reach) * kLanes));
+      pixels_.forget_weights(x);
+    }
+    stage(x);
+    convolve_row<T, Bytes>(s_.vectors, kMoments, s_.work.staged, s_.work.raw * kLanes,
+                           s_.moments.at(0, 0, slot), s_.moments.to_next_field(), s_.moments.to_next_vector(),
+                           s_.window(1));
+  }
+
+ private:
+  // What pixels add to moments.
+  SSIM_INLINE void stage(const T* x) const {
+    const int64_t field = s_.work.raw * kLanes, count = (s_.vectors + 2 * s_.work.reach) * kLanes;
+    const T *const y = x + field, *const weights = y + field;
+    const V pivot = broadcast<V>(s_.strip.pivot);
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const V weight = Masked ? load<V>(weights + i) : V{};
+      Moments<V> moments;
+      if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivot, weight);
+      if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivot);
+      T* const out = s_.work.staged + i;
+      store(out, moments.m);
+      store(out + field, moments.delta);
+      store(out + 2 * field, moments.p);
+      store(out + 3 * field, moments.d);
+      if constexpr (Masked) store(out + 4 * field, weight);
+    }
+  }
+
+  const State& s_;
+  const Pixels<State>& pixels_;
+};
+
+}  // namespace ssim_fused::cpu
