@@ -164,8 +164,10 @@ rule link
     defines = " ".join(shlex.quote(f'-D{name}="{value}"') for name, value in macros.items())
     defines += " -DPy_LIMITED_API=0x030a0000" if LIMITED else ""
     cpu = [ROOT / "csrc/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))]
+    # It uses nothing of the libc that it names, by which auditwheel tells what system a wheel is for.
+    libc = "" if sys.platform == "darwin" else "-Wl,--no-as-needed"
     libraries = {
-        f"_C{suffix}": ("cxx", [ROOT / "csrc/python.cpp"], "", f"{suffix}.o", defines, sysconfig.get_path("include")),
+        f"_C{suffix}": ("cxx", [ROOT / "csrc/python.cpp"], libc, f"{suffix}.o", defines, sysconfig.get_path("include")),
         f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
     }
     if cuda:
