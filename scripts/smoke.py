@@ -48,7 +48,10 @@ def main() -> None:
         check("shape" in str(error), "the message for other shapes")
     else:
         raise SystemExit("smoke test: other shapes were taken")
-    print(f"ssim_fused {ssim_fused.__version__} with torch {torch.__version__}: passed; {ssim_fused.build_info()}")
+    info = ssim_fused.build_info()
+    loaded = torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", "CUDA")
+    check(loaded == bool(info["cuda"] and torch.version.cuda), "whether the CUDA kernels are loaded")
+    print(f"ssim_fused {ssim_fused.__version__} with torch {torch.__version__}: passed; CUDA loaded: {loaded}; {info}")
 
 
 if __name__ == "__main__":
