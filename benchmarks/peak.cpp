@@ -34,7 +34,7 @@ template <int Bytes>
 double multiply_adds() {
   constexpr int64_t kRepeats = 100'000;
   const double seconds = best_seconds([&] {
-    outlined<Bytes>([] SSIM_INLINE_LAMBDA {
+    outlined<Bytes>([]() SSIM_INLINE_LAMBDA {
       using V = Lanes<float, Bytes>;
       V chain[kChains] = {}, factor = broadcast<V>(0.999f), term = broadcast<V>(1e-3f);
       for (int64_t i = 0; i < kRepeats; ++i) {
@@ -103,7 +103,7 @@ double march(int derivatives) {
   const MarchInstance<float> instance = select_march<float, false>(Pass::image, derivatives);
   const Columns columns(problem.columns, 0, kSize, derivatives > 0, problem.mirrors(1));
   std::vector<Sums> sums(kSize / kSegment);
-  const Strip<float> strip{problem, {0, 0, 0}, columns, 0, kSize, 0.5f, sums.data()};
+  const Strip<float> strip{problem, {0, 0, 0}, columns, 0, kSize, {0.5f, 0}, sums.data()};
   const double seconds = best_seconds([&] {
     Workspace<float> work(problem, columns, Pass::image, derivatives, instance.lanes);
     instance.run(strip, work);

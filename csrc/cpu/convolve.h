@@ -97,7 +97,7 @@ SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<
 
 template <class T, int Bytes, int outputs = kOutputs>
 SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window_of_all) {
-  outlined<Bytes>([s = passage, window = window_of_all] SSIM_INLINE_LAMBDA {
+  outlined<Bytes>([s = passage, window = window_of_all]() SSIM_INLINE_LAMBDA {
     using V = Lanes<T, Bytes>;
     const auto each = [&](auto&& convolve_one) SSIM_INLINE_LAMBDA {
       for (int64_t block = 0; block < s.blocks; ++block) {

@@ -54,12 +54,12 @@ class Outputs {
     const bool is_mean = !Masked && !problem.map && !problem.grad_map && !problem.wants_constants;
     if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0)) {
       if constexpr (!Masked)
-        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
+        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
     } else if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0)) {
       if constexpr (!Masked)
-        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
+        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
     } else {
-      outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
+      outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
     }
   }
 
@@ -75,7 +75,8 @@ class Outputs {
   };
   // What is the same for all, where compilers see that nothing changes it.
   struct Constants {
-    V pivot, c1, c2;
+    Pivots<V> pivots;
+    V c1, c2;
     T by_similarity, by_contrast;  // upstream weights
     int64_t field;                 // of derivatives, from one to the next
   };
@@ -112,9 +113,12 @@ class Outputs {
                 s_.derivatives.slot(2 * s_.radius + j) * kLanes};
       if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);
     }
-    const Constants constants{broadcast<V>(s_.strip.pivot),          broadcast<V>(s_.problem.c1[s_.batch]),
-                              broadcast<V>(s_.problem.c2[s_.batch]), s_.problem.grad_similarity[s_.batch],
-                              s_.problem.grad_contrast[s_.batch],    s_.derivatives.to_next_field()};
+    const Constants constants{s_.pivots(),
+                              broadcast<V>(s_.problem.c1[s_.batch]),
+                              broadcast<V>(s_.problem.c2[s_.batch]),
+                              s_.problem.grad_similarity[s_.batch],
+                              s_.problem.grad_contrast[s_.batch],
+                              s_.derivatives.to_next_field()};
     V sum[kSums][kStepRows] = {};
     alignas(kLine) T chunk[kChunk * kMomentsOfVector];
     for (int64_t i = 0; i < s_.vectors; ++i) {
@@ -198,9 +202,9 @@ class Outputs {
     unrolled<kMoments>([&](auto m)
                            SSIM_INLINE_LAMBDA { of_output[m] = load<V>(moments + m * kStepRows * kLanes); });
     if constexpr (Masked) {
-      return MaskedOutput<V>(of_output, weight, s_.mask.weighs_windows(), c.pivot, c.c1, c.c2);
+      return MaskedOutput<V>(of_output, weight, s_.mask.weighs_windows(), c.pivots, c.c1, c.c2);
     } else {
-      return PlainOutput<V>(of_output, c.pivot, c.c1, c.c2);
+      return PlainOutput<V>(of_output, c.pivots, c.c1, c.c2);
     }
   }
 

@@ -47,7 +47,7 @@ class Gradients {
         for (int m = 0; m < Derivatives && is_mirror(row); ++m) halve(sums(j, m), s_.vectors * kLanes);
         slices_.store_derivatives(row, sums(j, 0));
       } else {
-        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { finish_row(row, j); });
+        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { finish_row(row, j); });
       }
     }
   }
@@ -133,12 +133,12 @@ class Gradients {
     const int64_t field = s_.work.raw * kLanes;
     Partials<V> f{load<V>(sum), V{}, load<V>(sum + to_next), load<V>(sum + 2 * to_next)};
     if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * to_next);
-    const V pivot = broadcast<V>(s_.strip.pivot);
+    const Pivots<V> pivots = s_.pivots();
     PixelGradient<V> pixel;
     if constexpr (Masked) {
-      pixel = masked_pixel_gradient(load<V>(x), load<V>(x + field), pivot, f, load<V>(x + 2 * field));
+      pixel = masked_pixel_gradient(load<V>(x), load<V>(x + field), pivots, f, load<V>(x + 2 * field));
     } else {
-      pixel = pixel_gradient(load<V>(x), load<V>(x + field), pivot, f);
+      pixel = pixel_gradient(load<V>(x), load<V>(x + field), pivots, f);
     }
     store(s_.work.gradient + i * kLanes, pixel.by_x);
     if constexpr (Derivatives == 4)

@@ -47,12 +47,12 @@ class March {
     int64_t filled = 0;  // places of the first ring
     for (int64_t q = state_.begin; q < state_.end; q += kStepRows) {
       if constexpr (pass == Pass::gradient) {
-        outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { slices_.load_derivatives(q); });
+        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { slices_.load_derivatives(q); });
       } else {
         fill_moments(q, filled);
         filled = 2 * state_.radius;
         if constexpr (pass == Pass::moments)
-          outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA { slices_.store_moments(q); });
+          outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { slices_.store_moments(q); });
         if constexpr (pass != Pass::moments) outputs_.take(q);
       }
       if constexpr (Derivatives > 0) gradients_.take(q);
@@ -71,7 +71,7 @@ class March {
     for (int64_t k = filled; k < places && first + k < rows.n + rows.pad; ++k) {
       const int64_t e = first + k, slot = state_.moments.slot(k);
       if (mirrors(e)) continue;
-      outlined<Bytes>([=, this] SSIM_INLINE_LAMBDA {
+      outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA {
         if constexpr (pass == Pass::depth) {
           slices_.load_moments(state_.problem.rows.source(e), slot);
         } else {

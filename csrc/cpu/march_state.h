@@ -62,6 +62,10 @@ struct MarchState {
     derivatives.advance();
   }
 
+  SSIM_INLINE Pivots<V> pivots() const {
+    return {broadcast<V>(strip.pivots.pixels), broadcast<V>(strip.pivots.differences)};
+  }
+
   // The window down the rows (0) or along them (1), and its adjoint.
   SSIM_INLINE Window<T> window(int axis) const { return window_of(work.taps[axis], axis); }
   SSIM_INLINE Window<T> adjoint_window(int axis) const { return window_of(work.reversed[axis], axis); }

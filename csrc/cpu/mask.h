@@ -16,8 +16,8 @@ template <class V>
 struct PlainOutput {
   LocalTerms<V> terms;
 
-  SSIM_INLINE PlainOutput(const V (&moment)[4], V pivot, V c1, V c2)
-      : terms(local_terms(Moments<V>{moment[0], moment[1], moment[2], moment[3]}, pivot, c1, c2)) {}
+  SSIM_INLINE PlainOutput(const V (&moment)[4], const Pivots<V>& pivots, V c1, V c2)
+      : terms(local_terms(Moments<V>{moment[0], moment[1], moment[2], moment[3]}, pivots, c1, c2)) {}
 
   static SSIM_INLINE V in_mean(const V& loss) { return loss; }
   SSIM_INLINE V in_map() const { return terms.similarity(); }
@@ -35,10 +35,11 @@ struct MaskedOutput {
   V n, weight;
   LocalTerms<V> terms;
 
-  SSIM_INLINE MaskedOutput(const V (&sum)[5], V weight_in_means, bool weighs_windows, V pivot, V c1, V c2)
+  SSIM_INLINE MaskedOutput(const V (&sum)[5], V weight_in_means, bool weighs_windows, const Pivots<V>& pivots,
+                           V c1, V c2)
       : n(weighs_windows ? sum[4] : V{} + 1),
         weight(seen(weight_in_means)),
-        terms(masked_terms(Moments<V>{sum[0], sum[1], sum[2], sum[3]}, n, pivot, c1, c2)) {}
+        terms(masked_terms(Moments<V>{sum[0], sum[1], sum[2], sum[3]}, n, pivots, c1, c2)) {}
 
   SSIM_INLINE V in_mean(const V& loss) const { return weight > V{} ? weight * loss : V{}; }
   SSIM_INLINE V in_map() const { return n > V{} + kLeastWeight ? terms.similarity() : V{} + 1; }

@@ -120,12 +120,12 @@ class MomentsAlongRows {
   SSIM_INLINE void stage(const T* x) const {
     const int64_t field = s_.work.raw * kLanes, count = (s_.vectors + 2 * s_.work.reach) * kLanes;
     const T *const y = x + field, *const weights = y + field;
-    const V pivot = broadcast<V>(s_.strip.pivot);
+    const Pivots<V> pivots = s_.pivots();
     for (int64_t i = 0; i < count; i += kLanes) {
       const V weight = Masked ? load<V>(weights + i) : V{};
       Moments<V> moments;
-      if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivot, weight);
-      if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivot);
+      if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivots, weight);
+      if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivots);
       T* const out = s_.work.staged + i;
       store(out, moments.m);
       store(out + field, moments.delta);

@@ -10,7 +10,7 @@ namespace ssim_fused::cpu {
 template <int Bytes>
 struct Outlined {
   template <class F>
-  [[gnu::noinline]] static void call(const F& f) {
+  __attribute__((noinline)) static void call(const F& f) {
     f();
   }
 };
@@ -19,7 +19,7 @@ struct Outlined {
 template <>
 struct Outlined<32> {
   template <class F>
-  SSIM_TARGET_AVX2 [[gnu::noinline]] static void call(const F& f) {
+  __attribute__((noinline)) SSIM_TARGET_AVX2 static void call(const F& f) {
     f();
   }
 };
@@ -27,7 +27,7 @@ struct Outlined<32> {
 template <>
 struct Outlined<64> {
   template <class F>
-  SSIM_TARGET_AVX512 [[gnu::noinline]] static void call(const F& f) {
+  __attribute__((noinline)) SSIM_TARGET_AVX512 static void call(const F& f) {
     f();
   }
 };

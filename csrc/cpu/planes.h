@@ -37,7 +37,7 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
                   division.boundary(problem.columns, strip + 1), derivatives > 0, problem.mirrors(1)),
           row,
           std::min(row + division.rows, problem.rows.n),
-          T(0),
+          {},
           nullptr};
       complete(place, plane, strip);
       if (strip != current) work.emplace(problem, place.columns, pass, derivatives, march.lanes);
@@ -55,7 +55,7 @@ std::vector<Sums> march_images(const Problem<T>& problem, const Request& request
   march_planes(
       problem, Pass::image, derivatives, planes, division,
       [&](Strip<T>& place, int64_t plane, int64_t strip) {
-        place.pivot = choose_pivot(problem, place.plane, 1, place.columns.begin, place.columns.end);
+        place.pivots = choose_pivots(problem, place.plane, 1, place.columns.begin, place.columns.end);
         place.sums =
             &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
       });

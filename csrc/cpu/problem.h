@@ -9,6 +9,7 @@
 
 #include "../math/geometry.h"
 #include "../math/pixel_term.h"
+#include "../math/ssim.h"
 #include "image.h"
 
 namespace ssim_fused::cpu {
@@ -137,7 +138,7 @@ struct Strip {
   Plane plane;
   Columns columns;
   int64_t row_begin, row_end;  // input rows owned
-  T pivot;                     // the same for all passes over a volume
+  Pivots<T> pivots;            // the same for all passes over a volume
   Sums* sums;                  // [segments of rows owned]
   int64_t volume = 0;          // in `fields`
   bool slice_counts = true;    // for the contrast sensitivity

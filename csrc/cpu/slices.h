@@ -21,7 +21,7 @@ class Slices {
 
   // Along the depth: the moments of a row, or, where it is -1, of a slice of zeros, for a slot of the ring.
   SSIM_INLINE void load_moments(int64_t row, int64_t slot) const {
-    const Moments<T> zeros = moments_of_zeros(s_.strip.pivot, s_.problem.slice_sum);
+    const Moments<T> zeros = moments_of_zeros<T>(s_.strip.pivots, s_.problem.slice_sum);
     const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, s_.problem.slice_sum};
     for (int m = 0; m < kMoments; ++m) {
       if (row >= 0 && row + kStepRows < s_.problem.rows.n) prefetch(outputs(row + kStepRows, m));

@@ -59,13 +59,13 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
     const int64_t count = std::min(slab, request.planes() - begin);
     const Planes of_slices{begin, count, request.preds.channels(), depth};
     const Planes across_rows{begin, count, request.preds.channels(), height};
-    std::vector<T> pivots(count);
+    std::vector<Pivots<T>> pivots(count);
     for (int64_t v = 0; v < count; ++v) {
-      pivots[v] = choose_pivot(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
+      pivots[v] = choose_pivots(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
     }
     const auto place_in_fields = [&](Strip<T>& place, int64_t volume) {
       place.volume = volume;
-      place.pivot = pivots[volume];
+      place.pivots = pivots[volume];
     };
 
     const Division division(slices.rows, slices.columns, of_slices.count());

@@ -13,6 +13,11 @@
 //
 // which is the textbook formula rearranged so that nothing subtracts two large numbers when x is close to y:
 // identical images give exactly 1 and a gradient of exactly 0, also with approximate reciprocals.
+//
+// Where the images differ by about a constant, V is a small difference of two large numbers again. So the
+// differences may have a pivot of their own, s (`Pivots`): delta' = w*(x-y) - s and d' = w*((x-y-s)^2) take
+// the place of delta and d in the moments, V = max(d' - delta'^2, 0), and only the luminance wants delta =
+// delta' + s. A plain number as pivot is one of the pixels alone, s = 0.
 #pragma once
 
 #include "host_device.h"
@@ -25,6 +30,28 @@ struct Moments {
   T m, delta, p, d;
 };
 
+// What pixels and their differences are taken about.
+template <class T>
+struct Pivots {
+  T pixels, differences;
+};
+template <class T>
+SSIM_HOST_DEVICE T of_pixels(T pivot) {
+  return pivot;
+}
+template <class T>
+SSIM_HOST_DEVICE T of_pixels(const Pivots<T>& pivots) {
+  return pivots.pixels;
+}
+template <class T>
+SSIM_HOST_DEVICE T centred_difference(T difference, T) {
+  return difference;
+}
+template <class T>
+SSIM_HOST_DEVICE T centred_difference(T difference, const Pivots<T>& pivots) {
+  return difference - pivots.differences;
+}
+
 // Derivatives, by w*x', w*y', w*(x'y') and w*((x-y)^2).
 template <class T>
 struct Partials {
@@ -32,17 +59,18 @@ struct Partials {
 };
 
 // What a pixel of either image adds to the moments, before the window weighs it.
-template <class T>
-SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, T pivot) {
-  const T difference = x - y, centred_x = x - pivot, centred_y = y - pivot;
+template <class T, class Pivot>
+SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, const Pivot& pivot) {
+  const T difference = centred_difference<T>(x - y, pivot);
+  const T centred_x = x - of_pixels(pivot), centred_y = y - of_pixels(pivot);
   return {centred_x + centred_y, difference, centred_x * centred_y, difference * difference};
 }
 
 // Those of windows that see nothing but zeros; `taps`: the sum of the window's taps.
-template <class T>
-SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
-  const T centred = -pivot * taps;
-  return {2 * centred, T(0), -pivot * centred, T(0)};
+template <class T, class Pivot>
+SSIM_HOST_DEVICE Moments<T> moments_of_zeros(const Pivot& pivot, T taps) {
+  const Moments<T> zero = pixel_moments<T>(T(0), T(0), pivot);
+  return {taps * zero.m, taps * zero.delta, taps * zero.p, taps * zero.d};
 }
 
 // Masks give each pixel a weight. A window then has the sum `n` of its taps times weights, and sums of these
@@ -55,10 +83,11 @@ SSIM_HOST_DEVICE Moments<T> moments_of_zeros(T pivot, T taps) {
 // moments, only those by p and d still want a factor n.
 
 // What a pixel of this weight adds. What is masked is selected away: a NaN times zero would be a NaN.
-template <class T>
-SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, T pivot, T weight) {
+template <class T, class Pivot>
+SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, const Pivot& pivot, T weight) {
   const auto seen = weight > T{};
-  const Moments<T> pixel = pixel_moments<T>(seen ? x : pivot, seen ? y : pivot, pivot);
+  const T unseen = of_pixels(pivot);
+  const Moments<T> pixel = pixel_moments<T>(seen ? x : unseen, seen ? y : unseen, pivot);
   return {weight * pixel.m, weight * pixel.delta, weight * pixel.p, weight * pixel.d};
 }
 
@@ -68,6 +97,8 @@ constexpr float kLeastWeight = 1e-15f;
 template <class T>
 struct LocalTerms {
   T a, b, mu_x, mu_y, delta;
+  T centred_delta;  // delta'
+  T by_a, by_b;     // by which 1 - cs enters the derivatives by a and b: delta' + b and a - delta'
   T inverse_b1, inverse_b2;
   T luminance_loss;  // 1 - l
   T contrast_loss;   // 1 - cs
@@ -111,17 +142,29 @@ SSIM_HOST_DEVICE float reciprocal(float value) {
 #endif
 
 template <class T>
-SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T c1, T c2) {
-  LocalTerms<T> t;
-  t.a = (moments.m + moments.delta) / 2;
-  t.b = (moments.m - moments.delta) / 2;
+SSIM_HOST_DEVICE void set_means(LocalTerms<T>& t, T m, T delta, T pivot) {
+  t.a = t.by_a = (m + delta) / 2;
+  t.b = t.by_b = (m - delta) / 2;
   t.mu_x = t.a + pivot;
   t.mu_y = t.b + pivot;
-  t.delta = moments.delta;
+  t.delta = t.centred_delta = delta;
+}
+template <class T>
+SSIM_HOST_DEVICE void set_means(LocalTerms<T>& t, T m, T centred_delta, const Pivots<T>& pivots) {
+  set_means<T>(t, m, centred_delta + pivots.differences, pivots.pixels);
+  t.centred_delta = centred_delta;
+  t.by_a = centred_delta + t.b;
+  t.by_b = t.a - centred_delta;
+}
+
+template <class T, class Pivot>
+SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, const Pivot& pivot, T c1, T c2) {
+  LocalTerms<T> t;
+  set_means(t, moments.m, moments.delta, pivot);
   const T delta_squared = t.delta * t.delta;
   const T covariance = moments.p - t.a * t.b;
   // d is not below delta^2 but for rounding; written so that a NaN stays one.
-  const T variance = clamp_below(moments.d - delta_squared, T{});
+  const T variance = clamp_below(moments.d - t.centred_delta * t.centred_delta, T{});
   t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
   t.inverse_b2 = reciprocal(clamp_below(2 * covariance + (c2 + variance), c2));
   t.luminance_loss = delta_squared * t.inverse_b1;
@@ -131,21 +174,30 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, T pivot, T
 
 // From a window's sums.
 template <class T>
-SSIM_HOST_DEVICE LocalTerms<T> masked_terms(const Moments<T>& sums, T n, T pivot, T c1, T c2) {
+SSIM_HOST_DEVICE T times(T n, T pivot) {
+  return n * pivot;
+}
+template <class T>
+SSIM_HOST_DEVICE Pivots<T> times(T n, const Pivots<T>& pivots) {
+  return {n * pivots.pixels, n * pivots.differences};
+}
+template <class T, class Pivot>
+SSIM_HOST_DEVICE LocalTerms<T> masked_terms(const Moments<T>& sums, T n, const Pivot& pivot, T c1, T c2) {
   const T squared = n * n;
-  return local_terms<T>({sums.m, sums.delta, n * sums.p, n * sums.d}, n * pivot, squared * c1, squared * c2);
+  return local_terms<T>({sums.m, sums.delta, n * sums.p, n * sums.d}, times(n, pivot), squared * c1,
+                        squared * c2);
 }
 
 // Derivatives of  by_contrast / 2 * cs  by a, b, p and d; of d twice the derivative, which is what enters
 // the gradients. x enters the moments as a, p and d, y as b, p and d; with * the adjoint of the window:
-//     dL/dx = w*(f_a) + y' w*(f_p) + (x - y) w*(f_d)
-//     dL/dy = w*(f_b) + x' w*(f_p) - (x - y) w*(f_d)
+//     dL/dx = w*(f_a) + y' w*(f_p) + (x - y - s) w*(f_d)
+//     dL/dy = w*(f_b) + x' w*(f_p) - (x - y - s) w*(f_d)
 template <class T>
 SSIM_HOST_DEVICE Partials<T> partials_of_doubled_contrast(const LocalTerms<T>& t, T by_contrast) {
   const T g2 = by_contrast * t.inverse_b2;
   Partials<T> f;
-  f.a = g2 * (t.delta - t.a * t.contrast_loss);
-  f.b = -g2 * (t.delta + t.b * t.contrast_loss);
+  f.a = g2 * (t.centred_delta - t.by_a * t.contrast_loss);
+  f.b = -g2 * (t.centred_delta + t.by_b * t.contrast_loss);
   f.p = g2 * t.contrast_loss;
   f.d = -g2 * t.contrast_sensitivity();
   return f;
@@ -205,19 +257,21 @@ SSIM_HOST_DEVICE T gradient_by_difference(T difference, T f_d) {
   return difference * f_d;
 }
 
-template <class T>
-SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, T pivot, const Partials<T>& f) {
-  const T by_difference = gradient_by_difference(x - y, f.d);
-  return {f.a + (gradient_by_product(y, pivot, f.p) + by_difference),
-          f.b + (gradient_by_product(x, pivot, f.p) - by_difference)};
+template <class T, class Pivot>
+SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, const Pivot& pivot, const Partials<T>& f) {
+  const T by_difference = gradient_by_difference(centred_difference<T>(x - y, pivot), f.d);
+  return {f.a + (gradient_by_product(y, of_pixels(pivot), f.p) + by_difference),
+          f.b + (gradient_by_product(x, of_pixels(pivot), f.p) - by_difference)};
 }
 
 // The same of a pixel that has this weight in the windows. One that no output counts, whatever it is, has
 // none.
-template <class T>
-SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, T pivot, const Partials<T>& f, T weight) {
+template <class T, class Pivot>
+SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, const Pivot& pivot, const Partials<T>& f,
+                                                        T weight) {
   const auto counts = (f.p != T{}) | (f.d != T{});
-  const PixelGradient<T> pixel = pixel_gradient(counts ? x : pivot, counts ? y : pivot, pivot, f);
+  const T uncounted = of_pixels(pivot);
+  const PixelGradient<T> pixel = pixel_gradient<T>(counts ? x : uncounted, counts ? y : uncounted, pivot, f);
   const auto seen = weight > T{};
   return {seen ? weight * pixel.by_x : T{}, seen ? weight * pixel.by_y : T{}};
 }
