@@ -71,6 +71,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks.bench
 	$(BIN)/python -m benchmarks.path
+	$(BIN)/python -m benchmarks.peak
 	if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.bench --device cuda; $(BIN)/python -m benchmarks.path --device cuda; fi
 	$(BIN)/python -m benchmarks.plot
 

@@ -1,0 +1,79 @@
+"""How close the CPU kernel comes to the machine's rate of fused multiply-adds: `python -m benchmarks.peak`.
+
+Compiles and runs benchmarks/peak.cpp, by the flags of setup.py, on one thread: a loop of nothing but multiply-adds, the
+window alone over data in L1, whole marches; and, between two such runs, steps and values from Python. A pixel's
+value takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the table of
+docs/kernels.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import tempfile
+import timeit
+from pathlib import Path
+
+import torch
+from torch.utils.cpp_extension import include_paths
+
+from .cases import GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
+from .path import RESULTS as PATH_RESULTS
+from .peers import OURS, create
+from .plot import rewrite
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernels.md"
+SHAPE = (8, 3, 256, 256)
+MULTIPLY_ADDS = {VALUE: 4 * 2 * 11, GRADIENT: 7 * 2 * 11}  # a pixel
+FLOOR = "a loop of multiply-adds"
+
+
+def build(to: Path) -> Path:
+    """The program."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        raise SystemExit("benchmarks.peak compiles a program and finds no C++ compiler: install one, or set CXX to it")
+    flags = ["-std=c++20", "-O3", "-ffp-contract=fast", "-Wno-psabi", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
+    flags += [f"-isystem{path}" for path in include_paths()] + ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    subprocess.run([compiler, *flags, str(ROOT / "benchmarks/peak.cpp"), "-o", str(to)], check=True)
+    return to
+
+
+def rates(program: Path) -> dict[str, float]:
+    """What the program prints: billions of multiply-adds a second."""
+    lines = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {name: float(rate) for name, rate in (line.rsplit(",", 1) for line in lines)}
+
+
+def from_python(mode: str, repeats: int = 40) -> float:
+    """The same of ssim_fused's values or steps, called from Python."""
+    case = Case(SSIM, SHAPE, mode)
+    preds, target = make_inputs(case, "cpu")
+    step = make_step(case, create(OURS).case_function(case, "cpu"), preds, target)
+    step()
+    return preds.numel() * MULTIPLY_ADDS[mode] / min(timeit.repeat(step, number=1, repeat=repeats)) / 1e9
+
+
+def main() -> None:
+    """Measure, write the CSV, and rewrite the table."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as directory:
+        program = build(Path(directory) / "peak")
+        found = rates(program)
+        for mode in (VALUE, GRADIENT):
+            found[f"{'x'.join(map(str, SHAPE))} from Python: {mode}"] = from_python(mode)
+        for name, rate in rates(program).items():
+            found[name] = max(rate, found[name])
+    rows = [(name, round(rate, 2), round(100 * rate / found[FLOOR])) for name, rate in found.items()]
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as file:
+        csv.writer(file).writerows([("what", "G multiply-adds/s", "percent of the loop"), *rows])
+    table = "\n".join(f"| {name} | {rate} | {percent} % |" for name, rate, percent in rows)
+    rewrite(PAGE, f"| one thread, float32 | G multiply-adds/s | of the loop |\n| --- | ---: | ---: |\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
