@@ -40,7 +40,7 @@ OURS = "ssim_fused"
 SAME = 4.0  # units of eps, which the tests allow for rounding: of results that close none is better
 
 # By case, and value or gradient.
-CANCELS = "where x - y varies smoothly, `d - delta^2` cancels ([numerics](numerics.md#what-is-left)); not measured apart"
+CANCELS = "`d - delta^2` cancels where x - y varies smoothly ([numerics](numerics.md#what-is-left)); not taken apart"
 REASONS: dict[tuple[str, str], str] = {
     (case, "gradient"): CANCELS for case in ("smooth", "noisy_and_brighter", "anti_correlated")
 }

@@ -25,7 +25,9 @@ from support import (
 )
 from torch import Tensor
 
-# (radius, arguments): compiled radius, another family of taps, and the run-time radius.
+from ssim_fused.losses import SSIMLoss
+
+# (radius, arguments): the default window, another family of taps, and a wide one.
 WINDOWS: dict[str, tuple[int, dict[str, Any]]] = {
     "gaussian11": (5, {}),
     "uniform7": (3, {"gaussian_kernel": False, "kernel_size": 7}),
@@ -199,3 +201,32 @@ def test_large_offset(device: str) -> None:
         assert (ours[name] - exact[name]).abs().max() <= 1e-4, name
     theirs = evaluate(reference, *rounded(pair, torch.float32), **arguments)
     assert (theirs["similarity"] - exact["similarity"]).abs().max() > 1e-2
+
+
+# A shift is where `d - delta^2` is a small difference of two large numbers. The kernels' own float64 is exact here:
+# one minus torchmetrics' has no digits of a distance of 1e-12.
+@pytest.mark.parametrize(
+    "options", [{}, {"padding": "zero"}, {"padding": "valid"}, {"sigma": 2.5}, {"masked": True}], ids=str
+)
+@pytest.mark.parametrize("shape", [(2, 1, 40, 400), (1, 2, 12, 14, 30)], ids=["images", "volumes"])
+@pytest.mark.parametrize("difference", [1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("kind", ["shift", "noise"])
+def test_distances_of_nearly_equal_images(
+    kind: str, difference: float, shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    options = dict(options)
+    generator = torch.Generator().manual_seed(7)
+    ramp = torch.linspace(0, 1, shape[-1]).expand(shape)
+    texture = torch.rand(shape, generator=generator)
+    mask = (torch.rand(shape, generator=generator) > 0.2) if options.pop("masked", False) else None
+    loss = SSIMLoss(data_range=1.0, **options)
+    for preds in (torch.full(shape, 0.4), 0.1 + 0.6 * ramp, texture):
+        step = torch.ones(shape) if kind == "shift" else torch.randn(shape, generator=generator)
+        target = preds + difference * step
+        x, exact_x = preds.clone().requires_grad_(), preds.double().requires_grad_()
+        distance, exact = loss(x, target, mask=mask), loss(exact_x, target.double(), mask=mask)
+        assert abs(distance.item() - exact.item()) <= 1e-5 * exact.item()
+        if kind == "shift":
+            (gradient,), (exact_gradient,) = torch.autograd.grad(distance, x), torch.autograd.grad(exact, exact_x)
+            worst = (gradient - exact_gradient).abs().max()
+            assert worst <= 1e-5 * exact_gradient.abs().max()
