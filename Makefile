@@ -2,7 +2,7 @@
 #   make demo          trains a small denoiser with the SSIM loss and draws the result
 #   make demo-volume   the same for a volume, the image of a brain
 #   make demo-score    scores JPEG files and a short video that it makes, and draws score against quality
-#   make test          tests and lint, within ten minutes on two cores
+#   make test          tests and lint, some twenty minutes on two cores
 #   make test-all      more examples, and what is slow; under sanitizers and with other compilers (tests/*.sh)
 #   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
 #   make docs          the documentation site, in docs/_build/html
