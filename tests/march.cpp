@@ -1,5 +1,10 @@
-// Runs the CPU kernel on small planes, some of several strips, and on volumes, and prints the losses and
-// both gradients: under AddressSanitizer, and to compare what several compilers make of it.
+// Runs the CPU kernel on small planes, some of several strips, and on volumes, for vectors of each width, and
+// prints the losses and both gradients: under AddressSanitizer, and to compare what several compilers make of
+// it.
+#define SSIM_ONLY_BASELINE
+#ifndef MARCH_BYTES
+#define MARCH_BYTES 16
+#endif
 #include "cpu/march.h"
 
 #include <cstdio>
@@ -67,19 +72,19 @@ struct Pair {
 };
 
 // A pass over a plane, cut into strips and ranges of rows; prints the sums.
-template <int Derivatives, Pass pass>
+template <int Bytes, int Derivatives, Pass pass>
 void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t splits, float pivot) {
   const int64_t height = problem.rows.n, width = problem.columns.n;
   for (int64_t s = 0; s < strips; ++s) {
     const Columns place(problem.columns, s * width / strips, (s + 1) * width / strips, Derivatives > 0,
                         problem.mirrors(1));
-    Workspace<float> work(problem, place, pass, Derivatives, 16 / sizeof(float));
+    Workspace<float> work(problem, place, pass, Derivatives, Bytes / sizeof(float));
     for (int64_t r = 0; r < splits; ++r) {
       const int64_t begin = r * height / splits / kSegment * kSegment;
       const int64_t end = r + 1 == splits ? height : (r + 1) * height / splits / kSegment * kSegment;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
       const Strip<float> strip{problem, {0, 0, slice}, place, begin, end, {pivot, 0}, sums.data()};
-      March<float, 16, Derivatives, pass, false>(strip, work).run();
+      March<float, Bytes, Derivatives, pass, false>(strip, work).run();
       for (const Sums& sum : sums) {
         std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity_loss, sum.contrast_loss, sum.by_c1, sum.by_c2);
       }
@@ -87,14 +92,16 @@ void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t
   }
 }
 
+template <int Bytes>
 void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
   Pair pair(rows.n * columns.n);
   const Problem<float> problem = pair.problem(rows, columns);
-  march<4, Pass::image>(problem, 0, strips, splits, 0.5f);
+  march<Bytes, 4, Pass::image>(problem, 0, strips, splits, 0.5f);
   pair.print();
 }
 
 // The three passes over a volume, whose fields have no room to spare.
+template <int Bytes>
 void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips) {
   Pair pair(depth.n * rows.n * columns.n);
   Problem<float> slices = pair.problem(rows, columns);
@@ -107,21 +114,24 @@ void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips) {
   across.crop_end = columns.crop_end();
   across.slice_sum = 1;
   std::swap(across.fields.slice, across.fields.row);
-  for (int64_t z = 0; z < depth.n; ++z) march<0, Pass::moments>(slices, z, strips, 1, 0.5f);
-  for (int64_t y = 0; y < height; ++y) march<4, Pass::depth>(across, y, strips, 1, 0.5f);
-  for (int64_t z = 0; z < depth.n; ++z) march<4, Pass::gradient>(slices, z, strips, 1, 0.5f);
+  for (int64_t z = 0; z < depth.n; ++z) march<Bytes, 0, Pass::moments>(slices, z, strips, 1, 0.5f);
+  for (int64_t y = 0; y < height; ++y) march<Bytes, 4, Pass::depth>(across, y, strips, 1, 0.5f);
+  for (int64_t z = 0; z < depth.n; ++z) march<Bytes, 4, Pass::gradient>(slices, z, strips, 1, 0.5f);
   pair.print();
+}
+
+template <int Bytes>
+void run_all() {
+  run<Bytes>({21, 2, 2, true}, {37, 3, 3, true}, 1, 1);
+  run<Bytes>({70, 6, 6, true}, {90, 8, 8, true}, 2, 2);
+  run<Bytes>({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
+  run<Bytes>({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
+  run<Bytes>({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
+  run_volume<Bytes>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2);
+  run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1);
+  run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1);
 }
 
 }  // namespace
 
-int main() {
-  run({21, 2, 2, true}, {37, 3, 3, true}, 1, 1);
-  run({70, 6, 6, true}, {90, 8, 8, true}, 2, 2);
-  run({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
-  run({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
-  run({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
-  run_volume({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2);
-  run_volume({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1);
-  run_volume({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1);
-}
+int main() { run_all<MARCH_BYTES>(); }

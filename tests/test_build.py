@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import subprocess
@@ -64,15 +63,28 @@ def test_the_module_serves_every_python() -> None:
     assert Path(_C.__file__).name == "_C.abi3.so"
 
 
-def test_the_march_under_address_sanitizer(tmp_path: Path) -> None:
-    """Strips and splits of planes, and volumes whose fields have no room to spare."""
+def march_of(place: Path, *flags: str) -> torch.Tensor:
+    """What tests/march.cpp prints, compiled by these flags."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler on PATH")
-    flags = ["-std=c++20", "-O1", "-Wno-psabi", f"-I{ROOT / 'csrc'}", "-fsanitize=address,undefined"]
-    flags += ["-fno-sanitize-recover=all", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-    flags += [f"-I{path}" for path in include_paths()]
-    subprocess.run([compiler, *flags, ROOT / "tests/march.cpp", "-o", tmp_path / "march"], check=True)
-    output = subprocess.run([tmp_path / "march"], capture_output=True, text=True, check=True).stdout.split()
-    assert len(output) > 1000
-    assert all(math.isfinite(float(number)) for number in output)
+    command = [compiler, "-std=c++20", "-O1", "-Wno-psabi", f"-I{ROOT / 'csrc'}", *flags]
+    command += ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-I{path}" for path in include_paths())]
+    subprocess.run([*command, str(ROOT / "tests/march.cpp"), "-o", str(place / "march")], check=True)
+    output = subprocess.run([place / "march"], capture_output=True, text=True, check=True).stdout.split()
+    numbers = torch.tensor([float(number) for number in output], dtype=torch.float64)
+    assert len(numbers) > 1000
+    assert numbers.isfinite().all()
+    return numbers
+
+
+def test_the_march_under_address_sanitizer(tmp_path: Path) -> None:
+    """Strips and splits of planes, and volumes whose fields have no room to spare."""
+    march_of(tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_the_march_by_vectors_of_another_width(tmp_path: Path, width: int) -> None:
+    """The order of columns is another one, on any machine."""
+    narrow, wide = march_of(tmp_path), march_of(tmp_path, f"-DMARCH_BYTES={width}")
+    torch.testing.assert_close(wide, narrow, rtol=1e-5, atol=1e-6)  # sums in another order

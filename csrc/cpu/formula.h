@@ -51,16 +51,16 @@ class Outputs {
       for (int64_t j = 0; j < kStepRows; ++j) s_.derivatives.clear(s_.derivatives.slot(2 * s_.radius + j));
       return;
     }
-    const bool is_mean = !Masked && !problem.map && !problem.grad_map && !problem.wants_constants;
-    if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0)) {
-      if constexpr (!Masked)
-        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
-    } else if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0)) {
-      if constexpr (!Masked)
-        outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
-    } else {
-      outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
+    // A value alone takes one way, so that it has the same bits whatever else is asked for.
+    constexpr bool kHasMeans = Derivatives > 0 && !Masked;
+    [[maybe_unused]] const bool is_mean = !problem.map && !problem.grad_map && !problem.wants_constants;
+    if constexpr (kHasMeans) {
+      if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0))
+        return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
+      if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0))
+        return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
     }
+    outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
   }
 
  private:

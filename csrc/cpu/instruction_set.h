@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <string>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// SSIM_ONLY_BASELINE: everything in the instruction set of the compiler's flags, vectors of any width
+// (tests/march.cpp).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(SSIM_ONLY_BASELINE)
 #define SSIM_X86_TARGETS 1
 #define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define SSIM_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
