@@ -59,12 +59,10 @@ double windows() {
   std::vector<float> taps(kDefaultSize * kLanes, 0.0909f);
   const double seconds = best_seconds([&] {
     for (int64_t repeat = 0; repeat < kRepeats; ++repeat) {
-      for (int64_t field = 0; field < kCount; ++field) {
-        convolve_all<float, Bytes>(
-            {in.data() + field * (kVectors + 16) * kLanes, kOutputs * kLanes, kVectors / kOutputs,
-             out.data() + field * kVectors * kLanes, kOutputs * kLanes, kLanes},
-            {taps.data(), kDefaultSize, true});
-      }
+      convolve_all<float, Bytes>(
+          {kVectors / kOutputs, kCount, in.data(), kOutputs * kLanes, (kVectors + 16) * kLanes, out.data(),
+           kOutputs * kLanes, kVectors * kLanes, kLanes},
+          {taps.data(), kDefaultSize, true});
     }
   });
   return static_cast<double>(kRepeats * kCount * kVectors * kLanes * kDefaultSize) / seconds;
