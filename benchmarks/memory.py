@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 
 from . import peers
-from .cases import CASES, Case, Step, make_inputs, make_step
+from .cases import CASES, MASKED, Case, Step, make_inputs, make_step
 
 # The kernel counts resident pages in batches per CPU: some hundred KiB of uncertainty.
 MIN_IMAGE_BYTES = 3 << 20
@@ -111,11 +111,14 @@ def _resident_peak(step: Step) -> int:
 def _case_peak(library: str, label: str, threads: str) -> int:
     torch.set_num_threads(int(threads))  # before the library starts a pool of its own
     case = next(case for case in CASES["cpu"] if case.label == label)
-    function = peers.create(library).case_function(case, "cpu")
+    peer = peers.create(library)
+    function = peer.case_function(case, "cpu")
     for batch, *sides in _WARM_UP_SHAPES[case.spatial_dims]:
         shape = (min(batch, case.shape[0]), case.shape[1], *sides)
         small = replace(case, shape=shape)
-        make_step(small, function, *make_inputs(small, "cpu"))()
+        # A mask is of the images' size.
+        of_small = peer.case_function(small, "cpu") if case.op == MASKED else function
+        make_step(small, of_small, *make_inputs(small, "cpu"))()
     return _resident_peak(make_step(case, function, *make_inputs(case, "cpu")))
 
 

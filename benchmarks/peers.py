@@ -113,7 +113,7 @@ class PytorchMSSSIM(Peer):
             spatial_dims=case.spatial_dims,
         )
         # Not a buffer, so Module.to would leave it and every call would copy it to the device.
-        ssim.win = ssim.win.to(device, case.dtype)
+        ssim.win = ssim.win.to(device, case.dtype if case.dtype.is_floating_point else None)
         return ssim
 
 

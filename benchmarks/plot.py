@@ -309,7 +309,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tables", type=Path, default=ROOT / "docs/benchmarks.md", metavar="FILE")
     args = parser.parse_args(argv)
 
-    paths = sorted(args.results.glob("*.csv"))
+    # Beside those of bench.py there are the accuracy's.
+    paths = [path for path in sorted(args.results.glob("*.csv")) if "mpix_per_s" in path.read_text().partition("\n")[0]]
     if not paths:
         raise SystemExit(f"no CSV in {args.results}; run `python -m benchmarks.bench` first")
     full, short = [], []
