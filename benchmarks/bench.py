@@ -10,7 +10,6 @@ the figures and the README's table.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import os
 import platform
@@ -19,7 +18,7 @@ import statistics
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,7 @@ from tqdm import tqdm
 from . import against, memory
 from .cases import GRADIENT, Case, Step, make_inputs, make_step, select
 from .peers import OURS, REFERENCE, Peer, load
-
-RESULTS = Path(__file__).parent / "results"
-COPY_BANDWIDTH = "copy bandwidth"  # the library of the rows with the physical bound
+from .rows import COPY_BANDWIDTH, RESULTS, Row, add_ratios, summarize, table, write_csv
 
 MIN_SAMPLES = 3
 QUICK_PIXELS = 2_000_000
@@ -51,35 +48,6 @@ class Effort:
 
 FULL = Effort(rounds=11, block_s=0.03, library_s=3.0)
 QUICK = Effort(rounds=3, block_s=0.01, library_s=1.0)
-
-
-@dataclass
-class Row:
-    """One line of the CSV. `ratio_to_x` is the time of x divided by the time of this library.
-
-    The fastest other is the fastest of the libraries that we are compared with.
-    """
-
-    op: str
-    sigma: float
-    device: str
-    device_name: str
-    threads: int
-    dtype: str
-    shape: str
-    mode: str
-    library: str
-    version: str
-    torch: str
-    median_ms: float
-    p20_ms: float
-    p80_ms: float
-    mpix_per_s: float
-    ratio_to_torchmetrics: float | None = None
-    ratio_to_fastest_other: float | None = None
-    peak_bytes: int | None = None
-    peak_images: float | None = None
-    date: str = ""
 
 
 class Log:
@@ -197,29 +165,6 @@ def copy_seconds_per_byte() -> list[float]:
     return [each / (2 * source.numel()) for each in seconds[1:]]
 
 
-def summarize(samples: list[float], pixels: int) -> dict[str, float]:
-    """Median and percentiles in ms, and the rate, of times in seconds."""
-    levels = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
-    p20, median, p80 = torch.tensor(samples, dtype=torch.float64).quantile(levels).tolist()
-    return {
-        "median_ms": median * 1e3,
-        "p20_ms": p20 * 1e3,
-        "p80_ms": p80 * 1e3,
-        "mpix_per_s": pixels / median / 1e6,
-    }
-
-
-def add_ratios(rows: list[Row]) -> None:
-    """Fill in the ratios of one case's rows."""
-    medians = {row.library: row.median_ms for row in rows}
-    others = [median for library, median in medians.items() if library not in (OURS, COPY_BANDWIDTH)]
-    for row in rows:
-        if REFERENCE in medians:
-            row.ratio_to_torchmetrics = medians[REFERENCE] / row.median_ms
-        if others:
-            row.ratio_to_fastest_other = min(others) / row.median_ms
-
-
 class Bench:
     """One run: what every row has in common, and the bar that all of it advances."""
 
@@ -289,43 +234,6 @@ class Bench:
             **self.common,
             **timing,
         )
-
-
-def write_csv(rows: list[Row], path: Path) -> None:
-    """Write the rows. The file is replaced: ratios mean something within one run only."""
-
-    def text(value: object) -> object:
-        return f"{value:.6g}" if isinstance(value, float) else value
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: text(value) for key, value in asdict(row).items()} for row in rows)
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as text, a block for each case."""
-
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f}"
-
-    header = (
-        f"{'':18}{'median ms':>11}{'p20':>10}{'p80':>10}{'Mpix/s':>11}"
-        f"{'x ' + REFERENCE:>16}{'x fastest other':>17}{'memory/image':>14}"
-    )
-    lines, title = [], ""
-    for row in rows:
-        row_title = f"{row.op} {row.shape} {row.dtype}, sigma {row.sigma:g}, {row.mode}"
-        if row_title != title:
-            title = row_title
-            lines += ["", title, header]
-        lines.append(
-            f"  {row.library:16}{row.median_ms:11.3f}{row.p20_ms:10.3f}{row.p80_ms:10.3f}"
-            f"{row.mpix_per_s:11.1f}{number(row.ratio_to_torchmetrics):>16}"
-            f"{number(row.ratio_to_fastest_other):>17}{number(row.peak_images):>14}"
-        )
-    return "\n".join(lines)
 
 
 def memory_wanted(device: str, quick: bool, log: Log) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ssim_fused import _ops, autograd
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 from . import peers
@@ -101,7 +102,7 @@ def layers() -> dict[str, Callable[[], Any]]:
     x, y = make_inputs(Case(SSIM, (1, 1, 16, 16), VALUE), "cpu")
     x = x.detach()
     window = Window((1.5,), (11,))
-    score = autograd.Score(window)
+    score = Score(window)
     taps = Window((), (11, 11), tuple(window.per_axis(torch.ones((), dtype=torch.float64), 2)[0].tolist()) * 2)
     gradient, one = torch.empty_like(x), torch.ones(())
     none = (False, False, False)

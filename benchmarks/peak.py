@@ -3,11 +3,12 @@
 Compiles and runs benchmarks/peak.cpp, by the flags of setup.py, on one thread: a loop of nothing but multiply-adds, the
 window alone over data in L1, whole marches; and, between two such runs, steps and values from Python. A pixel's
 value takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the table of
-docs/kernels.md.
+docs/kernels.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and gradient.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import shutil
@@ -36,7 +37,7 @@ def build(to: Path) -> Path:
     compiler = os.environ.get("CXX") or shutil.which("c++")
     if compiler is None:
         raise SystemExit("benchmarks.peak compiles a program and finds no C++ compiler: install one, or set CXX to it")
-    flags = ["-std=c++20", "-O3", "-ffp-contract=fast", "-Wno-psabi", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
+    flags = ["-std=c++20", "-O3", "-ffp-contract=fast", "-g1", "-Wno-psabi", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
     flags += [f"-isystem{path}" for path in include_paths()] + ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
     subprocess.run([compiler, *flags, str(ROOT / "benchmarks/peak.cpp"), "-o", str(to)], check=True)
     return to
@@ -59,6 +60,12 @@ def from_python(mode: str, repeats: int = 40) -> float:
 
 def main() -> None:
     """Measure, write the CSV, and rewrite the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.program:
+        build(arguments.program)
+        return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         program = build(Path(directory) / "peak")

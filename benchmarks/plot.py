@@ -22,8 +22,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from .bench import COPY_BANDWIDTH, RESULTS
 from .peers import OURS, REFERENCE
+from .rows import COPY_BANDWIDTH, RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ssim_fused import _ops, checks, multiscale
-from ssim_fused.autograd import Score, evaluate
+from ssim_fused.autograd import evaluate
 from ssim_fused.checks import Call
+from ssim_fused.score import Score
 from ssim_fused.window import DataRange, Window, apply_range
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None

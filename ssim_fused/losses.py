@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssim_fused import autograd, checks, functional, multiscale
-from ssim_fused.autograd import Score, evaluate
+from ssim_fused.autograd import evaluate
+from ssim_fused.score import Score
 from ssim_fused.window import DataRange, Window, apply_range, check_bounds, check_range
 
 Reduction = Literal["mean", "elementwise_mean", "sum", "none"] | None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssim_fused import _ops, autograd, checks, composite
-from ssim_fused.autograd import Score
+from ssim_fused.score import Score
 from ssim_fused.window import DataRange, Window, apply_range
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of Wang, Simoncelli and Bovik, 2003, the finest level first

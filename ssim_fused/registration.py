@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ssim_fused import _ops, composite
-from ssim_fused.autograd import Score, _gradient, _present
+from ssim_fused.autograd import _gradient, _present
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 

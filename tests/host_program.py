@@ -1,4 +1,4 @@
-"""Compiles the CUDA kernels for the host (tests/simt) under AddressSanitizer and UBSan."""
+"""Compiles the CUDA kernels for the host (tests/simt) under AddressSanitizer and UBSan, and runs a case of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 SIMT = Path(__file__).parent / "simt"
 CUDA_SOURCES = Path(__file__).parent.parent / "csrc"
@@ -32,3 +35,29 @@ def host_program(name: str, cache: Path, scratch: Path) -> Path:
             assert built.returncode == 0, built.stderr[-4000:]
             shutil.move(fresh, binary)
     return binary
+
+
+def raw(tensor: torch.Tensor) -> bytes:
+    """The elements, one behind the other."""
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def run_case(
+    program: Path, directory: Path, fields: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> str:
+    """Run a program on the files in a folder and these fields, lists as words; what it prints."""
+    lines = []
+    for name, value in fields.items():
+        words = value if isinstance(value, (list, tuple)) else [value]
+        lines.append(" ".join([name, *map(str, words)]))
+    (directory / "case.txt").write_text("\n".join(lines) + "\n")
+    ran = subprocess.run(
+        [program, directory],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | (environment or {}),
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return ran.stdout

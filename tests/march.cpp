@@ -18,14 +18,10 @@ namespace {
 using namespace ssim_fused;
 using namespace ssim_fused::cpu;
 
-Image<float> plane_of(std::vector<float>& pixels, int64_t height, int64_t width) {
-  Image<float> image;
-  image.data = pixels.data();
-  image.element_size = sizeof(float);
-  image.stride = {0, 0, height * width, width, 1};
-  image.read = read_row<float>;
-  image.write = write_row<float>;
-  return image;
+// Of slices one behind the other.
+Image<float> slices_of(std::vector<float>& pixels, int64_t height, int64_t width) {
+  const int64_t slices = static_cast<int64_t>(pixels.size()) / (height * width);
+  return image_of<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, slices, height, width}));
 }
 
 // Two images and their gradients, of slices.
@@ -41,10 +37,10 @@ struct Pair {
 
   Problem<float> problem(const Axis& rows, const Axis& columns) {
     Problem<float> problem{};
-    problem.preds = plane_of(preds, rows.n, columns.n);
-    problem.target = plane_of(target, rows.n, columns.n);
-    problem.grad_preds = plane_of(grad_preds, rows.n, columns.n);
-    problem.grad_target = plane_of(grad_target, rows.n, columns.n);
+    problem.preds = slices_of(preds, rows.n, columns.n);
+    problem.target = slices_of(target, rows.n, columns.n);
+    problem.grad_preds = slices_of(grad_preds, rows.n, columns.n);
+    problem.grad_target = slices_of(grad_target, rows.n, columns.n);
     set_axes(problem, rows, columns);
     problem.c1 = {1e-4f};
     problem.c2 = {9e-4f};

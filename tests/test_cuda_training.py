@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.memory import cuda_peak
 from ssim_fused import L1SSIMLoss
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
@@ -271,12 +272,7 @@ def test_reduce_overhead_captures_a_training_step(name: str) -> None:
 def peak(run: Callable[[], object]) -> int:
     """Bytes beyond what is held before, of a call that ran before."""
     run()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return cuda_peak(run)
 
 
 # In images, of a value and of a step with one gradient: MS-SSIM's levels are both images halved, a third each, and

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
-from ssim_fused.autograd import Score, evaluate
+from ssim_fused.autograd import evaluate
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -17,8 +17,8 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from ssim_fused import _ops
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
-from ssim_fused.autograd import Score
 from ssim_fused.autograd import evaluate as evaluate_score
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 

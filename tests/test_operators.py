@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ssim_fused
 from ssim_fused import _ops
-from ssim_fused.autograd import Score
+from ssim_fused.score import Score
 from ssim_fused.window import Window, gaussian_taps
 
 PADDINGS = ["reflect", "valid", "zero"]

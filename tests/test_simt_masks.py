@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program
-from test_simt import C1, C2, FULL, TOLERANCE, Case, Host, pictures, raw, upstream, windows
+from host_program import host_program, raw
+from simt_host import C1, C2, FULL, TOLERANCE, Case, Host, pictures, upstream, windows
 from torch import Tensor
 
-from ssim_fused.autograd import Score
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]  # as WeightType numbers them

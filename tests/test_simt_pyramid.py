@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program
+from host_program import host_program, raw, run_case
 from torch import Tensor
 
 
@@ -90,7 +89,7 @@ def run(
     arrays |= {"image_factors": image_factors, "pixel_means": pixel_means}
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     for name, array in arrays.items():
-        (directory / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
+        (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
         "dtype": name_of_type,
         "preds_type": PIXEL_TYPES.get(types[0], 0),
@@ -106,9 +105,7 @@ def run(
         "gradient_scale": scales[0],
         "finest_scale": scales[1],
     }
-    (directory / "case.txt").write_text("".join(f"{name} {value}\n" for name, value in fields.items()))
-    ran = subprocess.run([program, directory], capture_output=True, text=True, check=False, timeout=120)
-    assert ran.returncode == 0, ran.stderr[-4000:]
+    printed = run_case(program, directory, fields)
 
     exact_losses = losses.double().requires_grad_()
     value = product(1 - exact_losses, betas, normalize)
@@ -146,9 +143,9 @@ def run(
         del expected["multiplied"], expected["multiplied_in_place"]
     found = {}
     for name, (array, type_of_result) in expected.items():
-        raw = bytearray((directory / f"{name}.bin").read_bytes())
-        found[name] = torch.frombuffer(raw, dtype=type_of_result).view(array.shape)
-    return found, {name: array for name, (array, _) in expected.items()}, ran.stdout
+        stored = bytearray((directory / f"{name}.bin").read_bytes())
+        found[name] = torch.frombuffer(stored, dtype=type_of_result).view(array.shape)
+    return found, {name: array for name, (array, _) in expected.items()}, printed
 
 
 def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program
+from host_program import host_program, raw, run_case
 from test_simt_masks import TYPES as MASK_TYPES
 from test_simt_pyramid import PIXEL_TYPES, PIXELS, TOLERANCE, TYPES, check, halved, random
 from torch import Tensor
@@ -75,7 +74,7 @@ def run(
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     arrays |= {f"coarse_mask{level}": masks[level].to(compute) for level in range(1, LEVELS)}
     for name, array in arrays.items():
-        (directory / f"{name}.bin").write_bytes(array.contiguous().view(torch.uint8).numpy().tobytes())
+        (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
         "dtype": name_of_type,
         "preds_type": PIXEL_TYPES.get(types[0], 0),
@@ -89,9 +88,7 @@ def run(
         "pixels": pixels,
         "slope": SLOPE,
     }
-    (directory / "case.txt").write_text("".join(f"{name} {value}\n" for name, value in fields.items()))
-    ran = subprocess.run([program, directory], capture_output=True, text=True, check=False, timeout=120)
-    assert ran.returncode == 0, ran.stderr[-4000:]
+    run_case(program, directory, fields)
 
     finest = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     level, gathered = finest, []
@@ -115,8 +112,8 @@ def run(
     }
     found = {}
     for name, array in expected.items():
-        raw = bytearray((directory / f"{name}.bin").read_bytes())
-        found[name] = torch.frombuffer(raw, dtype=stored if name == "gradient" else compute).view(array.shape)
+        content = bytearray((directory / f"{name}.bin").read_bytes())
+        found[name] = torch.frombuffer(content, dtype=stored if name == "gradient" else compute).view(array.shape)
     return found, expected
 
 

@@ -29,8 +29,9 @@ bool is_default_window(const std::vector<T>& taps) {
 }
 
 // Where a window has its inputs and leaves its sums: of some fields, at some blocks of neighbouring outputs.
-// The inputs of a block are vectors that lie one behind the other, but from vector `wrap` on, a multiple of
-// kOutputs, they go on `ring` before their place. All in elements but `wrap`.
+// The inputs of a block are vectors that lie one behind the other, but from vector `wrap` on they go on
+// `ring` before their place: of more outputs than one not before the last begins, of the default window at a
+// multiple of kOutputs. All in elements but `wrap`.
 template <class T>
 struct Passage {
   int64_t blocks, fields;

@@ -52,9 +52,8 @@ class Outputs {
       return;
     }
     // A value alone takes one way, so that it has the same bits whatever else is asked for.
-    constexpr bool kHasMeans = Derivatives > 0 && !Masked;
-    [[maybe_unused]] const bool is_mean = !problem.map && !problem.grad_map && !problem.wants_constants;
-    if constexpr (kHasMeans) {
+    if constexpr (Derivatives > 0 && !Masked) {
+      const bool is_mean = !problem.map && !problem.grad_map && !problem.wants_constants;
       if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0))
         return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
       if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0))

@@ -123,7 +123,7 @@ struct MarchState {
   }
 };
 
-// For stages, which have a state `state_`.
+// What a stage calls by name of its state's types and constants.
 #define SSIM_STATE(State)                                                      \
   using T = typename State::T;                                                 \
   using V = typename State::V;                                                 \

@@ -41,7 +41,7 @@ struct Positions {
   }
 };
 
-// Columns near the image's ends, of a strip that has them, and what mirrors them (March::mirror_derivatives):
+// Columns near the image's ends, of a strip that has them, and what mirrors them (gradients.h):
 // places in a row of sums.
 struct MirroredColumns {
   struct Copy {

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ssim_fused import _ops, autograd, checks
-from ssim_fused.autograd import Score
 from ssim_fused.composite import level_product, pyramid, without_autocast
 from ssim_fused.functional import _prepare_images
+from ssim_fused.score import Score
 from ssim_fused.window import Window
 
 Constants = tuple[float, float, float]  # the range, k1 and k2
