@@ -68,16 +68,17 @@ class Outputs {
     bool exists, owned, in_crop;  // in_crop: counts for the contrast sensitivity
     int64_t derivatives;          // where a field of them goes in the second ring
   };
-  // A vector of columns.
-  struct Marks {
-    V exist, own, crop, counts;
-  };
   // What is the same for all, where compilers see that nothing changes it.
   struct Constants {
     Pivots<V> pivots;
     V c1, c2;
-    T by_similarity, by_contrast;  // upstream weights
-    int64_t field;                 // of derivatives, from one to the next
+    V by_similarity, by_contrast;  // upstream weights, for the gradient of a mean twice
+    const T *is_output, *is_owned, *is_in_crop;
+    int64_t next_field, next_vector;  // of derivatives, from one to the next
+
+    SSIM_INLINE V outputs(int64_t i) const { return load<V>(is_output + i * kLanes); }
+    SSIM_INLINE V owned(int64_t i) const { return load<V>(is_owned + i * kLanes); }
+    SSIM_INLINE V in_crop(int64_t i) const { return load<V>(is_in_crop + i * kLanes); }
   };
   static constexpr int64_t kChunk = 4;  // vectors of columns whose moments are taken at a time
   static constexpr int64_t kMomentsOfVector = kMoments * kStepRows * kLanes;
@@ -112,87 +113,102 @@ class Outputs {
                 s_.derivatives.slot(2 * s_.radius + j) * kLanes};
       if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);
     }
+    constexpr T twice = objective == Objective::general ? 1 : 2;
     const Constants constants{s_.pivots(),
                               broadcast<V>(s_.problem.c1[s_.batch]),
                               broadcast<V>(s_.problem.c2[s_.batch]),
-                              s_.problem.grad_similarity[s_.batch],
-                              s_.problem.grad_contrast[s_.batch],
-                              s_.derivatives.to_next_field()};
+                              broadcast<V>(twice * s_.problem.grad_similarity[s_.batch]),
+                              broadcast<V>(twice * s_.problem.grad_contrast[s_.batch]),
+                              s_.work.is_output,
+                              s_.work.is_owned,
+                              s_.work.is_in_crop,
+                              s_.derivatives.to_next_field(),
+                              s_.derivatives.to_next_vector()};
     V sum[kSums][kStepRows] = {};
-    alignas(kLine) T chunk[kChunk * kMomentsOfVector];
-    for (int64_t i = 0; i < s_.vectors; ++i) {
-      if (i % kChunk == 0)
-        convolve_all<T, Bytes>(s_.moments.down(i, std::min(kChunk, s_.vectors - i), kMoments, 0, chunk,
-                                               kMomentsOfVector, kStepRows * kLanes, kLanes),
-                               s_.window(0));
-      const V own = load<V>(s_.work.is_owned + i * kLanes), crop = load<V>(s_.work.is_in_crop + i * kLanes);
-      const Marks marks{load<V>(s_.work.is_output + i * kLanes), own, crop, only(own, crop)};
-      const T* moments = chunk + i % kChunk * kMomentsOfVector;
-      T* const derivatives = s_.derivatives.at(i, 0, 0);
-      for (int j = 0; j < kStepRows; ++j, moments += kLanes) {
-        T* const out = derivatives + row[j].derivatives;
-        if (!row[j].exists) {
-          if constexpr (Derivatives > 0) put(out, {V{}, V{}, V{}, V{}}, constants, marks);
-        } else if constexpr (objective == Objective::general) {
-          take_general(i, j, row[j], moments, constants, marks, sum, out);
-        } else {
-          take_mean<objective>(j, row[j], moments, constants, marks, sum, out);
-        }
-      }
+    alignas(kLine) T moments[kChunk * kMomentsOfVector];
+    for (int64_t begin = 0; begin < s_.vectors; begin += kChunk) {
+      const int64_t end = std::min(begin + kChunk, s_.vectors);
+      convolve_all<T, Bytes>(s_.moments.down(begin, end - begin, kMoments, 0, moments, kMomentsOfVector,
+                                             kStepRows * kLanes, kLanes),
+                             s_.window(0));
+      for (int j = 0; j < kStepRows; ++j)
+        take_row<objective>(begin, end, j, row[j], moments + j * kLanes, constants, sum);
     }
     for (int j = 0; j < kStepRows; ++j) {
       if (row[j].owned) finish_row(q + j, j, row[j].in_crop, sum);
     }
   }
 
+  // Outputs of row j, at some vectors of columns.
+  template <Objective objective>
+  SSIM_INLINE void take_row(int64_t begin, int64_t end, int j, const Row& row, const T* moments,
+                            const Constants& constants, V (&sum)[kSums][kStepRows]) const {
+    T* out = s_.derivatives.at(begin, 0, 0) + row.derivatives;
+    if (!row.exists) {
+      for (int64_t i = begin; Derivatives > 0 && i < end; ++i, out += constants.next_vector)
+        put(out, {V{}, V{}, V{}, V{}}, constants, V{});
+      return;
+    }
+    V sum_of_row[kSums];
+    unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum_of_row[k] = sum[k][j]; });
+    for (int64_t i = begin; i < end; ++i, moments += kMomentsOfVector, out += constants.next_vector) {
+      if constexpr (objective == Objective::general) {
+        take_general(i, j, row, moments, constants, sum_of_row, out);
+      } else {
+        take_mean<objective>(i, row, moments, constants, sum_of_row, out);
+      }
+    }
+    unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum[k][j] = sum_of_row[k]; });
+  }
+
   // Of a vector of outputs, what their mean similarity or contrast sensitivity is made of.
   template <Objective objective>
-  SSIM_INLINE void take_mean(int j, const Row& row, const T* moments, const Constants& constants,
-                             const Marks& marks, V (&sum)[kSums][kStepRows], T* out) const {
+  SSIM_INLINE void take_mean(int64_t i, const Row& row, const T* moments, const Constants& constants,
+                             V (&sum)[kSums], T* out) const {
     const auto terms = output_of(moments, V{}, constants).terms;
     V weight;
     if constexpr (objective == Objective::mean_similarity) {
-      sum[0][j] += only(terms.similarity_loss(), marks.own);
-      weight = broadcast<V>(2 * constants.by_similarity);
+      sum[0] += only(terms.similarity_loss(), constants.owned(i));
+      weight = constants.by_similarity;
     } else {
-      sum[1][j] += only(terms.contrast_loss, marks.counts);
-      weight = only(broadcast<V>(row.in_crop ? 2 * constants.by_contrast : T(0)), marks.crop);
+      sum[1] += only(terms.contrast_loss, only(constants.owned(i), constants.in_crop(i)));
+      weight = row.in_crop ? only(constants.by_contrast, constants.in_crop(i)) : V{};
     }
     if constexpr (Derivatives > 0)
-      put(out, objective_partials<objective>(terms, weight, weight), constants, marks);
+      put(out, objective_partials<objective>(terms, weight, weight), constants, constants.outputs(i));
   }
 
   // Of a vector of outputs, all that can be asked for.
   SSIM_INLINE void take_general(int64_t i, int j, const Row& row, const T* moments,
-                                const Constants& constants, const Marks& marks, V (&sum)[kSums][kStepRows],
-                                T* out) const {
+                                const Constants& constants, V (&sum)[kSums], T* out) const {
     const Problem<T>& problem = s_.problem;
     const int64_t place = j * s_.work.padded_vectors() * kLanes + i * kLanes;
     V weight{};
     // Masked, the weights of outputs in the means lie in the ring at the row they are centred on.
     if constexpr (Masked) weight = load<V>(s_.moments.at(i, kMoments, s_.moments.slot(s_.radius + j)));
     const auto output = output_of(moments, weight, constants);
-    sum[0][j] += only(output.in_mean(output.terms.similarity_loss()), marks.own);
-    sum[1][j] += only(output.in_mean(output.terms.contrast_loss), marks.counts);
+    const V own = constants.owned(i), crop = constants.in_crop(i), counts = only(own, crop);
+    sum[0] += only(output.in_mean(output.terms.similarity_loss()), own);
+    sum[1] += only(output.in_mean(output.terms.contrast_loss), counts);
     if constexpr (Masked) {
-      sum[4][j] += only(output.weight, marks.own);
-      sum[5][j] += only(output.weight, marks.counts);
+      sum[4] += only(output.weight, own);
+      sum[5] += only(output.weight, counts);
     }
     if (problem.map) store(s_.work.values + place, output.in_map());
     if (Derivatives == 0 && !problem.wants_constants) return;
-    V of_similarity = broadcast<V>(constants.by_similarity),
-      of_contrast = broadcast<V>(row.in_crop ? constants.by_contrast : T(0));
+    V of_similarity = constants.by_similarity, of_contrast = row.in_crop ? constants.by_contrast : V{};
     if constexpr (Masked) {
       of_similarity *= weight;
       of_contrast *= weight;
     }
-    of_contrast = only(of_contrast, marks.crop);
+    of_contrast = only(of_contrast, crop);
     if (problem.grad_map) of_similarity += load<V>(s_.work.upstream + place);
-    if constexpr (Derivatives > 0) put(out, output.partials_by(of_similarity, of_contrast), constants, marks);
+    if constexpr (Derivatives > 0)
+      put(out, output.partials_by(of_similarity, of_contrast), constants, constants.outputs(i));
     if (problem.wants_constants) {
       const auto by = output.constant_partials_by(of_similarity, of_contrast);
-      sum[2][j] += only(by.c1, marks.own);
-      sum[3][j] += only(by.c2, marks.own);
+      sum[2] += only(by.c1, own);
+      sum[3] += only(by.c2, own);
     }
   }
 
@@ -208,12 +224,12 @@ class Outputs {
   }
 
   // Derivatives, into the second ring: none where there is no output.
-  SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const Marks& marks) const {
-    const int64_t field = constants.field;
-    store(out, only(f.a, marks.exist));
-    store(out + field, only(f.p, marks.exist));
-    store(out + 2 * field, only(f.d, marks.exist));
-    if constexpr (Derivatives == 4) store(out + 3 * field, only(f.b, marks.exist));
+  SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const V& exist) const {
+    const int64_t field = constants.next_field;
+    store(out, only(f.a, exist));
+    store(out + field, only(f.p, exist));
+    store(out + 2 * field, only(f.d, exist));
+    if constexpr (Derivatives == 4) store(out + 3 * field, only(f.b, exist));
   }
 
   SSIM_INLINE void finish_row(int64_t q, int j, bool counts, const V (&sum)[kSums][kStepRows]) const {

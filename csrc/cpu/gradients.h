@@ -100,13 +100,28 @@ class Gradients {
     }
   }
 
-  // What windows along the row see beside its own vectors.
-  SSIM_INLINE void complete_sums(T* row) const {
-    if (const auto& mirrored = s_.work.mirrored) {
-      for (int64_t place : mirrored->ends) row[place] *= 2;
-      for (const auto& copy : mirrored->copies) row[copy.to] = row[copy.from];
+  // What windows along the row see beside its own vectors, of all fields.
+  SSIM_INLINE void complete_sums(T* first) const {
+    T* row[Derivatives];
+    for (int m = 0; m < Derivatives; ++m) row[m] = first + m * s_.work.sums_row();
+    const auto& mirrored = s_.work.mirrored;
+    if (mirrored) {
+      for (int64_t place : mirrored->ends) {
+        // As a vector: a lane that is written alone is waited for by who reads them all.
+        const int64_t lane = place % kLanes;
+        const V factor = numbers<V>() == broadcast<V>(static_cast<T>(lane)) ? V{} + 2 : V{} + 1;
+        for (T* of_field : row) {
+          T* const vector = of_field + (place - lane);
+          store(vector, load<V>(vector) * factor);
+        }
+      }
+      for (const auto& copy : mirrored->copies) {
+        for (T* of_field : row) of_field[copy.to] = of_field[copy.from];
+      }
     }
-    add_neighbours<V>(row, s_.vectors, s_.work.reach);
+    for (T* of_field : row)
+      add_neighbours<V>(of_field, s_.vectors, s_.work.reach, mirrored && mirrored->by_first_lane,
+                        mirrored && mirrored->by_last_lane);
   }
 
   // Along the row, combined with the pixels.
@@ -119,30 +134,29 @@ class Gradients {
       pixels = pixels_.kept(row);
     }
     pixels += s_.work.reach * kLanes;
-    for (int m = 0; m < Derivatives; ++m) complete_sums(sums(j, m));
-    const int64_t to_next = s_.vectors * kLanes;
+    complete_sums(sums(j, 0));
+    if constexpr (pass == Pass::gradient) pixels_.ask_ahead(row);
     convolve_row<T, Bytes>(s_.vectors, Derivatives, sums(j, 0) - s_.work.reach * kLanes, s_.work.sums_row(),
-                           s_.work.gathered, to_next, kLanes, s_.adjoint_window(1));
-    for (int64_t i = 0; i < s_.vectors; ++i)
-      combine(s_.work.gathered + i * kLanes, to_next, pixels + i * kLanes, i);
+                           s_.work.gathered, s_.vectors * kLanes, kLanes, s_.adjoint_window(1));
+    combine(s_.work.gathered, pixels, s_.work.gradient);
     write(row);
   }
 
-  // The gradients of a vector of pixels, from the fields' sums at them.
-  SSIM_INLINE void combine(const T* sum, int64_t to_next, const T* x, int64_t i) const {
-    const int64_t field = s_.work.raw * kLanes;
-    Partials<V> f{load<V>(sum), V{}, load<V>(sum + to_next), load<V>(sum + 2 * to_next)};
-    if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * to_next);
+  // The gradients of a row of pixels, from the fields' sums at them.
+  SSIM_INLINE void combine(const T* sum, const T* x, T* gradient) const {
+    const int64_t count = s_.vectors * kLanes, next_sum = count, next_image = s_.work.raw * kLanes,
+                  next_gradient = s_.work.padded_vectors() * kLanes;
     const Pivots<V> pivots = s_.pivots();
-    PixelGradient<V> pixel;
-    if constexpr (Masked) {
-      pixel = masked_pixel_gradient(load<V>(x), load<V>(x + field), pivots, f, load<V>(x + 2 * field));
-    } else {
-      pixel = pixel_gradient(load<V>(x), load<V>(x + field), pivots, f);
+    for (int64_t i = 0; i < count; i += kLanes, sum += kLanes, x += kLanes, gradient += kLanes) {
+      Partials<V> f{load<V>(sum), V{}, load<V>(sum + next_sum), load<V>(sum + 2 * next_sum)};
+      if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * next_sum);
+      const V of_x = load<V>(x), of_y = load<V>(x + next_image);
+      PixelGradient<V> pixel;
+      if constexpr (Masked) pixel = masked_pixel_gradient(of_x, of_y, pivots, f, load<V>(x + 2 * next_image));
+      if constexpr (!Masked) pixel = pixel_gradient(of_x, of_y, pivots, f);
+      store(gradient, pixel.by_x);
+      if constexpr (Derivatives == 4) store(gradient + next_gradient, pixel.by_y);
     }
-    store(s_.work.gradient + i * kLanes, pixel.by_x);
-    if constexpr (Derivatives == 4)
-      store(s_.work.gradient + (s_.work.padded_vectors() + i) * kLanes, pixel.by_y);
   }
 
   SSIM_INLINE void write(int64_t row) const {

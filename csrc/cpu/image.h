@@ -68,7 +68,9 @@ template <class T>
     std::fill(out + (from - begin), out + (to - begin), outside);
   } else {
     const int64_t about = from < 0 ? 0 : 2 * (axis.n - 1);
-    for (int64_t i = from; i < to; ++i) out[i - begin] = out[about - i - begin];
+    const T* mirrored = out + (about - from - begin);
+    for (T *place = out + (from - begin), *const end = out + (to - begin); place < end;)
+      *place++ = *mirrored--;
   }
 }
 

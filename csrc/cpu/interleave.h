@@ -111,14 +111,19 @@ SSIM_INLINE void deinterleave(const T* in, int64_t stretch, T* row) {
 }
 
 // Vectors [-reach, 0) and [stretch, stretch + reach) of a row, which lie beside its own: what the stretches
-// before and after have there. Beside the first and the last stretch, what is there stays.
+// before and after have there. Beside the first and the last stretch, what is there stays, or becomes what
+// the row's end mirrors.
 template <class V, class T>
-SSIM_INLINE void add_neighbours(T* row, int64_t stretch, int64_t reach) {
+SSIM_INLINE void add_neighbours(T* row, int64_t stretch, int64_t reach, bool mirrors_first,
+                                bool mirrors_last) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
-  for (int64_t k = 1; k <= reach; ++k) {
-    T *const before = row - k * kLanes, *const after = row + (stretch - 1 + k) * kLanes;
-    store(before, from_lane_before(load<V>(before + stretch * kLanes), load<V>(before)));
-    store(after, from_lane_after(load<V>(after - stretch * kLanes), load<V>(after)));
+  const int64_t row_length = stretch * kLanes, to_first_end = mirrors_first ? 1 : -1,
+                to_last_end = mirrors_last ? -1 : 1;
+  T* const last = row + row_length - kLanes;
+  for (int64_t k = kLanes; k <= reach * kLanes; k += kLanes) {
+    const V first_end = load<V>(row + to_first_end * k), last_end = load<V>(last + to_last_end * k);
+    store(row - k, from_lane_before(load<V>(row + row_length - k), first_end));
+    store(last + k, from_lane_after(load<V>(last + k - row_length), last_end));
   }
 }
 

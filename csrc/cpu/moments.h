@@ -35,24 +35,26 @@ class Pixels {
     const Positions& positions = s_.work.positions;
     const int64_t row = problem.rows.source(e);
     // Beyond what a window of an output can see nothing need be there.
-    const int64_t begin = positions.origin - s_.work.reach;
-    const int64_t from = std::max(begin, -columns.pad);
-    const int64_t to = std::min(positions.origin + positions.count + s_.work.reach, columns.n + columns.pad);
+    const int64_t begin = s_.work.is_row ? 0 : positions.origin - s_.work.reach;
+    const int64_t from = s_.work.is_row ? 0 : std::max(begin, -columns.pad);
+    const int64_t to = s_.work.is_row ? columns.n
+                                      : std::min(positions.origin + positions.count + s_.work.reach,
+                                                 columns.n + columns.pad);
     T *const x = s_.work.rows[0], *const y = s_.work.rows[1], *const weights = s_.work.rows[2];
     if (row < 0) {
       std::fill_n(x + (from - begin), to - from, T(0));
       std::fill_n(y + (from - begin), to - from, T(0));
     } else {
-      prefetch(row + State::kRowsAhead);
+      ask_ahead(problem.preds, preds_, row);
       read_extended(problem.preds, columns, preds_, row, from, to - from, x + (from - begin));
       read_extended(problem.target, columns, target_, row, from, to - from, y + (from - begin));
     }
     const int64_t field = s_.work.raw * kLanes;
-    interleave<V>(x, s_.vectors, s_.work.raw, out);
-    interleave<V>(y, s_.vectors, s_.work.raw, out + field);
+    take_field(x, out);
+    take_field(y, out + field);
     if constexpr (Masked) {
       s_.mask.read(row, from, to - from, weights + (from - begin));
-      interleave<V>(weights, s_.vectors, s_.work.raw, out + 2 * field);
+      take_field(weights, out + 2 * field);
     }
     if (Derivatives == 0 && problem.pixels && e == row && row >= s_.strip.row_begin &&
         row < s_.strip.row_end) {
@@ -77,13 +79,27 @@ class Pixels {
     }
   }
 
+  // Asks for rows that are needed soon: here for those of one image, and when `read` begins for the other's,
+  // since the machine waits where too much is asked for at once.
+  SSIM_INLINE void ask_ahead(int64_t e) const {
+    const int64_t row = s_.problem.rows.source(e);
+    if (row < 0) return;
+    ask_ahead(s_.problem.target, target_, row);
+    if constexpr (Masked) s_.mask.prefetch(row + State::kRowsAhead);
+  }
+
  private:
-  SSIM_INLINE void prefetch(int64_t row) const {
-    if (row >= s_.problem.rows.n) return;
-    const int64_t begin = s_.columns.begin, count = s_.columns.end - begin;
-    s_.problem.preds.prefetch(preds_, row, begin, count);
-    s_.problem.target.prefetch(target_, row, begin, count);
-    if constexpr (Masked) s_.mask.prefetch(row);
+  // A row in natural order, into that of the vectors.
+  SSIM_INLINE void take_field(const T* row, T* out) const {
+    if (!s_.work.is_row) return interleave<V>(row, s_.vectors, s_.work.raw, out);
+    T* const own = out + s_.work.reach * kLanes;
+    interleave<V>(row, s_.vectors, s_.work.padded_vectors(), own);
+    add_neighbours<V>(own, s_.vectors, s_.work.reach, true, true);
+  }
+
+  SSIM_INLINE void ask_ahead(const Image<T>& image, int64_t plane, int64_t row) const {
+    const int64_t soon = row + State::kRowsAhead, begin = s_.columns.begin, count = s_.columns.end - begin;
+    if (soon < s_.problem.rows.n) image.prefetch(plane, soon, begin, count);
   }
 
   const State& s_;
@@ -110,6 +126,7 @@ class MomentsAlongRows {
       pixels_.forget_weights(x);
     }
     stage(x);
+    pixels_.ask_ahead(e);
     convolve_row<T, Bytes>(s_.vectors, kMoments, s_.work.staged, s_.work.raw * kLanes,
                            s_.moments.at(0, 0, slot), s_.moments.to_next_field(), s_.moments.to_next_vector(),
                            s_.window(1));
@@ -120,13 +137,14 @@ class MomentsAlongRows {
   SSIM_INLINE void stage(const T* x) const {
     const int64_t field = s_.work.raw * kLanes, count = (s_.vectors + 2 * s_.work.reach) * kLanes;
     const T *const y = x + field, *const weights = y + field;
+    T* const staged = s_.work.staged;
     const Pivots<V> pivots = s_.pivots();
     for (int64_t i = 0; i < count; i += kLanes) {
       const V weight = Masked ? load<V>(weights + i) : V{};
       Moments<V> moments;
       if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivots, weight);
       if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivots);
-      T* const out = s_.work.staged + i;
+      T* const out = staged + i;
       store(out, moments.m);
       store(out + field, moments.delta);
       store(out + 2 * field, moments.p);

@@ -54,7 +54,9 @@ class Ring {
  private:
   template <class F>
   SSIM_INLINE void for_rows(F&& f) const {
-    for (T* rows = data_; rows < data_ + vectors_ * to_next_vector(); rows += to_next_field()) f(rows);
+    T* rows = data_;
+    const int64_t next = to_next_field();
+    for (int64_t n = vectors_ * fields_; n > 0; --n, rows += next) f(rows);
   }
 
   T* const data_;

@@ -41,24 +41,28 @@ struct Positions {
   }
 };
 
-// Columns near the image's ends, of a strip that has them, and what mirrors them (gradients.h):
-// places in a row of sums.
+// What mirrors the columns near the image's ends, of a strip that has them (gradients.h): where the first
+// lane begins with the first column, and the last lane ends with the last, add_neighbours; else copies.
 struct MirroredColumns {
   struct Copy {
     int64_t from, to;
   };
-  std::vector<int64_t> ends;
+  bool by_first_lane, by_last_lane;
+  std::vector<int64_t> ends;  // places in a row of sums, as in `copies`
   std::vector<Copy> copies;
 
-  MirroredColumns(const Axis& axis, const Columns& c, const Positions& positions) {
-    const auto mirror = [&](int64_t end, int64_t direction) {
+  MirroredColumns(const Axis& axis, const Columns& c, const Positions& positions)
+      : by_first_lane(c.begin == 0 && positions.origin == 0 && positions.vectors > axis.radius),
+        by_last_lane(c.end == axis.n && positions.vectors > axis.radius &&
+                     positions.of_column(axis.n) == positions.lanes * positions.vectors) {
+    const auto mirror = [&](int64_t end, int64_t direction, bool by_lane) {
       ends.push_back(positions.place(end));
-      for (int64_t k = direction; std::abs(k) <= axis.radius; k += direction) {
+      for (int64_t k = direction; !by_lane && std::abs(k) <= axis.radius; k += direction) {
         copies.push_back({positions.place(end - k), positions.place(end + k)});
       }
     };
-    if (c.begin == 0) mirror(positions.of_column(0), -1);
-    if (c.end == axis.n) mirror(positions.of_column(axis.n - 1), 1);
+    if (c.begin == 0) mirror(positions.of_column(0), -1, by_first_lane);
+    if (c.end == axis.n) mirror(positions.of_column(axis.n - 1), 1, by_last_lane);
   }
 };
 
@@ -70,7 +74,9 @@ class Workspace {
   Workspace(const Problem<T>& problem, const Columns& c, Pass pass, int fields, int lanes)
       : positions(problem.columns, c, fields > 0, lanes),
         reach(problem.columns.radius),
-        raw((positions.vectors + 2 * reach + lanes - 1) / lanes * lanes),
+        is_row(problem.columns.mirrors() && positions.origin == 0 && positions.count == problem.columns.n &&
+               positions.count == lanes * positions.vectors && positions.vectors > reach),
+        raw(whole_blocks(std::max(positions.vectors + 2 * reach, reach + padded_vectors()))),
         natural(lanes * positions.vectors + raw),
         slots((2 * problem.rows.radius + 2 * kStepRows - 1) / kStepRows * kStepRows),
         mirrored(problem.mirrors(1) && fields > 0
@@ -84,6 +90,7 @@ class Workspace {
 
   const Positions positions;
   const int64_t reach;    // of the window along the row
+  const bool is_row;      // the whole of an image's, in whole vectors, and mirrored beyond its ends
   const int64_t raw;      // vectors of a row that windows see, whole blocks
   const int64_t natural;  // elements of a row as it lies in an image, and what a last block reaches beyond
   const int64_t slots;    // rows in a ring, whole steps
@@ -111,11 +118,13 @@ class Workspace {
 
   int64_t sums_row() const { return (2 * reach + padded_vectors()) * positions.lanes; }
   // Of a row that leaves in natural order: whole blocks.
-  int64_t padded_vectors() const {
-    return (positions.vectors + positions.lanes - 1) / positions.lanes * positions.lanes;
-  }
+  int64_t padded_vectors() const { return whole_blocks(positions.vectors); }
 
  private:
+  int64_t whole_blocks(int64_t vectors) const {
+    return (vectors + positions.lanes - 1) / positions.lanes * positions.lanes;
+  }
+
   // Sets the pointers; the number of elements from the first to the last.
   int64_t carve(T* const begin, const Problem<T>& problem, Pass pass, int fields) {
     constexpr int64_t line = kLine / sizeof(T);

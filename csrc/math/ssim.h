@@ -199,7 +199,7 @@ SSIM_HOST_DEVICE Partials<T> partials_of_doubled_contrast(const LocalTerms<T>& t
   f.a = g2 * (t.centred_delta - t.by_a * t.contrast_loss);
   f.b = -g2 * (t.centred_delta + t.by_b * t.contrast_loss);
   f.p = g2 * t.contrast_loss;
-  f.d = -g2 * t.contrast_sensitivity();
+  f.d = f.p - g2;  // -g2 cs
   return f;
 }
 
