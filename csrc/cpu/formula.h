@@ -94,9 +94,9 @@ class Outputs {
     const Range outputs = range(s_.columns.output_begin, s_.columns.output_end),
                 owned = range(s_.columns.owned_begin, s_.columns.owned_end),
                 crop = range(s_.problem.crop_begin, s_.problem.crop_end);
-    const V lane = numbers<V>() * static_cast<T>(State::kInterleaved ? s_.vectors : 1);
+    const V lane = numbers<V>() * static_cast<T>(s_.is_interleaved() ? s_.vectors : 1);
     for (int64_t i = 0; i < s_.vectors; ++i) {
-      const V number = lane + static_cast<T>(State::kInterleaved ? i : i * kLanes);
+      const V number = lane + static_cast<T>(s_.is_interleaved() ? i : i * kLanes);
       store(s_.work.is_output + i * kLanes, inside(number, outputs));
       store(s_.work.is_owned + i * kLanes, inside(number, owned));
       store(s_.work.is_in_crop + i * kLanes, inside(number, crop));

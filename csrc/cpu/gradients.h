@@ -39,6 +39,13 @@ class Gradients {
     if (begin >= end) return;
     bool folded = false;
     for (int64_t row = begin; row < end; ++row) folded |= !s_.mirrors_rows && s_.problem.rows.is_folded(row);
+    if constexpr (pass == Pass::depth) {
+      if (s_.problem.fields.in_lanes && !folded && end - begin == kStepRows && !is_mirror(begin) &&
+          !is_mirror(end - 1)) {
+        slices_.store_whole_step(begin);
+        return;
+      }
+    }
     if (!folded) down_rows();
     for (int64_t row = begin; row < end; ++row) {
       const int64_t j = row - first;

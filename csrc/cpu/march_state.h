@@ -27,7 +27,6 @@ struct MarchState {
   static constexpr int64_t kLanes = Bytes / sizeof(T);
   static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
   static constexpr int kMomentFields = Masked ? kMaskedRing : kPlainMoments;  // in the ring
-  static constexpr bool kInterleaved = pass != Pass::depth;                   // or in natural order
   static constexpr int64_t kRowsAhead = 4;                                    // that are asked for
   static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
 
@@ -76,16 +75,20 @@ struct MarchState {
     return work.column_sums + (j * fields + m) * work.sums_row() + work.reach * kLanes;
   }
 
+  // Whether rows are in the order of interleave.h, or along the depth, where no window lies along the row, in
+  // their own.
+  SSIM_INLINE bool is_interleaved() const { return pass != Pass::depth || problem.fields.in_lanes; }
+
   // A row of vectors as an image has it, and the way back, in whole blocks.
   SSIM_INLINE void to_natural_order(const T* in, T* out) const {
-    if constexpr (kInterleaved) {
+    if (is_interleaved()) {
       deinterleave<V>(in, vectors, out);
     } else {
       std::memcpy(out, in, static_cast<size_t>(vectors * kLanes) * sizeof(T));
     }
   }
   SSIM_INLINE void from_natural_order(const T* in, T* out) const {
-    if constexpr (kInterleaved) {
+    if (is_interleaved()) {
       interleave<V>(in, vectors, work.padded_vectors(), out);
     } else {
       std::memcpy(out, in, static_cast<size_t>(vectors * kLanes) * sizeof(T));

@@ -15,12 +15,16 @@
 
 namespace ssim_fused::cpu {
 
+template <class T>
+MarchInstance<T> march_of(const Problem<T>& problem, Pass pass, int derivatives) {
+  return problem.mask ? select_march<T, true>(pass, derivatives) : select_march<T, false>(pass, derivatives);
+}
+
 // One pass over the planes. `complete(strip)` sets what depends on the place: pivot, fields, sums.
 template <class T, class F>
 void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const Planes& planes,
                   const Division& division, F&& complete) {
-  const MarchInstance<T> march =
-      problem.mask ? select_march<T, true>(pass, derivatives) : select_march<T, false>(pass, derivatives);
+  const MarchInstance<T> march = march_of(problem, pass, derivatives);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
   parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {

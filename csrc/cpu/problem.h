@@ -69,6 +69,7 @@ template <class T>
 struct Fields {
   T* data = nullptr;                  // [volumes, 4 or 5, slices, rows, columns], in the strides' order
   int64_t volume, slice, row, field;  // strides; along a row they are one
+  bool in_lanes = false;              // rows lie as a march has them (interleave.h), in whole vectors
 
   T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
 };

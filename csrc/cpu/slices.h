@@ -1,5 +1,6 @@
 // What only volumes need of a march: rows of the fields of moments or derivatives between the passes, read
-// and written.
+// and written. Where the marches of all three passes have the same order of columns, the fields have it, too
+// (`Fields::in_lanes`): then whole vectors go from the windows to the fields and from there into the rings.
 #pragma once
 
 #include <algorithm>
@@ -25,15 +26,21 @@ class Slices {
     const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, s_.problem.slice_sum};
     for (int m = 0; m < kMoments; ++m) {
       if (row >= 0 && row + kStepRows < s_.problem.rows.n) prefetch(outputs(row + kStepRows, m));
-      for (int64_t i = 0; i < s_.vectors; ++i) {
-        store(s_.moments.at(i, m, slot), row < 0
-                                             ? broadcast<V>(of_zeros[m])
-                                             : load_some(outputs(row, m) + i * kLanes, count_ - i * kLanes));
+      T* to = s_.moments.at(0, m, slot);
+      const int64_t next = s_.moments.to_next_vector(), whole = in_lanes() ? s_.vectors : count_ / kLanes;
+      if (row < 0) {
+        const V of_field = broadcast<V>(of_zeros[m]);
+        for (int64_t i = 0; i < s_.vectors; ++i, to += next) store(to, of_field);
+        continue;
       }
+      const T* const from = outputs(row, m);
+      for (int64_t i = 0; i < whole; ++i, to += next) store(to, load<V>(from + i * kLanes));
+      if (whole < s_.vectors) store(to, load_some(from + whole * kLanes, count_ - whole * kLanes));
     }
     if constexpr (Masked) {
-      T* const weights = s_.work.rows[2];
-      s_.mask.read_outputs(row, weights);
+      T *const natural = s_.work.rows[2], *const weights = s_.work.rows[3];
+      s_.mask.read_outputs(row, natural);
+      s_.from_natural_order(natural, weights);
       for (int64_t i = 0; i < s_.vectors; ++i)
         store(s_.moments.at(i, kMoments, slot), load<V>(weights + i * kLanes));
     }
@@ -41,13 +48,25 @@ class Slices {
 
   // The moments of outputs q ... q + kStepRows - 1, from the ring to the fields.
   SSIM_INLINE void store_moments(int64_t q) const {
+    const Fields<T>& fields = s_.problem.fields;
+    if (fields.in_lanes && q >= s_.owned_begin && q + kStepRows <= s_.owned_end) {
+      convolve_all<T, Bytes>(
+          s_.moments.down(0, s_.vectors, kMoments, 0, outputs(q, 0), kLanes, fields.field, fields.row),
+          s_.window(0));
+      return;
+    }
     const int64_t row = s_.work.sums_row();
     convolve_all<T, Bytes>(s_.moments.down(0, s_.vectors, kMoments, 0, s_.column_sums(0, kMoments, 0), kLanes,
                                            row, kMoments * row),
                            s_.window(0));
-    for (int64_t j = 0; j < kStepRows && q + j < s_.owned_end; ++j) {
+    for (int64_t j = std::max<int64_t>(0, s_.owned_begin - q); j < kStepRows && q + j < s_.owned_end; ++j) {
       for (int m = 0; m < kMoments; ++m) {
-        s_.to_natural_order(s_.column_sums(j, kMoments, m), s_.work.rows[0]);
+        const T* sums = s_.column_sums(j, kMoments, m);
+        if (in_lanes()) {
+          copy(sums, s_.vectors * kLanes, outputs(q + j, m));
+          continue;
+        }
+        s_.to_natural_order(sums, s_.work.rows[0]);
         copy(s_.work.rows[0], count_, outputs(q + j, m));
       }
     }
@@ -65,23 +84,39 @@ class Slices {
       }
       for (int m = 0; m < Derivatives; ++m) {
         if (s_.problem.rows.is_output(q + j + kStepRows)) prefetch(outputs(q + j + kStepRows, m));
-        std::fill(row, row + begin, T(0));
-        copy(outputs(q + j, m), count_, row + begin);
-        std::fill(row + begin + count_, row + s_.work.natural, T(0));
-        s_.from_natural_order(row, interleaved);
-        for (int64_t i = 0; i < s_.vectors; ++i)
-          store(s_.derivatives.at(i, m, slot), load<V>(interleaved + i * kLanes));
+        const T* vectors = outputs(q + j, m);
+        if (!in_lanes()) {
+          std::fill(row, row + begin, T(0));
+          copy(vectors, count_, row + begin);
+          std::fill(row + begin + count_, row + s_.work.natural, T(0));
+          s_.from_natural_order(row, interleaved);
+          vectors = interleaved;
+        }
+        T* to = s_.derivatives.at(0, m, slot);
+        const int64_t next = s_.derivatives.to_next_vector();
+        for (int64_t i = 0; i < s_.vectors; ++i, to += next) store(to, load<V>(vectors + i * kLanes));
       }
     }
   }
 
-  // The derivatives of a row after the adjoint down the ring, to the fields.
+  // The derivatives of rows row ... row + kStepRows - 1 by the adjoint down the ring, to the fields.
+  SSIM_INLINE void store_whole_step(int64_t row) const {
+    const Fields<T>& fields = s_.problem.fields;
+    convolve_all<T, Bytes>(s_.derivatives.down(0, s_.vectors, Derivatives, 0, field(row, 0), kLanes,
+                                               fields.field, fields.row),
+                           s_.adjoint_window(0));
+  }
+
+  // Those of a row, from sums.
   SSIM_INLINE void store_derivatives(int64_t row, const T* sums) const {
     for (int m = 0; m < Derivatives; ++m)
-      copy(sums + m * s_.work.sums_row(), c_.end - c_.begin, field(row, m) + c_.begin);
+      copy(sums + m * s_.work.sums_row(), in_lanes() ? s_.vectors * kLanes : c_.end - c_.begin,
+           field(row, m) + c_.begin);
   }
 
  private:
+  SSIM_INLINE bool in_lanes() const { return s_.problem.fields.in_lanes; }
+
   SSIM_INLINE T* field(int64_t row, int m) const {
     const Fields<T>& fields = s_.problem.fields;
     return fields.at(s_.strip.volume, s_.strip.plane.slice, row) + m * fields.field;

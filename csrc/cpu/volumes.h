@@ -23,8 +23,15 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   constexpr int64_t kLanes = kLine / sizeof(T);
   const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
                 width = slices.columns.output_length();
+  const Axis across_columns{width, 0, 0, false};
+  // A single strip has the same columns in every pass, unless gradients have more than the outputs.
+  const bool in_lanes = Division(slices.rows, slices.columns, 1).strips == 1 &&
+                        Division(request.windows.axes[0], across_columns, 1).strips == 1 &&
+                        (derivatives == 0 || slices.mirrors(1));
+  const int64_t lanes = march_of(slices, Pass::moments, 0).lanes;
+  const int64_t of_row = in_lanes ? std::max<int64_t>(1, (width + lanes - 1) / lanes) * lanes : width;
   // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
-  const int64_t row_of_fields = slices.moment_fields() * width + (width >= 4 * kLanes ? kLanes : 0);
+  const int64_t row_of_fields = slices.moment_fields() * of_row + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_fields;
   const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
   const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
@@ -32,7 +39,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
 
   // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
   Problem<T> first = slices;
-  first.fields = {scratch.get(), volume, row_of_fields, depth * row_of_fields, width};
+  first.fields = {scratch.get(), volume, row_of_fields, depth * row_of_fields, of_row, in_lanes};
   Problem<T> across = first;
   std::swap(across.fields.slice, across.fields.row);
   across.map = slices.map.across_rows();
@@ -40,7 +47,7 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   across.mask = slices.mask.across_rows();
   across.mask_slice = slices.rows.centre(0);
   across.rows = request.windows.axes[0];
-  across.columns = {width, 0, 0, false};
+  across.columns = across_columns;
   const std::vector<T> taps = request.windows.taps_as<T>(0);
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
