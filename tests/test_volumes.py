@@ -79,7 +79,15 @@ def test_the_width_of_the_map(device: str, kernel_size: Any, width: int) -> None
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1, 9, 10), (1, 1, 9, 1, 10), (1, 1, 9, 10, 1), (1, 3, 3, 3, 400), (2, 1, 3, 400, 3), (1, 1, 400, 3, 3)],
+    [
+        (1, 1, 1, 9, 10),
+        (1, 1, 9, 1, 10),
+        (1, 1, 9, 10, 1),
+        (1, 3, 3, 3, 400),
+        (2, 1, 3, 400, 3),
+        (1, 1, 400, 3, 3),
+        (1, 1, 7, 8, 700),
+    ],
 )
 @pytest.mark.parametrize("call", ["similarity", "map"])
 def test_tiny_and_long_axes(device: str, shape: tuple[int, ...], call: str) -> None:

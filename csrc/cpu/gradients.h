@@ -173,12 +173,12 @@ class Gradients {
     if constexpr (Derivatives == 4)
       grad_y = own_columns(row, s_.work.gradient + s_.work.padded_vectors() * kLanes, s_.work.rows[4]);
     if (problem.pixels) {
-      T *const x = s_.work.rows[0], *const y = s_.work.rows[1], *const weights = s_.work.rows[2];
+      T* const weights = s_.work.rows[2];
       const int64_t count = s_.columns.end - s_.columns.begin;
-      pixels_.read_own(row, x, y);
       if constexpr (Masked) s_.mask.read(row, s_.columns.begin, count, weights);
       s_.sums_of(row).pixels += problem.pixels.sum_and_slopes(
-          s_.strip.plane.batch, x, y, Masked ? weights : nullptr, count, grad_x, grad_y);
+          s_.strip.plane.batch, pixels_.own_of_preds(row), pixels_.own_of_target(row),
+          Masked ? weights : nullptr, count, grad_x, grad_y);
     }
     if (problem.grad_preds) write_to(problem.grad_preds, row, grad_x);
     if (Derivatives == 4 && problem.grad_target) write_to(problem.grad_target, row, grad_y);

@@ -31,6 +31,7 @@ struct Image {
   std::array<int64_t, 5> stride{};
   ReadRow<T> read = nullptr;
   WriteRow<T> write = nullptr;
+  bool is_plain = false;  // rows lie as `read` would leave them
 
   explicit operator bool() const { return data != nullptr; }
   // The same volumes, cut into planes across the rows: row r of slice s becomes row s of slice r.
@@ -44,6 +45,12 @@ struct Image {
   }
   void read_into(T* out, int64_t plane, int64_t row, int64_t column, int64_t count) const {
     read(data, plane + row * stride[3] + column * stride[4], stride[4], count, out);
+  }
+  // The same where it lies, or read into `row`.
+  const T* see(T* row, int64_t plane, int64_t y, int64_t column, int64_t count) const {
+    if (is_plain) return static_cast<const T*>(data) + plane + y * stride[3] + column;
+    read_into(row, plane, y, column, count);
+    return row;
   }
   void write_from(const T* in, int64_t plane, int64_t row, int64_t column, int64_t count) const {
     write(data, plane + row * stride[3] + column * stride[4], stride[4], count, in);

@@ -64,11 +64,12 @@ class Pixels {
     }
   }
 
-  // Those of the strip's own columns, in natural order.
-  SSIM_INLINE void read_own(int64_t row, T* x, T* y) const {
-    const int64_t count = s_.columns.end - s_.columns.begin;
-    s_.problem.preds.read_into(x, preds_, row, s_.columns.begin, count);
-    s_.problem.target.read_into(y, target_, row, s_.columns.begin, count);
+  // Those of the strip's own columns, in natural order: where they lie, or in a row of the workspace.
+  SSIM_INLINE const T* own_of_preds(int64_t row) const {
+    return s_.problem.preds.see(s_.work.rows[0], preds_, row, s_.columns.begin, own_columns());
+  }
+  SSIM_INLINE const T* own_of_target(int64_t row) const {
+    return s_.problem.target.see(s_.work.rows[1], target_, row, s_.columns.begin, own_columns());
   }
 
   // Masked, weights that windows do not know.
@@ -89,6 +90,8 @@ class Pixels {
   }
 
  private:
+  SSIM_INLINE int64_t own_columns() const { return s_.columns.end - s_.columns.begin; }
+
   // A row in natural order, into that of the vectors.
   SSIM_INLINE void take_field(const T* row, T* out) const {
     if (!s_.work.is_row) return interleave<V>(row, s_.vectors, s_.work.raw, out);

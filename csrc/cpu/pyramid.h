@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <vector>
 
 #include "../operators.h"
@@ -25,42 +26,70 @@ struct Halving {
         share(slices == 2 ? 0.125 : 0.25) {}
 };
 
-// `in` is the view `from`; where there are `weights`, the means are weighed by them, and zero where all are.
+constexpr int kMostHalved = 4;  // rows that become one
+
+// Their means; `rows` are [2 width], and so are `weights`, where there are any.
+template <class T>
+void mean_of_rows(int count, const T* const (&rows)[kMostHalved], int64_t width, T share, T* mean) {
+  const auto columns = [&]<int two>(std::integral_constant<int, two>) SSIM_INLINE_LAMBDA {
+    for (int64_t i = 0; i < width; ++i) {
+      T left = rows[0][2 * i], right = rows[0][2 * i + 1];
+      for (int k = 1; k < 2 * two; ++k) {
+        left += rows[k][2 * i];
+        right += rows[k][2 * i + 1];
+      }
+      mean[i] = (left + right) * share;
+    }
+  };
+  if (count == 2) {
+    columns(std::integral_constant<int, 1>{});
+  } else {
+    columns(std::integral_constant<int, 2>{});
+  }
+}
+
+// The same weighed; zero where no pixel has any weight.
+template <class T>
+void weighed_mean_of_rows(int count, const T* const (&rows)[kMostHalved],
+                          const T* const (&weights)[kMostHalved], int64_t width, T* mean) {
+  for (int64_t i = 0; i < width; ++i) {
+    T sum[2] = {}, total[2] = {};
+    for (int k = 0; k < count; ++k) {
+      for (int64_t j = 0; j < 2; ++j) {
+        const T weight = weights[k][2 * i + j];
+        sum[j] += weight > 0 ? weight * rows[k][2 * i + j] : T(0);
+        total[j] += weight;
+      }
+    }
+    const T all = total[0] + total[1];
+    mean[i] = all > 0 ? (sum[0] + sum[1]) / all : T(0);
+  }
+}
+
+// `in` is the view `from`; where there are `weights`, the means are weighed by them.
 template <class T>
 void downsample_image(const Image<T>& in, const Image<T>& weights, const View& from, const View& to) {
   const Image<T> out = image_of<T>(to);
   const Halving halving(from, to);
   const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
+  const int count = 2 * static_cast<int>(halving.slices);
   parallel_for(0, from.batch() * from.channels() * rows, 16, [&](int64_t begin, int64_t end) {
-    const Scratch<T> scratch(4 * wide + width);
-    T* const sum = scratch.get();                                  // [wide]
-    T* const row = sum + wide;                                     // [wide]
-    T* const mean = row + wide;                                    // [width]
-    T *const weight = mean + width, *const total = weight + wide;  // [wide]
+    const Scratch<T> scratch(2 * kMostHalved * wide + width);
+    T* const mean = scratch.get() + 2 * kMostHalved * wide;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows, slice = task % rows / height, y = task % height;
       const Plane plane{image / from.channels(), image % from.channels(), slice};
-      std::fill(sum, sum + wide, T(0));
-      std::fill(total, total + wide, T(0));
-      for (int64_t k = 0; k < halving.slices; ++k) {
-        const Plane from_plane{plane.batch, plane.channel, halving.slices * slice + k};
-        const int64_t source = in.offset(from_plane);
-        for (int64_t j = 0; j < 2; ++j) {
-          in.read_into(row, source, 2 * y + j, 0, wide);
-          if (!weights) {
-            for (int64_t i = 0; i < wide; ++i) sum[i] += row[i];
-            continue;
-          }
-          weights.read_into(weight, weights.offset(from_plane), 2 * y + j, 0, wide);
-          for (int64_t i = 0; i < wide; ++i) {
-            sum[i] += weight[i] > 0 ? weight[i] * row[i] : T(0);
-            total[i] += weight[i];
-          }
-        }
+      const T *pixels[kMostHalved], *of_pixels[kMostHalved];
+      for (int k = 0; k < count; ++k) {
+        const Plane source{plane.batch, plane.channel, halving.slices * slice + k / 2};
+        T* const row = scratch.get() + 2 * k * wide;
+        pixels[k] = in.see(row, in.offset(source), 2 * y + k % 2, 0, wide);
+        if (weights) of_pixels[k] = weights.see(row + wide, weights.offset(source), 2 * y + k % 2, 0, wide);
       }
-      for (int64_t i = 0; i < width; ++i) {
-        const T pixels = sum[2 * i] + sum[2 * i + 1], all = total[2 * i] + total[2 * i + 1];
-        mean[i] = !weights ? pixels * static_cast<T>(halving.share) : all > 0 ? pixels / all : T(0);
+      if (weights) {
+        weighed_mean_of_rows(count, pixels, of_pixels, width, mean);
+      } else {
+        mean_of_rows(count, pixels, width, static_cast<T>(halving.share), mean);
       }
       out.write_from(mean, out.offset(plane), y, 0, width);
     }
@@ -101,8 +130,8 @@ class Gatherer {
     if (current_[level] == slice * size.height() + y) return out;
     current_[level] = slice * size.height() + y;
     const Image<T>& image = levels_[level];
-    image.read_into(out, image.offset({batch_, channel_, slice}), y, 0, size.width());
-    for (int64_t i = 0; i < size.width(); ++i) out[i] *= factors_[level];
+    const T* const own = image.see(out, image.offset({batch_, channel_, slice}), y, 0, size.width());
+    for (int64_t i = 0; i < size.width(); ++i) out[i] = own[i] * factors_[level];
     if (level + 1 == levels_.size()) return out;
     const View& half = sizes_[level + 1];
     if (slice / halving_.slices < half.depth() && y / 2 < half.height()) {
@@ -187,10 +216,11 @@ void gather_gradients(const GatherRequest& request) {
       const Plane plane{image / channels, image % channels, slice};
       T* const gradient = gatherer.row(0, slice, y);
       if (pixels) {
-        image_of_slopes.read_into(x, image_of_slopes.offset(plane), y, 0, finest.width());
-        other.read_into(y_of_row, other.offset(plane), y, 0, finest.width());
-        if (mask) mask.read_into(weight, mask.offset(plane), y, 0, finest.width());
-        pixels.sum_and_slopes(plane.batch, x, y_of_row, mask ? weight : nullptr, finest.width(), gradient,
+        const int64_t width = finest.width();
+        const T* const pixels_of_x = image_of_slopes.see(x, image_of_slopes.offset(plane), y, 0, width);
+        const T* const pixels_of_y = other.see(y_of_row, other.offset(plane), y, 0, width);
+        if (mask) mask.read_into(weight, mask.offset(plane), y, 0, width);
+        pixels.sum_and_slopes(plane.batch, pixels_of_x, pixels_of_y, mask ? weight : nullptr, width, gradient,
                               nullptr);
       }
       out.write_from(gradient, out.offset(plane), y, 0, finest.width());

@@ -170,6 +170,7 @@ void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
     STD_TORCH_CHECK(type == ScalarType::Double, "expected float64 rows");
     image.read = read_row<double>;
     image.write = write_row<double>;
+    image.is_plain = image.stride[4] == 1;
   } else if (type == ScalarType::Half) {
 #if defined(SSIM_X86_TARGETS)
     if (chosen_instruction_set() >= InstructionSet::avx2) return select_conversion<HalfRowsAvx2>(image);
@@ -184,6 +185,7 @@ void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
     STD_TORCH_CHECK(type == ScalarType::Float, "expected float32 rows");
     image.read = read_row<float>;
     image.write = write_row<float>;
+    image.is_plain = image.stride[4] == 1;
   }
 }
 

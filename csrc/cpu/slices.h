@@ -102,9 +102,9 @@ class Slices {
   // The derivatives of rows row ... row + kStepRows - 1 by the adjoint down the ring, to the fields.
   SSIM_INLINE void store_whole_step(int64_t row) const {
     const Fields<T>& fields = s_.problem.fields;
-    convolve_all<T, Bytes>(s_.derivatives.down(0, s_.vectors, Derivatives, 0, field(row, 0), kLanes,
-                                               fields.field, fields.row),
-                           s_.adjoint_window(0));
+    convolve_all<T, Bytes>(
+        s_.derivatives.down(0, s_.vectors, Derivatives, 0, field(row, 0), kLanes, fields.field, fields.row),
+        s_.adjoint_window(0));
   }
 
   // Those of a row, from sums.
