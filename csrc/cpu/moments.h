@@ -22,7 +22,13 @@ class Pixels {
       : s_(state),
         preds_(s_.problem.preds.offset(s_.strip.plane)),
         target_(s_.problem.target.offset(s_.strip.plane)),
-        first_(s_.begin - s_.problem.rows.pad) {}
+        first_(s_.begin - s_.problem.rows.pad),
+        begin_(s_.work.is_row ? 0 : s_.work.positions.origin - s_.work.reach),
+        from_(s_.work.is_row ? 0 : std::max(begin_, -s_.problem.columns.pad)),
+        to_(s_.work.is_row
+                ? s_.problem.columns.n
+                : std::min(s_.work.positions.origin + s_.work.positions.count + s_.work.reach,
+                           s_.problem.columns.n + s_.problem.columns.pad)) {}
 
   // Where those of an extended row are kept until its gradient is made.
   SSIM_INLINE T* kept(int64_t e) const {
@@ -31,36 +37,22 @@ class Pixels {
 
   SSIM_INLINE void read(int64_t e, T* out) const {
     const Problem<T>& problem = s_.problem;
-    const Axis& columns = problem.columns;
-    const Positions& positions = s_.work.positions;
-    const int64_t row = problem.rows.source(e);
-    // Beyond what a window of an output can see nothing need be there.
-    const int64_t begin = s_.work.is_row ? 0 : positions.origin - s_.work.reach;
-    const int64_t from = s_.work.is_row ? 0 : std::max(begin, -columns.pad);
-    const int64_t to = s_.work.is_row ? columns.n
-                                      : std::min(positions.origin + positions.count + s_.work.reach,
-                                                 columns.n + columns.pad);
-    T *const x = s_.work.rows[0], *const y = s_.work.rows[1], *const weights = s_.work.rows[2];
-    if (row < 0) {
-      std::fill_n(x + (from - begin), to - from, T(0));
-      std::fill_n(y + (from - begin), to - from, T(0));
-    } else {
-      ask_ahead(problem.preds, preds_, row);
-      read_extended(problem.preds, columns, preds_, row, from, to - from, x + (from - begin));
-      read_extended(problem.target, columns, target_, row, from, to - from, y + (from - begin));
-    }
-    const int64_t field = s_.work.raw * kLanes;
+    const int64_t row = problem.rows.source(e), field = s_.work.raw * kLanes;
+    if (row >= 0) ask_ahead(problem.preds, preds_, row);
+    const T* const x = natural(problem.preds, preds_, row, s_.work.rows[0]);
+    const T* const y = natural(problem.target, target_, row, s_.work.rows[1]);
     take_field(x, out);
     take_field(y, out + field);
+    T* const weights = s_.work.rows[2];
     if constexpr (Masked) {
-      s_.mask.read(row, from, to - from, weights + (from - begin));
+      s_.mask.read(row, from_, to_ - from_, weights + (from_ - begin_));
       take_field(weights, out + 2 * field);
     }
     if (Derivatives == 0 && problem.pixels && e == row && row >= s_.strip.row_begin &&
         row < s_.strip.row_end) {
-      const int64_t own = s_.columns.begin - begin;
-      s_.sums_of(row).pixels += problem.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr,
-                                                   s_.columns.end - s_.columns.begin);
+      const int64_t own = s_.columns.begin - begin_;
+      s_.sums_of(row).pixels +=
+          problem.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr, own_columns());
     }
   }
 
@@ -92,7 +84,19 @@ class Pixels {
  private:
   SSIM_INLINE int64_t own_columns() const { return s_.columns.end - s_.columns.begin; }
 
-  // A row in natural order, into that of the vectors.
+  // A row from column begin_ on, of which there are columns [from_, to_): where it lies, or in `row`.
+  SSIM_INLINE const T* natural(const Image<T>& image, int64_t plane, int64_t y, T* row) const {
+    if (y < 0) {
+      std::fill_n(row + (from_ - begin_), to_ - from_, T(0));
+      return row;
+    }
+    if (s_.work.is_row && s_.vectors % kLanes == 0)  // take_field reads no more than the row
+      return image.see(row, plane, y, 0, to_);
+    read_extended(image, s_.problem.columns, plane, y, from_, to_ - from_, row + (from_ - begin_));
+    return row;
+  }
+
+  // Such a row, into the order of the vectors.
   SSIM_INLINE void take_field(const T* row, T* out) const {
     if (!s_.work.is_row) return interleave<V>(row, s_.vectors, s_.work.raw, out);
     T* const own = out + s_.work.reach * kLanes;
@@ -108,6 +112,8 @@ class Pixels {
   const State& s_;
   const int64_t preds_, target_;  // planes
   const int64_t first_;           // extended row
+  const int64_t begin_;           // column of the first place of a row as it is read
+  const int64_t from_, to_;       // extended columns that windows of outputs can see
 };
 
 template <class State>
