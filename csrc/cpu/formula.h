@@ -51,12 +51,10 @@ class Outputs {
       for (int64_t j = 0; j < kStepRows; ++j) s_.derivatives.clear(s_.derivatives.slot(2 * s_.radius + j));
       return;
     }
-    // A value alone takes one way, so that it has the same bits whatever else is asked for.
     if constexpr (Derivatives > 0 && !Masked) {
-      const bool is_mean = !problem.map && !problem.grad_map && !problem.wants_constants;
-      if (is_mean && !problem.wants_contrast && problem.grad_contrast[s_.batch] == T(0))
+      if (s_.objective == Objective::mean_similarity)
         return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
-      if (is_mean && !problem.wants_similarity && problem.grad_similarity[s_.batch] == T(0))
+      if (s_.objective == Objective::mean_contrast)
         return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
     }
     outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
@@ -72,7 +70,7 @@ class Outputs {
   struct Constants {
     Pivots<V> pivots;
     V c1, c2;
-    V by_similarity, by_contrast;  // upstream weights, for the gradient of a mean twice
+    V by_similarity, by_contrast;  // upstream weights
     const T *is_output, *is_owned, *is_in_crop;
     int64_t next_field, next_vector;  // of derivatives, from one to the next
 
@@ -113,12 +111,11 @@ class Outputs {
                 s_.derivatives.slot(2 * s_.radius + j) * kLanes};
       if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);
     }
-    constexpr T twice = objective == Objective::general ? 1 : 2;
     const Constants constants{s_.pivots(),
                               broadcast<V>(s_.problem.c1[s_.batch]),
                               broadcast<V>(s_.problem.c2[s_.batch]),
-                              broadcast<V>(twice * s_.problem.grad_similarity[s_.batch]),
-                              broadcast<V>(twice * s_.problem.grad_contrast[s_.batch]),
+                              broadcast<V>(s_.problem.grad_similarity[s_.batch]),
+                              broadcast<V>(s_.problem.grad_contrast[s_.batch]),
                               s_.work.is_output,
                               s_.work.is_owned,
                               s_.work.is_in_crop,
@@ -169,10 +166,10 @@ class Outputs {
     V weight;
     if constexpr (objective == Objective::mean_similarity) {
       sum[0] += only(terms.similarity_loss(), constants.owned(i));
-      weight = constants.by_similarity;
+      weight = V{} + 1;
     } else {
       sum[1] += only(terms.contrast_loss, only(constants.owned(i), constants.in_crop(i)));
-      weight = row.in_crop ? only(constants.by_contrast, constants.in_crop(i)) : V{};
+      weight = row.in_crop ? only(V{} + 1, constants.in_crop(i)) : V{};
     }
     if constexpr (Derivatives > 0)
       put(out, objective_partials<objective>(terms, weight, weight), constants, constants.outputs(i));

@@ -154,6 +154,7 @@ class Gradients {
     const int64_t count = s_.vectors * kLanes, next_sum = count, next_image = s_.work.raw * kLanes,
                   next_gradient = s_.work.padded_vectors() * kLanes;
     const Pivots<V> pivots = s_.pivots();
+    const V scale = broadcast<V>(s_.scale_of_derivatives());
     for (int64_t i = 0; i < count; i += kLanes, sum += kLanes, x += kLanes, gradient += kLanes) {
       Partials<V> f{load<V>(sum), V{}, load<V>(sum + next_sum), load<V>(sum + 2 * next_sum)};
       if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * next_sum);
@@ -161,8 +162,8 @@ class Gradients {
       PixelGradient<V> pixel;
       if constexpr (Masked) pixel = masked_pixel_gradient(of_x, of_y, pivots, f, load<V>(x + 2 * next_image));
       if constexpr (!Masked) pixel = pixel_gradient(of_x, of_y, pivots, f);
-      store(gradient, pixel.by_x);
-      if constexpr (Derivatives == 4) store(gradient + next_gradient, pixel.by_y);
+      store(gradient, scale * pixel.by_x);
+      if constexpr (Derivatives == 4) store(gradient + next_gradient, scale * pixel.by_y);
     }
   }
 

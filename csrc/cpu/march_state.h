@@ -40,6 +40,7 @@ struct MarchState {
         mirrors_rows(problem.mirrors(0)),
         batch(static_cast<size_t>(strip.plane.batch)),
         mask(strip),
+        objective(objective_of(problem, batch)),
         moments(work.moments, kMomentFields, vectors, work.slots),
         derivatives(work.derivatives, Derivatives, vectors, work.slots) {
     const Axis& rows = problem.rows;
@@ -95,6 +96,14 @@ struct MarchState {
     }
   }
 
+  // By which the derivatives are still to be multiplied: twice the upstream weight, where it is that of all
+  // outputs.
+  SSIM_INLINE T scale_of_derivatives() const {
+    if (objective == Objective::mean_similarity) return 2 * problem.grad_similarity[batch];
+    if (objective == Objective::mean_contrast) return 2 * problem.grad_contrast[batch];
+    return T(1);
+  }
+
   // Those that an input row counts in.
   SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[(row - strip.row_begin) / kSegment]; }
 
@@ -107,6 +116,7 @@ struct MarchState {
   const bool mirrors_rows;  // Problem::mirrors
   const size_t batch;
   const MaskRows<T> mask;
+  const Objective objective;
   // Of outputs q - 2 radius ... a step for outputs q ... finds the derivatives, and of extended rows q - pad
   // ... the moments along the row.
   Ring<T, Bytes> moments, derivatives;
@@ -114,6 +124,15 @@ struct MarchState {
   int64_t begin, end;              // outputs that are computed, from the first step on
 
  private:
+  static SSIM_INLINE Objective objective_of(const Problem<T>& problem, size_t batch) {
+    // A value alone takes one way, so that it has the same bits whatever else is asked for.
+    if (Derivatives == 0 || Masked || problem.map || problem.grad_map || problem.wants_constants)
+      return Objective::general;
+    if (!problem.wants_contrast && problem.grad_contrast[batch] == T(0)) return Objective::mean_similarity;
+    if (!problem.wants_similarity && problem.grad_similarity[batch] == T(0)) return Objective::mean_contrast;
+    return Objective::general;
+  }
+
   static SSIM_INLINE void fill_taps(T* to, const std::vector<T>& taps) {
     for (T tap : taps) {
       store(to, broadcast<V>(tap));

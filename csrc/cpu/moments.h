@@ -25,10 +25,9 @@ class Pixels {
         first_(s_.begin - s_.problem.rows.pad),
         begin_(s_.work.is_row ? 0 : s_.work.positions.origin - s_.work.reach),
         from_(s_.work.is_row ? 0 : std::max(begin_, -s_.problem.columns.pad)),
-        to_(s_.work.is_row
-                ? s_.problem.columns.n
-                : std::min(s_.work.positions.origin + s_.work.positions.count + s_.work.reach,
-                           s_.problem.columns.n + s_.problem.columns.pad)) {}
+        to_(s_.work.is_row ? s_.problem.columns.n
+                           : std::min(s_.work.positions.origin + s_.work.positions.count + s_.work.reach,
+                                      s_.problem.columns.n + s_.problem.columns.pad)) {}
 
   // Where those of an extended row are kept until its gradient is made.
   SSIM_INLINE T* kept(int64_t e) const {

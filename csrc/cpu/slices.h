@@ -38,7 +38,7 @@ class Slices {
       if (whole < s_.vectors) store(to, load_some(from + whole * kLanes, count_ - whole * kLanes));
     }
     if constexpr (Masked) {
-      T *const natural = s_.work.rows[2], *const weights = s_.work.rows[3];
+      T *const natural = s_.work.rows[2], *const weights = s_.work.weights;
       s_.mask.read_outputs(row, natural);
       s_.from_natural_order(natural, weights);
       for (int64_t i = 0; i < s_.vectors; ++i)

@@ -109,6 +109,7 @@ class Workspace {
   T* gradient;     // [2, vectors]
   T* values;       // [kStepRows, vectors]: the map
   T* upstream;     // [kStepRows, vectors]: the map's upstream gradient
+  T* weights;      // [vectors]: along the depth and masked, of a row of outputs
   T* taps[2];      // [2 radius + 1], rows and columns
   T* reversed[2];  // the same, last tap first
   T* folded_taps;  // [2 radius + 1] of rows
@@ -145,6 +146,7 @@ class Workspace {
     part(gradient, fields > 0 ? 2 * padded_vectors() * lanes : 0);
     part(values, problem.map ? kStepRows * padded_vectors() * lanes : 0);
     part(upstream, problem.grad_map ? kStepRows * padded_vectors() * lanes : 0);
+    part(weights, pass == Pass::depth && problem.mask ? padded_vectors() * lanes : 0);
     for (int axis = 0; axis < 2; ++axis) {
       const int64_t size = 2 * (axis == 0 ? problem.rows : problem.columns).radius + 1;
       part(taps[axis], size * lanes);
