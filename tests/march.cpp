@@ -98,12 +98,14 @@ void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
 
 // The three passes over a volume, whose fields have no room to spare.
 template <int Bytes>
-void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips) {
+void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes) {
   Pair pair(depth.n * rows.n * columns.n);
   Problem<float> slices = pair.problem(rows, columns);
   const int64_t height = rows.output_length(), width = columns.output_length();
-  std::vector<float> fields(height * depth.n * 4 * width);
-  slices.fields = {fields.data(), 0, 4 * width, depth.n * 4 * width, width};
+  constexpr int64_t kLanes = Bytes / sizeof(float);
+  const int64_t of_row = in_lanes ? (width + kLanes - 1) / kLanes * kLanes : width;
+  std::vector<float> fields(height * depth.n * 4 * of_row);
+  slices.fields = {fields.data(), 0, 4 * of_row, depth.n * 4 * of_row, of_row, in_lanes};
   Problem<float> across = slices;
   Pair::set_axes(across, depth, {width, 0, 0, false});
   across.crop_begin = columns.crop_begin();
@@ -123,9 +125,12 @@ void run_all() {
   run<Bytes>({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
   run<Bytes>({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
   run<Bytes>({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
-  run_volume<Bytes>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2);
-  run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1);
-  run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1);
+  run<Bytes>({20, 3, 3, true}, {40, 1, 1, true}, 1, 1);  // whole rows of whole vectors
+  run<Bytes>({20, 3, 3, true}, {64, 3, 3, true}, 1, 1);  // and blocks
+  run_volume<Bytes>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2, false);
+  run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1, false);
+  run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1, false);
+  run_volume<Bytes>({12, 5, 5, true}, {19, 5, 5, true}, {27, 5, 5, true}, 1, true);
 }
 
 }  // namespace
