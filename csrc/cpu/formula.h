@@ -73,6 +73,10 @@ class Outputs {
     V by_similarity, by_contrast;  // upstream weights
     const T *is_output, *is_owned, *is_in_crop;
     int64_t next_field, next_vector;  // of derivatives, from one to the next
+    int64_t next_weights;             // in the ring of moments, masked
+    T* values;                        // of the map, null where it is not wanted
+    const T* upstream;                // the map's gradient, null where there is none
+    bool wants_contrast, wants_constants;
 
     SSIM_INLINE V outputs(int64_t i) const { return load<V>(is_output + i * kLanes); }
     SSIM_INLINE V owned(int64_t i) const { return load<V>(is_owned + i * kLanes); }
@@ -120,7 +124,12 @@ class Outputs {
                               s_.work.is_owned,
                               s_.work.is_in_crop,
                               s_.derivatives.to_next_field(),
-                              s_.derivatives.to_next_vector()};
+                              s_.derivatives.to_next_vector(),
+                              s_.moments.to_next_vector(),
+                              s_.problem.map ? s_.work.values : nullptr,
+                              s_.problem.grad_map ? s_.work.upstream : nullptr,
+                              s_.problem.wants_contrast,
+                              s_.problem.wants_constants};
     V sum[kSums][kStepRows] = {};
     alignas(kLine) T moments[kChunk * kMomentsOfVector];
     for (int64_t begin = 0; begin < s_.vectors; begin += kChunk) {
@@ -148,9 +157,17 @@ class Outputs {
     }
     V sum_of_row[kSums];
     unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum_of_row[k] = sum[k][j]; });
+    // Masked, the weights of outputs in the means lie in the ring at the row they are centred on.
+    const T* weights = Masked ? s_.moments.at(begin, kMoments, s_.moments.slot(s_.radius + j)) : nullptr;
+    const int64_t place = (j * s_.work.padded_vectors() + begin) * kLanes;
+    T* values = constants.values ? constants.values + place : nullptr;
+    const T* upstream = constants.upstream ? constants.upstream + place : nullptr;
     for (int64_t i = begin; i < end; ++i, moments += kMomentsOfVector, out += constants.next_vector) {
       if constexpr (objective == Objective::general) {
-        take_general(i, j, row, moments, constants, sum_of_row, out);
+        take_general(i, row, moments, weights, values, upstream, constants, sum_of_row, out);
+        if constexpr (Masked) weights += constants.next_weights;
+        if (values) values += kLanes;
+        if (upstream) upstream += kLanes;
       } else {
         take_mean<objective>(i, row, moments, constants, sum_of_row, out);
       }
@@ -175,34 +192,33 @@ class Outputs {
       put(out, objective_partials<objective>(terms, weight, weight), constants, constants.outputs(i));
   }
 
-  // Of a vector of outputs, all that can be asked for.
-  SSIM_INLINE void take_general(int64_t i, int j, const Row& row, const T* moments,
-                                const Constants& constants, V (&sum)[kSums], T* out) const {
-    const Problem<T>& problem = s_.problem;
-    const int64_t place = j * s_.work.padded_vectors() * kLanes + i * kLanes;
+  // Of a vector of outputs, all that can be asked for; masked, by their weights in the means.
+  SSIM_INLINE void take_general(int64_t i, const Row& row, const T* moments, const T* weights, T* values,
+                                const T* upstream, const Constants& constants, V (&sum)[kSums],
+                                T* out) const {
     V weight{};
-    // Masked, the weights of outputs in the means lie in the ring at the row they are centred on.
-    if constexpr (Masked) weight = load<V>(s_.moments.at(i, kMoments, s_.moments.slot(s_.radius + j)));
+    if constexpr (Masked) weight = load<V>(weights);
     const auto output = output_of(moments, weight, constants);
-    const V own = constants.owned(i), crop = constants.in_crop(i), counts = only(own, crop);
+    const V own = constants.owned(i);
     sum[0] += only(output.in_mean(output.terms.similarity_loss()), own);
-    sum[1] += only(output.in_mean(output.terms.contrast_loss), counts);
-    if constexpr (Masked) {
-      sum[4] += only(output.weight, own);
-      sum[5] += only(output.weight, counts);
+    if constexpr (Masked) sum[4] += only(output.weight, own);
+    if (constants.wants_contrast) {
+      const V counts = only(own, constants.in_crop(i));
+      sum[1] += only(output.in_mean(output.terms.contrast_loss), counts);
+      if constexpr (Masked) sum[5] += only(output.weight, counts);
     }
-    if (problem.map) store(s_.work.values + place, output.in_map());
-    if (Derivatives == 0 && !problem.wants_constants) return;
+    if (values) store(values, output.in_map());
+    if (Derivatives == 0 && !constants.wants_constants) return;
     V of_similarity = constants.by_similarity, of_contrast = row.in_crop ? constants.by_contrast : V{};
     if constexpr (Masked) {
       of_similarity *= weight;
       of_contrast *= weight;
     }
-    of_contrast = only(of_contrast, crop);
-    if (problem.grad_map) of_similarity += load<V>(s_.work.upstream + place);
+    of_contrast = only(of_contrast, constants.in_crop(i));
+    if (upstream) of_similarity += load<V>(upstream);
     if constexpr (Derivatives > 0)
       put(out, output.partials_by(of_similarity, of_contrast), constants, constants.outputs(i));
-    if (problem.wants_constants) {
+    if (constants.wants_constants) {
       const auto by = output.constant_partials_by(of_similarity, of_contrast);
       sum[2] += only(by.c1, own);
       sum[3] += only(by.c2, own);

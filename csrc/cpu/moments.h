@@ -128,9 +128,11 @@ class MomentsAlongRows {
     T* const x = pixels_.kept(e);
     pixels_.read(e, x);
     if constexpr (Masked) {
-      const T* const weights = x + 2 * s_.work.raw * kLanes;
-      for (int64_t i = 0; i < s_.vectors; ++i)  // those of the outputs that are centred here
-        store(s_.moments.at(i, kMoments, slot), load<V>(weights + (i + s_.work.reach) * kLanes));
+      // Those of the outputs that are centred here.
+      const T* weights = x + (2 * s_.work.raw + s_.work.reach) * kLanes;
+      T* to = s_.moments.at(0, kMoments, slot);
+      const int64_t next = s_.moments.to_next_vector();
+      for (int64_t i = 0; i < s_.vectors; ++i, to += next, weights += kLanes) store(to, load<V>(weights));
       pixels_.forget_weights(x);
     }
     stage(x);

@@ -41,8 +41,9 @@ class Slices {
       T *const natural = s_.work.rows[2], *const weights = s_.work.weights;
       s_.mask.read_outputs(row, natural);
       s_.from_natural_order(natural, weights);
-      for (int64_t i = 0; i < s_.vectors; ++i)
-        store(s_.moments.at(i, kMoments, slot), load<V>(weights + i * kLanes));
+      T* to = s_.moments.at(0, kMoments, slot);
+      const int64_t next = s_.moments.to_next_vector();
+      for (int64_t i = 0; i < s_.vectors; ++i, to += next) store(to, load<V>(weights + i * kLanes));
     }
   }
 
