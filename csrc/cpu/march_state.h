@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -128,8 +129,11 @@ struct MarchState {
     // A value alone takes one way, so that it has the same bits whatever else is asked for.
     if (Derivatives == 0 || Masked || problem.map || problem.grad_map || problem.wants_constants)
       return Objective::general;
-    if (!problem.wants_contrast && problem.grad_contrast[batch] == T(0)) return Objective::mean_similarity;
-    if (!problem.wants_similarity && problem.grad_similarity[batch] == T(0)) return Objective::mean_contrast;
+    // Of a mean over no output the weight is infinite: times zero, in the end, that would be a NaN.
+    const T similarity = problem.grad_similarity[batch], contrast = problem.grad_contrast[batch];
+    if (!std::isfinite(similarity) || !std::isfinite(contrast)) return Objective::general;
+    if (!problem.wants_contrast && contrast == T(0)) return Objective::mean_similarity;
+    if (!problem.wants_similarity && similarity == T(0)) return Objective::mean_contrast;
     return Objective::general;
   }
 
