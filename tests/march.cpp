@@ -102,8 +102,8 @@ void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lan
   Pair pair(depth.n * rows.n * columns.n);
   Problem<float> slices = pair.problem(rows, columns);
   const int64_t height = rows.output_length(), width = columns.output_length();
-  constexpr int64_t kLanes = Bytes / sizeof(float);
-  const int64_t of_row = in_lanes ? (width + kLanes - 1) / kLanes * kLanes : width;
+  constexpr int kLanes = Bytes / sizeof(float);
+  const int64_t of_row = in_lanes ? Positions::vectors_of(width, kLanes) * kLanes : width;
   std::vector<float> fields(height * depth.n * 4 * of_row);
   slices.fields = {fields.data(), 0, 4 * of_row, depth.n * 4 * of_row, of_row, in_lanes};
   Problem<float> across = slices;

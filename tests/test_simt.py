@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program
-from simt_host import C1, C2, FULL, Case, Host, check, check_operators, exact, is_operators, pictures, terms
+from simt_cases import C1, C2, FULL, Case, check, exact, pictures, terms
+from simt_host import Host
+from simt_operators import check_operators, is_operators
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 

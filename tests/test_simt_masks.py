@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw
-from simt_host import C1, C2, FULL, TOLERANCE, Case, Host, pictures, upstream, windows
+from simt_cases import C1, C2, FULL, TOLERANCE, Case, pictures, upstream, windows
+from simt_host import Host
 from torch import Tensor
 
 from ssim_fused.score import Score

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program
-from simt_host import C1, C2, FULL, Case, Host, check, check_operators, is_operators, pictures, terms
+from simt_cases import C1, C2, FULL, Case, check, pictures, terms
+from simt_host import Host
+from simt_operators import check_operators, is_operators
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 DEFAULT = Case((1, 1, 12, 14, 20), sizes=(11, 11, 11))

@@ -28,8 +28,8 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   const bool in_lanes = Division(slices.rows, slices.columns, 1).strips == 1 &&
                         Division(request.windows.axes[0], across_columns, 1).strips == 1 &&
                         (derivatives == 0 || slices.mirrors(1));
-  const int64_t lanes = march_of(slices, Pass::moments, 0).lanes;
-  const int64_t of_row = in_lanes ? std::max<int64_t>(1, (width + lanes - 1) / lanes) * lanes : width;
+  const int lanes = march_of(slices, Pass::moments, 0).lanes;
+  const int64_t of_row = in_lanes ? Positions::vectors_of(width, lanes) * lanes : width;
   // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
   const int64_t row_of_fields = slices.moment_fields() * of_row + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_fields;

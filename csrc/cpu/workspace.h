@@ -29,7 +29,11 @@ struct Positions {
       end = std::max(end, c.extended_end);
     }
     count = end - origin;
-    vectors = std::max<int64_t>(1, (count + lanes - 1) / lanes);
+    vectors = vectors_of(count, lanes);
+  }
+
+  static int64_t vectors_of(int64_t count, int lanes) {
+    return std::max<int64_t>(1, (count + lanes - 1) / lanes);
   }
 
   int64_t of_column(int64_t column) const { return column - origin; }

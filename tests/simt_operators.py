@@ -1,0 +1,85 @@
+"""The same cases through torch.ops: on the CPU, and where there is a GPU, there."""
+
+from __future__ import annotations
+
+import torch
+from simt_cases import C1, C2, Case, K, check, pictures, upstream, windows
+from simt_host import storage
+from torch import Tensor
+
+import ssim_fused  # noqa: F401  (registers the operators)
+
+NO_PIXELS = "none", 1.0, 1e-3, False
+
+
+def is_operators(case: Case) -> bool:
+    """Whether the operators offer it, with the same outputs: padding by half the window, or none."""
+    return (
+        (case.pad is None or not any(case.pad)) and not case.pixels and not case.types
+    )  # test_losses.py, test_integers.py
+
+
+def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict[str, Tensor]:
+    """The same case through the operators; the planner decides for itself."""
+
+    def place(picture: Tensor, shape: tuple[int, ...]) -> Tensor:
+        strides, offset, count = storage(case, shape)
+        elements = torch.full((count,), torch.nan, dtype=case.dtype, device=device)
+        return elements.as_strided(shape, strides, offset).copy_(picture)
+
+    batch = case.shape[0]
+    compute = torch.float64 if case.dtype == torch.float64 else torch.float32
+    constants = None
+    if case.constants:
+        constants = torch.tensor([C1, C2], dtype=compute, device=device)
+        constants = constants if case.constants == 1 else constants.repeat(batch, 1)
+    shared = [
+        place(preds, case.shape),
+        place(target, case.shape),
+        [],  # sigma
+        list(case.sizes),
+        [tap for window in windows(case) for tap in window.tolist()],
+        case.padding_mode if case.pad is None else "valid",
+        1.0,
+        *K,
+        constants,
+        None,
+        "window",
+    ]
+    wanted = [name in case.gradients for name in ("preds", "target", "constants")]
+    names = [name for name, want in zip(("grad_preds", "grad_target", "grad_constants"), wanted, strict=True) if want]
+    # The forward's gradients are those of the similarity, summed up; everything else takes a pass of its own.
+    is_backward = bool(case.upstream) or case.objective != "similarity"
+    forward = torch.ops.ssim_fused.similarity(
+        *shared, *NO_PIXELS, 0, case.as_distance, True, case.want_map, *([False] * 3 if is_backward else wanted)
+    )
+    results = dict(zip(("similarity", "contrast_sensitivity"), forward, strict=False))
+    if case.want_map:
+        results["map"] = forward[2]
+    (mean,) = torch.ops.ssim_fused.similarity(*shared, *NO_PIXELS, 1, case.as_distance, *[False] * 5)
+    results["batch_similarity"] = mean.view(1)
+    if is_backward:
+        given = upstream(case) or {"grad_contrast": torch.ones(batch, dtype=torch.float64)}
+        scalars = [
+            given[name].to(device, compute) if name in given else None for name in ("grad_similarity", "grad_contrast")
+        ]
+        picture = place(given["grad_map"], case.output_shape) if "grad_map" in given else None
+        gradients = torch.ops.ssim_fused.similarity_backward(*shared, 0, False, *scalars, picture, *wanted)
+        results |= zip(names, gradients, strict=True)
+    else:  # of the distance
+        ones = torch.ones(batch, dtype=compute, device=device)
+        for name, gradient in zip(names, forward[3 if case.want_map else 2 :], strict=True):
+            if name == "grad_constants":
+                results[name] = -gradient
+            else:
+                results[name] = torch.ops.ssim_fused.multiply_gradient(gradient, ones, -1.0, 1.0, *K)
+    return {name: result.double().cpu() for name, result in results.items()}
+
+
+def check_operators(case: Case, device: str) -> None:
+    preds, target = pictures(case)
+    results = by_operators(case, preds, target, device)
+    check(case, results, preds, target)
+    again = by_operators(case, preds, target, device)
+    for name, result in results.items():
+        assert torch.equal(result.nan_to_num(7.0), again[name].nan_to_num(7.0)), f"{name} is not repeated bit by bit"
