@@ -253,7 +253,7 @@ void run_case(const Case& c, Run&& run) {
     results.pixels.terms = pixel_terms.data();
   }
   HostLauncher launcher(c);
-  if (c.has("mask") || fits_strip(problem)) {
+  if (c.has("mask") || fits_march(problem, is_volume, objective)) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);

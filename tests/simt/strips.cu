@@ -1,5 +1,5 @@
-// The kernels of training and of the plain metric, of images and of volumes, also with a pixel term, and
-// nothing else: test_cuda_build.py compiles them to see their registers.
+// The kernels of training and of the plain metric, of images and of volumes, also with a pixel term and with
+// windows of radius 11, and nothing else: test_cuda_build.py compiles them to see their registers.
 #include "../../csrc/cuda/kernels/depth.cuh"
 #include "../../csrc/cuda/kernels/strip/march.cuh"
 
@@ -57,6 +57,16 @@ SSIM_INSTANTIATE_SLICES(float, 256, 3, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 4, false, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 4, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 128, 4, true, gradient)
+
+#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives)                                               \
+  template __global__ void                                                                                \
+  strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, false,        \
+                           Pass::image, false, kWideMarchRadius>>(                                         \
+      const __grid_constant__ StripParams<Storage, kWideMarchRadius>);
+
+SSIM_INSTANTIATE_WIDE(float, 128, 0)
+SSIM_INSTANTIATE_WIDE(float, 128, 3)
+SSIM_INSTANTIATE_WIDE(float, 256, 3)
 
 #define SSIM_INSTANTIATE_DEPTH(Storage, derivatives, objective)                                          \
   template __global__ void depth_kernel<DepthConfig<Storage, derivatives, Objective::objective, false>>( \

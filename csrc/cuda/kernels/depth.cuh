@@ -25,13 +25,13 @@ namespace ssim_fused::cuda {
 constexpr int kStepSlices = 4;  // slices of a step
 
 // Slices marched through before the first output of a split is complete.
-constexpr int kDepthWarmUp = 2 * kRadius;
+constexpr int kDepthWarmUp = 2 * kMarchRadius;
 
 template <class Storage_, int Derivatives_, Objective objective, bool Narrow_>
 struct DepthConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
-  static constexpr int kDerivatives = Derivatives_;
+  static constexpr int kDerivatives = Derivatives_, kRadius = kMarchRadius, kTaps = taps_of(kRadius);
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_;
   static constexpr Objective kObjective = objective;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
@@ -39,7 +39,7 @@ struct DepthConfig {
   // Shared memory, in bytes: two buffers [slice][field][thread], and the taps that fold the reflection back,
   // which the block's sums replace in the end.
   static constexpr int kBuffer = kStepSlices * 4 * kDepthThreads * sizeof(T);
-  static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
+  static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
   static constexpr int kSummation = kDepthThreads / 32 * kSums * sizeof(double);
   static constexpr int kFoldTapsAt = 2 * kBuffer;
   static constexpr int kSharedBytes = kFoldTapsAt + (kFoldTaps > kSummation ? kFoldTaps : kSummation);
@@ -56,7 +56,7 @@ struct DepthParams : Problem<Storage> {
   const T* pivots;  // [B C]
   T* fields;        // [volumes of the slab, D, groups, 4, kGroup] (slices.cuh)
   T slice_sum;      // of a slice's window: the sum of the rows' taps times that of the columns'
-  T taps[kTaps];
+  T taps[taps_of(kMarchRadius)];
 };
 
 template <class Config>
@@ -64,7 +64,7 @@ class DepthMarch {
   using Storage = typename Config::Storage;
   using T = typename Config::T;
   using Params = DepthParams<Storage>;
-  static constexpr int kDerivatives = Config::kDerivatives;
+  static constexpr int kDerivatives = Config::kDerivatives, kRadius = Config::kRadius, kTaps = Config::kTaps;
   static constexpr int kDerivativesOr1 = kDerivatives > 0 ? kDerivatives : 1;
 
  public:
@@ -108,9 +108,9 @@ class DepthMarch {
     const int last = end_ + (kDerivatives > 0 ? 2 * kRadius : kRadius);
     stage(first, buffer(0));
     if constexpr (kDerivatives > 0) {
-      for (int i = thread_; i < kFoldPlaces * kTaps; i += kDepthThreads) {
+      for (int i = thread_; i < kFoldPlaces<kRadius> * kTaps; i += kDepthThreads) {
         const int place = i / kTaps, k = i % kTaps;
-        fold_taps()[place * (kTaps + 1) + k] = fold_tap(p_.depth, p_.taps, place, k);
+        fold_taps()[place * (kTaps + 1) + k] = fold_tap<kRadius>(p_.depth, p_.taps, place, k);
       }
       __syncthreads();
     }
@@ -190,7 +190,7 @@ class DepthMarch {
       derivatives[0] = f.a, derivatives[1] = f.p, derivatives[2] = f.d, derivatives[3] = f.b;
     }
     if constexpr (kDerivatives > 0) {
-      const T* const edge_taps = Edge ? fold_taps() + fold_place(p_.depth, z) * (kTaps + 1) : nullptr;
+      const T* const edge_taps = Edge ? fold_taps() + fold_place<kRadius>(p_.depth, z) * (kTaps + 1) : nullptr;
       const int slice = z - kRadius;
       T* const out = fields_ + slice * slice_size_;
 #pragma unroll

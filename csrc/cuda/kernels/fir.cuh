@@ -1,10 +1,11 @@
 // A window as a filter in registers, for kernels whose threads march along an axis: images' columns
-// (strip/column.cuh) and volumes' depth (depth.cuh). Windows have radius at most kRadius.
+// (strip/column.cuh) and volumes' depth (depth.cuh). What a kernel's filters hold is compiled for a radius,
+// kRadius below, and windows have at most that.
 //
 // Positions are counted on the input. An output is named by the position z it is centred on, so the window's
 // radius and padding only decide which z exist: radius - pad <= z < n - (radius - pad), always inside the
-// input since pad <= radius here. Taps are centred in arrays of kTaps; a shorter window (`Narrow`) skips the
-// taps beyond it, because a NaN times zero would be a NaN.
+// input since pad <= radius here. Taps are centred in arrays of 2 kRadius + 1; a shorter window (`Narrow`)
+// skips the taps beyond it, because a NaN times zero would be a NaN.
 #pragma once
 
 #include "../../math/geometry.h"
@@ -13,41 +14,48 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kRadius = 5;
-constexpr int kTaps = 2 * kRadius + 1;
+// Of the kernels that serve every call, and of those for the values and gradients of images with a Gaussian of
+// sigma 3, whose filters fill the registers.
+constexpr int kMarchRadius = 5, kWideMarchRadius = 11;
+
+constexpr int taps_of(int radius) { return 2 * radius + 1; }
 
 // Whether a window of this radius has tap k. Compiled away but for narrow windows.
-template <bool Narrow>
+template <bool Narrow, int kRadius>
 SSIM_DEVICE bool has_tap(int k, int radius) {
   return !Narrow || (k >= kRadius - radius && k <= kRadius + radius);
 }
 
-// Transposed FIR: `value` adds to the kTaps sums it belongs to, of which the oldest is complete and leaves.
-template <bool Narrow, class T, class TapOf>
-SSIM_DEVICE T take_in(T (&sums)[kTaps - 1], T value, int radius, TapOf&& tap) {
+// Transposed FIR: `value` adds to the sums it belongs to, one for each tap, of which the oldest is complete and
+// leaves.
+template <bool Narrow, int kUnfinished, class T, class TapOf>
+SSIM_DEVICE T take_in(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
+  constexpr int kRadius = kUnfinished / 2;
   T complete = sums[0];
-  if (has_tap<Narrow>(0, radius)) complete += tap(0) * value;
+  if (has_tap<Narrow, kRadius>(0, radius)) complete += tap(0) * value;
 #pragma unroll
-  for (int k = 1; k < kTaps - 1; ++k) {
+  for (int k = 1; k < kUnfinished; ++k) {
     T next = sums[k];
-    if (has_tap<Narrow>(k, radius)) next += tap(k) * value;
+    if (has_tap<Narrow, kRadius>(k, radius)) next += tap(k) * value;
     sums[k - 1] = next;
   }
-  sums[kTaps - 2] = has_tap<Narrow>(kTaps - 1, radius) ? tap(kTaps - 1) * value : T(0);
+  sums[kUnfinished - 1] = has_tap<Narrow, kRadius>(kUnfinished, radius) ? tap(kUnfinished) * value : T(0);
   return complete;
 }
 
 // The adjoint filter's taps where the reflection folds back: kFoldPlaces sets of taps, for the first and the
 // last kRadius outputs along the axis, and for all others.
+template <int kRadius>
 constexpr int kFoldPlaces = 2 * kRadius + 1;
 
+template <int kRadius>
 SSIM_DEVICE int fold_place(const DeviceAxis& axis, int z) {
   const int from_end = z - (axis.n - 2 * kRadius);
   return z >= 0 && z < kRadius ? z : from_end >= kRadius && from_end < 2 * kRadius ? from_end : 2 * kRadius;
 }
 
 // How much the derivative at an output z of that place enters the gradient at z - kRadius + k.
-template <class T>
+template <int kRadius, class T>
 SSIM_DEVICE T fold_tap(const DeviceAxis& axis, const T* taps, int place, int k) {
   if (place == 2 * kRadius || !axis.reflects) return taps[k];
   const int z = place < kRadius ? place : axis.n - 2 * kRadius + place;

@@ -149,10 +149,10 @@ void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, La
 // Calls of the strip kernel
 
 // In the middle of as many taps as the kernels have.
-template <class T>
+template <class T, size_t kTaps>
 void centre(T (&out)[kTaps], const std::vector<T>& window) {
   std::fill(std::begin(out), std::end(out), T(0));
-  std::copy(window.begin(), window.end(), std::begin(out) + kRadius - window.size() / 2);
+  std::copy(window.begin(), window.end(), std::begin(out) + kTaps / 2 - window.size() / 2);
 }
 
 template <class Storage>
@@ -168,10 +168,10 @@ bool is_vectors(const Picture<Storage>& picture) {
 
 // What the strip kernel is told but for its plan. `mirrors`: where the padding permits it, the adjoint may
 // mirror derivatives.
-template <class Storage>
-StripParams<Storage> strip_params(const Problem<Storage>& problem,
-                                  const WindowTaps<ComputeOf<Storage>>& windows, bool mirrors) {
-  StripParams<Storage> params{problem};
+template <int Radius = kMarchRadius, class Storage>
+StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
+                                          const WindowTaps<ComputeOf<Storage>>& windows, bool mirrors) {
+  StripParams<Storage, Radius> params{problem};
   params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
                    is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
                    problem.columns.n % Vector<KeptAs<Storage>>::kSize == 0;
@@ -184,8 +184,8 @@ StripParams<Storage> strip_params(const Problem<Storage>& problem,
   centre(params.column_taps, windows.columns);
   // Far from the other border, and by a window that is symmetric, mirroring is its own adjoint but for the
   // column it is about.
-  params.mirrors = mirrors && problem.columns.reflects && problem.columns.pad == kRadius &&
-                   problem.columns.radius == kRadius && problem.columns.n >= 2 * kTaps &&
+  params.mirrors = mirrors && problem.columns.reflects && problem.columns.pad == Radius &&
+                   problem.columns.radius == Radius && problem.columns.n >= 2 * taps_of(Radius) &&
                    std::equal(windows.columns.begin(), windows.columns.end(), windows.columns.rbegin());
   return params;
 }
@@ -201,20 +201,21 @@ struct StripList {};
 
 // One kind of call of the strip kernel, of whatever strips.
 template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image,
-          bool Pixels = false>
+          bool Pixels = false, int Radius = kMarchRadius>
 struct StripCall {
   using Storage = Storage_;
+  using Params = StripParams<Storage, Radius>;
   // Rows before and after the owned ones; the same at the top of the image.
-  static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * kRadius : kRadius;
-  static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : kRadius;
+  static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * Radius : Radius;
+  static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : Radius;
   template <class Strip>
   using Config =
-      StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass, Pixels>;
+      StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass, Pixels, Radius>;
   static constexpr int kSums = Config<Strip<64>>::kSums;
 };
 
 template <class Call, class Launcher, class... Strips>
-Plan plan_call(const StripParams<typename Call::Storage>& params, int64_t planes, Launcher& launcher,
+Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& launcher,
                StripList<Strips...>) {
   const PlanInput input{planes,    params.rows.n, params.columns.n, Call::kHalo, Call::kWindowHalo,
                         kStepRows, launcher.sms()};
@@ -255,7 +256,7 @@ inline Plan plan_abreast(Plan plan, int64_t planes, int abreast) {
 
 // Launches the plan for so many of the planes it was made for.
 template <class Call, class Launcher, class... Strips>
-void launch_call(const Plan& plan, StripParams<typename Call::Storage> params, int64_t planes,
+void launch_call(const Plan& plan, typename Call::Params params, int64_t planes,
                  Launcher& launcher, StripList<Strips...>, int abreast = 1) {
   params.strips = static_cast<int>(plan.strips);
   params.abreast = abreast;

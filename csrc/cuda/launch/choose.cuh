@@ -46,6 +46,13 @@ using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
                                        StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
                                        StripList<Strip<128>>>;
 
+// Strips of images, for windows of kWideMarchRadius: values, and the gradient of the mean similarity.
+template <int Derivatives>
+using WideStrips =
+    std::conditional_t<Derivatives == 0, StripList<Strip<128>>, StripList<Strip<128>, Strip<256>>>;
+template <class Storage>
+constexpr bool kHasWideMarch = !std::is_same_v<Storage, AnyPixel> && sizeof(Storage) <= 4;
+
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
 template <bool Narrow>
@@ -66,8 +73,8 @@ using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>())
 // With a pixel term, one for all windows.
 using PixelGradientStrips = StripList<Strip<64>>;
 
-// Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has kTaps
-// taps; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
+// Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has as
+// many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
 template <class Storage, class F>
 void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
@@ -108,11 +115,30 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
   }
 }
 
-// Whether the kernels for windows of radius at most kRadius serve the problem.
+// Whether the kernels for windows of radius at most kMarchRadius serve the problem.
 template <class Storage>
 bool fits_strip(const Problem<Storage>& problem) {
-  const auto fits = [](const DeviceAxis& axis) { return axis.radius <= kRadius && axis.pad <= axis.radius; };
+  const auto fits = [](const DeviceAxis& axis) { return axis.radius <= kMarchRadius && axis.pad <= axis.radius; };
   return fits(problem.depth) && fits(problem.rows) && fits(problem.columns);
+}
+
+// Whether the march for windows of kWideMarchRadius does.
+template <class Storage>
+bool fits_wide_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
+  if (!kHasWideMarch<Storage> || is_volume) return false;
+  const auto fits = [](const DeviceAxis& axis) {
+    return axis.radius == kWideMarchRadius && axis.pad <= axis.radius;
+  };
+  const bool is_plain = !problem.map.data && !problem.wants_constants && !problem.grad_target.data;
+  const bool has_gradient = !problem.grad_preds.data || (objective == Objective::mean_similarity &&
+                                                         !problem.pixels.adds_slopes());
+  return fits(problem.rows) && fits(problem.columns) && is_plain && has_gradient;
+}
+
+// Whether a march serves it, of either radius; else windows are taken an axis at a time (wide.cuh).
+template <class Storage>
+bool fits_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
+  return fits_strip(problem) || fits_wide_march(problem, is_volume, objective);
 }
 
 }  // namespace ssim_fused::cuda

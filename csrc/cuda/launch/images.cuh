@@ -1,4 +1,5 @@
-// SSIM of images with windows of radius at most 5: one march (kernels/strip), one reduction.
+// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and what is
+// asked most of windows of radius 11.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +8,15 @@
 
 namespace ssim_fused::cuda {
 
-template <class Storage, int Derivatives, Objective objective, bool Narrow, bool Pixels, class Launcher>
+template <class Storage, int Derivatives, Objective objective, bool Narrow, bool Pixels = false,
+          int Radius = kMarchRadius, class Launcher>
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Results<ComputeOf<Storage>> results, Launcher& launcher) {
-  using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels>;
-  using Strips = std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
-                                    ImageStrips<Storage, Derivatives, objective>>;
-  auto params = strip_params(problem, windows, objective != Objective::general);
+  using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels, Radius>;
+  using Strips = std::conditional_t<
+      Radius == kWideMarchRadius, WideStrips<Derivatives>,
+      std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>, ImageStrips<Storage, Derivatives, objective>>>;
+  auto params = strip_params<Radius>(problem, windows, objective != Objective::general);
   const int64_t planes = problem.batch * problem.channels;
   const int abreast = channels_abreast(problem);
   const Plan plan = plan_abreast(plan_call<Call>(params, planes, launcher, Strips{}), planes, abreast);
@@ -34,7 +37,16 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
 template <class Storage, class Launcher>
 void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  const bool is_full = problem.rows.radius == kRadius && problem.columns.radius == kRadius;
+  if constexpr (kHasWideMarch<Storage>) {
+    const auto run_wide_march = [&]<int kDerivatives>() {
+      run_strips<Storage, kDerivatives, Objective::mean_similarity, false, false, kWideMarchRadius>(
+          problem, windows, with_pixel_sums(problem, results, launcher), launcher);
+    };
+    if (fits_wide_march(problem, false, objective))
+      return problem.grad_preds.data ? run_wide_march.template operator()<3>()
+                                     : run_wide_march.template operator()<0>();
+  }
+  const bool is_full = problem.rows.radius == kMarchRadius && problem.columns.radius == kMarchRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
     if constexpr (kHasPixelStrips<Storage, kDerivatives> && kObjective == Objective::mean_similarity &&
                   !kNarrow) {
@@ -42,7 +54,7 @@ void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
         return run_strips<Storage, kDerivatives, kObjective, kNarrow, true>(problem, windows, results,
                                                                             launcher);
     }
-    run_strips<Storage, kDerivatives, kObjective, kNarrow, false>(
+    run_strips<Storage, kDerivatives, kObjective, kNarrow>(
         problem, windows, with_pixel_sums(problem, results, launcher), launcher);
   });
 }

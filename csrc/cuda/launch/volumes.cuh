@@ -113,7 +113,7 @@ template <class Storage, class Launcher>
 void run_volumes(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const bool is_full =
-      problem.depth.radius == kRadius && problem.rows.radius == kRadius && problem.columns.radius == kRadius;
+      problem.depth.radius == kMarchRadius && problem.rows.radius == kMarchRadius && problem.columns.radius == kMarchRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
     run_slabs<Storage, kDerivatives, kObjective, kNarrow>(problem, windows, results, launcher);
   });

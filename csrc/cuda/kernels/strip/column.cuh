@@ -19,12 +19,12 @@ class StripColumns {
   using Column = StripColumn<Config>;
   using Exchange = StripExchange<Config>;
   using Numbers = StripNumbers<Config>;
-  static constexpr int kDerivatives = Config::kDerivatives;
+  static constexpr int kDerivatives = Config::kDerivatives, kRadius = Config::kRadius, kTaps = Config::kTaps;
   static constexpr int kDerivativesOr1 = kDerivatives > 0 ? kDerivatives : 1;  // an array needs an element
 
  public:
   // Taps that fold the reflection of rows back, for the first rows, the last rows, all others.
-  static constexpr int kFoldBytes = kDerivatives > 0 ? kFoldPlaces * (kTaps + 1) * sizeof(T) : 0;
+  static constexpr int kFoldBytes = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
   // [sum][thread]
   static constexpr int kTotalBytes =
       Config::kPass == Pass::image ? Config::kSums * Config::kThreads * sizeof(double) : 0;
@@ -40,9 +40,9 @@ class StripColumns {
     }
     if constexpr (kDerivatives > 0) {
 #pragma unroll 1
-      for (int i = thread; i < kFoldPlaces * kTaps; i += Config::kThreads) {
+      for (int i = thread; i < kFoldPlaces<kRadius> * kTaps; i += Config::kThreads) {
         const int place = i / kTaps, k = i % kTaps;
-        fold_taps_[place * (kTaps + 1) + k] = fold_tap(at.p.rows, at.p.row_taps, place, k);
+        fold_taps_[place * (kTaps + 1) + k] = fold_tap<kRadius>(at.p.rows, at.p.row_taps, place, k);
       }
     }
 #pragma unroll
@@ -236,7 +236,7 @@ class StripColumns {
   template <bool Border>
   SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z, const T (&values)[4]) {
     const T* const taps = at.p.row_taps;
-    const T* const edge_taps = Border ? fold_taps_ + fold_place(at.p.rows, z) * (kTaps + 1) : nullptr;
+    const T* const edge_taps = Border ? fold_taps_ + fold_place<kRadius>(at.p.rows, z) * (kTaps + 1) : nullptr;
 #pragma unroll
     for (int f = 0; f < kDerivatives; ++f) {
       const T sum = take_in<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,

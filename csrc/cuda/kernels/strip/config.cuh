@@ -16,14 +16,15 @@ constexpr int kChunk = 8;     // columns a thread takes along a row
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Derivatives` counts the
 // fields of derivatives: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds
 // the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image its
-// own, as the last one.
+// own, as the last one. `Radius`: of the windows, at most.
 template <class Source_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
-          bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false>
+          bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false, int Radius_ = kMarchRadius>
 struct StripConfig {
   using Source = Source_;          // of the images in memory
   using Storage = KeptAs<Source>;  // in shared memory, and of results
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_, kDerivatives = Derivatives_;
+  static constexpr int kRadius = Radius_, kTaps = taps_of(kRadius);
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr Objective kObjective = objective;
   static constexpr Pass kPass = pass;
@@ -59,7 +60,7 @@ struct StripConfig {
   static_assert(kPass == Pass::image || (kDerivatives > 0) == (kPass == Pass::gradient));
 };
 
-template <class Storage>
+template <class Storage, int Radius = kMarchRadius>
 struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
   // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
@@ -72,7 +73,7 @@ struct StripParams : Problem<Storage> {
   bool vectors;           // every row of every image is whole, aligned vectors
   uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
   bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
-  T row_taps[kTaps], column_taps[kTaps];
+  T row_taps[taps_of(Radius)], column_taps[taps_of(Radius)];
   // Of volumes; planes are slices then, and there are no sums.
   int64_t first_plane;   // of this launch
   int64_t first_volume;  // with which `fields` begins
@@ -80,10 +81,14 @@ struct StripParams : Problem<Storage> {
   T* fields;             // [volumes of the slab, D, groups, 4, kGroup]: moments or derivatives (slices.cuh)
 };
 
+template <class Config>
+using StripParamsOf = StripParams<typename Config::Source, Config::kRadius>;
+
 // Registers a thread may have: enough that nothing spills, few enough that an SM holds many threads. Calls
 // that are not on the path of training keep more in them.
 template <class Config>
 constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
+                             : Config::kRadius > kMarchRadius ? (Config::kDerivatives == 0 ? 168 : 255)
                              : Config::kPass == Pass::gradient ? (Config::kDerivatives == 3 ? 80 : 128)
                              : Config::kDerivatives == 0       ? (Config::kGeneral ? 128 : 96)
                              : Config::kDerivatives == 3       ? (Config::kGeneral ? 168 : 128)

@@ -13,10 +13,11 @@ struct StripExchange {
   static constexpr int kVector = 16 / int{sizeof(T)};
 
   // Margins for outputs that the block does not compute. A single strip has one on the left, too.
-  static constexpr int kLeft = Config::kDerivatives > 0 && Config::kSingle ? 8 : 0;
+  static constexpr int kLeft =
+      Config::kDerivatives > 0 && Config::kSingle ? (Config::kRadius + 7) / 8 * 8 : 0;
   // What stage 4 reads of a row for a chunk: whole vectors, kGatherShift columns before the first one that it
   // needs.
-  static constexpr int kGatherShift = kLeft > 0 ? kLeft - kRadius : 0;
+  static constexpr int kGatherShift = kLeft > 0 ? kLeft - Config::kRadius : 0;
   static constexpr int kGatherVectors = (Config::kWindowed + kGatherShift + kVector - 1) / kVector;
   static constexpr int kColumns =
       Config::kDerivatives > 0 ? Config::kColumns - kChunk + kGatherVectors * kVector : Config::kColumns;

@@ -19,6 +19,7 @@ class StripGather {
   using Stage = StripStage<Config>;
   using Numbers = StripNumbers<Config>;
   static constexpr int kDerivatives = Config::kDerivatives, kVector = Config::kVector;
+  static constexpr int kRadius = Config::kRadius, kTaps = Config::kTaps;
   static constexpr bool kBoth = kDerivatives == 4;
   static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // pixels of one gradient
 
@@ -180,7 +181,7 @@ class StripGather {
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) {
           const int k = kTaps - 1 - (i - j);
-          if (k < 0 || k >= kTaps || !has_tap<Config::kNarrow>(k, at.p.columns.radius)) continue;
+          if (k < 0 || k >= kTaps || !has_tap<Config::kNarrow, kRadius>(k, at.p.columns.radius)) continue;
           sum[j] += at.p.column_taps[k] * values.value[e];
         }
       }

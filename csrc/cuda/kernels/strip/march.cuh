@@ -1,4 +1,4 @@
-// The CUDA kernel for windows of radius at most 5: one block marches down one strip of one plane, from raw
+// The CUDA kernel for windows of a radius that is compiled: one block marches down one strip of one plane, from raw
 // pixels to sums, map and gradients, and nothing in between leaves the chip. kStepRows rows are taken a step:
 //
 //   1. stage.cuh   raw rows arrive in shared memory, during stages 3 and 4 of the rows before
@@ -32,6 +32,7 @@ class StripMarch {
   using Gather = StripGather<Config>;
   using Exchange = StripExchange<Config>;
   using Numbers = StripNumbers<Config>;
+  static constexpr int kRadius = Config::kRadius;
   static constexpr bool kHasGradient = Config::kDerivatives > 0,
                         kOfGradient = Config::kPass == Pass::gradient;
   static constexpr int kWindowLag = kOfGradient ? 0 : kRadius;  // rows that a window lags behind
@@ -49,7 +50,7 @@ class StripMarch {
  public:
   static constexpr int kSharedBytes = kNumbersAt + Numbers::kBytes;
 
-  SSIM_DEVICE explicit StripMarch(const StripParams<typename Config::Source>& p)
+  SSIM_DEVICE explicit StripMarch(const StripParamsOf<Config>& p)
       : shared_(shared_memory()),
         at_(p, shared_ + kNumbersAt),
         columns_(shared_ + kFoldTapsAt, shared_ + kTotalsAt) {}
@@ -200,7 +201,7 @@ class StripMarch {
 
 template <class Config>
 SSIM_KERNEL(Config::kThreads, wanted_blocks<Config>())
-strip_kernel(SSIM_PARAMS StripParams<typename Config::Source> p) {
+strip_kernel(SSIM_PARAMS StripParamsOf<Config> p) {
   StripMarch<Config>(p).run();
 }
 

@@ -92,10 +92,10 @@ class StripBlock {
   static constexpr int kRowsOfWarp = Config::kRowsOfWarp;
 
  public:
-  SSIM_DEVICE StripBlock(const StripParams<typename Config::Source>& params, char* numbers_memory)
+  SSIM_DEVICE StripBlock(const StripParamsOf<Config>& params, char* numbers_memory)
       : p(params), numbers(numbers_memory), thread_(opaque(threadIdx.x)) {}
 
-  const StripParams<typename Config::Source>& p;
+  const StripParamsOf<Config>& p;
   const StripNumbers<Config> numbers;
 
  private:
@@ -185,13 +185,16 @@ class StripBlock {
   SSIM_DEVICE void for_each_mirrored(F&& f) const {
     const unsigned thread = this->thread();
     constexpr bool kByWarp = kRowsOfWarp > 0;
+    constexpr unsigned kSide = Config::kRadius <= 8 ? 8 : 16;  // tasks of a border, some of them none
     constexpr unsigned kThreads = kByWarp ? 32 : Config::kThreads,
-                       kTasks = 16 * (kByWarp ? kRowsOfWarp : kStepRows);
+                       kTasks = 2 * kSide * (kByWarp ? kRowsOfWarp : kStepRows);
+    static_assert(Config::kRadius <= int{kSide});
     const unsigned first_row = kByWarp ? thread / 32 * kRowsOfWarp : 0;
 #pragma unroll 1
     for (unsigned task = thread % kThreads; task < kTasks; task += kThreads) {
-      const int distance = static_cast<int>(task % 8) + 1;
-      if (distance <= kRadius) f(static_cast<int>(first_row + task / 16), distance, task % 16 >= 8);
+      const int distance = static_cast<int>(task % kSide) + 1;
+      if (distance <= Config::kRadius)
+        f(static_cast<int>(first_row + task / (2 * kSide)), distance, task % (2 * kSide) >= kSide);
     }
   }
 };
