@@ -30,8 +30,8 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>)
                         std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
   const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
-  const PlanInput input{shape[0], shape[1],  shape[2], Derivatives > 0 ? 2 * kMarchRadius : kMarchRadius,
-                        kMarchRadius,  kStepRows, sms};
+  const PlanInput input{shape[0],     shape[1],  shape[2], Derivatives > 0 ? 2 * kMarchRadius : kMarchRadius,
+                        kMarchRadius, kStepRows, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
   if (plan.variant >= 0) {

@@ -227,7 +227,10 @@ inline void store_as(Half& out, float value) {
   }
 }
 
-inline unsigned opaque(unsigned number) { return number; }
+template <class Number>
+inline Number opaque(Number number) {
+  return number;
+}
 inline void sync_warp() { simt::wait_as(simt::State::at_warp); }
 
 template <class T>

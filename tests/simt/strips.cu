@@ -58,10 +58,10 @@ SSIM_INSTANTIATE_SLICES(float, 64, 4, false, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 4, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 128, 4, true, gradient)
 
-#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives)                                               \
-  template __global__ void                                                                                \
-  strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, false,        \
-                           Pass::image, false, kWideMarchRadius>>(                                         \
+#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives)                                        \
+  template __global__ void                                                                          \
+  strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, false, \
+                           Pass::image, false, kWideMarchRadius>>(                                  \
       const __grid_constant__ StripParams<Storage, kWideMarchRadius>);
 
 SSIM_INSTANTIATE_WIDE(float, 128, 0)

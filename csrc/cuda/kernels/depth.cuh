@@ -190,7 +190,8 @@ class DepthMarch {
       derivatives[0] = f.a, derivatives[1] = f.p, derivatives[2] = f.d, derivatives[3] = f.b;
     }
     if constexpr (kDerivatives > 0) {
-      const T* const edge_taps = Edge ? fold_taps() + fold_place<kRadius>(p_.depth, z) * (kTaps + 1) : nullptr;
+      const T* const edge_taps =
+          Edge ? fold_taps() + fold_place<kRadius>(p_.depth, z) * (kTaps + 1) : nullptr;
       const int slice = z - kRadius;
       T* const out = fields_ + slice * slice_size_;
 #pragma unroll

@@ -51,10 +51,16 @@ SSIM_DEVICE void store_as(BFloat16& out, float value) {
 }
 
 // The same number, of which the compiler does not know it: what is computed from it need not stay in a
-// register.
+// register, or is not computed again from what the number came from.
 SSIM_DEVICE unsigned opaque(unsigned number) {
   unsigned same;
   asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(number));
+  return same;
+}
+
+SSIM_DEVICE uint64_t opaque(uint64_t number) {
+  uint64_t same;
+  asm volatile("mov.b64 %0, %1;" : "=l"(same) : "l"(number));
   return same;
 }
 

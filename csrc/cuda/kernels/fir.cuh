@@ -14,8 +14,8 @@
 
 namespace ssim_fused::cuda {
 
-// Of the kernels that serve every call, and of those for the values and gradients of images with a Gaussian of
-// sigma 3, whose filters fill the registers.
+// Of the kernels that serve every call, and of those for the values and gradients of images with a Gaussian
+// of sigma 3, whose filters fill the registers.
 constexpr int kMarchRadius = 5, kWideMarchRadius = 11;
 
 constexpr int taps_of(int radius) { return 2 * radius + 1; }
@@ -26,8 +26,8 @@ SSIM_DEVICE bool has_tap(int k, int radius) {
   return !Narrow || (k >= kRadius - radius && k <= kRadius + radius);
 }
 
-// Transposed FIR: `value` adds to the sums it belongs to, one for each tap, of which the oldest is complete and
-// leaves.
+// Transposed FIR: `value` adds to the sums it belongs to, one for each tap, of which the oldest is complete
+// and leaves.
 template <bool Narrow, int kUnfinished, class T, class TapOf>
 SSIM_DEVICE T take_in(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
   constexpr int kRadius = kUnfinished / 2;

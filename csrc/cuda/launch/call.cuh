@@ -175,6 +175,9 @@ StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
   params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
                    is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
                    problem.columns.n % Vector<KeptAs<Storage>>::kSize == 0;
+  const auto is_dense = [](const auto& picture) { return !picture.data || picture.stride[3] == 1; };
+  params.dense = is_dense(problem.preds) && is_dense(problem.target) && is_dense(problem.grad_preds) &&
+                 is_dense(problem.grad_target);
   const int64_t strides[] = {problem.preds.stride[2], problem.target.stride[2], problem.grad_preds.stride[2],
                              problem.grad_target.stride[2]};
   for (int i = 0; i < 4; ++i) {
@@ -209,8 +212,8 @@ struct StripCall {
   static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * Radius : Radius;
   static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : Radius;
   template <class Strip>
-  using Config =
-      StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass, Pixels, Radius>;
+  using Config = StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass,
+                             Pixels, Radius>;
   static constexpr int kSums = Config<Strip<64>>::kSums;
 };
 
@@ -256,8 +259,8 @@ inline Plan plan_abreast(Plan plan, int64_t planes, int abreast) {
 
 // Launches the plan for so many of the planes it was made for.
 template <class Call, class Launcher, class... Strips>
-void launch_call(const Plan& plan, typename Call::Params params, int64_t planes,
-                 Launcher& launcher, StripList<Strips...>, int abreast = 1) {
+void launch_call(const Plan& plan, typename Call::Params params, int64_t planes, Launcher& launcher,
+                 StripList<Strips...>, int abreast = 1) {
   params.strips = static_cast<int>(plan.strips);
   params.abreast = abreast;
   params.all_strips = planes / abreast * plan.strips;

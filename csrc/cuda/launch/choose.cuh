@@ -74,7 +74,8 @@ using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>())
 using PixelGradientStrips = StripList<Strip<64>>;
 
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has as
-// many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a test for each tap.
+// many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a
+// test for each tap.
 template <class Storage, class F>
 void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
@@ -118,7 +119,9 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
 // Whether the kernels for windows of radius at most kMarchRadius serve the problem.
 template <class Storage>
 bool fits_strip(const Problem<Storage>& problem) {
-  const auto fits = [](const DeviceAxis& axis) { return axis.radius <= kMarchRadius && axis.pad <= axis.radius; };
+  const auto fits = [](const DeviceAxis& axis) {
+    return axis.radius <= kMarchRadius && axis.pad <= axis.radius;
+  };
   return fits(problem.depth) && fits(problem.rows) && fits(problem.columns);
 }
 
@@ -130,8 +133,8 @@ bool fits_wide_march(const Problem<Storage>& problem, bool is_volume, Objective 
     return axis.radius == kWideMarchRadius && axis.pad <= axis.radius;
   };
   const bool is_plain = !problem.map.data && !problem.wants_constants && !problem.grad_target.data;
-  const bool has_gradient = !problem.grad_preds.data || (objective == Objective::mean_similarity &&
-                                                         !problem.pixels.adds_slopes());
+  const bool has_gradient =
+      !problem.grad_preds.data || (objective == Objective::mean_similarity && !problem.pixels.adds_slopes());
   return fits(problem.rows) && fits(problem.columns) && is_plain && has_gradient;
 }
 

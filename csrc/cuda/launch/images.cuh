@@ -1,5 +1,5 @@
-// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and what is
-// asked most of windows of radius 11.
+// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and what
+// is asked most of windows of radius 11.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ template <class Storage, int Derivatives, Objective objective, bool Narrow, bool
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Results<ComputeOf<Storage>> results, Launcher& launcher) {
   using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels, Radius>;
-  using Strips = std::conditional_t<
-      Radius == kWideMarchRadius, WideStrips<Derivatives>,
-      std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>, ImageStrips<Storage, Derivatives, objective>>>;
+  using Strips = std::conditional_t<Radius == kWideMarchRadius, WideStrips<Derivatives>,
+                                    std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
+                                                       ImageStrips<Storage, Derivatives, objective>>>;
   auto params = strip_params<Radius>(problem, windows, objective != Objective::general);
   const int64_t planes = problem.batch * problem.channels;
   const int abreast = channels_abreast(problem);

@@ -112,8 +112,8 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
 template <class Storage, class Launcher>
 void run_volumes(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  const bool is_full =
-      problem.depth.radius == kMarchRadius && problem.rows.radius == kMarchRadius && problem.columns.radius == kMarchRadius;
+  const bool is_full = problem.depth.radius == kMarchRadius && problem.rows.radius == kMarchRadius &&
+                       problem.columns.radius == kMarchRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
     run_slabs<Storage, kDerivatives, kObjective, kNarrow>(problem, windows, results, launcher);
   });

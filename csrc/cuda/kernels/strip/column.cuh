@@ -236,7 +236,8 @@ class StripColumns {
   template <bool Border>
   SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z, const T (&values)[4]) {
     const T* const taps = at.p.row_taps;
-    const T* const edge_taps = Border ? fold_taps_ + fold_place<kRadius>(at.p.rows, z) * (kTaps + 1) : nullptr;
+    const T* const edge_taps =
+        Border ? fold_taps_ + fold_place<kRadius>(at.p.rows, z) * (kTaps + 1) : nullptr;
 #pragma unroll
     for (int f = 0; f < kDerivatives; ++f) {
       const T sum = take_in<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,

@@ -71,6 +71,7 @@ struct StripParams : Problem<Storage> {
   int strips;             // of a plane
   int parts;              // of a strip, at most, in different blocks
   bool vectors;           // every row of every image is whole, aligned vectors
+  bool dense;             // in every row of every image pixels lie next to one another
   uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
   bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
   T row_taps[taps_of(Radius)], column_taps[taps_of(Radius)];
@@ -88,7 +89,7 @@ using StripParamsOf = StripParams<typename Config::Source, Config::kRadius>;
 // that are not on the path of training keep more in them.
 template <class Config>
 constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
-                             : Config::kRadius > kMarchRadius ? (Config::kDerivatives == 0 ? 168 : 255)
+                             : Config::kRadius > kMarchRadius  ? (Config::kDerivatives == 0 ? 168 : 255)
                              : Config::kPass == Pass::gradient ? (Config::kDerivatives == 3 ? 80 : 128)
                              : Config::kDerivatives == 0       ? (Config::kGeneral ? 128 : 96)
                              : Config::kDerivatives == 3       ? (Config::kGeneral ? 168 : 128)

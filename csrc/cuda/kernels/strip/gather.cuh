@@ -222,10 +222,18 @@ class StripGather {
   static SSIM_DEVICE void write_row(const Block& at, int image, const int64_t (&stride)[4], int row, int lane,
                                     const char* pixels) {
     auto* const to = global_memory<Storage>(at.numbers.first_row(image)) + row * stride[2];
+    const int first = at.column_begin + lane;
+    const char* const first_slot = pixels + SharedRow<Config, Storage>::slot(lane);
+    const auto write = [&](int columns_on, Storage* pixel) {
+      if (first + columns_on < at.column_end)
+        *pixel = *reinterpret_cast<const Storage*>(first_slot + SharedRow<Config, Storage>::span(columns_on));
+    };
+    if (at.p.dense) {
+#pragma unroll
+      for (int on = 0; on < Config::kColumns; on += 32) write(on, to + first + on);
+    } else {
 #pragma unroll 4
-    for (int column = at.column_begin + lane; column < at.column_end; column += 32) {
-      to[column * stride[3]] = *reinterpret_cast<const Storage*>(
-          pixels + SharedRow<Config, Storage>::slot(column - at.column_begin));
+      for (int on = 0; on < Config::kColumns; on += 32) write(on, to + (first + on) * stride[3]);
     }
   }
 

@@ -1,5 +1,6 @@
-// The CUDA kernel for windows of a radius that is compiled: one block marches down one strip of one plane, from raw
-// pixels to sums, map and gradients, and nothing in between leaves the chip. kStepRows rows are taken a step:
+// The CUDA kernel for windows of a radius that is compiled: one block marches down one strip of one plane,
+// from raw pixels to sums, map and gradients, and nothing in between leaves the chip. kStepRows rows are
+// taken a step:
 //
 //   1. stage.cuh   raw rows arrive in shared memory, during stages 3 and 4 of the rows before
 //   2. row.cuh     along the row: the four moments of every column

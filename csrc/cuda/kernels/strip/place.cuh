@@ -28,6 +28,10 @@ struct SharedRow {
     if constexpr (!kHalves) return place;
     return place + static_cast<int>(static_cast<unsigned>(column) / 128) * kBankShift;
   }
+  // From one of the first 32 columns, or the vectors of those, to that so many on, a multiple of as many.
+  static constexpr SSIM_HOST_DEVICE int span(int columns) {
+    return columns * static_cast<int>(sizeof(Element)) + (kHalves ? columns / 128 * kBankShift : 0);
+  }
 };
 
 // A thread's chunk of 8 columns of one row.

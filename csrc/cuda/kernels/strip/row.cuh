@@ -42,7 +42,9 @@ class StripRow {
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) {
           const int k = i - j;
-          if (k < 0 || k >= Config::kTaps || !has_tap<Config::kNarrow, Config::kRadius>(k, at.p.columns.radius)) continue;
+          if (k < 0 || k >= Config::kTaps ||
+              !has_tap<Config::kNarrow, Config::kRadius>(k, at.p.columns.radius))
+            continue;
           const T tap = at.p.column_taps[k];
           sum[0][j] += tap * pixel.m;
           sum[1][j] += tap * pixel.delta;

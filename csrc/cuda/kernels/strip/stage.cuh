@@ -131,8 +131,10 @@ class StripStage {
       convert_pixels<Begin, Columns, ImageBytes>(at, to, row, lane);
     } else if (at.p.vectors) {
       copy_vectors<Begin, Columns, ImageBytes>(at, to, row, lane);
+    } else if (at.p.dense) {
+      copy_pixels<Begin, Columns, ImageBytes, true>(at, to, row, lane);
     } else {
-      copy_pixels<Begin, Columns, ImageBytes>(at, to, row, lane);
+      copy_pixels<Begin, Columns, ImageBytes, false>(at, to, row, lane);
     }
   }
 
@@ -149,8 +151,7 @@ class StripStage {
     for (int u = 0; u < kUnits; u += 32) {
       const bool is_unit = u + 32 <= kUnits || lane < kUnits - u;
       if (is_unit && static_cast<unsigned>(column + u * kVector) < static_cast<unsigned>(at.p.columns.n)) {
-        constexpr int kShift = Row::kHalves ? Row::kBankShift : 0;
-        char* const unit = first + u * 16 + u * kVector / 128 * kShift;
+        char* const unit = first + Row::span(u * kVector);
         copy_async<16>(unit, x + u * kVector);
         copy_async<16>(unit + ImageBytes, y + u * kVector);
       }
@@ -176,40 +177,52 @@ class StripStage {
     }
   }
 
-  template <int Begin, int Columns, int ImageBytes>
+  // Pixel by pixel. `Dense`: they lie next to one another, so that all addresses of a row are one and a
+  // number.
+  template <int Begin, int Columns, int ImageBytes, bool Dense>
   static SSIM_DEVICE void copy_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
-    const int column_begin = at.raw_begin + Begin;
-    const auto* const x = global_memory<const Storage>(at.numbers.first_row(0)) + row * p.preds.stride[2];
-    const auto* const y = global_memory<const Storage>(at.numbers.first_row(1)) + row * p.target.stride[2];
-    const auto is_pixel = [&](int j) {
-      return j < Columns && static_cast<unsigned>(column_begin + j) < static_cast<unsigned>(p.columns.n);
+    const int first = at.raw_begin + Begin + lane;
+    // The columns lane, lane + 32, ... of the row: in shared memory so many bytes from the first one.
+    char* const first_slot = to + Row::slot(lane);
+    const auto is_pixel = [&](int columns_on) {
+      return (columns_on + 32 <= Columns || lane < Columns - columns_on) &&
+             static_cast<unsigned>(first + columns_on) < static_cast<unsigned>(p.columns.n);
     };
+    const auto pixels = [&](int image, const auto& picture) {
+      const auto* const begin =
+          global_memory<const Storage>(at.numbers.first_row(image)) + row * picture.stride[2];
+      const uint64_t first_pixel = Dense ? opaque(reinterpret_cast<uint64_t>(begin + first)) : 0;
+      return [=, stride = static_cast<uint64_t>(picture.stride[3])](int columns_on) {
+        if constexpr (Dense) return global_memory<const Storage>(first_pixel) + columns_on;
+        // Of a pixel, whose column is not negative, which spares what a sign takes.
+        return begin + uint64_t{static_cast<uint32_t>(first + columns_on)} * stride;
+      };
+    };
+    const auto x = pixels(0, p.preds), y = pixels(1, p.target);
     constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
-#pragma unroll 1
-    for (int begin = lane; begin < Columns; begin += 32 * kAtOnce) {
+    constexpr int kUnrolled = Dense ? (Columns + 32 * kAtOnce - 1) / (32 * kAtOnce) : 1;
+#pragma unroll kUnrolled
+    for (int begin = 0; begin < Columns; begin += 32 * kAtOnce) {
       Storage xs[kAtOnce], ys[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        const int j = begin + 32 * i;
-        if (!is_pixel(j)) continue;
-        const uint64_t column = static_cast<uint32_t>(column_begin + j);  // which spares what a sign takes
-        const Storage* const from_x = x + column * static_cast<uint64_t>(p.preds.stride[3]);
-        const Storage* const from_y = y + column * static_cast<uint64_t>(p.target.stride[3]);
+        const int on = begin + 32 * i;
+        if (on >= Columns || !is_pixel(on)) continue;
         if constexpr (sizeof(Storage) == 2) {
-          xs[i] = *from_x, ys[i] = *from_y;
+          xs[i] = *x(on), ys[i] = *y(on);
         } else {
-          copy_async<sizeof(Storage)>(to + Row::slot(j), from_x);
-          copy_async<sizeof(Storage)>(to + Row::slot(j) + ImageBytes, from_y);
+          copy_async<sizeof(Storage)>(first_slot + Row::span(on), x(on));
+          copy_async<sizeof(Storage)>(first_slot + Row::span(on) + ImageBytes, y(on));
         }
       }
       if constexpr (sizeof(Storage) == 2) {
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-          const int j = begin + 32 * i;
-          if (!is_pixel(j)) continue;
-          *reinterpret_cast<Storage*>(to + Row::slot(j)) = xs[i];
-          *reinterpret_cast<Storage*>(to + Row::slot(j) + ImageBytes) = ys[i];
+          const int on = begin + 32 * i;
+          if (on >= Columns || !is_pixel(on)) continue;
+          *reinterpret_cast<Storage*>(first_slot + Row::span(on)) = xs[i];
+          *reinterpret_cast<Storage*>(first_slot + Row::span(on) + ImageBytes) = ys[i];
         }
       }
     }
