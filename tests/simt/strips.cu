@@ -14,7 +14,6 @@ namespace ssim_fused::cuda {
 
 SSIM_INSTANTIATE(float, 64, 0, false)
 SSIM_INSTANTIATE(float, 128, 0, false)
-SSIM_INSTANTIATE(float, 256, 0, false)
 SSIM_INSTANTIATE(float, 96, 3, false)
 SSIM_INSTANTIATE(float, 128, 3, false)
 SSIM_INSTANTIATE(float, 256, 3, false)
@@ -49,7 +48,6 @@ SSIM_INSTANTIATE_PIXELS(float, 128, 4, false)
 
 SSIM_INSTANTIATE_SLICES(float, 64, 0, false, moments)
 SSIM_INSTANTIATE_SLICES(float, 128, 0, false, moments)
-SSIM_INSTANTIATE_SLICES(float, 256, 0, false, moments)
 SSIM_INSTANTIATE_SLICES(float, 128, 3, false, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 3, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 128, 3, true, gradient)

@@ -221,19 +221,23 @@ class StripGather {
   }
   static SSIM_DEVICE void write_row(const Block& at, int image, const int64_t (&stride)[4], int row, int lane,
                                     const char* pixels) {
-    auto* const to = global_memory<Storage>(at.numbers.first_row(image)) + row * stride[2];
     const int first = at.column_begin + lane;
+    const int64_t offset = row * stride[2] + first * stride[3];
+    // Opaque: else the compiler makes each of the addresses anew from the row and the strides.
+    const uint64_t to = opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
     const char* const first_slot = pixels + SharedRow<Config, Storage>::slot(lane);
-    const auto write = [&](int columns_on, Storage* pixel) {
+    const auto write = [&](int columns_on, uint64_t bytes_on) {
       if (first + columns_on < at.column_end)
-        *pixel = *reinterpret_cast<const Storage*>(first_slot + SharedRow<Config, Storage>::span(columns_on));
+        *global_memory<Storage>(to + bytes_on) =
+            *reinterpret_cast<const Storage*>(first_slot + SharedRow<Config, Storage>::span(columns_on));
     };
+    const uint64_t step = 32 * sizeof(Storage) * static_cast<uint64_t>(stride[3]);
     if (at.p.dense) {
 #pragma unroll
-      for (int on = 0; on < Config::kColumns; on += 32) write(on, to + first + on);
+      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * 32 * sizeof(Storage));
     } else {
-#pragma unroll 4
-      for (int on = 0; on < Config::kColumns; on += 32) write(on, to + (first + on) * stride[3]);
+#pragma unroll
+      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * step);
     }
   }
 

@@ -177,43 +177,42 @@ class StripStage {
     }
   }
 
-  // Pixel by pixel. `Dense`: they lie next to one another, so that all addresses of a row are one and a
-  // number.
+  // Pixel by pixel: a lane's lie 32 columns apart. `Dense`: pixels of a row lie next to one another, so that
+  // these are a known number of bytes apart.
   template <int Begin, int Columns, int ImageBytes, bool Dense>
   static SSIM_DEVICE void copy_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
     const int first = at.raw_begin + Begin + lane;
-    // The columns lane, lane + 32, ... of the row: in shared memory so many bytes from the first one.
     char* const first_slot = to + Row::slot(lane);
     const auto is_pixel = [&](int columns_on) {
       return (columns_on + 32 <= Columns || lane < Columns - columns_on) &&
              static_cast<unsigned>(first + columns_on) < static_cast<unsigned>(p.columns.n);
     };
-    const auto pixels = [&](int image, const auto& picture) {
-      const auto* const begin =
-          global_memory<const Storage>(at.numbers.first_row(image)) + row * picture.stride[2];
-      const uint64_t first_pixel = Dense ? opaque(reinterpret_cast<uint64_t>(begin + first)) : 0;
-      return [=, stride = static_cast<uint64_t>(picture.stride[3])](int columns_on) {
-        if constexpr (Dense) return global_memory<const Storage>(first_pixel) + columns_on;
-        // Of a pixel, whose column is not negative, which spares what a sign takes.
-        return begin + uint64_t{static_cast<uint32_t>(first + columns_on)} * stride;
-      };
+    // Addresses, of which the compiler would make each anew from the row and the strides.
+    const auto first_pixel = [&](int image, const auto& picture) {
+      const int64_t offset = row * picture.stride[2] + (Dense ? first : first * picture.stride[3]);
+      return opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
     };
-    const auto x = pixels(0, p.preds), y = pixels(1, p.target);
+    const auto step = [](const auto& picture) {
+      return 32 * sizeof(Storage) * (Dense ? 1 : static_cast<uint64_t>(picture.stride[3]));
+    };
+    uint64_t x = first_pixel(0, p.preds), y = first_pixel(1, p.target);
+    const uint64_t step_x = step(p.preds), step_y = step(p.target);
     constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
-    constexpr int kUnrolled = Dense ? (Columns + 32 * kAtOnce - 1) / (32 * kAtOnce) : 1;
-#pragma unroll kUnrolled
+#pragma unroll
     for (int begin = 0; begin < Columns; begin += 32 * kAtOnce) {
       Storage xs[kAtOnce], ys[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int on = begin + 32 * i;
         if (on >= Columns || !is_pixel(on)) continue;
+        const auto* const from_x = global_memory<const Storage>(x + i * step_x);
+        const auto* const from_y = global_memory<const Storage>(y + i * step_y);
         if constexpr (sizeof(Storage) == 2) {
-          xs[i] = *x(on), ys[i] = *y(on);
+          xs[i] = *from_x, ys[i] = *from_y;
         } else {
-          copy_async<sizeof(Storage)>(first_slot + Row::span(on), x(on));
-          copy_async<sizeof(Storage)>(first_slot + Row::span(on) + ImageBytes, y(on));
+          copy_async<sizeof(Storage)>(first_slot + Row::span(on), from_x);
+          copy_async<sizeof(Storage)>(first_slot + Row::span(on) + ImageBytes, from_y);
         }
       }
       if constexpr (sizeof(Storage) == 2) {
@@ -225,6 +224,7 @@ class StripStage {
           *reinterpret_cast<Storage*>(first_slot + Row::span(on) + ImageBytes) = ys[i];
         }
       }
+      x += kAtOnce * step_x, y += kAtOnce * step_y;
     }
   }
 };
