@@ -31,20 +31,27 @@ SHAPES = {
     "8x1x64x64": (8, 64, 64),
 }
 H100_HERTZ = 1.97e9
-TURN = {"gradient": 2010, "value": 1110}  # instructions of a warp in a step
+# Radius of the window, maps of derivatives, instructions of a warp in a step.
+CALLS = {
+    "gradient": (5, 3, 2010),
+    "value": (5, 0, 1110),
+    "gradient, radius 11": (11, 3, 3610),
+    "value, radius 11": (11, 0, 2110),
+}
 PIXELS_OF_TURN, SCHEDULERS = 32 * 8, 4
 
 
 def row(program: Path, device: str, shape: str, what: str) -> str:
     """The table's row of one plan."""
     sms, *_ = DEVICES[device]
-    numbers = [3 if what == "gradient" else 0, *SHAPES[shape], *DEVICES[device]]
+    radius, derivatives, turn = CALLS[what]
+    numbers = [derivatives, radius, *SHAPES[shape], *DEVICES[device]]
     ran = subprocess.run([program, *map(str, numbers)], capture_output=True, text=True, check=True)
     plan = json.loads(ran.stdout)
     planes, height, width = SHAPES[shape]
     pixels = planes * height * width
     useful = pixels / PIXELS_OF_TURN / (sms * SCHEDULERS) / plan["cost"]
-    seconds = plan["cost"] * TURN[what] / H100_HERTZ
+    seconds = plan["cost"] * turn / H100_HERTZ
     predicted = f"{1e3 * seconds:.3f} ms, {pixels / seconds / 1e9:.0f} Gpix/s" if device == "H100" else ""
     cells = [
         *(device, shape, what, f"{plan['columns']}{', single' if plan['owned'] == 0 else ''}"),
@@ -64,7 +71,7 @@ def main() -> int:
         print("|---|---|---|---|---|---|---|---|---|---|")
         for device in DEVICES:
             for shape in SHAPES:
-                for what in TURN:
+                for what in CALLS:
                     print(row(program, device, shape, what))
     return 0
 

@@ -56,8 +56,10 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return binary
 
 
-def plan(planner: Path, shape: tuple[int, int, int], machine: Machine, gradient: bool) -> dict[str, float]:
-    numbers = [3 if gradient else 0, *shape, machine.sms, machine.shared_bytes, machine.max_threads]
+def plan(
+    planner: Path, shape: tuple[int, int, int], machine: Machine, gradient: bool, radius: int = 5
+) -> dict[str, float]:
+    numbers = [3 if gradient else 0, radius, *shape, machine.sms, machine.shared_bytes, machine.max_threads]
     ran = subprocess.run([planner, *map(str, numbers)], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
 
@@ -93,13 +95,14 @@ def test_planned_launches(machine_name: str, name: str, gradient: bool, planner:
     assert useful_turns / chosen["cost"] >= bound
 
 
+@pytest.mark.parametrize("radius", [5, 11])
 @pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "value"])
-@pytest.mark.parametrize("shape", ODD_SHAPES)
+@pytest.mark.parametrize("shape", [*ODD_SHAPES, SHAPES["1x3x1080x1920"][0]])
 @pytest.mark.parametrize("machine_name", MACHINES)
-def test_odd_shapes_get_a_valid_plan(
-    machine_name: str, shape: tuple[int, int, int], gradient: bool, planner: Path
+def test_any_shape_gets_a_valid_plan(
+    machine_name: str, shape: tuple[int, int, int], gradient: bool, radius: int, planner: Path
 ) -> None:
-    check_valid(plan(planner, shape, MACHINES[machine_name], gradient), shape, MACHINES[machine_name])
+    check_valid(plan(planner, shape, MACHINES[machine_name], gradient, radius), shape, MACHINES[machine_name])
 
 
 def test_no_plan_where_no_kernel_fits(planner: Path) -> None:

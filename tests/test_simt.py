@@ -141,6 +141,9 @@ def cases() -> list[Case]:
         every += [base, replace(base, symmetric=True, seed=1), replace(base, gradients="", seed=2)]
     for width in (232, 233, 245, 246):
         every.append(Case((1, 1, 30, width), sizes=(23, 23), strip_columns=256, symmetric=width != 233))
+    for width in (23, 200, 255, 256):
+        single = Case((1, 1, 26, width), sizes=(23, 23), strip_columns=256, single_strip=True)
+        every += [single, replace(single, symmetric=True, split_rows=9)]
     base = Case((2, 2, 57, 61), sizes=(23, 23), strip_columns=128)
     every += [replace(base, split_rows=rows, gradients=wanted) for rows in (1, 7, 23, 40) for wanted in ("preds", "")]
     every += [replace(base, split_rows=rows, crossing=True, symmetric=True) for rows in (5, 31, 80)]

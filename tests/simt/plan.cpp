@@ -1,6 +1,6 @@
-// Prints the launch planner's choice for `plan DERIVATIVES PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`,
-// float32, on an SM with so much shared memory and so many threads. The occupancy is computed here as CUDA
-// would.
+// Prints the launch planner's choice for
+// `plan DERIVATIVES RADIUS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`, float32, on an SM with so much
+// shared memory and so many threads. The occupancy is computed here as CUDA would.
 #define SSIM_SIMT
 
 #include <cstdlib>
@@ -12,17 +12,18 @@ namespace {
 
 using namespace ssim_fused::cuda;
 using ssim_fused::Objective;
+using ssim_fused::Pass;
 
 struct Sm {
   int shared_bytes, max_threads;
 };
 
-template <int Derivatives, class... Strips>
+template <int Derivatives, int Radius, class... Strips>
 void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>) {
   constexpr int kReservedByCuda = 1024;
   const auto variant = [&]<class Strip>() {
-    using Config =
-        StripConfig<float, Strip::kColumns, Derivatives, Objective::mean_similarity, false, Strip::kSingle>;
+    using Config = StripConfig<float, Strip::kColumns, Derivatives, Objective::mean_similarity, false,
+                               Strip::kSingle, Pass::image, false, Radius>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
@@ -30,8 +31,8 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>)
                         std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
   const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
-  const PlanInput input{shape[0],     shape[1],  shape[2], Derivatives > 0 ? 2 * kMarchRadius : kMarchRadius,
-                        kMarchRadius, kStepRows, sms};
+  const int halo = Derivatives > 0 ? 2 * Radius : Radius;
+  const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
   if (plan.variant >= 0) {
@@ -47,14 +48,19 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>)
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 8)
-    return std::cerr << "usage: plan DERIVATIVES PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS\n", 2;
+  if (argc != 9)
+    return std::cerr << "usage: plan DERIVATIVES RADIUS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS\n",
+           2;
   const auto number = [&](int i) { return std::atoll(argv[i]); };
-  const int64_t shape[3] = {number(2), number(3), number(4)};
-  const int sms = static_cast<int>(number(5));
-  const Sm sm{static_cast<int>(number(6)), static_cast<int>(number(7))};
-  if (number(1) == 0)
-    print_plan<0>(shape, sms, sm, ImageStrips<float, 0, Objective::mean_similarity>{});
-  else
-    print_plan<3>(shape, sms, sm, ImageStrips<float, 3, Objective::mean_similarity>{});
+  const int64_t shape[3] = {number(3), number(4), number(5)};
+  const int sms = static_cast<int>(number(6));
+  const Sm sm{static_cast<int>(number(7)), static_cast<int>(number(8))};
+  const auto print = [&]<int kDerivatives>() {
+    if (number(2) == kMarchRadius)
+      print_plan<kDerivatives, kMarchRadius>(shape, sms, sm,
+                                             ImageStrips<float, kDerivatives, Objective::mean_similarity>{});
+    else
+      print_plan<kDerivatives, kWideMarchRadius>(shape, sms, sm, WideStrips<float, kDerivatives>{});
+  };
+  number(1) == 0 ? print.template operator()<0>() : print.template operator()<3>();
 }

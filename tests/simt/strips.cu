@@ -56,15 +56,16 @@ SSIM_INSTANTIATE_SLICES(float, 64, 4, false, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 4, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 128, 4, true, gradient)
 
-#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives)                                        \
-  template __global__ void                                                                          \
-  strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, false, \
-                           Pass::image, false, kWideMarchRadius>>(                                  \
+#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives, single)                                 \
+  template __global__ void                                                                           \
+  strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, single, \
+                           Pass::image, false, kWideMarchRadius>>(                                   \
       const __grid_constant__ StripParams<Storage, kWideMarchRadius>);
 
-SSIM_INSTANTIATE_WIDE(float, 128, 0)
-SSIM_INSTANTIATE_WIDE(float, 128, 3)
-SSIM_INSTANTIATE_WIDE(float, 256, 3)
+SSIM_INSTANTIATE_WIDE(float, 128, 0, false)
+SSIM_INSTANTIATE_WIDE(float, 128, 3, false)
+SSIM_INSTANTIATE_WIDE(float, 256, 3, false)
+SSIM_INSTANTIATE_WIDE(float, 256, 3, true)
 
 #define SSIM_INSTANTIATE_DEPTH(Storage, derivatives, objective)                                          \
   template __global__ void depth_kernel<DepthConfig<Storage, derivatives, Objective::objective, false>>( \

@@ -47,9 +47,11 @@ using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
                                        StripList<Strip<128>>>;
 
 // Strips of images, for windows of kWideMarchRadius: values, and the gradient of the mean similarity.
-template <int Derivatives>
-using WideStrips =
-    std::conditional_t<Derivatives == 0, StripList<Strip<128>>, StripList<Strip<128>, Strip<256>>>;
+template <class Storage, int Derivatives>
+using WideStrips = std::conditional_t<
+    Derivatives == 0, StripList<Strip<128>>,
+    std::conditional_t<sizeof(Storage) == 4, StripList<Strip<128>, Strip<256>, Strip<256, true>>,
+                       StripList<Strip<128>, Strip<256>>>>;
 template <class Storage>
 constexpr bool kHasWideMarch = !std::is_same_v<Storage, AnyPixel> && sizeof(Storage) <= 4;
 

@@ -13,7 +13,7 @@ template <class Storage, int Derivatives, Objective objective, bool Narrow, bool
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Results<ComputeOf<Storage>> results, Launcher& launcher) {
   using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels, Radius>;
-  using Strips = std::conditional_t<Radius == kWideMarchRadius, WideStrips<Derivatives>,
+  using Strips = std::conditional_t<Radius == kWideMarchRadius, WideStrips<Storage, Derivatives>,
                                     std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
                                                        ImageStrips<Storage, Derivatives, objective>>>;
   auto params = strip_params<Radius>(problem, windows, objective != Objective::general);
