@@ -95,7 +95,7 @@ def test_planned_launches(machine_name: str, name: str, gradient: bool, planner:
     assert useful_turns / chosen["cost"] >= bound
 
 
-@pytest.mark.parametrize("radius", [5, 11])
+@pytest.mark.parametrize("radius", [3, 5, 11])
 @pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "value"])
 @pytest.mark.parametrize("shape", [*ODD_SHAPES, SHAPES["1x3x1080x1920"][0]])
 @pytest.mark.parametrize("machine_name", MACHINES)

@@ -133,48 +133,56 @@ def cases() -> list[Case]:
         Case((1, 1, 12, 20), sizes=(3, 31), pad=(1, 15), dtype=torch.float64, **FULL),
         Case((1, 1, 10, 520), sizes=(3, 515), pad=(1, 3), objective="contrast_sensitivity"),
     ]
-    # Windows of radius 11, whose values and gradients have marches of their own: strips of 128 columns, which own 104
-    # and up to 117 where they are the last, and of 256 (232, 245). What else is asked goes an axis at a time.
-    for i, width in enumerate((12, 23, 45, 46, 104, 105, 117, 118, 128, 129, 209, 221, 222)):
-        height = (12, 13, 22, 23, 24, 31, 45, 46, 47, 54)[i % 10]
-        base = Case((1, 2, height, width), sizes=(23, 23), strip_columns=128)
-        every += [base, replace(base, symmetric=True, seed=1), replace(base, gradients="", seed=2)]
-    for width in (232, 233, 245, 246):
-        every.append(Case((1, 1, 30, width), sizes=(23, 23), strip_columns=256, symmetric=width != 233))
-    for width in (23, 200, 255, 256):
-        single = Case((1, 1, 26, width), sizes=(23, 23), strip_columns=256, single_strip=True)
-        every += [single, replace(single, symmetric=True, split_rows=9)]
-    base = Case((2, 2, 57, 61), sizes=(23, 23), strip_columns=128)
-    every += [replace(base, split_rows=rows, gradients=wanted) for rows in (1, 7, 23, 40) for wanted in ("preds", "")]
-    every += [replace(base, split_rows=rows, crossing=True, symmetric=True) for rows in (5, 31, 80)]
-    for mode, pad in (("zero", None), ("reflect", (0, 0)), ("reflect", (4, 11)), ("zero", (11, 3))):
-        for shape in ((1, 1, 30, 60), (1, 2, 25, 127)):
-            some = replace(base, shape=shape, pad=pad, padding_mode=mode, symmetric=mode == "zero")
-            every += [some, replace(some, gradients="")]
-    every += [replace(base, shape=(2, 3, 30, 56), layout=layout) for layout in ("channels_last", "padded", "sliced")]
-    every += [
-        replace(base, gradients="target"),
-        replace(base, constants=2, as_distance=True),
-        replace(base, offset=250.0),
-        replace(base, gradients="", pixels=2),
-        replace(base, gradients="", objective="contrast_sensitivity"),
-    ]
-    for dtype in (torch.float16, torch.bfloat16):
+    # Windows of radius 3 and 11, whose values and gradients have marches of their own: strips of 128 columns, which
+    # own 120 and up to 125 where they are the last (104 and 117), of 256 (248, 253; 232, 245), and single ones. What
+    # else is asked has the kernels for shorter windows, or goes an axis at a time.
+    heights = (12, 13, 22, 23, 24, 31, 45, 46, 47, 54)
+    for size, inside, last in ((7, 120, 125), (23, 104, 117)):
+        exact_window = {"sizes": (size, size), "strip_columns": 128}
+        for i, width in enumerate((12, size, 45, 46, inside, inside + 1, last, last + 1, 128, 129, 209, inside + last)):
+            base = Case((1, 2, heights[i % 10], width), **exact_window)
+            every += [base, replace(base, symmetric=True, seed=1), replace(base, gradients="", seed=2)]
+        for width in (inside + 128, inside + 129, last + 128, last + 129):
+            wide = Case((1, 1, 30, width), sizes=(size, size), strip_columns=256, symmetric=width % 2 == 0)
+            every += [wide, replace(wide, single_strip=True)] if width <= 256 else [wide]
+        for width in (size, 200, 255, 256):
+            single = Case((1, 1, 26, width), sizes=(size, size), strip_columns=256, single_strip=True)
+            every += [single, replace(single, symmetric=True, split_rows=9)]
+        base = Case((2, 2, 57, 61), **exact_window)
+        every += [replace(base, split_rows=rows, gradients=asked) for rows in (1, 7, 23, 40) for asked in ("preds", "")]
+        every += [replace(base, split_rows=rows, crossing=True, symmetric=True) for rows in (5, 31, 80)]
+        radius = size // 2
+        for mode, pad in (("zero", None), ("reflect", (0, 0)), ("reflect", (2, radius)), ("zero", (radius, 1))):
+            for shape in ((1, 1, 30, 60), (1, 2, 25, 127)):
+                some = replace(base, shape=shape, pad=pad, padding_mode=mode, symmetric=mode == "zero")
+                every += [some, replace(some, gradients="")]
+        layouts = ("channels_last", "padded", "sliced")
+        every += [replace(base, shape=(2, 3, 30, 56), layout=layout) for layout in layouts]
         every += [
-            replace(base, dtype=dtype),
-            replace(base, dtype=dtype, shape=(1, 1, 24, 136), symmetric=True),
-            replace(base, dtype=dtype, shape=(1, 1, 24, 240), strip_columns=256, symmetric=True),
-            replace(base, dtype=dtype, gradients=""),
+            replace(base, gradients="target"),
+            replace(base, constants=2, as_distance=True),
+            replace(base, offset=250.0),
+            replace(base, gradients="", pixels=2),
+            replace(base, gradients="", objective="contrast_sensitivity"),
         ]
-    every += [  # an axis at a time
-        Case((1, 1, 25, 40), sizes=(23, 23), gradients="preds target"),
-        Case((1, 1, 25, 40), sizes=(23, 23), pixels=1),
-        Case((1, 1, 25, 40), sizes=(23, 23), objective="contrast_sensitivity"),
-        Case((1, 1, 25, 40), sizes=(23, 23), want_map=True, **FULL),
-        Case((1, 1, 25, 40), sizes=(23, 23), dtype=torch.float64),
-        Case((1, 1, 25, 40), sizes=(23, 21)),
-        Case((1, 1, 25, 40), sizes=(11, 23)),
-    ]
+        for dtype in (torch.float16, torch.bfloat16):
+            every += [
+                replace(base, dtype=dtype),
+                replace(base, dtype=dtype, shape=(1, 1, 24, 136), symmetric=True),
+                replace(base, dtype=dtype, shape=(1, 1, 24, 250), strip_columns=256, symmetric=True),
+                replace(base, dtype=dtype, gradients=""),
+            ]
+        base = Case((1, 1, 25, 40), sizes=(size, size))
+        every += [
+            replace(base, gradients="preds target"),
+            replace(base, pixels=1),
+            replace(base, objective="contrast_sensitivity"),
+            replace(base, want_map=True, **FULL),
+            replace(base, dtype=torch.float64),
+            replace(base, sizes=(size, size - 2)),
+            replace(base, sizes=(11, size)),
+        ]
+    every += [Case((1, 1, 25, width), sizes=(7, 7), single_strip=True, symmetric=True) for width in (6, 40, 64)]
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         for shape in ((2, 1, 14, 56), (1, 1, 13, 67)):
             every += [
@@ -291,13 +299,18 @@ def test_more_channels_than_a_sector_of_memory_are_planes(host: Host) -> None:
     assert host.plan["abreast"] == 1
 
 
-@pytest.mark.parametrize("sizes", [(11, 11), (7, 3), (13, 13), (23, 23)])
+@pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (7, 3), (13, 13), (23, 23)])
+@pytest.mark.parametrize("asked", [{"gradients": "preds target", "want_map": True}, {}], ids=["all", "gradient"])
 @pytest.mark.parametrize("pad", [None, (0, 0)], ids=["same", "valid"])
 @pytest.mark.parametrize("place", [(14, 50), (0, 3), (29, 63), (5, 5)])
 def test_nan_reaches_its_windows_only(
-    sizes: tuple[int, int], pad: tuple[int, int] | None, place: tuple[int, int], host: Host
+    sizes: tuple[int, int],
+    asked: dict[str, object],
+    pad: tuple[int, int] | None,
+    place: tuple[int, int],
+    host: Host,
 ) -> None:
-    case = Case((1, 1, 30, 64), sizes=sizes, pad=pad, gradients="preds target", want_map=True, split_rows=12)
+    case = Case((1, 1, 30, 64), sizes=sizes, pad=pad, split_rows=12, **asked)
     preds, target = pictures(case)
     row, column = place
     preds[0, 0, row, column] = torch.nan
@@ -318,7 +331,7 @@ def test_the_pivot_is_neither_nan_nor_outlier(bad: float, host: Host) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("sizes", [(11, 11), (5, 5), (13, 13), (23, 23)])
+@pytest.mark.parametrize("sizes", [(11, 11), (5, 5), (7, 7), (13, 13), (23, 23)])
 @pytest.mark.parametrize("gradients", ["preds", "preds target"])
 def test_identical_images_score_exactly_one(
     gradients: str, dtype: torch.dtype, sizes: tuple[int, int], host: Host
@@ -331,7 +344,7 @@ def test_identical_images_score_exactly_one(
     assert all((results[f"grad_{name}"] == 0).all() for name in gradients.split())
 
 
-@pytest.mark.parametrize("sizes", [(11, 11), (13, 13), (23, 23)])
+@pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (13, 13), (23, 23)])
 def test_a_tiny_distance_has_digits(sizes: tuple[int, int], host: Host) -> None:
     """A loss of 1e-9, which subtracted from one would be 0 or 6e-8 in float32."""
     case = Case((1, 1, 40, 44), sizes=sizes, gradients="", as_distance=True)

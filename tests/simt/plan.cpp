@@ -57,10 +57,12 @@ int main(int argc, char** argv) {
   const Sm sm{static_cast<int>(number(7)), static_cast<int>(number(8))};
   const auto print = [&]<int kDerivatives>() {
     if (number(2) == kMarchRadius)
-      print_plan<kDerivatives, kMarchRadius>(shape, sms, sm,
-                                             ImageStrips<float, kDerivatives, Objective::mean_similarity>{});
-    else
-      print_plan<kDerivatives, kWideMarchRadius>(shape, sms, sm, WideStrips<float, kDerivatives>{});
+      return print_plan<kDerivatives, kMarchRadius>(
+          shape, sms, sm, ImageStrips<float, kDerivatives, Objective::mean_similarity>{});
+    if (number(2) == kShortRadius)
+      return print_plan<kDerivatives, kShortRadius>(shape, sms, sm,
+                                                    ExactStrips<float, kDerivatives, kShortRadius>{});
+    print_plan<kDerivatives, kLongRadius>(shape, sms, sm, ExactStrips<float, kDerivatives, kLongRadius>{});
   };
   number(1) == 0 ? print.template operator()<0>() : print.template operator()<3>();
 }

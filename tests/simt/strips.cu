@@ -1,5 +1,5 @@
 // The kernels of training and of the plain metric, of images and of volumes, also with a pixel term and with
-// windows of radius 11, and nothing else: test_cuda_build.py compiles them to see their registers.
+// windows of radius 3 and 11, and nothing else: test_cuda_build.py compiles them to see their registers.
 #include "../../csrc/cuda/kernels/depth.cuh"
 #include "../../csrc/cuda/kernels/strip/march.cuh"
 
@@ -56,16 +56,22 @@ SSIM_INSTANTIATE_SLICES(float, 64, 4, false, gradient)
 SSIM_INSTANTIATE_SLICES(float, 64, 4, true, gradient)
 SSIM_INSTANTIATE_SLICES(float, 128, 4, true, gradient)
 
-#define SSIM_INSTANTIATE_WIDE(Storage, columns, derivatives, single)                                 \
+#define SSIM_INSTANTIATE_EXACT(Storage, columns, derivatives, single, radius)                        \
   template __global__ void                                                                           \
   strip_kernel<StripConfig<Storage, columns, derivatives, Objective::mean_similarity, false, single, \
-                           Pass::image, false, kWideMarchRadius>>(                                   \
-      const __grid_constant__ StripParams<Storage, kWideMarchRadius>);
+                           Pass::image, false, radius>>(                                             \
+      const __grid_constant__ StripParams<Storage, radius>);
 
-SSIM_INSTANTIATE_WIDE(float, 128, 0, false)
-SSIM_INSTANTIATE_WIDE(float, 128, 3, false)
-SSIM_INSTANTIATE_WIDE(float, 256, 3, false)
-SSIM_INSTANTIATE_WIDE(float, 256, 3, true)
+SSIM_INSTANTIATE_EXACT(float, 64, 0, false, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 128, 0, false, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 128, 3, false, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 256, 3, false, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 64, 3, true, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 256, 3, true, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 128, 0, false, kLongRadius)
+SSIM_INSTANTIATE_EXACT(float, 128, 3, false, kLongRadius)
+SSIM_INSTANTIATE_EXACT(float, 256, 3, false, kLongRadius)
+SSIM_INSTANTIATE_EXACT(float, 256, 3, true, kLongRadius)
 
 #define SSIM_INSTANTIATE_DEPTH(Storage, derivatives, objective)                                          \
   template __global__ void depth_kernel<DepthConfig<Storage, derivatives, Objective::objective, false>>( \

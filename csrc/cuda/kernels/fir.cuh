@@ -14,9 +14,10 @@
 
 namespace ssim_fused::cuda {
 
-// Of the kernels that serve every call, and of those for the values and gradients of images with a Gaussian
-// of sigma 3, whose filters fill the registers.
-constexpr int kMarchRadius = 5, kWideMarchRadius = 11;
+// Of the kernels that serve every call; and of those for windows of exactly that radius, which serve what is
+// asked most of images: seven taps, the default of several libraries, and a Gaussian of sigma 3, whose
+// filters fill the registers.
+constexpr int kMarchRadius = 5, kShortRadius = 3, kLongRadius = 11;
 
 constexpr int taps_of(int radius) { return 2 * radius + 1; }
 

@@ -46,14 +46,25 @@ using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
                                        StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
                                        StripList<Strip<128>>>;
 
-// Strips of images, for windows of kWideMarchRadius: values, and the gradient of the mean similarity.
-template <class Storage, int Derivatives>
-using WideStrips = std::conditional_t<
-    Derivatives == 0, StripList<Strip<128>>,
-    std::conditional_t<sizeof(Storage) == 4, StripList<Strip<128>, Strip<256>, Strip<256, true>>,
-                       StripList<Strip<128>, Strip<256>>>>;
+// Strips of images whose windows have another radius: values, and the gradient of the mean similarity.
+template <class Storage, int Derivatives, int Radius>
+constexpr auto exact_strips() {
+  if constexpr (Derivatives == 0 && Radius == kLongRadius) {
+    return StripList<Strip<128>>{};
+  } else if constexpr (Derivatives == 0) {
+    return StripList<Strip<64>, Strip<128>>{};
+  } else if constexpr (sizeof(Storage) == 2) {
+    return StripList<Strip<128>, Strip<256>>{};
+  } else if constexpr (Radius == kLongRadius) {
+    return StripList<Strip<128>, Strip<256>, Strip<256, true>>{};
+  } else {
+    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+  }
+}
+template <class Storage, int Derivatives, int Radius>
+using ExactStrips = decltype(exact_strips<Storage, Derivatives, Radius>());
 template <class Storage>
-constexpr bool kHasWideMarch = !std::is_same_v<Storage, AnyPixel> && sizeof(Storage) <= 4;
+constexpr bool kHasExactStrips = !std::is_same_v<Storage, AnyPixel> && sizeof(Storage) <= 4;
 
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
@@ -127,23 +138,20 @@ bool fits_strip(const Problem<Storage>& problem) {
   return fits(problem.depth) && fits(problem.rows) && fits(problem.columns);
 }
 
-// Whether the march for windows of kWideMarchRadius does.
-template <class Storage>
-bool fits_wide_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
-  if (!kHasWideMarch<Storage> || is_volume) return false;
-  const auto fits = [](const DeviceAxis& axis) {
-    return axis.radius == kWideMarchRadius && axis.pad <= axis.radius;
-  };
+// Whether those for windows of exactly this radius serve an image.
+template <int Radius, class Storage>
+bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
+  const auto fits = [](const DeviceAxis& axis) { return axis.radius == Radius && axis.pad <= axis.radius; };
   const bool is_plain = !problem.map.data && !problem.wants_constants && !problem.grad_target.data;
   const bool has_gradient =
       !problem.grad_preds.data || (objective == Objective::mean_similarity && !problem.pixels.adds_slopes());
-  return fits(problem.rows) && fits(problem.columns) && is_plain && has_gradient;
+  return kHasExactStrips<Storage> && fits(problem.rows) && fits(problem.columns) && is_plain && has_gradient;
 }
 
-// Whether a march serves it, of either radius; else windows are taken an axis at a time (wide.cuh).
+// Whether a march serves the problem; else its windows are taken an axis at a time (wide.cuh).
 template <class Storage>
 bool fits_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
-  return fits_strip(problem) || fits_wide_march(problem, is_volume, objective);
+  return fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
 }
 
 }  // namespace ssim_fused::cuda

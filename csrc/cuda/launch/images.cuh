@@ -1,5 +1,5 @@
-// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and what
-// is asked most of windows of radius 11.
+// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and of
+// radius 11 what is asked most.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ template <class Storage, int Derivatives, Objective objective, bool Narrow, bool
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Results<ComputeOf<Storage>> results, Launcher& launcher) {
   using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels, Radius>;
-  using Strips = std::conditional_t<Radius == kWideMarchRadius, WideStrips<Storage, Derivatives>,
+  using Strips = std::conditional_t<Radius != kMarchRadius, ExactStrips<Storage, Derivatives, Radius>,
                                     std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
                                                        ImageStrips<Storage, Derivatives, objective>>>;
   auto params = strip_params<Radius>(problem, windows, objective != Objective::general);
@@ -34,18 +34,30 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }
 
+// By the kernels for windows of exactly this radius, where they serve the problem.
+template <int Radius, class Storage, class Launcher>
+bool run_exactly(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
+                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
+  if constexpr (kHasExactStrips<Storage>) {
+    if (!fits_exactly<Radius>(problem, objective)) return false;
+    const auto all_results = with_pixel_sums(problem, results, launcher);
+    const auto run = [&]<int kDerivatives>() {
+      run_strips<Storage, kDerivatives, Objective::mean_similarity, false, false, Radius>(
+          problem, windows, all_results, launcher);
+    };
+    problem.grad_preds.data ? run.template operator()<3>() : run.template operator()<0>();
+    return true;
+  } else {
+    return false;
+  }
+}
+
 template <class Storage, class Launcher>
 void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  if constexpr (kHasWideMarch<Storage>) {
-    const auto run_wide_march = [&]<int kDerivatives>() {
-      run_strips<Storage, kDerivatives, Objective::mean_similarity, false, false, kWideMarchRadius>(
-          problem, windows, with_pixel_sums(problem, results, launcher), launcher);
-    };
-    if (fits_wide_march(problem, false, objective))
-      return problem.grad_preds.data ? run_wide_march.template operator()<3>()
-                                     : run_wide_march.template operator()<0>();
-  }
+  if (run_exactly<kShortRadius>(problem, windows, objective, results, launcher) ||
+      run_exactly<kLongRadius>(problem, windows, objective, results, launcher))
+    return;
   const bool is_full = problem.rows.radius == kMarchRadius && problem.columns.radius == kMarchRadius;
   choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
     if constexpr (kHasPixelStrips<Storage, kDerivatives> && kObjective == Objective::mean_similarity &&

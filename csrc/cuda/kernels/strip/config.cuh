@@ -89,7 +89,8 @@ using StripParamsOf = StripParams<typename Config::Source, Config::kRadius>;
 // that are not on the path of training keep more in them.
 template <class Config>
 constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
-                             : Config::kRadius > kMarchRadius  ? (Config::kDerivatives == 0 ? 168 : 255)
+                             : Config::kRadius == kLongRadius  ? (Config::kDerivatives == 0 ? 168 : 255)
+                             : Config::kRadius == kShortRadius ? (Config::kDerivatives == 0 ? 80 : 96)
                              : Config::kPass == Pass::gradient ? (Config::kDerivatives == 3 ? 80 : 128)
                              : Config::kDerivatives == 0       ? (Config::kGeneral ? 128 : 96)
                              : Config::kDerivatives == 3       ? (Config::kGeneral ? 168 : 128)
