@@ -129,6 +129,7 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   std::optional<Tensor> level_constants;
   if (want_grad_constants) level_constants = new_tensor(preds, {levels, batch, 2}, type);
 
+  std::vector<HalvingRequest> halvings;
   GatherRequest gathers[2];
   char* next = halves ? static_cast<char*>(halves->mutable_data_ptr()) : nullptr;
   char* next_gradient = static_cast<char*>(coarse.mutable_data_ptr());
@@ -166,13 +167,11 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
       if (finest.mask && finest.mask.weighs_windows())
         gathers[image].coarse_masks.push_back(request.mask.view);
     }
-    if (batch > 0) {
-      const Request& above = requests[static_cast<size_t>(level - 1)];
-      Device::downsample(
-          {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view},
-          preds);
-    }
+    const Request& above = requests[static_cast<size_t>(level - 1)];
+    halvings.push_back(
+        {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view});
   }
+  if (batch > 0 && levels > 1) Device::downsample(halvings, preds);
   for (int level = levels - 1; level > 0; --level) {
     Request& request = requests[static_cast<size_t>(level)];
     if (!request.grad_preds && request.grad_target) request.exchange_images();

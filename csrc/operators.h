@@ -3,7 +3,7 @@
 //
 //     struct Guard;  // made of a tensor: makes its device the current one
 //     similarity(const Request&, const Tensor& like);  // one pass; scratch is allocated like `like`
-//     downsample(const HalvingRequest&, const Tensor& like);
+//     downsample(const std::vector<HalvingRequest>&, const Tensor& like);  // each from the one before
 //     product(const ProductRequest&, const Tensor& like);
 //     gather(const GatherRequest&, const Tensor& like);
 //     multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like);

@@ -26,6 +26,7 @@ TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10,
 TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16)}
 PIXEL_TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
+MOST_HALVINGS = 4  # five levels
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
@@ -33,6 +34,10 @@ def halved(picture: Tensor) -> Tensor:
     """The means of 2x2 pixels or 2x2x2 voxels."""
     pool = torch.nn.functional.avg_pool2d if picture.dim() == 4 else torch.nn.functional.avg_pool3d
     return pool(picture, 2)
+
+
+def halvings_of(shape: tuple[int, ...]) -> int:
+    return min(MOST_HALVINGS, min(n.bit_length() - 1 for n in shape[2:]))
 
 
 def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
@@ -97,6 +102,7 @@ def run(
         "shape": " ".join(map(str, shape)),
         "layout": layout,
         "levels": levels,
+        "halvings": halvings_of(shape),
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
         "pixels": pixels,
@@ -127,8 +133,6 @@ def run(
     if pixels:
         value = 0.75 * pixel_means.double() + 0.25 * distance
     expected = {
-        "half_preds": (halved(images["preds"].double()), compute),
-        "half_target": (halved(images["target"].double()), compute),
         "gradient": (gradient, dtype),
         "value": (value, compute),
         "batch_value": (value.mean().view(1), compute),
@@ -139,6 +143,14 @@ def run(
     }
     if pixels:
         expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
+    for name, image in images.items():
+        half = image.double()
+        for level in range(1, halvings_of(shape) + 1):
+            half = halved(half)
+            expected[f"halved{level}_{name}"] = half, compute
+            # Two levels in one launch are those of two.
+            files = [(directory / f"{way}{level}_{name}.bin").read_bytes() for way in ("halved", "single")]
+            assert files[0] == files[1], (level, name)
     if is_integer:
         del expected["multiplied"], expected["multiplied_in_place"]
     found = {}
@@ -167,9 +179,21 @@ def test_kernels_on_the_host(
     check(found, expected)
 
 
+def halving_launches(shape: tuple[int, ...], is_vectors: bool, together: bool) -> list[str]:
+    """Columns of a thread and levels of each launch: two of rows that are whole vectors, where so many are left."""
+    launches, made = [], 0
+    while made < halvings_of(shape):
+        whole = is_vectors if made == 0 else (shape[-1] >> made) % 4 == 0
+        levels = min(2 if whole and together else 1, halvings_of(shape) - made)
+        launches.append(f"{2 if whole else 1}x{levels}")
+        made += levels
+    return launches
+
+
 # Rows of whole vectors, of which some patches lie half below the picture; levels that end before the picture does;
-# more than a tile on each axis; volumes. Then what has no vectors: two columns beyond them.
-VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16)]
+# more than a tile on each axis; volumes, of which one's half has an odd number of slices. Then what has no vectors: two
+# columns beyond them.
+VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16), (1, 2, 10, 12, 24)]
 OTHERS = [(2, 2, 22, 34), (1, 3, 6, 7, 18)]
 
 
@@ -188,10 +212,10 @@ def test_vectors_do_not_matter(
         results[layout] = found
         one_channel = layout == "channels_last" and shape[1] == 1  # so it is contiguous
         is_vectors = shape in VECTORS and (layout in ("contiguous", "padded") or one_channel)
-        assert printed.split()[:4] == [
-            *("halving", "2" if is_vectors else "1"),
-            *("gathering", "4" if is_vectors and not pixels else "1"),
-        ]
+        lines = [line.split() for line in printed.splitlines()]
+        assert lines[0] == ["halved", *halving_launches(shape, is_vectors, together=True)]
+        assert lines[1] == ["single", *halving_launches(shape, is_vectors, together=False)]
+        assert lines[2] == ["gathering", "4" if is_vectors and not pixels else "1"]
     for layout, found in results.items():
         assert all(torch.equal(found[name], results["contiguous"][name]) for name in found), layout
 

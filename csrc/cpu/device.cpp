@@ -152,13 +152,15 @@ struct Cpu {
     });
   }
 
-  static void downsample(const HalvingRequest& request, const Tensor&) {
-    with_compute_type(request.to[0].type, [&]<class T>(T) {
-      const Image<T> mask = mask_image<T>(request.mask.view);
-      const Image<T> weights = request.mask.weighs_windows() ? mask : Image<T>{};
-      for (int i = 0; i < 2; ++i)
-        downsample_image(image_of<T>(request.from[i]), weights, request.from[i], request.to[i]);
-      if (mask) downsample_image(mask, Image<T>{}, request.mask.view, request.half_mask);
+  static void downsample(const std::vector<HalvingRequest>& levels, const Tensor&) {
+    with_compute_type(levels[0].to[0].type, [&]<class T>(T) {
+      for (const HalvingRequest& level : levels) {
+        const Image<T> mask = mask_image<T>(level.mask.view);
+        const Image<T> weights = level.mask.weighs_windows() ? mask : Image<T>{};
+        for (int i = 0; i < 2; ++i)
+          downsample_image(image_of<T>(level.from[i]), weights, level.from[i], level.to[i]);
+        if (mask) downsample_image(mask, Image<T>{}, level.mask.view, level.half_mask);
+      }
     });
   }
 

@@ -21,7 +21,7 @@ extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
                                 const Results<ComputeOf<Storage>>&, CudaLauncher&);                          \
   extern template void run_masked(const MaskedProblem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,      \
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
-  extern template void run_downsample<Storage>(const HalvingRequest&, CudaLauncher&);                        \
+  extern template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&);           \
   extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
 #define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
@@ -115,10 +115,10 @@ struct Cuda {
     });
   }
 
-  static void downsample(const HalvingRequest& request, const Tensor& like) {
+  static void downsample(const std::vector<HalvingRequest>& levels, const Tensor& like) {
     CudaLauncher launcher(like);
-    with_storage(request.from[0], request.from[1],
-                 [&]<class Storage>() { run_downsample<Storage>(request, launcher); });
+    with_storage(levels[0].from[0], levels[0].from[1],
+                 [&]<class Storage>() { run_downsample<Storage>(levels, launcher); });
   }
 
   static void product(const ProductRequest& request, const Tensor& like) {

@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <iostream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,16 @@ void launch(int64_t blocks, const Params& params, size_t shared_bytes = 0) {
   simt::launch(blocks, kPyramidThreads, shared_bytes, [&] { kernel(params); });
 }
 
+// Prints what each launch makes: columns of a thread, levels.
+struct HalvingLauncher {
+  template <auto kernel, class Params>
+  void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
+    std::cout << " " << params.tiles.patch_columns << "x" << (params.after[0].data ? 2 : 1);
+    TileLauncher().launch<kernel>(blocks, threads, shared_bytes, params);
+  }
+};
+
+// All levels as the library halves them, and each in a launch of its own.
 template <class Storage>
 void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
@@ -38,23 +50,36 @@ void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
                   read<char>(c, name));
   };
   const Placed preds = placed("preds"), target = placed("target");
-  DownsampleParams<Storage> params{};
-  params.slices = shape.size() == 5 ? 2 : 1;
-  params.size = halved(size_of(shape), params.slices);
-  params.from[0] = image_of<Storage>(c, "preds", preds);
-  params.from[1] = image_of<Storage>(c, "target", target);
+  const Level<const Storage> finest{
+      {image_of<Storage>(c, "preds", preds), image_of<Storage>(c, "target", target)}, size_of(shape)};
+  const int slices = shape.size() == 5 ? 2 : 1;
   // Results are contiguous, but for "far".
   const std::string of_results = layout == "far" ? layout : "contiguous";
-  Placed half_preds(of_results, shape[0], shape[1], params.size, sizeof(T), {}),
-      half_target(of_results, shape[0], shape[1], params.size, sizeof(T), {});
-  params.to[0] = half_preds.picture<T>();
-  params.to[1] = half_target.picture<T>();
-  params.tiles = tiles_of(shape[0], shape[1], params);
-  TileLauncher launcher;
-  launch_tiles<downsample_kernel<Storage>>(params, launcher);
-  std::cout << "halving " << params.tiles.patch_columns << "\n";
-  write(c, "half_preds", half_preds.values());
-  write(c, "half_target", half_target.values());
+  for (const std::string name : {"halved", "single"}) {
+    std::deque<Placed> results;
+    std::vector<Level<T>> levels;
+    for (int l = 0; l < c.one("halvings", 1); ++l) {
+      levels.push_back({{}, halved(l == 0 ? finest.size : levels.back().size, slices)});
+      for (int image = 0; image < 2; ++image) {
+        results.emplace_back(of_results, shape[0], shape[1], levels.back().size, sizeof(T),
+                             std::vector<char>{});
+        levels.back().images[image] = results.back().template picture<T>();
+      }
+    }
+    const std::span<const Level<T>> all(levels);
+    HalvingLauncher launcher;
+    std::cout << name;
+    if (name == "halved") {
+      launch_halvings(finest, all, slices, shape[0], shape[1], launcher);
+    } else {
+      launch_halving(finest, all.first(1), slices, shape[0], shape[1], launcher);
+      for (size_t l = 1; l < all.size(); ++l)
+        launch_halving(readable(all[l - 1]), all.subspan(l, 1), slices, shape[0], shape[1], launcher);
+    }
+    std::cout << "\n";
+    for (size_t i = 0; i < results.size(); ++i)
+      write(c, name + std::to_string(i / 2 + 1) + (i % 2 == 0 ? "_preds" : "_target"), results[i].values());
+  }
 }
 
 template <class Storage>

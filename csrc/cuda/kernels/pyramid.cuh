@@ -1,6 +1,6 @@
-// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, weigh the levels' losses, and gather
-// the levels' gradients. A thread takes four rows of the finer level, one column of them or, as vectors, four
-// (patch.cuh); or an image of the batch. And a gradient times its factor.
+// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, once or twice, weigh the levels'
+// losses, and gather the levels' gradients. A thread takes four rows of the finer level, one column of them
+// or, as vectors, four (patch.cuh); or an image of the batch. And a gradient times its factor.
 #pragma once
 
 #include <algorithm>
@@ -18,19 +18,30 @@ constexpr int kPatchBlocks = sizeof(ComputeOf<Storage>) == 4 ? 4 : 2;
 
 template <class Storage>
 struct DownsampleParams {
+  using T = ComputeOf<Storage>;
   Picture<const Storage> from[2];
-  Picture<ComputeOf<Storage>> to[2];
+  Picture<T> to[2];
   DeviceSize size;  // of the results
   int slices;       // that become one: 1 or 2
-  Tiles tiles;      // of a result
+  Picture<T>
+      after[2];  // the level after, where it is made, too; null: it is not. Only where rows are vectors
+  DeviceSize after_size;
+  Tiles tiles;  // of a result; whose slices are those of the level after, where it is made
 };
 
-// kColumns pixels of two rows of both results. All is read before anything is written.
-template <int kColumns, class Storage>
-SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place) {
-  using T = ComputeOf<Storage>;
+// The mean of 2x2 pixels, added to that of the slice before.
+template <class T>
+SSIM_DEVICE void add_mean(T& mean, const T* upper, const T* lower) {
+  const T left = upper[0] + lower[0], right = upper[1] + lower[1];
+  mean += (left + right) * T(0.25);
+}
+
+// kColumns pixels of two rows of both results, of which the first lies within them, and which stay at hand.
+// All is read before anything is written.
+template <int kColumns, class Storage, class T>
+SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place,
+                             T (&mean)[2][kPatch / 2][kColumns]) {
   constexpr int kRows = kPatch / 2;
-  T mean[2][kRows][kColumns] = {};
   for (int slice = 0; slice < p.slices; ++slice) {
     const PixelPlace source{place.batch, place.channel, p.slices * place.slice + slice, 2 * place.row,
                             2 * place.column};
@@ -40,7 +51,7 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
       const auto first = source.from(from);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        if (place.row + row >= p.size.height) continue;
+        if (row > 0 && place.row + row >= p.size.height) continue;
         const auto upper_row = first + 2 * row * from.stride[2], lower_row = upper_row + from.stride[2];
         T upper[2 * kColumns], lower[2 * kColumns];
         if constexpr (kColumns == 1) {
@@ -51,10 +62,7 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
           read_pixels(lower, lower_row);
         }
 #pragma unroll
-        for (int i = 0; i < kColumns; ++i) {
-          const T left = upper[2 * i] + lower[2 * i], right = upper[2 * i + 1] + lower[2 * i + 1];
-          mean[image][row][i] += (left + right) * T(0.25);
-        }
+        for (int i = 0; i < kColumns; ++i) add_mean(mean[image][row][i], upper + 2 * i, lower + 2 * i);
       }
     }
   }
@@ -63,13 +71,38 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
     const auto first = place.from(p.to[image]);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      if (place.row + row >= p.size.height) continue;
+      if (row > 0 && place.row + row >= p.size.height) continue;
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) {
         if (p.slices == 2) mean[image][row][i] *= T(0.5);
       }
       write_pixels(first + row * p.to[image].stride[2], mean[image][row]);
     }
+  }
+}
+
+// Two columns, of which the pixel of the level after is made, too: of two slices, where there are any.
+template <class Storage>
+SSIM_DEVICE void halve_vectors(const DownsampleParams<Storage>& p, const PixelPlace& place) {
+  using T = ComputeOf<Storage>;
+  constexpr int kHalf = kPatch / 2;
+  const bool makes_after = p.after[0].data != nullptr;
+  const int slices = makes_after ? p.slices : 1;
+  T after[2] = {};
+  PixelPlace half = place;
+  half.slice *= slices;
+  for (int slice = 0; slice < slices && half.slice < p.size.depth; ++slice, ++half.slice) {
+    T mean[2][kHalf][kHalf] = {};
+    halve_patch(p, half, mean);
+#pragma unroll
+    for (int image = 0; image < 2; ++image) add_mean(after[image], mean[image][0], mean[image][1]);
+  }
+  const PixelPlace above{place.batch, place.channel, place.slice, place.row / kHalf, place.column / kHalf};
+  if (!makes_after || above.slice >= p.after_size.depth || above.row >= p.after_size.height) return;
+#pragma unroll
+  for (int image = 0; image < 2; ++image) {
+    if (slices == 2) after[image] *= T(0.5);
+    above.of(p.after[image]) = after[image];
   }
 }
 
@@ -81,11 +114,12 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
     if (place.row >= p.size.height || place.column >= p.size.width) continue;
     if constexpr (!std::is_same_v<Storage, AnyPixel>) {
       if (p.tiles.patch_columns > 1) {
-        halve_patch<kPatch / 2>(p, place);
+        halve_vectors(p, place);
         continue;
       }
     }
-    halve_patch<1>(p, place);
+    ComputeOf<Storage> mean[2][kPatch / 2][1] = {};
+    halve_patch(p, place, mean);
   }
 }
 
