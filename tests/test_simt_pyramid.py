@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,11 @@ TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, 
 PIXEL_TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 MOST_HALVINGS = 4  # five levels
+# Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
+# part of one, fewer than a warp, one; kernels that keep two sums and those with the constants'.
+BLOCKS, COUNTS, MASKED = [300, 3, 1], [2, 4, 4], [0, 1, 0]
+OUTPUTS = [5000.0, 1200.0, 300.0]
+PIXEL_BLOCKS = 290
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
@@ -38,6 +44,13 @@ def halved(picture: Tensor) -> Tensor:
 
 def halvings_of(shape: tuple[int, ...]) -> int:
     return min(MOST_HALVINGS, min(n.bit_length() - 1 for n in shape[2:]))
+
+
+def shares(total: Tensor, blocks: int, seed: int) -> Tensor:
+    """Sums [B, ...] as those of blocks, [B, blocks, ...]."""
+    parts = random(total.shape[0], blocks, *total.shape[1:], seed=seed, dtype=torch.float64)
+    parts[:, -1] += total - parts.sum(1)
+    return parts
 
 
 def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
@@ -85,14 +98,25 @@ def run(
     image_factors = random(batch, seed=9, dtype=compute)
     image_factors[0] = 2.0  # times 0.5 it is one
     means = random(levels, batch, seed=8, dtype=torch.float64).abs() + (-1.0 if normalize == "relu" else 0.1)
-    losses = (1 - means).to(compute)
-    level_constants = random(levels, batch, 2, seed=10, dtype=compute)
+    losses = 1 - means
+    level_constants = random(levels, batch, 2, seed=10, dtype=torch.float64)
     betas = torch.tensor([0.3, 0.0448, 0.7], dtype=torch.float64)
+    pixel_means = random(batch, seed=11, dtype=torch.float64).abs()
 
-    arrays = {**images, "factors": factors, "losses": losses, "level_constants": level_constants}
-    pixel_means = random(batch, seed=11, dtype=compute).abs()
-    arrays |= {"image_factors": image_factors, "pixel_means": pixel_means}
+    arrays = {**images, "factors": factors, "image_factors": image_factors}
+    arrays["pixel_sums"] = shares(pixel_means * math.prod(shape[1:]), PIXEL_BLOCKS, seed=12)
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
+    for level in range(levels):
+        weights = random(batch, 3, seed=13 + level, dtype=torch.float64).abs() + 1
+        arrays[f"mask_sums{level}"] = weights
+        divisor = weights if MASKED[level] else weights.new_full((batch, 3), OUTPUTS[level])
+        # Only the last level's similarity counts; what else there is must not.
+        of_level = torch.cat((torch.full((batch, 2), 1e3, dtype=torch.float64), level_constants[level]), 1)
+        which = int(level + 1 < levels)
+        of_level[:, which] = losses[level] * divisor[:, which]
+        arrays[f"sums{level}"] = shares(of_level[:, : COUNTS[level]], BLOCKS[level], seed=20 + level)
+        if COUNTS[level] == 2:
+            level_constants[level] = 0
     for name, array in arrays.items():
         (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
@@ -103,6 +127,12 @@ def run(
         "layout": layout,
         "levels": levels,
         "halvings": halvings_of(shape),
+        "blocks": BLOCKS,
+        "counts": COUNTS,
+        "masked": MASKED,
+        "outputs": OUTPUTS,
+        "pixel_blocks": PIXEL_BLOCKS,
+        "pixels_of_image": math.prod(shape[1:]),
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
         "pixels": pixels,
@@ -113,7 +143,7 @@ def run(
     }
     printed = run_case(program, directory, fields)
 
-    exact_losses = losses.double().requires_grad_()
+    exact_losses = losses.clone().requires_grad_()
     value = product(1 - exact_losses, betas, normalize)
     (by_losses,) = torch.autograd.grad((1 - value).sum(), exact_losses)
     finest = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
@@ -128,21 +158,22 @@ def run(
     gradient = gradient + 0.5 * slope
     by_images = 0.5 * image_factors.double().view(-1, *[1] * (len(shape) - 1))
     finest_scale = torch.tensor([scales[1], 1.0, 1.0], dtype=torch.float64)[:, None]
-    by_constants = (by_losses[..., None] * level_constants.double()).sum(0)
+    by_constants = (by_losses[..., None] * level_constants).sum(0)
     distance = 1 - value
     if pixels:
-        value = 0.75 * pixel_means.double() + 0.25 * distance
+        value = 0.75 * pixel_means + 0.25 * distance
     expected = {
         "gradient": (gradient, dtype),
         "value": (value, compute),
-        "batch_value": (value.mean().view(1), compute),
+        "batch_mean": (value.mean().view(1), compute),
+        "batch_sum": (value.sum().view(1), compute),
         "product_factors": (by_losses * scales[0] / finest_scale, compute),
         "grad_constants": (by_constants * scales[0] / scales[1], compute),
         "multiplied": (images["preds"].double() * by_images, dtype),
         "multiplied_in_place": (images["preds"].double() * by_images, dtype),
     }
     if pixels:
-        expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
+        expected["terms"] = torch.stack((pixel_means, distance), 1), compute
     for name, image in images.items():
         half = image.double()
         for level in range(1, halvings_of(shape) + 1):

@@ -3,8 +3,8 @@
 
 namespace ssim_fused::cuda {
 
-template void run_product<float>(const ProductRequest&, CudaLauncher&);
-template void run_product<double>(const ProductRequest&, CudaLauncher&);
+template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
+template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
 #define SSIM_INSTANTIATE(Storage)                                                           \
   template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&); \
   template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);

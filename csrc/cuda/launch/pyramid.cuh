@@ -69,26 +69,23 @@ void run_downsample(const std::vector<HalvingRequest>& levels, CudaLauncher& lau
                   first.to[0].batch(), first.to[0].channels(), launcher);
 }
 
+// `levels`: what their passes left.
 template <class T>
-void run_product(const ProductRequest& request, CudaLauncher& launcher) {
+void run_product(const ProductRequest& request, const std::vector<PassSums>& levels, CudaLauncher& launcher) {
   const bool is_reduced = request.reduction != Reduction::none;
   T* const value = static_cast<T*>(request.value);
-  const ProductParams<T> params{
-      request.weights,
-      request.batch,
-      static_cast<const T*>(request.losses),
-      static_cast<const T*>(request.level_constants),
-      request.as_distance,
-      request.reduction == Reduction::mean ? 1 / static_cast<double>(request.batch) : 1.0,
-      request.gradient_scale,
-      request.finest_scale,
-      is_reduced ? nullptr : value,
-      is_reduced ? value : nullptr,
-      static_cast<T*>(request.factors),
-      static_cast<T*>(request.grad_constants),
-      pixel_results<T>(request.pixels)};
-  launcher.template launch<product_kernel<T>>(is_reduced ? 1 : ceil_div(request.batch, kPyramidThreads),
-                                              kPyramidThreads, kProductShared, params);
+  ProductParams<T> params{};
+  params.level_weights = request.weights;
+  std::copy(levels.begin(), levels.end(), params.levels);
+  params.as_distance = request.as_distance;
+  params.scale = request.reduction == Reduction::mean ? 1 / static_cast<double>(request.batch) : 1.0;
+  params.gradient_scale = request.gradient_scale;
+  params.finest_scale = request.finest_scale;
+  (is_reduced ? params.batch_value : params.value) = value;
+  params.factors = static_cast<T*>(request.factors);
+  params.grad_constants = static_cast<T*>(request.grad_constants);
+  params.pixels = pixel_results<T>(request.pixels);
+  launch_product(params, launcher);
 }
 
 template <class Storage>

@@ -121,4 +121,10 @@ void launch_halvings(const Level<const Storage>& finest, std::span<const Level<T
         launch_halving(readable(levels[made - 1]), levels.subspan(made), slices, batch, channels, launcher);
 }
 
+template <class T, class Launcher>
+void launch_product(const ProductParams<T>& params, Launcher& launcher) {
+  launcher.template launch<product_kernel<T>>(params.levels[0].batch, kReduceThreads,
+                                              product_shared(params.level_weights.levels), params);
+}
+
 }  // namespace ssim_fused::cuda
