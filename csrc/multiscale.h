@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "allocate.h"
@@ -13,22 +14,20 @@
 
 namespace ssim_fused {
 
-// MS-SSIM of each image from the levels' losses, one minus their means; and the weights of the levels'
-// gradients in that of the distance. All in the compute type.
+// MS-SSIM of each image from what the levels' passes left, of each its objective's mean; and the weights of
+// the levels' gradients in that of the distance. All in the compute type.
 struct ProductRequest {
   ScalarType type;
   int64_t batch;
   LevelWeights weights;
-  const void* losses;  // [levels, B]
   Reduction reduction;
   bool as_distance;
   double gradient_scale;  // of the result's gradient; the finest level's is stored times `finest_scale`
   double finest_scale;
-  void* value;                  // [B], or one number
-  void* factors;                // [levels, B]; null where no gradient is wanted
-  const void* level_constants;  // [levels, B, 2]: derivatives of the levels' losses by the constants
-  void* grad_constants;         // [B, 2]; null where not wanted, and then `level_constants` is, too
-  PixelRequest pixels;          // its means are read
+  void* value;           // [B], or one number
+  void* factors;         // [levels, B]; null where no gradient is wanted
+  void* grad_constants;  // [B, 2]; null where not wanted
+  PixelRequest pixels;   // whose mean the finest level's pass left
 };
 
 // From a level of the pyramid to the next: means of 2x2 pixels or 2x2x2 voxels, of both images and the mask;
@@ -123,12 +122,11 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
   std::optional<Tensor> halves;
   if (levels > 1) halves = new_tensor(preds, {2 * elements}, type);
   const Tensor coarse = new_tensor(preds, {levels > 1 ? images * elements : 0}, type);
-  // And the levels' factors, and the pixel term's means.
-  const Tensor losses = new_tensor(preds, {2 * levels + 1, batch}, type);
-  char* const loss = static_cast<char*>(losses.mutable_data_ptr());
-  std::optional<Tensor> level_constants;
-  if (want_grad_constants) level_constants = new_tensor(preds, {levels, batch, 2}, type);
+  std::optional<Tensor> factors;
+  if (wanted.gradients()) factors = new_tensor(preds, {levels, batch}, type);
+  void* const factor = factors ? factors->mutable_data_ptr() : nullptr;
 
+  std::vector<HalvingRequest> halvings;
   GatherRequest gathers[2];
   char* next = halves ? static_cast<char*>(halves->mutable_data_ptr()) : nullptr;
   char* next_gradient = static_cast<char*>(coarse.mutable_data_ptr());
@@ -142,15 +140,10 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
       request.mask.view.data = next_mask;
       next_mask += request.mask.view.elements() * size;
     }
-    request.as_distance = true;
     request.objective = is_last ? Objective::mean_similarity : Objective::mean_contrast;
-    char* const mean = loss + level * batch * size;
-    (is_last ? request.similarity : request.contrast) = mean;
     (is_last ? request.of_similarity.scale : request.of_contrast.scale) =
         1 / (is_last ? request.divisor() : request.cropped_divisor());
-    if (level_constants)
-      request.grad_constants =
-          static_cast<char*>(level_constants->mutable_data_ptr()) + level * batch * 2 * size;
+    request.keeps_constants = want_grad_constants;
     if (level == 0) continue;
     const int64_t bytes = request.preds.elements() * size;
     request.preds.data = next;
@@ -166,54 +159,49 @@ std::vector<Tensor> multiscale(const Tensor& preds, const Tensor& target, const 
       if (finest.mask && finest.mask.weighs_windows())
         gathers[image].coarse_masks.push_back(request.mask.view);
     }
-    if (batch > 0) {
-      const Request& above = requests[static_cast<size_t>(level - 1)];
-      Device::downsample(
-          {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view},
-          preds);
-    }
+    const Request& above = requests[static_cast<size_t>(level - 1)];
+    halvings.push_back(
+        {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view});
   }
+  if (batch > 0 && levels > 1) Device::downsample(halvings, preds);
+  typename Device::LevelResults level_results(levels);
+  const auto run_level = [&](int level) {
+    if (batch > 0) Device::level(requests[static_cast<size_t>(level)], level, level_results, preds);
+  };
   for (int level = levels - 1; level > 0; --level) {
     Request& request = requests[static_cast<size_t>(level)];
     if (!request.grad_preds && request.grad_target) request.exchange_images();
-    run<Device>(request, preds);
+    run_level(level);
   }
   halves.reset();
 
   Request& top = requests[0];
-  if (pixels) pixels.means = loss + 2 * levels * batch * size;
   top.pixels.term = pixels.term;
   top.pixels.eps = pixels.eps;
-  top.pixels.means = pixels.means;
   std::vector<Tensor> results{new_per_image(preds, parse_reduction(reduction))};
   if (want_terms) add_terms(pixels, preds, results);
   const double scale = stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(batch, 1),
                                     finest.constants.c1, finest.constants.c2);
   (levels == 1 ? top.of_similarity : top.of_contrast).scale *= scale;
-  void* const of_constants = top.grad_constants;
   add_gradients(top, preds, target, wanted, results);
-  void* const grad_constants = top.grad_constants;
-  top.grad_constants = of_constants;
-  run<Device>(top, preds);
+  void* const grad_constants = std::exchange(top.grad_constants, nullptr);  // which is the product's
+  run_level(0);
   if (batch == 0) {
     if (parse_reduction(reduction) != Reduction::none)
       torch::stable::fill_(results[0], parse_reduction(reduction) == Reduction::sum ? 0.0 : std::nan(""));
     return results;
   }
 
-  char* const factors = loss + levels * batch * size;
   const double share = share_of_image(parse_reduction(reduction), batch) * scale;
   Device::product(
-      {type, batch, exponents, loss, parse_reduction(reduction), as_distance || pixels,
-       share * pixels.ssim_weight, scale, results[0].mutable_data_ptr(),
-       wanted.gradients() ? factors : nullptr, level_constants ? level_constants->const_data_ptr() : nullptr,
-       want_grad_constants ? grad_constants : nullptr, pixels},
-      preds);
+      {type, batch, exponents, parse_reduction(reduction), as_distance || pixels, share * pixels.ssim_weight,
+       scale, results[0].mutable_data_ptr(), factor, grad_constants, pixels},
+      level_results, preds);
   pixels.slope_scale = share * pixels.mean_weight / finest.pixel_divisor();
   for (int image = 0, result = 1 + int{want_terms}; image < 2; ++image) {
     if (!(image == 0 ? want_grad_preds : want_grad_target)) continue;
     gathers[image].finest = output_view(results[static_cast<size_t>(result++)]);
-    gathers[image].factors = factors;
+    gathers[image].factors = factor;
     gathers[image].image = image == 0 ? finest.preds : finest.target;
     gathers[image].other = image == 0 ? finest.target : finest.preds;
     gathers[image].pixels = pixels;

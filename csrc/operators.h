@@ -3,8 +3,10 @@
 //
 //     struct Guard;  // made of a tensor: makes its device the current one
 //     similarity(const Request&, const Tensor& like);  // one pass; scratch is allocated like `like`
-//     downsample(const HalvingRequest&, const Tensor& like);
-//     product(const ProductRequest&, const Tensor& like);
+//     downsample(const std::vector<HalvingRequest>&, const Tensor& like);  // each from the one before
+//     struct LevelResults;  // made of a number of levels: what their passes leave for the product
+//     level(const Request&, int number, LevelResults&, const Tensor& like);  // a pass that does
+//     product(const ProductRequest&, const LevelResults&, const Tensor& like);
 //     gather(const GatherRequest&, const Tensor& like);
 //     multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like);
 //

@@ -15,8 +15,8 @@ struct PixelRequest {
   double eps = 0;                           // Charbonnier's
   double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
   double slope_scale = 0;  // of the slopes in the gradients, where they are added; includes 1 / pixels
-  void* means = nullptr;   // [B]: mean phi, in the compute type, where wanted; likewise
-  void* terms = nullptr;   // [B, 2]: mean phi, and SSIM's or MS-SSIM's distance
+  // [B, 2], in the compute type, where wanted: mean phi, and SSIM's or MS-SSIM's distance.
+  void* terms = nullptr;
 
   explicit operator bool() const { return term != PixelTerm::none; }
   double value(double mean, double distance) const {

@@ -265,13 +265,15 @@ struct Request {
   PixelRequest pixels;                    // with it, `similarity` is the sum of both terms
   View map, grad_preds, grad_target;
   void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective by c1 and c2
+  bool keeps_constants = false;    // the same, kept by the device: of a level of MS-SSIM
 
   // Pixels of an image.
   double pixels_of_image() const {
     return static_cast<double>(preds.elements()) / static_cast<double>(std::max<int64_t>(preds.batch(), 1));
   }
   double pixel_divisor() const { return mask ? 1 : pixels_of_image(); }
-  bool wants_gradients() const { return grad_preds || grad_target || grad_constants != nullptr; }
+  bool wants_constants() const { return grad_constants != nullptr || keeps_constants; }
+  bool wants_gradients() const { return grad_preds || grad_target || wants_constants(); }
   int64_t planes() const { return preds.batch() * preds.channels(); }
   std::array<int64_t, 5> output_shape() const {
     return {preds.batch(), preds.channels(), windows.axes[0].output_length(), windows.axes[1].output_length(),

@@ -191,7 +191,7 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
         ]
         means = value, means[1]
         results |= {"similarity": value, "contrast_sensitivity": 1 - means[1]}
-        results |= {"pixel_means": pixel_means, "pixel_terms": torch.stack((pixel_means, distance), 1)}
+        results["pixel_terms"] = torch.stack((pixel_means, distance), 1)
     elif case.as_distance:
         results |= {"similarity": 1 - means[0], "contrast_sensitivity": 1 - means[1]}
     results["batch_similarity"] = results["similarity"].mean().view(1)

@@ -80,7 +80,7 @@ class Host:
             "contrast_sensitivity": ((batch,), compute),
         }
         if case.pixels:
-            outputs |= {"pixel_means": ((batch,), compute), "pixel_terms": ((batch, 2), compute)}
+            outputs["pixel_terms"] = (batch, 2), compute
         swapped = "target" in case.gradients and "preds" not in case.gradients
         if swapped:  # as the operator does: SSIM is symmetric
             preds, target = target, preds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10,
 TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16)}
 PIXEL_TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
+MOST_HALVINGS = 4  # five levels
+# Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
+# part of one, fewer than a warp, one; kernels that keep two sums and those with the constants'.
+BLOCKS, COUNTS, MASKED = [300, 3, 1], [2, 4, 4], [0, 1, 0]
+OUTPUTS = [5000.0, 1200.0, 300.0]
+PIXEL_BLOCKS = 290
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
@@ -33,6 +40,17 @@ def halved(picture: Tensor) -> Tensor:
     """The means of 2x2 pixels or 2x2x2 voxels."""
     pool = torch.nn.functional.avg_pool2d if picture.dim() == 4 else torch.nn.functional.avg_pool3d
     return pool(picture, 2)
+
+
+def halvings_of(shape: tuple[int, ...]) -> int:
+    return min(MOST_HALVINGS, min(n.bit_length() - 1 for n in shape[2:]))
+
+
+def shares(total: Tensor, blocks: int, seed: int) -> Tensor:
+    """Sums [B, ...] as those of blocks, [B, blocks, ...]."""
+    parts = random(total.shape[0], blocks, *total.shape[1:], seed=seed, dtype=torch.float64)
+    parts[:, -1] += total - parts.sum(1)
+    return parts
 
 
 def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
@@ -80,14 +98,25 @@ def run(
     image_factors = random(batch, seed=9, dtype=compute)
     image_factors[0] = 2.0  # times 0.5 it is one
     means = random(levels, batch, seed=8, dtype=torch.float64).abs() + (-1.0 if normalize == "relu" else 0.1)
-    losses = (1 - means).to(compute)
-    level_constants = random(levels, batch, 2, seed=10, dtype=compute)
+    losses = 1 - means
+    level_constants = random(levels, batch, 2, seed=10, dtype=torch.float64)
     betas = torch.tensor([0.3, 0.0448, 0.7], dtype=torch.float64)
+    pixel_means = random(batch, seed=11, dtype=torch.float64).abs()
 
-    arrays = {**images, "factors": factors, "losses": losses, "level_constants": level_constants}
-    pixel_means = random(batch, seed=11, dtype=compute).abs()
-    arrays |= {"image_factors": image_factors, "pixel_means": pixel_means}
+    arrays = {**images, "factors": factors, "image_factors": image_factors}
+    arrays["pixel_sums"] = shares(pixel_means * math.prod(shape[1:]), PIXEL_BLOCKS, seed=12)
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
+    for level in range(levels):
+        weights = random(batch, 3, seed=13 + level, dtype=torch.float64).abs() + 1
+        arrays[f"mask_sums{level}"] = weights
+        divisor = weights if MASKED[level] else weights.new_full((batch, 3), OUTPUTS[level])
+        # Only the last level's similarity counts; what else there is must not.
+        of_level = torch.cat((torch.full((batch, 2), 1e3, dtype=torch.float64), level_constants[level]), 1)
+        which = int(level + 1 < levels)
+        of_level[:, which] = losses[level] * divisor[:, which]
+        arrays[f"sums{level}"] = shares(of_level[:, : COUNTS[level]], BLOCKS[level], seed=20 + level)
+        if COUNTS[level] == 2:
+            level_constants[level] = 0
     for name, array in arrays.items():
         (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
@@ -97,6 +126,13 @@ def run(
         "shape": " ".join(map(str, shape)),
         "layout": layout,
         "levels": levels,
+        "halvings": halvings_of(shape),
+        "blocks": BLOCKS,
+        "counts": COUNTS,
+        "masked": MASKED,
+        "outputs": OUTPUTS,
+        "pixel_blocks": PIXEL_BLOCKS,
+        "pixels_of_image": math.prod(shape[1:]),
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
         "pixels": pixels,
@@ -107,7 +143,7 @@ def run(
     }
     printed = run_case(program, directory, fields)
 
-    exact_losses = losses.double().requires_grad_()
+    exact_losses = losses.clone().requires_grad_()
     value = product(1 - exact_losses, betas, normalize)
     (by_losses,) = torch.autograd.grad((1 - value).sum(), exact_losses)
     finest = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
@@ -122,23 +158,30 @@ def run(
     gradient = gradient + 0.5 * slope
     by_images = 0.5 * image_factors.double().view(-1, *[1] * (len(shape) - 1))
     finest_scale = torch.tensor([scales[1], 1.0, 1.0], dtype=torch.float64)[:, None]
-    by_constants = (by_losses[..., None] * level_constants.double()).sum(0)
+    by_constants = (by_losses[..., None] * level_constants).sum(0)
     distance = 1 - value
     if pixels:
-        value = 0.75 * pixel_means.double() + 0.25 * distance
+        value = 0.75 * pixel_means + 0.25 * distance
     expected = {
-        "half_preds": (halved(images["preds"].double()), compute),
-        "half_target": (halved(images["target"].double()), compute),
         "gradient": (gradient, dtype),
         "value": (value, compute),
-        "batch_value": (value.mean().view(1), compute),
+        "batch_mean": (value.mean().view(1), compute),
+        "batch_sum": (value.sum().view(1), compute),
         "product_factors": (by_losses * scales[0] / finest_scale, compute),
         "grad_constants": (by_constants * scales[0] / scales[1], compute),
         "multiplied": (images["preds"].double() * by_images, dtype),
         "multiplied_in_place": (images["preds"].double() * by_images, dtype),
     }
     if pixels:
-        expected["terms"] = torch.stack((pixel_means.double(), distance), 1), compute
+        expected["terms"] = torch.stack((pixel_means, distance), 1), compute
+    for name, image in images.items():
+        half = image.double()
+        for level in range(1, halvings_of(shape) + 1):
+            half = halved(half)
+            expected[f"halved{level}_{name}"] = half, compute
+            # Two levels in one launch are those of two.
+            files = [(directory / f"{way}{level}_{name}.bin").read_bytes() for way in ("halved", "single")]
+            assert files[0] == files[1], (level, name)
     if is_integer:
         del expected["multiplied"], expected["multiplied_in_place"]
     found = {}
@@ -167,9 +210,21 @@ def test_kernels_on_the_host(
     check(found, expected)
 
 
+def halving_launches(shape: tuple[int, ...], is_vectors: bool, together: bool) -> list[str]:
+    """Columns of a thread and levels of each launch: two of rows that are whole vectors, where so many are left."""
+    launches, made = [], 0
+    while made < halvings_of(shape):
+        whole = is_vectors if made == 0 else (shape[-1] >> made) % 4 == 0
+        levels = min(2 if whole and together else 1, halvings_of(shape) - made)
+        launches.append(f"{2 if whole else 1}x{levels}")
+        made += levels
+    return launches
+
+
 # Rows of whole vectors, of which some patches lie half below the picture; levels that end before the picture does;
-# more than a tile on each axis; volumes. Then what has no vectors: two columns beyond them.
-VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16)]
+# more than a tile on each axis; volumes, of which one's half has an odd number of slices. Then what has no vectors: two
+# columns beyond them.
+VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16), (1, 2, 10, 12, 24)]
 OTHERS = [(2, 2, 22, 34), (1, 3, 6, 7, 18)]
 
 
@@ -188,10 +243,10 @@ def test_vectors_do_not_matter(
         results[layout] = found
         one_channel = layout == "channels_last" and shape[1] == 1  # so it is contiguous
         is_vectors = shape in VECTORS and (layout in ("contiguous", "padded") or one_channel)
-        assert printed.split()[:4] == [
-            *("halving", "2" if is_vectors else "1"),
-            *("gathering", "4" if is_vectors and not pixels else "1"),
-        ]
+        lines = [line.split() for line in printed.splitlines()]
+        assert lines[0] == ["halved", *halving_launches(shape, is_vectors, together=True)]
+        assert lines[1] == ["single", *halving_launches(shape, is_vectors, together=False)]
+        assert lines[2] == ["gathering", "4" if is_vectors and not pixels else "1"]
     for layout, found in results.items():
         assert all(torch.equal(found[name], results["contiguous"][name]) for name in found), layout
 

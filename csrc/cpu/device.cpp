@@ -73,9 +73,7 @@ Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
     similarity = static_cast<T>(sums[b].share(static_cast<double>(similarity), false));
     contrast = static_cast<T>(sums[b].share(static_cast<double>(contrast), true));
   }
-  problem.wants_constants = request.grad_constants != nullptr;
-  problem.wants_similarity = request.similarity != nullptr || request.pixels.terms != nullptr;
-  problem.wants_contrast = request.contrast != nullptr;
+  problem.wants_constants = request.wants_constants();
   problem.pixels = pixel_terms<T>(request.pixels, pixels);
   const Constants& constants = request.constants;
   problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
@@ -89,46 +87,56 @@ Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
   return problem;
 }
 
-template <class T>
-void write_results(const Request& request, const std::vector<Sums>& sums,
-                   const std::vector<double>& masked_pixels) {
-  const double outputs = request.outputs(), cropped = request.cropped_outputs();
+// Of one image.
+struct Means {
+  double similarity_loss, contrast_loss, pixels, by_c1, by_c2;
+};
+
+// `masked_pixels`: of the images' masks, where they are needed.
+std::vector<Means> means_of(const Request& request, const std::vector<Sums>& sums,
+                            const std::vector<double>& masked_pixels) {
   // Of a mean over outputs. Nothing is what an empty mask lets be seen, and is alike; where there are no
   // outputs at all, there is no mean either.
-  const auto mean = [&](size_t b, double loss, bool is_cropped) {
-    const double count = is_cropped ? cropped : outputs;
-    const double weight = is_cropped ? sums[b].cropped_weight : sums[b].weight;
+  const auto mean = [&](double loss, double count, double weight) {
     if (!request.mask || count == 0) return loss / count;
     return weight > 0 ? loss / weight : 0;
   };
+  std::vector<Means> means;
+  for (const Sums& of : sums) {
+    const double pixels = masked_pixels.empty() ? request.pixels_of_image() : masked_pixels[means.size()];
+    means.push_back({mean(of.similarity_loss, request.outputs(), of.weight),
+                     mean(of.contrast_loss, request.cropped_outputs(), of.cropped_weight),
+                     request.mask && pixels == 0 ? 0 : of.pixels / pixels, of.by_c1, of.by_c2});
+  }
+  return means;
+}
+
+template <class T>
+void write_results(const Request& request, const std::vector<Means>& means) {
   const auto result = [&](double loss) { return request.as_distance ? loss : 1 - loss; };
   T* const similarity = static_cast<T*>(request.similarity);
   T* const contrast = static_cast<T*>(request.contrast);
   T* const by_constants = static_cast<T*>(request.grad_constants);
-  T* const pixel_means = static_cast<T*>(request.pixels.means);
   T* const terms = static_cast<T*>(request.pixels.terms);
   double total = 0;
-  for (size_t b = 0; b < sums.size(); ++b) {
-    const double distance = result(mean(b, sums[b].similarity_loss, false));
-    const double pixels = masked_pixels.empty() ? request.pixels_of_image() : masked_pixels[b];
-    const double pixel_mean = request.mask && pixels == 0 ? 0 : sums[b].pixels / pixels;
-    const double value = request.pixels.value(pixel_mean, distance);
-    if (pixel_means) pixel_means[b] = static_cast<T>(pixel_mean);
+  for (size_t b = 0; b < means.size(); ++b) {
+    const double distance = result(means[b].similarity_loss);
+    const double value = request.pixels.value(means[b].pixels, distance);
     if (terms) {
-      terms[2 * b] = static_cast<T>(pixel_mean);
+      terms[2 * b] = static_cast<T>(means[b].pixels);
       terms[2 * b + 1] = static_cast<T>(distance);
     }
     total += value;
     if (similarity && request.reduction == Reduction::none) similarity[b] = static_cast<T>(value);
-    if (contrast) contrast[b] = static_cast<T>(result(mean(b, sums[b].contrast_loss, true)));
+    if (contrast) contrast[b] = static_cast<T>(result(means[b].contrast_loss));
     if (by_constants) {
-      by_constants[2 * b] = static_cast<T>(sums[b].by_c1);
-      by_constants[2 * b + 1] = static_cast<T>(sums[b].by_c2);
+      by_constants[2 * b] = static_cast<T>(means[b].by_c1);
+      by_constants[2 * b + 1] = static_cast<T>(means[b].by_c2);
     }
   }
   if (similarity && request.reduction != Reduction::none)
     *similarity = static_cast<T>(
-        request.reduction == Reduction::mean ? total / static_cast<double>(sums.size()) : total);
+        request.reduction == Reduction::mean ? total / static_cast<double>(means.size()) : total);
 }
 
 struct Cpu {
@@ -136,36 +144,55 @@ struct Cpu {
     explicit Guard(const Tensor&) {}
   };
 
+  // Of the images, by level.
+  using LevelResults = std::vector<std::vector<Means>>;
+
   static void similarity(const Request& request, const Tensor&) {
     with_compute_type(request.preds.type, [&]<class T>(T) {
-      const View& mask = request.mask.view;
-      const int64_t channels = request.preds.channels();
-      std::vector<MaskSum> sums;
-      std::vector<double> pixels;
-      // A value alone is divided by what the marches add up.
-      if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
-      if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
-      const Problem<T> problem = problem_of<T>(request, sums, pixels);
-      const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
-      const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
-      write_results<T>(request, march(problem, request, derivatives), pixels);
+      write_results<T>(request,
+                       pass<T>(request, request.similarity != nullptr || request.pixels.terms != nullptr,
+                               request.contrast != nullptr));
     });
   }
 
-  static void downsample(const HalvingRequest& request, const Tensor&) {
-    with_compute_type(request.to[0].type, [&]<class T>(T) {
-      const Image<T> mask = mask_image<T>(request.mask.view);
-      const Image<T> weights = request.mask.weighs_windows() ? mask : Image<T>{};
-      for (int i = 0; i < 2; ++i)
-        downsample_image(image_of<T>(request.from[i]), weights, request.from[i], request.to[i]);
-      if (mask) downsample_image(mask, Image<T>{}, request.mask.view, request.half_mask);
+  static void level(const Request& request, int number, LevelResults& levels, const Tensor&) {
+    with_compute_type(request.preds.type, [&]<class T>(T) {
+      const bool is_contrast = request.objective == Objective::mean_contrast;
+      levels[static_cast<size_t>(number)] = pass<T>(request, !is_contrast, is_contrast);
     });
   }
 
-  static void product(const ProductRequest& request, const Tensor&) {
+  template <class T>
+  static std::vector<Means> pass(const Request& request, bool wants_similarity, bool wants_contrast) {
+    const View& mask = request.mask.view;
+    const int64_t channels = request.preds.channels();
+    std::vector<MaskSum> sums;
+    std::vector<double> pixels;
+    // A value alone is divided by what the marches add up.
+    if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
+    if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
+    Problem<T> problem = problem_of<T>(request, sums, pixels);
+    problem.wants_similarity = wants_similarity;
+    problem.wants_contrast = wants_contrast;
+    const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
+    const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
+    return means_of(request, march(problem, request, derivatives), pixels);
+  }
+
+  static void downsample(const std::vector<HalvingRequest>& levels, const Tensor&) {
+    with_compute_type(levels[0].to[0].type, [&]<class T>(T) {
+      for (const HalvingRequest& level : levels) {
+        const Image<T> mask = mask_image<T>(level.mask.view);
+        const Image<T> weights = level.mask.weighs_windows() ? mask : Image<T>{};
+        for (int i = 0; i < 2; ++i)
+          downsample_image(image_of<T>(level.from[i]), weights, level.from[i], level.to[i]);
+        if (mask) downsample_image(mask, Image<T>{}, level.mask.view, level.half_mask);
+      }
+    });
+  }
+
+  static void product(const ProductRequest& request, const LevelResults& levels, const Tensor&) {
     with_compute_type(request.type, [&]<class T>(T) {
-      const T* const losses = static_cast<const T*>(request.losses);
-      const T* const level_constants = static_cast<const T*>(request.level_constants);
       T* const factors = static_cast<T*>(request.factors);
       T* const grad_constants = static_cast<T*>(request.grad_constants);
       T* const values = static_cast<T*>(request.value);
@@ -173,23 +200,27 @@ struct Cpu {
       double total = 0;
       for (int64_t b = 0; b < request.batch; ++b) {
         double by_constants[2] = {};
+        const auto means = [&](int l) -> const Means& {
+          return levels[static_cast<size_t>(l)][static_cast<size_t>(b)];
+        };
         const double distance = weighted_distance(
-            request.weights, [&](int l) { return losses[l * request.batch + b]; },
+            request.weights,
+            [&](int l) {
+              return l + 1 == request.weights.levels ? means(l).similarity_loss : means(l).contrast_loss;
+            },
             [&](int l, double factor) {
-              const int64_t place = l * request.batch + b;
               if (factors) {
-                factors[place] =
+                factors[l * request.batch + b] =
                     static_cast<T>(factor * request.gradient_scale / (l == 0 ? request.finest_scale : 1.0));
               }
-              for (int k = 0; grad_constants && k < 2; ++k)
-                by_constants[k] += factor * static_cast<double>(level_constants[2 * place + k]);
+              by_constants[0] += factor * means(l).by_c1;
+              by_constants[1] += factor * means(l).by_c2;
             });
         double value = request.as_distance ? distance : 1 - distance;
         if (request.pixels) {
-          const T mean = static_cast<const T*>(request.pixels.means)[b];
-          value = request.pixels.value(static_cast<double>(mean), distance);
+          value = request.pixels.value(means(0).pixels, distance);
           if (terms) {
-            terms[2 * b] = mean;
+            terms[2 * b] = static_cast<T>(means(0).pixels);
             terms[2 * b + 1] = static_cast<T>(distance);
           }
         }

@@ -10,8 +10,8 @@
 
 namespace ssim_fused::cuda {
 
-extern template void run_product<float>(const ProductRequest&, CudaLauncher&);
-extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
+extern template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
+extern template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
 #define SSIM_ELSEWHERE(Storage)                                                                              \
   extern template void run_images(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, Objective, \
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
@@ -21,7 +21,7 @@ extern template void run_product<double>(const ProductRequest&, CudaLauncher&);
                                 const Results<ComputeOf<Storage>>&, CudaLauncher&);                          \
   extern template void run_masked(const MaskedProblem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,      \
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
-  extern template void run_downsample<Storage>(const HalvingRequest&, CudaLauncher&);                        \
+  extern template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&);           \
   extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
 #define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
@@ -65,7 +65,7 @@ Problem<Storage> problem_of(const Request& request) {
                        constants.image_stride, constants.stride};
   problem.of_similarity = weight_of<T>(request.of_similarity);
   problem.of_contrast = weight_of<T>(request.of_contrast);
-  problem.wants_constants = request.grad_constants != nullptr;
+  problem.wants_constants = request.wants_constants();
   problem.pixels = pixels_of<T>(request.pixels);
   problem.preds = picture<const Storage>(request.preds);
   problem.target = picture<const Storage>(request.target);
@@ -89,7 +89,7 @@ Results<T> results_of(const Request& request) {
   results.outputs = request.outputs();
   results.cropped = request.cropped_outputs();
   results.pixels = pixel_results<T>(request.pixels);
-  results.pixels.pixels = request.pixels_of_image();
+  results.pixel_sums.pixels = request.pixels_of_image();
   return results;
 }
 
@@ -99,31 +99,50 @@ struct Cuda {
     torch::stable::accelerator::DeviceGuard guard;
   };
 
+  // What the passes over the levels leave, in memory that is kept with it.
+  struct LevelResults {
+    explicit LevelResults(int levels) : sums(static_cast<size_t>(levels)) {}
+    std::vector<PassSums> sums;
+    std::vector<Tensor> memory;
+  };
+
   static void similarity(const Request& request, const Tensor& like) {
+    CudaLauncher launcher(like);
+    pass(request, nullptr, launcher);
+  }
+
+  static void level(const Request& request, int number, LevelResults& levels, const Tensor& like) {
+    CudaLauncher launcher(like, &levels.memory);
+    pass(request, &levels.sums[static_cast<size_t>(number)], launcher);
+  }
+
+  // `left`: where its sums are left, if not reduced to results.
+  static void pass(const Request& request, PassSums* left, CudaLauncher& launcher) {
     with_storage(request.preds, request.target, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
                                   request.windows.taps_as<T>(2)};
-      CudaLauncher launcher(like);
+      Results<T> results = results_of<T>(request);
+      results.left = left;
       if (request.mask) {
         const MaskedProblem<Storage> masked{problem_of<Storage>(request), weights(request.mask.view),
                                             request.mask.weighs_windows(), nullptr};
-        return run_masked(masked, windows, results_of<T>(request), launcher);
+        return run_masked(masked, windows, results, launcher);
       }
-      run(problem_of<Storage>(request), request.is_volume, windows, request.objective, results_of<T>(request),
-          launcher);
+      run(problem_of<Storage>(request), request.is_volume, windows, request.objective, results, launcher);
     });
   }
 
-  static void downsample(const HalvingRequest& request, const Tensor& like) {
+  static void downsample(const std::vector<HalvingRequest>& levels, const Tensor& like) {
     CudaLauncher launcher(like);
-    with_storage(request.from[0], request.from[1],
-                 [&]<class Storage>() { run_downsample<Storage>(request, launcher); });
+    with_storage(levels[0].from[0], levels[0].from[1],
+                 [&]<class Storage>() { run_downsample<Storage>(levels, launcher); });
   }
 
-  static void product(const ProductRequest& request, const Tensor& like) {
+  static void product(const ProductRequest& request, const LevelResults& levels, const Tensor& like) {
     CudaLauncher launcher(like);
-    (request.type == ScalarType::Double ? run_product<double> : run_product<float>)(request, launcher);
+    (request.type == ScalarType::Double ? run_product<double> : run_product<float>)(request, levels.sums,
+                                                                                    launcher);
   }
 
   static void gather(const GatherRequest& request, const Tensor& like) {

@@ -3,10 +3,10 @@
 
 namespace ssim_fused::cuda {
 
-template void run_product<float>(const ProductRequest&, CudaLauncher&);
-template void run_product<double>(const ProductRequest&, CudaLauncher&);
-#define SSIM_INSTANTIATE(Storage)                                              \
-  template void run_downsample<Storage>(const HalvingRequest&, CudaLauncher&); \
+template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
+template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
+#define SSIM_INSTANTIATE(Storage)                                                           \
+  template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&); \
   template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
 #define SSIM_INSTANTIATE_MULTIPLY(Storage) \
   template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);

@@ -120,12 +120,19 @@ class Placed {
   char* memory_ = nullptr;
 };
 
+struct BlockLauncher {
+  template <auto kernel, class Params>
+  void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
+    simt::launch(blocks, static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
+                 [&] { kernel(params); });
+  }
+};
+
 // Launches with one block fewer than there are tiles, so that one takes several.
 struct TileLauncher {
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
-    simt::launch(std::max<int64_t>(1, blocks - 1), static_cast<unsigned>(threads),
-                 static_cast<size_t>(shared_bytes), [&] { kernel(params); });
+    BlockLauncher().launch<kernel>(std::max<int64_t>(1, blocks - 1), threads, shared_bytes, params);
   }
 };
 

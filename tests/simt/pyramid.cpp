@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <iostream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,11 +26,16 @@ Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& s
   return {data, {channels * plane, plane, size.width, 1}, slice};
 }
 
-template <auto kernel, class Params>
-void launch(int64_t blocks, const Params& params, size_t shared_bytes = 0) {
-  simt::launch(blocks, kPyramidThreads, shared_bytes, [&] { kernel(params); });
-}
+// Prints what each launch makes: columns of a thread, levels.
+struct HalvingLauncher {
+  template <auto kernel, class Params>
+  void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
+    std::cout << " " << params.tiles.patch_columns << "x" << (params.after[0].data ? 2 : 1);
+    TileLauncher().launch<kernel>(blocks, threads, shared_bytes, params);
+  }
+};
 
+// All levels as the library halves them, and each in a launch of its own.
 template <class Storage>
 void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
@@ -38,23 +45,36 @@ void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
                   read<char>(c, name));
   };
   const Placed preds = placed("preds"), target = placed("target");
-  DownsampleParams<Storage> params{};
-  params.slices = shape.size() == 5 ? 2 : 1;
-  params.size = halved(size_of(shape), params.slices);
-  params.from[0] = image_of<Storage>(c, "preds", preds);
-  params.from[1] = image_of<Storage>(c, "target", target);
+  const Level<const Storage> finest{
+      {image_of<Storage>(c, "preds", preds), image_of<Storage>(c, "target", target)}, size_of(shape)};
+  const int slices = shape.size() == 5 ? 2 : 1;
   // Results are contiguous, but for "far".
   const std::string of_results = layout == "far" ? layout : "contiguous";
-  Placed half_preds(of_results, shape[0], shape[1], params.size, sizeof(T), {}),
-      half_target(of_results, shape[0], shape[1], params.size, sizeof(T), {});
-  params.to[0] = half_preds.picture<T>();
-  params.to[1] = half_target.picture<T>();
-  params.tiles = tiles_of(shape[0], shape[1], params);
-  TileLauncher launcher;
-  launch_tiles<downsample_kernel<Storage>>(params, launcher);
-  std::cout << "halving " << params.tiles.patch_columns << "\n";
-  write(c, "half_preds", half_preds.values());
-  write(c, "half_target", half_target.values());
+  for (const std::string name : {"halved", "single"}) {
+    std::deque<Placed> results;
+    std::vector<Level<T>> levels;
+    for (int l = 0; l < c.one("halvings", 1); ++l) {
+      levels.push_back({{}, halved(l == 0 ? finest.size : levels.back().size, slices)});
+      for (int image = 0; image < 2; ++image) {
+        results.emplace_back(of_results, shape[0], shape[1], levels.back().size, sizeof(T),
+                             std::vector<char>{});
+        levels.back().images[image] = results.back().template picture<T>();
+      }
+    }
+    const std::span<const Level<T>> all(levels);
+    HalvingLauncher launcher;
+    std::cout << name;
+    if (name == "halved") {
+      launch_halvings(finest, all, slices, shape[0], shape[1], launcher);
+    } else {
+      launch_halving(finest, all.first(1), slices, shape[0], shape[1], launcher);
+      for (size_t l = 1; l < all.size(); ++l)
+        launch_halving(readable(all[l - 1]), all.subspan(l, 1), slices, shape[0], shape[1], launcher);
+    }
+    std::cout << "\n";
+    for (size_t i = 0; i < results.size(); ++i)
+      write(c, name + std::to_string(i / 2 + 1) + (i % 2 == 0 ? "_preds" : "_target"), results[i].values());
+  }
 }
 
 template <class Storage>
@@ -92,45 +112,63 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   write(c, "gradient", finest.values());
 }
 
-// For each image, and the mean over the batch.
+// From the sums that the levels' passes left: for each image, and the mean and the sum over the batch.
 template <class T>
 void run_product(const Case& c) {
   ProductParams<T> params{};
-  const std::vector<T> losses = read<T>(c, "losses"), level_constants = read<T>(c, "level_constants");
-  const auto betas = c.list<double>("betas");
+  const auto betas = c.list<double>("betas"), outputs = c.list<double>("outputs");
+  const auto blocks = c.list<int64_t>("blocks"), batch = c.list<int64_t>("shape");
+  const auto counts = c.list<int>("counts"), masked = c.list<int>("masked");
   params.level_weights.levels = static_cast<int>(betas.size());
   params.level_weights.normalization = static_cast<ssim_fused::Normalization>(c.one("normalization", 0));
   std::copy(betas.begin(), betas.end(), params.level_weights.betas);
-  params.batch = static_cast<int64_t>(losses.size() / betas.size());
-  params.losses = losses.data();
-  params.level_constants = level_constants.data();
   params.as_distance = c.one("as_distance", 0) != 0;
   params.gradient_scale = c.one("gradient_scale", 1.0);
   params.finest_scale = c.one("finest_scale", 1.0);
-  const auto images = static_cast<size_t>(params.batch);
-  std::vector<T> value(images, T(NAN)), factors(losses.size(), T(NAN)), by_constants(2 * images, T(NAN)),
-      batch_value(1, T(NAN));
-  std::vector<T> pixel_means, terms(2 * images, T(NAN));
+  const auto images = static_cast<size_t>(batch.at(0));
+  std::deque<std::vector<double>> memory;  // in allocations of exactly their sizes
+  for (size_t l = 0; l < betas.size(); ++l) {
+    PassSums& level = params.levels[l];
+    const std::vector<double> sums = read<double>(c, "sums" + std::to_string(l));
+    std::vector<double>& scratch = memory.emplace_back(images + 1, NAN);
+    scratch.insert(scratch.end(), sums.begin(), sums.end());
+    level.sums.scratch = scratch.data();
+    level.batch = batch[0];
+    level.blocks = blocks.at(l);
+    level.count = counts.at(l);
+    level.outputs = level.cropped = outputs.at(l);
+    if (masked.at(l))
+      level.mask_sums = memory.emplace_back(read<double>(c, "mask_sums" + std::to_string(l))).data();
+  }
+  std::vector<T> value(images, T(NAN)), factors(images * betas.size(), T(NAN)),
+      by_constants(2 * images, T(NAN)), batch_value(1, T(NAN)), terms(2 * images, T(NAN));
   if (c.one("pixels", 0) != 0) {
-    pixel_means = read<T>(c, "pixel_means");
-    params.pixels.means = pixel_means.data();
+    params.levels[0].pixels = {memory.emplace_back(read<double>(c, "pixel_sums")).data(),
+                               c.one<int64_t>("pixel_blocks", 1), 1, c.one("pixels_of_image", 1.0)};
     params.pixels.mean_weight = 0.75;
     params.pixels.ssim_weight = 0.25;
     params.pixels.terms = terms.data();
   }
+  const auto launch_it = [&] {
+    *params.levels[0].sums.ticket() = 0;  // as the march before does
+    BlockLauncher launcher;
+    launch_product(params, launcher);
+  };
   params.value = value.data();
   params.factors = factors.data();
   params.grad_constants = by_constants.data();
-  launch<product_kernel<T>>(2, params, kProductShared);
+  launch_it();
   write(c, "value", value);
   if (c.one("pixels", 0) != 0) write(c, "terms", terms);
   write(c, "product_factors", factors);
   write(c, "grad_constants", by_constants);
   params.value = params.factors = params.grad_constants = nullptr;
   params.batch_value = batch_value.data();
-  params.scale = 1 / static_cast<double>(params.batch);
-  launch<product_kernel<T>>(1, params, kProductShared);
-  write(c, "batch_value", batch_value);
+  for (const bool is_mean : {true, false}) {
+    params.scale = is_mean ? 1 / static_cast<double>(images) : 1.0;
+    launch_it();
+    write(c, is_mean ? "batch_mean" : "batch_sum", batch_value);
+  }
 }
 
 // Into another picture by way of strides, then where it lies, as whole vectors where it is those.
@@ -149,12 +187,13 @@ void run_multiply(const Case& c, const std::vector<int64_t>& shape) {
   params.batch = shape[0];
   params.elements = static_cast<int64_t>(gradient.size()) / shape[0];
   params.blocks = 2;
-  launch<multiply_kernel<Storage>>(params.batch * params.blocks, params);
+  BlockLauncher launcher;
+  launcher.launch<multiply_kernel<Storage>>(params.batch * params.blocks, kPyramidThreads, 0, params);
   write(c, "multiplied", result);
   params.result = contiguous(gradient.data(), shape[1], params.size);
   params.in_place = params.is_dense = true;
   params.vectors = params.elements % Vector<Storage>::kSize == 0;
-  launch<multiply_kernel<Storage>>(params.batch * params.blocks, params);
+  launcher.launch<multiply_kernel<Storage>>(params.batch * params.blocks, kPyramidThreads, 0, params);
   write(c, "multiplied_in_place", gradient);
 }
 

@@ -1,4 +1,5 @@
-// The kernels of MS-SSIM's pyramid, and nothing else: benchmarks/sass.py counts their instructions.
+// The kernels of MS-SSIM's pyramid and the reduction, and nothing else: benchmarks/sass.py counts their
+// instructions.
 #include "../../csrc/cuda/kernels/pyramid.cuh"
 
 namespace ssim_fused::cuda {
@@ -9,5 +10,7 @@ namespace ssim_fused::cuda {
 SSIM_INSTANTIATE(float)
 SSIM_INSTANTIATE(double)
 SSIM_INSTANTIATE(Half)
+template __global__ void product_kernel<float>(const __grid_constant__ ProductParams<float>);
+template __global__ void reduce_kernel<float>(const __grid_constant__ ReduceParams<float>);
 
 }  // namespace ssim_fused::cuda

@@ -1,6 +1,7 @@
-// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, weigh the levels' losses, and gather
-// the levels' gradients. A thread takes four rows of the finer level, one column of them or, as vectors, four
-// (patch.cuh); or an image of the batch. And a gradient times its factor.
+// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, once or twice; from the levels' sums to
+// the product of their means; and gather the levels' gradients. A thread takes four rows of the finer level,
+// one column of them or, as vectors, four (patch.cuh); a block of the product an image. And a gradient times
+// its factor.
 #pragma once
 
 #include <algorithm>
@@ -18,19 +19,30 @@ constexpr int kPatchBlocks = sizeof(ComputeOf<Storage>) == 4 ? 4 : 2;
 
 template <class Storage>
 struct DownsampleParams {
+  using T = ComputeOf<Storage>;
   Picture<const Storage> from[2];
-  Picture<ComputeOf<Storage>> to[2];
+  Picture<T> to[2];
   DeviceSize size;  // of the results
   int slices;       // that become one: 1 or 2
-  Tiles tiles;      // of a result
+  Picture<T>
+      after[2];  // the level after, where it is made, too; null: it is not. Only where rows are vectors
+  DeviceSize after_size;
+  Tiles tiles;  // of a result; whose slices are those of the level after, where it is made
 };
 
-// kColumns pixels of two rows of both results. All is read before anything is written.
-template <int kColumns, class Storage>
-SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place) {
-  using T = ComputeOf<Storage>;
+// The mean of 2x2 pixels, added to that of the slice before.
+template <class T>
+SSIM_DEVICE void add_mean(T& mean, const T* upper, const T* lower) {
+  const T left = upper[0] + lower[0], right = upper[1] + lower[1];
+  mean += (left + right) * T(0.25);
+}
+
+// kColumns pixels of two rows of both results, of which the first lies within them, and which stay at hand.
+// All is read before anything is written.
+template <int kColumns, class Storage, class T>
+SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place,
+                             T (&mean)[2][kPatch / 2][kColumns]) {
   constexpr int kRows = kPatch / 2;
-  T mean[2][kRows][kColumns] = {};
   for (int slice = 0; slice < p.slices; ++slice) {
     const PixelPlace source{place.batch, place.channel, p.slices * place.slice + slice, 2 * place.row,
                             2 * place.column};
@@ -40,7 +52,7 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
       const auto first = source.from(from);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        if (place.row + row >= p.size.height) continue;
+        if (row > 0 && place.row + row >= p.size.height) continue;
         const auto upper_row = first + 2 * row * from.stride[2], lower_row = upper_row + from.stride[2];
         T upper[2 * kColumns], lower[2 * kColumns];
         if constexpr (kColumns == 1) {
@@ -51,10 +63,7 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
           read_pixels(lower, lower_row);
         }
 #pragma unroll
-        for (int i = 0; i < kColumns; ++i) {
-          const T left = upper[2 * i] + lower[2 * i], right = upper[2 * i + 1] + lower[2 * i + 1];
-          mean[image][row][i] += (left + right) * T(0.25);
-        }
+        for (int i = 0; i < kColumns; ++i) add_mean(mean[image][row][i], upper + 2 * i, lower + 2 * i);
       }
     }
   }
@@ -63,13 +72,38 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
     const auto first = place.from(p.to[image]);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      if (place.row + row >= p.size.height) continue;
+      if (row > 0 && place.row + row >= p.size.height) continue;
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) {
         if (p.slices == 2) mean[image][row][i] *= T(0.5);
       }
       write_pixels(first + row * p.to[image].stride[2], mean[image][row]);
     }
+  }
+}
+
+// Two columns, of which the pixel of the level after is made, too: of two slices, where there are any.
+template <class Storage>
+SSIM_DEVICE void halve_vectors(const DownsampleParams<Storage>& p, const PixelPlace& place) {
+  using T = ComputeOf<Storage>;
+  constexpr int kHalf = kPatch / 2;
+  const bool makes_after = p.after[0].data != nullptr;
+  const int slices = makes_after ? p.slices : 1;
+  T after[2] = {};
+  PixelPlace half = place;
+  half.slice *= slices;
+  for (int slice = 0; slice < slices && half.slice < p.size.depth; ++slice, ++half.slice) {
+    T mean[2][kHalf][kHalf] = {};
+    halve_patch(p, half, mean);
+#pragma unroll
+    for (int image = 0; image < 2; ++image) add_mean(after[image], mean[image][0], mean[image][1]);
+  }
+  const PixelPlace above{place.batch, place.channel, place.slice, place.row / kHalf, place.column / kHalf};
+  if (!makes_after || above.slice >= p.after_size.depth || above.row >= p.after_size.height) return;
+#pragma unroll
+  for (int image = 0; image < 2; ++image) {
+    if (slices == 2) after[image] *= T(0.5);
+    above.of(p.after[image]) = after[image];
   }
 }
 
@@ -81,63 +115,94 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
     if (place.row >= p.size.height || place.column >= p.size.width) continue;
     if constexpr (!std::is_same_v<Storage, AnyPixel>) {
       if (p.tiles.patch_columns > 1) {
-        halve_patch<kPatch / 2>(p, place);
+        halve_vectors(p, place);
         continue;
       }
     }
-    halve_patch<1>(p, place);
+    ComputeOf<Storage> mean[2][kPatch / 2][1] = {};
+    halve_patch(p, place, mean);
   }
 }
+
+// What an image's level brings to the product.
+struct LevelMeans {
+  double loss, by_constants[2];  // one minus the level's mean, and its derivatives by the constants
+  double pixels;                 // the mean of the pixel term, where the level has one
+};
 
 template <class T>
 struct ProductParams {
   LevelWeights level_weights;
-  int64_t batch;
-  const T* losses;           // [levels, B]: one minus the levels' means
-  const T* level_constants;  // [levels, B, 2]: derivatives of the losses by the constants, or null
-  bool as_distance;          // one minus MS-SSIM
-  double scale;              // of the number for the batch: 1, or 1 / B
-  double gradient_scale;     // of the derivatives of the result
-  double finest_scale;       // that the finest level's gradient has already
-  T* value;                  // [B], or null
-  T* batch_value;            // [1]: their sum, times `scale`, or null; then there is one block
-  T* factors;                // [levels, B], or null
-  T* grad_constants;         // [B, 2], or null
-  PixelResults<T> pixels;    // whose means are read, where there are any
+  PassSums levels[kMaxLevels];  // the finest's with those of the pixels; its ticket counts the images
+  bool as_distance;             // one minus MS-SSIM
+  double scale;                 // of the number for the batch: 1, or 1 / B
+  double gradient_scale;        // of the derivatives of the result
+  double finest_scale;          // that the finest level's gradient has already
+  T* value;                     // [B], or null
+  T* batch_value;               // [1]: their sum, times `scale`, or null
+  T* factors;                   // [levels, B], or null
+  T* grad_constants;            // [B, 2], or null
+  PixelResults<T> pixels;
 };
 
+// One block for each image: from the sums that its levels' passes left to its value.
 template <class T>
-SSIM_KERNEL(kPyramidThreads, 1)
+SSIM_KERNEL(kReduceThreads, 1)
 product_kernel(SSIM_PARAMS ProductParams<T> p) {
-  const int thread = threadIdx.x;
-  double sum[1] = {};
-  for (int64_t b = static_cast<int64_t>(blockIdx.x) * kPyramidThreads + thread; b < p.batch;
-       b += static_cast<int64_t>(gridDim.x) * kPyramidThreads) {
+  constexpr int kWarps = kReduceThreads / 32;
+  const int thread = threadIdx.x, levels = p.level_weights.levels;
+  const int64_t image = blockIdx.x;
+  double* const scratch = reinterpret_cast<double*>(shared_memory());  // [levels, warps, kReduced]
+  LevelMeans* const means = reinterpret_cast<LevelMeans*>(scratch + levels * kWarps * kReduced);
+  // In the order of reduce_kernel; but the first part of a level, often its only one, is another warp's for
+  // each, so that these wait for memory at the same time.
+  for (int l = 0; l < levels; ++l) {
+    const int part = (thread / 32 + l) % kWarps;
+    double sums[kReduced] = {};
+    p.levels[l].add_blocks(image, 32 * part + thread % 32, sums);
+    add_up_warp(sums, scratch + (l * kWarps + part) * kReduced, thread);
+  }
+  __syncthreads();
+  if (thread < levels) {
+    const PassSums& level = p.levels[thread];
+    double total[kReduced];
+#pragma unroll
+    for (int n = 0; n < kReduced; ++n)
+      total[n] = add_up_warps<kWarps, kReduced>(scratch + thread * kWarps * kReduced, n);
+    const bool is_last = thread + 1 == levels;
+    means[thread] = {is_last ? level.similarity_loss(image, total) : level.contrast_loss(image, total),
+                     {total[kByC1], total[kByC2]},
+                     level.pixels.sums ? level.pixel_mean(image, total) : 0};
+  }
+  __syncthreads();
+  double value = 0;
+  if (thread == 0) {
     double by_constants[2] = {};
     const double distance = weighted_distance(
-        p.level_weights, [&](int l) { return p.losses[l * p.batch + b]; },
+        p.level_weights, [&](int l) { return means[l].loss; },
         [&](int l, double factor) {
-          const int64_t place = l * p.batch + b;
-          if (p.factors)
-            p.factors[place] = static_cast<T>(factor * p.gradient_scale / (l == 0 ? p.finest_scale : 1.0));
-          for (int k = 0; p.grad_constants && k < 2; ++k)
-            by_constants[k] += factor * static_cast<double>(p.level_constants[2 * place + k]);
+          if (p.factors) {
+            p.factors[l * p.levels[0].batch + image] =
+                static_cast<T>(factor * p.gradient_scale / (l == 0 ? p.finest_scale : 1.0));
+          }
+          for (int k = 0; k < 2; ++k) by_constants[k] += factor * means[l].by_constants[k];
         });
-    double value = p.as_distance ? distance : 1 - distance;
-    if (p.pixels.means) value = p.pixels.value(b, static_cast<double>(p.pixels.means[b]), value);
-    sum[0] += value;
-    if (p.value) p.value[b] = static_cast<T>(value);
+    value = p.as_distance ? distance : 1 - distance;
+    if (p.levels[0].pixels.sums) value = p.pixels.value(image, means[0].pixels, value);
+    if (p.value) p.value[image] = static_cast<T>(value);
     for (int k = 0; p.grad_constants && k < 2; ++k)
-      p.grad_constants[2 * b + k] = static_cast<T>(by_constants[k] * p.gradient_scale / p.finest_scale);
+      p.grad_constants[2 * image + k] = static_cast<T>(by_constants[k] * p.gradient_scale / p.finest_scale);
   }
-  if (!p.batch_value) return;
-  double* const scratch = reinterpret_cast<double*>(shared_memory());
-  double* const total = scratch + kPyramidThreads / 32;
-  add_up_block<kPyramidThreads>(sum, scratch, total, thread);
-  if (thread == 0) *p.batch_value = static_cast<T>(total[0] * p.scale);
+  if (p.batch_value) {
+    add_up_images(p.levels[0].sums, p.levels[0].batch, value, p.scale, p.batch_value, scratch, &means[0].loss,
+                  thread);
+  }
 }
 
-constexpr int kProductShared = (kPyramidThreads / 32 + 1) * sizeof(double);
+inline int product_shared(int levels) {
+  return levels * (kReduceThreads / 32 * kReduced * static_cast<int>(sizeof(double)) +
+                   static_cast<int>(sizeof(LevelMeans)));
+}
 
 template <class Storage>
 struct GatherParams {

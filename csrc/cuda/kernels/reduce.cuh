@@ -27,21 +27,31 @@ struct BlockSums {
   SSIM_HOST_DEVICE double* blocks(int64_t batch) const { return scratch + 1 + batch; }
 };
 
+// Adds up `sums` over a warp, into out[0, N).
+template <int N>
+SSIM_DEVICE void add_up_warp(double (&sums)[N], double* out, int thread) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    for (int lanes = 16; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
+    if (thread % 32 == 0) out[n] = sums[n];
+  }
+}
+
+// The n-th of N sums of kWarps warps.
+template <int kWarps, int N>
+SSIM_DEVICE double add_up_warps(const double* warps, int n) {
+  double sum = 0;
+  for (int warp = 0; warp < kWarps; ++warp) sum += warps[warp * N + n];
+  return sum;
+}
+
 // Adds up `sums` over a block of kThreads threads, always in the same order, into out[0, N). Every thread of
 // the block calls it; `scratch` is shared memory for N doubles of each warp.
 template <int kThreads, int N>
 SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, int thread) {
-#pragma unroll
-  for (int n = 0; n < N; ++n) {
-    for (int lanes = 16; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
-    if (thread % 32 == 0) scratch[thread / 32 * N + n] = sums[n];
-  }
+  add_up_warp(sums, scratch + thread / 32 * N, thread);
   __syncthreads();
-  if (thread < N) {
-    double sum = 0;
-    for (int warp = 0; warp < kThreads / 32; ++warp) sum += scratch[warp * N + thread];
-    out[thread] = sum;
-  }
+  if (thread < N) out[thread] = add_up_warps<kThreads / 32, N>(scratch, thread);
 }
 
 // The same into block `block` of a launch for `batch` images.
@@ -52,15 +62,18 @@ SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const Bloc
   if (blockIdx.x == 0 && thread == 0) *to.ticket() = 0;
 }
 
-// The term of single pixels in the results: its sums, and what becomes of them.
+// The sums of the term of single pixels.
+struct PixelSums {
+  const double* sums = nullptr;    // [B, blocks], `stride` apart; null: there is no term
+  int64_t blocks = 0, stride = 0;  // blocks of one image
+  double pixels = 1;               // of one image
+};
+
+// What becomes of the term of single pixels in the results.
 template <class T>
 struct PixelResults {
-  const double* sums = nullptr;             // [B, blocks], `stride` apart; null: there is no term
-  int64_t blocks = 0, stride = 0;           // blocks of one image
-  double pixels = 1;                        // of one image
   double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
-  T* means = nullptr;                       // [B]; outputs not wanted are null
-  T* terms = nullptr;                       // [B, 2]: mean and distance
+  T* terms = nullptr;                       // [B, 2]: mean and distance, where wanted
 
   // An image's value, from its pixels' mean and SSIM's distance; writes the terms.
   SSIM_DEVICE double value(int64_t image, double mean, double distance) const {
@@ -72,26 +85,83 @@ struct PixelResults {
   }
 };
 
-template <class T>
-struct ReduceParams {
+constexpr int kReduceThreads = 256;
+constexpr int kReduced = kWithConstants + 1;  // sums: the pixels' is the last
+
+// What a pass leaves: the sums of the blocks of each image, and what the means are taken over.
+struct PassSums {
   BlockSums sums;
   int64_t batch, blocks;    // of one image
   int count;                // of a block's sums: kMeans or kWithConstants
   double outputs, cropped;  // of one image, over which the means are taken
-  bool as_distance;         // one minus similarity and contrast sensitivity
-  double scale;             // of the number for the batch: 1, or 1 / B
-  T* similarity;            // [B]
-  T* batch_similarity;      // [1]: their sum, times `scale`
-  T* contrast;              // [B]
-  T* grad_constants;        // [B, 2]; an output not wanted is null
-  PixelResults<T> pixels;
+  PixelSums pixels;
   const double* mask_sums;  // [B, 3] (mask.cuh), by which means are taken where there is a mask
+
+  // Adds those of every kReduceThreads-th block of an image, from `first` on.
+  SSIM_DEVICE void add_blocks(int64_t image, int64_t first, double (&to)[kReduced]) const {
+    const double* const partial = sums.blocks(batch) + image * blocks * count;
+    for (int64_t block = first; block < blocks; block += kReduceThreads) {
+      for (int n = 0; n < kWithConstants; ++n) {
+        if (n < count) to[n] += partial[block * count + n];
+      }
+    }
+    for (int64_t block = first; pixels.sums && block < pixels.blocks; block += kReduceThreads)
+      to[kWithConstants] += pixels.sums[(image * pixels.blocks + block) * pixels.stride];
+  }
+
+  // An image's means, from its sums.
+  SSIM_DEVICE double similarity_loss(int64_t image, const double* total) const {
+    return mean_of(image, total[kSimilarityLoss], outputs, 0);
+  }
+  SSIM_DEVICE double contrast_loss(int64_t image, const double* total) const {
+    return mean_of(image, total[kContrastLoss], cropped, 1);
+  }
+  SSIM_DEVICE double pixel_mean(int64_t image, const double* total) const {
+    return mean_of(image, total[kWithConstants], pixels.pixels, 2);
+  }
+
+ private:
+  // Nothing is what an empty mask lets be seen, and is alike; where there are no outputs at all, there is no
+  // mean either.
+  SSIM_DEVICE double mean_of(int64_t image, double sum, double of, int which) const {
+    if (!mask_sums || of == 0) return sum / of;
+    const double weight = mask_sums[image * 3 + which];
+    return weight > 0 ? sum / weight : 0.0;
+  }
 };
 
-constexpr int kReduceThreads = 256;
-constexpr int kReduced = kWithConstants + 1;  // sums: the pixels' is the last
+// One number for the batch: the sum of the images' values, in their order, times `scale`, made by the last of
+// their blocks to be done. Every thread of a block calls it, the first with the value of its image; `scratch`
+// is as for add_up_block, `total` shared memory of one double that only the first has read.
+template <class T>
+SSIM_DEVICE void add_up_images(const BlockSums& sums, int64_t batch, double value, double scale, T* to,
+                               double* scratch, double* total, int thread) {
+  if (thread == 0) {
+    sums.images()[blockIdx.x] = value;
+    total[0] = next_ticket(sums.ticket());
+  }
+  __syncthreads();
+  if (total[0] != static_cast<double>(batch - 1)) return;
+  __syncthreads();  // `total` has been read
+  double sum[1] = {};
+  for (int64_t b = thread; b < batch; b += kReduceThreads) sum[0] += load_fresh(sums.images() + b);
+  add_up_block<kReduceThreads>(sum, scratch, total, thread);
+  if (thread == 0) *to = static_cast<T>(total[0] * scale);
+}
 
-// One block for each image. The last one to be done adds up the images, in their order.
+template <class T>
+struct ReduceParams {
+  PassSums pass;
+  bool as_distance;     // one minus similarity and contrast sensitivity
+  double scale;         // of the number for the batch: 1, or 1 / B
+  T* similarity;        // [B]
+  T* batch_similarity;  // [1]: their sum, times `scale`
+  T* contrast;          // [B]
+  T* grad_constants;    // [B, 2]; an output not wanted is null
+  PixelResults<T> pixels;
+};
+
+// One block for each image.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
@@ -99,51 +169,24 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
   double* const total = scratch + kReduceThreads / 32 * kReduced;
-  const double* const partial = p.sums.blocks(p.batch) + image * p.blocks * p.count;
   double sums[kReduced] = {};
-  for (int64_t block = thread; block < p.blocks; block += kReduceThreads) {
-    for (int n = 0; n < kWithConstants; ++n) {
-      if (n < p.count) sums[n] += partial[block * p.count + n];
-    }
-  }
-  for (int64_t block = thread; p.pixels.sums && block < p.pixels.blocks; block += kReduceThreads)
-    sums[kWithConstants] += p.pixels.sums[(image * p.pixels.blocks + block) * p.pixels.stride];
+  p.pass.add_blocks(image, thread, sums);
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
   __syncthreads();
   const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
-  // Nothing is what an empty mask lets be seen, and is alike; where there are no outputs at all, there is no
-  // mean either.
-  const auto mean_of = [&](double sum, double count, int which) {
-    if (!p.mask_sums || count == 0) return sum / count;
-    const double weight = p.mask_sums[image * 3 + which];
-    return weight > 0 ? sum / weight : 0.0;
-  };
+  double similarity = 0;
   if (thread == 0) {
-    double similarity = result(mean_of(total[kSimilarityLoss], p.outputs, 0));
-    if (p.pixels.sums) {
-      const double mean = mean_of(total[kWithConstants], p.pixels.pixels, 2);
-      if (p.pixels.means) p.pixels.means[image] = static_cast<T>(mean);
-      similarity = p.pixels.value(image, mean, similarity);
-    }
+    similarity = result(p.pass.similarity_loss(image, total));
+    if (p.pass.pixels.sums) similarity = p.pixels.value(image, p.pass.pixel_mean(image, total), similarity);
     if (p.similarity) p.similarity[image] = static_cast<T>(similarity);
-    if (p.contrast) p.contrast[image] = static_cast<T>(result(mean_of(total[kContrastLoss], p.cropped, 1)));
+    if (p.contrast) p.contrast[image] = static_cast<T>(result(p.pass.contrast_loss(image, total)));
     if (p.grad_constants) {
       p.grad_constants[2 * image] = static_cast<T>(total[kByC1]);
       p.grad_constants[2 * image + 1] = static_cast<T>(total[kByC2]);
     }
-    if (p.batch_similarity) {
-      p.sums.images()[image] = similarity;
-      total[0] = next_ticket(p.sums.ticket());
-    }
   }
-  if (!p.batch_similarity) return;
-  __syncthreads();
-  if (total[0] != static_cast<double>(p.batch - 1)) return;
-  __syncthreads();  // `total` has been read
-  double batch[1] = {};
-  for (int64_t b = thread; b < p.batch; b += kReduceThreads) batch[0] += load_fresh(p.sums.images() + b);
-  add_up_block<kReduceThreads>(batch, scratch, total, thread);
-  if (thread == 0) *p.batch_similarity = static_cast<T>(total[0] * p.scale);
+  if (p.batch_similarity)
+    add_up_images(p.pass.sums, p.pass.batch, similarity, p.scale, p.batch_similarity, scratch, total, thread);
 }
 
 constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kReduced * sizeof(double);

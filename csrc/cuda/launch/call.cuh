@@ -7,7 +7,8 @@
 //     Plan choose(plan, input, variants);  // the tests may choose another
 //     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
 //     std::vector<char*> scratch(const std::vector<int64_t>& bytes);  // until the launches are done, at 256
-//     bytes int device() const;  // by which plans are cached; negative: they are not
+//     std::vector<char*> kept(const std::vector<int64_t>& bytes);  // the same; of a level, for the product
+//     int device() const;  // by which plans are cached; negative: they are not
 #pragma once
 
 #include <algorithm>
@@ -43,29 +44,32 @@ struct Results {                  // null where not wanted
   bool as_distance = false;
   double outputs = 0, cropped = 0;    // of one image
   const double* mask_sums = nullptr;  // [B, kMaskSums], which the launches of a call set
-  PixelResults<T> pixels;             // whose sums the launches of a call set, where there is a pixel term
+  PixelSums pixel_sums;               // likewise, where there is a pixel term
+  PixelResults<T> pixels;
+  PassSums* left = nullptr;  // where the pass leaves its sums, in kept memory, in place of all results above
 };
 
-// From the sums of `blocks` blocks for each image to the results, where any is wanted.
+// From the sums of `blocks` blocks for each image to the results, where any is wanted, or to where they are
+// left.
 template <class T, class Launcher>
 void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, const Results<T>& results,
             Launcher& launcher) {
+  const PassSums pass{
+      sums, batch, blocks, count, results.outputs, results.cropped, results.pixel_sums, results.mask_sums};
+  if (results.left) {
+    *results.left = pass;
+    return;
+  }
   if (!results.similarity && !results.batch_similarity && !results.contrast && !results.grad_constants)
     return;
-  const ReduceParams<T> params{sums,
-                               batch,
-                               blocks,
-                               count,
-                               results.outputs,
-                               results.cropped,
+  const ReduceParams<T> params{pass,
                                results.as_distance,
                                results.scale,
                                results.similarity,
                                results.batch_similarity,
                                results.contrast,
                                results.grad_constants,
-                               results.pixels,
-                               results.mask_sums};
+                               results.pixels};
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
@@ -80,6 +84,11 @@ class Scratch {
   template <class Launcher>
   void allocate(Launcher& launcher) {
     pieces_ = launcher.scratch(bytes_);
+  }
+  // The same for what results are made of, which may be later.
+  template <class Launcher>
+  void keep(Launcher& launcher) {
+    pieces_ = launcher.kept(bytes_);
   }
   template <class T>
   T* at(size_t piece) const {
@@ -125,13 +134,13 @@ Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
   params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
   Scratch scratch;
   const size_t sums = scratch.add<double>(problem.batch * params.blocks);
-  scratch.allocate(launcher);
+  scratch.keep(launcher);
   params.sums = scratch.at<double>(sums);
   launcher.template launch<pixel_sums_kernel<Storage, Masked>>(problem.batch * params.blocks, kReduceThreads,
                                                                kPixelSumsShared, params);
-  results.pixels.sums = params.sums;
-  results.pixels.blocks = params.blocks;
-  results.pixels.stride = 1;
+  results.pixel_sums.sums = params.sums;
+  results.pixel_sums.blocks = params.blocks;
+  results.pixel_sums.stride = 1;
   return results;
 }
 

@@ -23,13 +23,13 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   const int64_t parts = plan.strips * plan.parts();
   Scratch scratch;
   const size_t sums = scratch.add<double>(BlockSums::size(problem.batch, planes * parts, Call::kSums));
-  scratch.allocate(launcher);
+  scratch.keep(launcher);
   params.sums.scratch = scratch.at<double>(sums);
   launch_call<Call>(plan, params, planes, launcher, Strips{}, abreast);
   if constexpr (Pixels) {
-    results.pixels.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
-    results.pixels.blocks = problem.channels * parts;
-    results.pixels.stride = Call::kSums;
+    results.pixel_sums.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
+    results.pixel_sums.blocks = problem.channels * parts;
+    results.pixel_sums.stride = Call::kSums;
   }
   reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }

@@ -26,10 +26,12 @@ inline void check(cudaError_t code) {
   STD_CUDA_CHECK(code);
 }
 
-// Launches on the current stream of the current device; scratch is torch's, freed in the stream's order.
+// Launches on the current stream of the current device; scratch is torch's, freed in the stream's order. What
+// is kept lies in `kept`, where that is given.
 class CudaLauncher {
  public:
-  explicit CudaLauncher(const Tensor& like) : like_(like), device_(like.get_device_index()) {
+  explicit CudaLauncher(const Tensor& like, std::vector<Tensor>* kept = nullptr)
+      : like_(like), device_(like.get_device_index()), kept_(kept ? kept : &scratch_) {
     STD_TORCH_CHECK(device_ < kMaxDevices, "device index is ", device_, ", expected less than ", kMaxDevices);
     void* stream = nullptr;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
@@ -72,23 +74,26 @@ class CudaLauncher {
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
-  // In one allocation.
-  std::vector<char*> scratch(const std::vector<int64_t>& bytes) {
+  std::vector<char*> scratch(const std::vector<int64_t>& bytes) { return pieces(bytes, scratch_); }
+  std::vector<char*> kept(const std::vector<int64_t>& bytes) { return pieces(bytes, *kept_); }
+  int device() const { return device_; }
+
+ private:
+  // In one allocation, which `of` has.
+  std::vector<char*> pieces(const std::vector<int64_t>& bytes, std::vector<Tensor>& of) const {
     constexpr int64_t kAlignment = 256;
     int64_t size = 0;
     for (int64_t piece : bytes) size += ceil_div(piece, kAlignment) * kAlignment;
-    scratch_.push_back(new_tensor(like_, {ceil_div(size, int64_t{sizeof(float)})}, ScalarType::Float));
+    of.push_back(new_tensor(like_, {ceil_div(size, int64_t{sizeof(float)})}, ScalarType::Float));
     std::vector<char*> pieces;
-    char* next = static_cast<char*>(scratch_.back().mutable_data_ptr());
+    char* next = static_cast<char*>(of.back().mutable_data_ptr());
     for (int64_t piece : bytes) {
       pieces.push_back(next);
       next += ceil_div(piece, kAlignment) * kAlignment;
     }
     return pieces;
   }
-  int device() const { return device_; }
 
- private:
   // Asked once for each device.
   template <cudaDeviceAttr name>
   int attribute() const {
@@ -104,7 +109,7 @@ class CudaLauncher {
   const Tensor& like_;
   const int device_;
   cudaStream_t stream_;
-  std::vector<Tensor> scratch_;
+  std::vector<Tensor> scratch_, *const kept_;
 };
 
 inline int axis_length(int64_t n) {
@@ -144,13 +149,11 @@ Pixels<T> pixels_of(const PixelRequest& request) {
   return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
 }
 
-// But for the sums, and the number of pixels.
 template <class T>
 PixelResults<T> pixel_results(const PixelRequest& request) {
   PixelResults<T> results;
   results.mean_weight = request.mean_weight;
   results.ssim_weight = request.ssim_weight;
-  results.means = static_cast<T*>(request.means);
   results.terms = static_cast<T*>(request.terms);
   return results;
 }

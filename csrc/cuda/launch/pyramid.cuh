@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "../kernels/masked_pyramid.cuh"
 #include "call.cuh"
@@ -16,51 +18,74 @@ inline DeviceSize device_size(const View& view) {
   return {axis_length(view.depth()), axis_length(view.height()), axis_length(view.width())};
 }
 
-template <class Storage>
-void run_downsample(const HalvingRequest& request, CudaLauncher& launcher) {
-  using T = ComputeOf<Storage>;
-  const auto& [from, to, mask, half_mask] = request;
-  DownsampleParams<Storage> params{{picture<const Storage>(from[0]), picture<const Storage>(from[1])},
-                                   {picture<T>(to[0]), picture<T>(to[1])},
-                                   device_size(to[0]),
-                                   from[0].depth() == 1 ? 1 : 2,
-                                   {}};
-  const int64_t batch = to[0].batch(), channels = to[0].channels();
-  if (mask) {
-    HalfMaskParams<T> of_mask{
-        weights(mask.view), static_cast<T*>(half_mask.data), device_size(half_mask), params.slices, {}};
-    of_mask.tiles = tiles_of(half_mask.batch(), half_mask.channels(), of_mask.size, kHalvedRows, 1);
-    launch_tiles<half_mask_kernel<T>>(of_mask, launcher);
-  }
-  if (mask && mask.weighs_windows()) {
-    params.tiles = tiles_of(batch, channels, params.size, kHalvedRows, 1);
-    return launch_tiles<masked_downsample_kernel<Storage>>(
-        MaskedDownsampleParams<Storage>{params, weights(mask.view)}, launcher);
-  }
-  params.tiles = tiles_of(batch, channels, params);
-  launch_tiles<downsample_kernel<Storage>>(params, launcher);
+// Slices that become one.
+inline int halved_slices(const View& from) { return from.depth() == 1 ? 1 : 2; }
+
+// From a level's mask to that of the next.
+template <class T>
+void run_half_mask(const HalvingRequest& request, CudaLauncher& launcher) {
+  const View &from = request.mask.view, &to = request.half_mask;
+  HalfMaskParams<T> params{weights(from), static_cast<T*>(to.data), device_size(to), halved_slices(from), {}};
+  params.tiles = tiles_of(to.batch(), to.channels(), params.size, kHalvedRows, 1);
+  launch_tiles<half_mask_kernel<T>>(params, launcher);
 }
 
+// Weighed by the mask.
+template <class Storage>
+void run_masked_downsample(const HalvingRequest& request, CudaLauncher& launcher) {
+  using T = ComputeOf<Storage>;
+  const auto& [from, to, mask, half_mask] = request;
+  MaskedDownsampleParams<Storage> params{};
+  for (int image = 0; image < 2; ++image) {
+    params.from[image] = picture<const Storage>(from[image]);
+    params.to[image] = picture<T>(to[image]);
+  }
+  params.size = device_size(to[0]);
+  params.slices = halved_slices(from[0]);
+  params.tiles = tiles_of(to[0].batch(), to[0].channels(), params.size, kHalvedRows, 1);
+  params.mask = weights(mask.view);
+  launch_tiles<masked_downsample_kernel<Storage>>(params, launcher);
+}
+
+template <class Storage>
+void run_downsample(const std::vector<HalvingRequest>& levels, CudaLauncher& launcher) {
+  using T = ComputeOf<Storage>;
+  const HalvingRequest& first = levels.front();
+  for (const HalvingRequest& level : levels) {
+    if (level.mask) run_half_mask<T>(level, launcher);
+  }
+  if (first.mask && first.mask.weighs_windows()) {
+    run_masked_downsample<Storage>(first, launcher);
+    for (size_t l = 1; l < levels.size(); ++l) run_masked_downsample<T>(levels[l], launcher);
+    return;
+  }
+  std::vector<Level<T>> halves;
+  for (const HalvingRequest& level : levels)
+    halves.push_back({{picture<T>(level.to[0]), picture<T>(level.to[1])}, device_size(level.to[0])});
+  const Level<const Storage> finest{
+      {picture<const Storage>(first.from[0]), picture<const Storage>(first.from[1])},
+      device_size(first.from[0])};
+  launch_halvings(finest, std::span<const Level<T>>(halves), halved_slices(first.from[0]),
+                  first.to[0].batch(), first.to[0].channels(), launcher);
+}
+
+// `levels`: what their passes left.
 template <class T>
-void run_product(const ProductRequest& request, CudaLauncher& launcher) {
+void run_product(const ProductRequest& request, const std::vector<PassSums>& levels, CudaLauncher& launcher) {
   const bool is_reduced = request.reduction != Reduction::none;
   T* const value = static_cast<T*>(request.value);
-  const ProductParams<T> params{
-      request.weights,
-      request.batch,
-      static_cast<const T*>(request.losses),
-      static_cast<const T*>(request.level_constants),
-      request.as_distance,
-      request.reduction == Reduction::mean ? 1 / static_cast<double>(request.batch) : 1.0,
-      request.gradient_scale,
-      request.finest_scale,
-      is_reduced ? nullptr : value,
-      is_reduced ? value : nullptr,
-      static_cast<T*>(request.factors),
-      static_cast<T*>(request.grad_constants),
-      pixel_results<T>(request.pixels)};
-  launcher.template launch<product_kernel<T>>(is_reduced ? 1 : ceil_div(request.batch, kPyramidThreads),
-                                              kPyramidThreads, kProductShared, params);
+  ProductParams<T> params{};
+  params.level_weights = request.weights;
+  std::copy(levels.begin(), levels.end(), params.levels);
+  params.as_distance = request.as_distance;
+  params.scale = request.reduction == Reduction::mean ? 1 / static_cast<double>(request.batch) : 1.0;
+  params.gradient_scale = request.gradient_scale;
+  params.finest_scale = request.finest_scale;
+  (is_reduced ? params.batch_value : params.value) = value;
+  params.factors = static_cast<T*>(request.factors);
+  params.grad_constants = static_cast<T*>(request.grad_constants);
+  params.pixels = pixel_results<T>(request.pixels);
+  launch_product(params, launcher);
 }
 
 template <class Storage>

@@ -1,9 +1,10 @@
-// How many pixels the threads of the pyramid's kernels take (kernels/patch.cuh), and the launches of so many
-// blocks; for any launcher, so that the tests on the host take the same ways.
+// How many pixels the threads of the pyramid's kernels take (kernels/patch.cuh), the launches of so many
+// blocks, and how many levels one makes; for any launcher, so that the tests on the host take the same ways.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 
 #include "../kernels/pyramid.cuh"
 #include "call.cuh"
@@ -41,8 +42,9 @@ bool is_packs(const Picture<Storage>& picture, int64_t batch, int64_t channels, 
   }
 }
 
+// Where rows are no vectors, the level after is left out.
 template <class Storage>
-Tiles tiles_of(int64_t batch, int64_t channels, const DownsampleParams<Storage>& params) {
+void set_tiles(int64_t batch, int64_t channels, DownsampleParams<Storage>& params) {
   constexpr int kHalf = kPatch / 2;
   bool vectors = params.size.width % kHalf == 0;
   for (int image = 0; image < 2; ++image) {
@@ -50,7 +52,10 @@ Tiles tiles_of(int64_t batch, int64_t channels, const DownsampleParams<Storage>&
               is_packs<kPatch>(params.from[image], batch, channels, params.slices * params.size.depth) &&
               is_packs<kHalf>(params.to[image], batch, channels, params.size.depth);
   }
-  return tiles_of(batch, channels, params.size, kHalvedRows, vectors ? kHalf : 1);
+  if (!vectors) params.after[0] = params.after[1] = {};
+  DeviceSize size = params.size;
+  if (params.after[0].data) size.depth = static_cast<int>(ceil_div(size.depth, params.slices));
+  params.tiles = tiles_of(batch, channels, size, kHalvedRows, vectors ? kHalf : 1);
 }
 
 // With a pixel term without vectors: its formulas are written out for one column.
@@ -68,6 +73,58 @@ template <auto kernel, class Params, class Launcher>
 void launch_tiles(const Params& params, Launcher& launcher) {
   if (params.tiles.count == 0) return;
   launcher.template launch<kernel>(std::min(params.tiles.count, kMostBlocks), kPyramidThreads, 0, params);
+}
+
+// Both images at a level of the pyramid.
+template <class Storage>
+struct Level {
+  Picture<Storage> images[2];
+  DeviceSize size;
+};
+
+template <class T>
+Level<const T> readable(const Level<T>& level) {
+  const auto of = [](const Picture<T>& image) {
+    const auto& stride = image.stride;
+    return Picture<const T>{image.data, {stride[0], stride[1], stride[2], stride[3]}, image.slice_stride};
+  };
+  return {{of(level.images[0]), of(level.images[1])}, level.size};
+}
+
+// Halves `from` into the first of `levels` and, where that takes no launch more, into the second; returns how
+// many that are. `slices` become one.
+template <class Storage, class T, class Launcher>
+size_t launch_halving(const Level<const Storage>& from, std::span<const Level<T>> levels, int slices,
+                      int64_t batch, int64_t channels, Launcher& launcher) {
+  DownsampleParams<Storage> params{};
+  params.size = levels[0].size;
+  params.slices = slices;
+  const bool has_after = levels.size() > 1;
+  if (has_after) params.after_size = levels[1].size;
+  for (int image = 0; image < 2; ++image) {
+    params.from[image] = from.images[image];
+    params.to[image] = levels[0].images[image];
+    if (has_after) params.after[image] = levels[1].images[image];
+  }
+  set_tiles(batch, channels, params);
+  launch_tiles<downsample_kernel<Storage>>(params, launcher);
+  return params.after[0].data ? 2 : 1;
+}
+
+// All levels, each from the one before.
+template <class Storage, class T, class Launcher>
+void launch_halvings(const Level<const Storage>& finest, std::span<const Level<T>> levels, int slices,
+                     int64_t batch, int64_t channels, Launcher& launcher) {
+  size_t made = launch_halving(finest, levels, slices, batch, channels, launcher);
+  while (made < levels.size())
+    made +=
+        launch_halving(readable(levels[made - 1]), levels.subspan(made), slices, batch, channels, launcher);
+}
+
+template <class T, class Launcher>
+void launch_product(const ProductParams<T>& params, Launcher& launcher) {
+  launcher.template launch<product_kernel<T>>(params.levels[0].batch, kReduceThreads,
+                                              product_shared(params.level_weights.levels), params);
 }
 
 }  // namespace ssim_fused::cuda

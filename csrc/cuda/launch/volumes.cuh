@@ -77,13 +77,14 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
       launcher.template blocks_per_sm<depth_kernel<Depth>>(kDepthThreads, Depth::kSharedBytes);
   plan_depth(depth, slab * layout.blocks(), Derivatives == 0, std::max<int64_t>(1, launcher.sms() * per_sm));
   const int64_t per_volume = layout.blocks() * depth.splits;
-  Scratch scratch;
+  Scratch scratch, kept;
   const size_t fields = scratch.add<T>(slab * slices * layout.slice_size()), pivots = scratch.add<T>(volumes),
-               sums = scratch.add<double>(BlockSums::size(problem.batch, volumes * per_volume, Depth::kSums));
+               sums = kept.add<double>(BlockSums::size(problem.batch, volumes * per_volume, Depth::kSums));
   scratch.allocate(launcher);
+  kept.keep(launcher);
   strip.fields = depth.fields = scratch.at<T>(fields);
   strip.pivots = depth.pivots = scratch.at<T>(pivots);
-  depth.sums.scratch = scratch.at<double>(sums);
+  depth.sums.scratch = kept.at<double>(sums);
   find_pivots(problem, scratch.at<T>(pivots), launcher);
 
   const Plan moments = plan_call<MomentsCall>(strip, slab * slices, launcher, kMomentStrips);

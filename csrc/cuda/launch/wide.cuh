@@ -177,17 +177,18 @@ class WideRun {
     const int64_t slab = std::clamp<int64_t>(kSlabBytes / ((kMoments + 1) * field * bytes), 1, volumes);
     const int64_t least = std::max(has_rows_ ? kMoments * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
     between_size_ = std::max(least, std::min(slab * field, launcher_.l2_bytes() * 2 / 3 / bytes));
-    Scratch scratch;
+    Scratch scratch, kept;
     const size_t moments = scratch.add<T>(slab * kMoments * field),
                  between = scratch.add<T>(least > 0 ? between_size_ : 0),
                  pivots = scratch.add<T>(has_empty_windows ? 0 : volumes),
                  taps = scratch.add<T>(upload_.count()),
-                 block_sums = scratch.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums)),
-                 mask_sums = scratch.add<double>(Masked ? problem_.batch * kMaskSums : 0);
+                 block_sums = kept.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums)),
+                 mask_sums = kept.add<double>(Masked ? problem_.batch * kMaskSums : 0);
     scratch.allocate(launcher_);
+    kept.keep(launcher_);
     moments_ = scratch.at<T>(moments);
     between_ = scratch.at<T>(between);
-    problem_.sums.scratch = scratch.at<double>(block_sums);
+    problem_.sums.scratch = kept.at<double>(block_sums);
     taps_ = upload_.to(scratch.at<T>(taps), launcher_);
     if (is_image_) std::swap(taps_[0], taps_[1]);
     if (!has_empty_windows) {
@@ -195,9 +196,9 @@ class WideRun {
       find_pivots(problem_, scratch.at<T>(pivots), launcher_, mask());
     }
     if constexpr (Masked) {
-      results.mask_sums = problem_.mask_sums = scratch.at<double>(mask_sums);
+      results.mask_sums = problem_.mask_sums = kept.at<double>(mask_sums);
       sum_masks<T>(MaskSumParams{problem_.mask, problem_.depth, problem_.rows, problem_.columns},
-                   problem_.batch, problem_.channels, scratch.at<double>(mask_sums), launcher_);
+                   problem_.batch, problem_.channels, kept.at<double>(mask_sums), launcher_);
     }
     for (first_volume_ = 0; first_volume_ < volumes; first_volume_ += slab) {
       volumes_ = std::min(volumes - first_volume_, slab);
