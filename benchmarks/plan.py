@@ -35,6 +35,8 @@ H100_HERTZ = 1.97e9
 CALLS = {
     "gradient": (5, 3, 2010),
     "value": (5, 0, 1110),
+    "gradient, radius 3": (3, 3, 1590),
+    "value, radius 3": (3, 0, 920),
     "gradient, radius 11": (11, 3, 3610),
     "value, radius 11": (11, 0, 2110),
 }
