@@ -182,6 +182,10 @@ def cases() -> list[Case]:
             replace(base, sizes=(size, size - 2)),
             replace(base, sizes=(11, size)),
         ]
+    for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32)):
+        base = Case((2, 2, 25, 70), sizes=(7, 7), types=types, gradients="", seed=4)
+        every += [base, replace(base, pixels=1), replace(base, sizes=(23, 23)), replace(base, want_map=True)]
+        every += [replace(base, sizes=(size, size), layout="channels_last") for size in (7, 23)]
     every += [Case((1, 1, 25, width), sizes=(7, 7), single_strip=True, symmetric=True) for width in (6, 40, 64)]
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         for shape in ((2, 1, 14, 56), (1, 1, 13, 67)):

@@ -49,7 +49,9 @@ using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
 // Strips of images whose windows have another radius: values, and the gradient of the mean similarity.
 template <class Storage, int Derivatives, int Radius>
 constexpr auto exact_strips() {
-  if constexpr (Derivatives == 0 && Radius == kLongRadius) {
+  if constexpr (std::is_same_v<Storage, AnyPixel>) {
+    return StripList<Strip<64>>{};
+  } else if constexpr (Derivatives == 0 && Radius == kLongRadius) {
     return StripList<Strip<128>>{};
   } else if constexpr (Derivatives == 0) {
     return StripList<Strip<64>, Strip<128>>{};
@@ -63,8 +65,9 @@ constexpr auto exact_strips() {
 }
 template <class Storage, int Derivatives, int Radius>
 using ExactStrips = decltype(exact_strips<Storage, Derivatives, Radius>());
-template <class Storage>
-constexpr bool kHasExactStrips = !std::is_same_v<Storage, AnyPixel> && sizeof(Storage) <= 4;
+template <class Storage, int Derivatives>
+constexpr bool kHasExactStrips =
+    std::is_same_v<Storage, AnyPixel> ? Derivatives == 0 : sizeof(Storage) <= 4 && Derivatives <= 3;
 
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
@@ -142,10 +145,11 @@ bool fits_strip(const Problem<Storage>& problem) {
 template <int Radius, class Storage>
 bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
   const auto fits = [](const DeviceAxis& axis) { return axis.radius == Radius && axis.pad <= axis.radius; };
-  const bool is_plain = !problem.map.data && !problem.wants_constants && !problem.grad_target.data;
-  const bool has_gradient =
-      !problem.grad_preds.data || (objective == Objective::mean_similarity && !problem.pixels.adds_slopes());
-  return kHasExactStrips<Storage> && fits(problem.rows) && fits(problem.columns) && is_plain && has_gradient;
+  if (!fits(problem.rows) || !fits(problem.columns)) return false;
+  if (problem.map.data || problem.wants_constants || problem.grad_target.data) return false;
+  if (!problem.grad_preds.data) return kHasExactStrips<Storage, 0>;
+  return kHasExactStrips<Storage, 3> && objective == Objective::mean_similarity &&
+         !problem.pixels.adds_slopes();
 }
 
 // Whether a march serves the problem; else its windows are taken an axis at a time (wide.cuh).

@@ -38,18 +38,15 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
 template <int Radius, class Storage, class Launcher>
 bool run_exactly(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  if constexpr (kHasExactStrips<Storage>) {
-    if (!fits_exactly<Radius>(problem, objective)) return false;
-    const auto all_results = with_pixel_sums(problem, results, launcher);
-    const auto run = [&]<int kDerivatives>() {
+  if (!fits_exactly<Radius>(problem, objective)) return false;
+  const auto all_results = with_pixel_sums(problem, results, launcher);
+  const auto run = [&]<int kDerivatives>() {
+    if constexpr (kHasExactStrips<Storage, kDerivatives>)
       run_strips<Storage, kDerivatives, Objective::mean_similarity, false, false, Radius>(
           problem, windows, all_results, launcher);
-    };
-    problem.grad_preds.data ? run.template operator()<3>() : run.template operator()<0>();
-    return true;
-  } else {
-    return false;
-  }
+  };
+  problem.grad_preds.data ? run.template operator()<3>() : run.template operator()<0>();
+  return true;
 }
 
 template <class Storage, class Launcher>
