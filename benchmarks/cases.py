@@ -90,11 +90,18 @@ _MASKED = [case for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920)) for case in 
 _BYTES = [Case(SSIM, shape, VALUE, dtype=torch.uint8) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
 _LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
+# Windows of seven and of 23 taps, of images that are large and small.
+_WINDOWS = [
+    Case(SSIM, shape, mode, sigma=sigma)
+    for sigma in (0.9, 3.0)
+    for shape in ((16, 3, 1080, 1920), (128, 3, 64, 64))
+    for mode in (GRADIENT, VALUE)
+]
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
 CASES = {
     "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES,
-    "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _LARGE_VOLUMES + _LOSSES + _MASKED + _BYTES,
+    "cuda": _LARGE + _COMMON + _WINDOWS + _LARGE_MULTI_SCALE + _LARGE_VOLUMES + _LOSSES + _MASKED + _BYTES,
 }
 
 

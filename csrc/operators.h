@@ -5,7 +5,7 @@
 //     similarity(const Request&, const Tensor& like);  // one pass; scratch is allocated like `like`
 //     downsample(const std::vector<HalvingRequest>&, const Tensor& like);  // each from the one before
 //     struct LevelResults;  // made of a number of levels: what their passes leave for the product
-//     level(const Request&, int number, LevelResults&, const Tensor& like);  // a pass that does
+//     level(const Request&, int number, LevelResults&, const Tensor& like);  // a pass over one of them
 //     product(const ProductRequest&, const LevelResults&, const Tensor& like);
 //     gather(const GatherRequest&, const Tensor& like);
 //     multiply(const View& gradient, const Upstream& factor, const View& result, const Tensor& like);

@@ -4,7 +4,7 @@
 #   tests      every test that runs on CUDA, the nightly ones too
 #   sanitizer  compute-sanitizer's memcheck, racecheck and initcheck, over cases of each kind of kernel
 #   bench      beside another commit, in turns (benchmarks/against.py); then the host's part (benchmarks/path.py)
-#   profile    what Nsight Compute says of MS-SSIM's small kernels, windows of radius 11 and 7 and interleaved images
+#   profile    what Nsight Compute says of MS-SSIM's small kernels, windows of radius 3, 7 and 11 and interleaved images
 # A part that fails does not keep the next from running; the exit status tells. Without an nvidia device it stops.
 #   [PARTS="build tests ..."] scripts/on_gpu.sh OUT [COMMIT to measure beside: the one before] [PYTHON with torch]
 set -uo pipefail
@@ -58,7 +58,7 @@ bench() {
 }
 
 profile() {
-  local kernels='regex:downsample_kernel|gather_kernel|wide_gradient_kernel|wide_filter_kernel|strip_kernel'
+  local kernels='regex:downsample_kernel|product_kernel|gather_kernel|wide_gradient_kernel|wide_filter_kernel|strip_kernel'
   run profile ncu --set full --kernel-name "$kernels" --launch-count 60 --target-processes all \
     --export "$out/profile" --force-overwrite "$python" -c "$PROFILED"
 }
@@ -71,6 +71,7 @@ def step(function, x, y, **arguments):
 x, y = (torch.rand(8, 3, 1080, 1920, device="cuda") for _ in range(2))
 step(msssim, x, y)
 step(ssim, x, y, sigma=3.0)
+step(ssim, x, y, gaussian_kernel=False, kernel_size=7)
 step(ssim, x, y, sigma=2.0)
 step(ssim, *(image.contiguous(memory_format=torch.channels_last) for image in (x, y)))
 torch.cuda.synchronize()

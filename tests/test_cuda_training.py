@@ -29,6 +29,20 @@ LOSSES: dict[str, Loss] = {
     "l1+ssim": L1SSIMLoss(),
 }
 SIDE = 192  # MS-SSIM needs 176
+# Of one step: the march, the reduction, and the backward's; halvings, marches, product and gathering, the backward's.
+LAUNCHES = {"ssim": 2 + 1, "ms-ssim": 2 + 5 + 1 + 1 + 1}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_the_launches_of_a_step(name: str) -> None:
+    noisy, clean = batch(0)
+    noisy.requires_grad_()
+    LOSSES[name](noisy, clean).backward()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        LOSSES[name](noisy, clean).backward()
+        torch.cuda.synchronize()
+    names = [event.name for event in profiler.events()]
+    assert sum("ssim_fused" in name for name in names) == LAUNCHES[name], names
 
 
 @pytest.fixture(params=LOSSES)

@@ -14,7 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 BAD = [math.nan, math.inf, -math.inf]
 
-# On CUDA radii 1, 2, 3 and 5 run on the same compiled radius, with taps of zero that NaN must not pass; 11 does not.
+# On CUDA the kernels of radius 5 serve radii 1, 2 and, for maps and gradients of both images, 3, and skip the taps
+# beyond them, which a NaN must not pass; 3 and 11 have kernels of their own.
 WINDOWS: dict[int, dict[str, Any]] = {
     1: {"gaussian_kernel": False, "kernel_size": 3},
     2: {"sigma": 0.5, "kernel_size": 5},

@@ -367,6 +367,26 @@ def test_the_planner_cuts_the_picture(host: Host) -> None:
     assert host.plan["blocks"] > host.plan["strips"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "asked", "marches"),
+    [
+        ((1, 1, 64, 64), {}, True),
+        ((1, 1, 63, 70), {}, False),
+        ((1, 1, 70, 63), {"gradients": ""}, False),
+        ((1, 1, 64, 64), {"dtype": torch.float16}, False),
+        ((1, 1, 64, 64), {"gradients": "preds target"}, False),
+    ],
+    ids=str,
+)
+def test_small_pictures_take_long_windows_an_axis_at_a_time(
+    shape: tuple[int, ...], asked: dict[str, object], marches: bool, host: Host
+) -> None:
+    case = Case(shape, sizes=(23, 23), strip_columns=0, **asked)
+    preds, target = pictures(case)
+    check(case, host.run(case, preds, target), preds, target)
+    assert ("strip_columns" in host.plan) == marches
+
+
 def test_the_oracle_agrees_with_torchmetrics() -> None:
     case = Case((2, 3, 24, 30))
     preds, target = pictures(case)

@@ -30,8 +30,9 @@ SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1
 MOST_HALVINGS = 4  # five levels
 # Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
 # part of one, fewer than a warp, one; kernels that keep two sums and those with the constants'.
-BLOCKS, COUNTS, MASKED = [300, 3, 1], [2, 4, 4], [0, 1, 0]
-OUTPUTS = [5000.0, 1200.0, 300.0]
+BLOCKS, COUNTS = [300, 3, 1], [2, 4, 4]
+# Of the levels, over which the means of similarity and of contrast sensitivity are.
+OUTPUTS, CROPPED = [5000.0, 1200.0, 300.0], [4600.0, 1000.0, 200.0]
 PIXEL_BLOCKS = 290
 NORMALIZATIONS = ["none", "relu", "simple"]
 
@@ -85,6 +86,7 @@ def run(
     types, name_of_type = TYPES.get(dtype, (dtype, dtype)), str(dtype).removeprefix("torch.")
     is_integer, dtype = dtype in TYPES, compute if dtype in TYPES else dtype
     levels, batch, scales = 3, shape[0], (3.0, 2.0)
+    masked = [1, 0, 1] if pixels % 2 else [0, 1, 0]  # levels that have a mask
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     if is_integer:
         images = {
@@ -104,12 +106,14 @@ def run(
     pixel_means = random(batch, seed=11, dtype=torch.float64).abs()
 
     arrays = {**images, "factors": factors, "image_factors": image_factors}
-    arrays["pixel_sums"] = shares(pixel_means * math.prod(shape[1:]), PIXEL_BLOCKS, seed=12)
     arrays |= {f"level{level}": gradient for level, gradient in enumerate(gradients)}
     for level in range(levels):
         weights = random(batch, 3, seed=13 + level, dtype=torch.float64).abs() + 1
         arrays[f"mask_sums{level}"] = weights
-        divisor = weights if MASKED[level] else weights.new_full((batch, 3), OUTPUTS[level])
+        counts = weights.new_tensor([OUTPUTS[level], CROPPED[level], math.prod(shape[1:])])
+        divisor = weights if masked[level] else counts.expand(batch, 3)
+        if level == 0:
+            arrays["pixel_sums"] = shares(pixel_means * divisor[:, 2], PIXEL_BLOCKS, seed=12)
         # Only the last level's similarity counts; what else there is must not.
         of_level = torch.cat((torch.full((batch, 2), 1e3, dtype=torch.float64), level_constants[level]), 1)
         which = int(level + 1 < levels)
@@ -129,8 +133,9 @@ def run(
         "halvings": halvings_of(shape),
         "blocks": BLOCKS,
         "counts": COUNTS,
-        "masked": MASKED,
+        "masked": masked,
         "outputs": OUTPUTS,
+        "cropped": CROPPED,
         "pixel_blocks": PIXEL_BLOCKS,
         "pixels_of_image": math.prod(shape[1:]),
         "betas": " ".join(map(str, betas.tolist())),
@@ -158,7 +163,7 @@ def run(
     gradient = gradient + 0.5 * slope
     by_images = 0.5 * image_factors.double().view(-1, *[1] * (len(shape) - 1))
     finest_scale = torch.tensor([scales[1], 1.0, 1.0], dtype=torch.float64)[:, None]
-    by_constants = (by_losses[..., None] * level_constants).sum(0)
+    by_constants = ((by_losses / finest_scale)[..., None] * level_constants).sum(0)
     distance = 1 - value
     if pixels:
         value = 0.75 * pixel_means + 0.25 * distance

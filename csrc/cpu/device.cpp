@@ -209,10 +209,8 @@ struct Cpu {
               return l + 1 == request.weights.levels ? means(l).similarity_loss : means(l).contrast_loss;
             },
             [&](int l, double factor) {
-              if (factors) {
-                factors[l * request.batch + b] =
-                    static_cast<T>(factor * request.gradient_scale / (l == 0 ? request.finest_scale : 1.0));
-              }
+              if (l == 0) factor /= request.finest_scale;
+              if (factors) factors[l * request.batch + b] = static_cast<T>(factor * request.gradient_scale);
               by_constants[0] += factor * means(l).by_c1;
               by_constants[1] += factor * means(l).by_c2;
             });

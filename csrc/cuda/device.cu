@@ -116,14 +116,14 @@ struct Cuda {
     pass(request, &levels.sums[static_cast<size_t>(number)], launcher);
   }
 
-  // `left`: where its sums are left, if not reduced to results.
-  static void pass(const Request& request, PassSums* left, CudaLauncher& launcher) {
+  // `sums_to`: where its sums are left, if not reduced to results.
+  static void pass(const Request& request, PassSums* sums_to, CudaLauncher& launcher) {
     with_storage(request.preds, request.target, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
       const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
                                   request.windows.taps_as<T>(2)};
       Results<T> results = results_of<T>(request);
-      results.left = left;
+      results.sums_to = sums_to;
       if (request.mask) {
         const MaskedProblem<Storage> masked{problem_of<Storage>(request), weights(request.mask.view),
                                             request.mask.weighs_windows(), nullptr};

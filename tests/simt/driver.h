@@ -29,15 +29,19 @@ struct Buffer {
   std::vector<int64_t> stride;
 };
 
+// What is scratch ends with the launcher; what is kept, with `kept`, where that is given.
 class HostLauncher {
  public:
-  explicit HostLauncher(const Case& c)
+  using Memory = std::vector<std::vector<char>>;
+  explicit HostLauncher(const Case& c, Memory* kept = nullptr)
       : sms_(c.one("sms", 4)),
         columns_(c.one("strip_columns", 0)),
         rows_(c.one<int64_t>("split_rows", 0)),
         l2_bytes_(c.one<int64_t>("l2_bytes", 0)),
         single_(c.one("single_strip", 0) != 0),
-        crossing_(c.one("crossing", 0) != 0) {}
+        crossing_(c.one("crossing", 0) != 0),
+        kept_(kept ? kept : &scratch_) {}
+  HostLauncher(const HostLauncher&) = delete;
 
   int sms() const { return sms_; }
   int64_t l2_bytes() const { return l2_bytes_; }
@@ -82,23 +86,25 @@ class HostLauncher {
     simt::launch(blocks, static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
                  [&] { kernel(params); });
   }
-  // Each piece in an allocation of exactly its size.
-  std::vector<char*> scratch(const std::vector<int64_t>& bytes) {
-    std::vector<char*> pieces;
-    for (int64_t size : bytes) {
-      scratch_.emplace_back(static_cast<size_t>(size), char(0xff));
-      pieces.push_back(scratch_.back().data());
-    }
-    return pieces;
-  }
-  std::vector<char*> kept(const std::vector<int64_t>& bytes) { return scratch(bytes); }
+  std::vector<char*> scratch(const std::vector<int64_t>& bytes) { return pieces(bytes, scratch_); }
+  std::vector<char*> kept(const std::vector<int64_t>& bytes) { return pieces(bytes, *kept_); }
   int device() const { return -1; }
 
  private:
+  // Each piece in an allocation of exactly its size.
+  static std::vector<char*> pieces(const std::vector<int64_t>& bytes, Memory& of) {
+    std::vector<char*> pieces;
+    for (int64_t size : bytes) {
+      of.emplace_back(static_cast<size_t>(size), char(0xff));
+      pieces.push_back(of.back().data());
+    }
+    return pieces;
+  }
+
   int sms_, columns_;
   int64_t rows_, l2_bytes_;
   bool single_, crossing_;
-  std::vector<std::vector<char>> scratch_;
+  Memory scratch_, *const kept_;
 };
 
 // `run`: of images or of volumes.
@@ -253,7 +259,10 @@ void run_case(const Case& c, Run&& run) {
     results.pixels.terms = pixel_terms.data();
   }
   HostLauncher launcher(c);
-  if (c.has("mask") || fits_march(problem, is_volume, objective)) {
+  // Small pictures march, too, unless the planner is to decide.
+  const bool fits = fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
+  const bool is_forced = c.one("strip_columns", 0) > 0;
+  if (c.has("mask") || (is_forced ? fits : takes_march(problem, is_volume, objective))) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);

@@ -17,8 +17,8 @@
 namespace {
 
 struct CountingLauncher : HostLauncher {
-  using HostLauncher::HostLauncher;
-  int launches = 0;
+  CountingLauncher(const Case& c, Memory& kept, int& launches) : HostLauncher(c, &kept), launches(launches) {}
+  int& launches;
 
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
@@ -45,12 +45,12 @@ class Step {
         taps_(c.list<double>("taps")),
         preds_(read<Storage>(c, "preds")),
         target_(read<Storage>(c, "target")),
-        gradient_(preds_.size()),
-        launcher_(c) {
+        gradient_(preds_.size()) {
     std::memset(gradient_.data(), 0xff, gradient_.size() * sizeof(Storage));
   }
 
   void run() {
+    CountingLauncher launcher(c_, kept_, launches_);
     const size_t count = betas_.size();
     const DeviceSize size{1, static_cast<int>(shape_[2]), static_cast<int>(shape_[3])};
     const Level<const Storage> finest{{contiguous<const Storage>(preds_.data(), shape_[1], size),
@@ -65,15 +65,15 @@ class Step {
       gradients.push_back(picture(half));
     }
     if (count > 1)
-      launch_halvings(finest, std::span<const Level<T>>(halves), 1, shape_[0], shape_[1], launcher_);
+      launch_halvings(finest, std::span<const Level<T>>(halves), 1, shape_[0], shape_[1], launcher);
     ProductParams<T> product{};
     for (size_t l = count - 1; l > 0; --l)
       run_level(readable(halves[l - 1]), gradients[l - 1], l, product.levels[l]);
     const auto gradient = contiguous(gradient_.data(), shape_[1], size);
     run_level(finest, gradient, 0, product.levels[0]);
-    const std::vector<T> factors = run_product(product);
-    gather(finest, gradient, halves, gradients, factors);
-    std::cout << "launches " << launcher_.launches << "\n";
+    const std::vector<T> factors = run_product(product, launcher);
+    gather(finest, gradient, halves, gradients, factors, launcher);
+    std::cout << "launches " << launches_ << "\n";
     write(c_, "gradient", gradient_);
   }
 
@@ -83,8 +83,11 @@ class Step {
     return contiguous(memory_.back().data(), shape_[1], size);
   }
 
+  // With a launcher of its own, as the operator has: but for what is kept, its memory ends with the level.
   template <class Of>
-  void run_level(const Level<const Of>& level, const Picture<Of>& gradient, size_t number, PassSums& left) {
+  void run_level(const Level<const Of>& level, const Picture<Of>& gradient, size_t number,
+                 PassSums& sums_to) {
+    CountingLauncher launcher(c_, kept_, launches_);
     const int radius = static_cast<int>(taps_.size()) / 2;
     Problem<Of> problem{};
     problem.batch = shape_[0];
@@ -104,7 +107,7 @@ class Step {
     results.outputs = pixels;
     results.cropped =
         static_cast<double>(shape_[1]) * (level.size.height - 2 * radius) * (level.size.width - 2 * radius);
-    results.left = &left;
+    results.sums_to = &sums_to;
     const bool is_last = number + 1 == betas_.size();
     (is_last ? problem.of_similarity : problem.of_contrast).scale =
         -1 / (is_last ? results.outputs : results.cropped);
@@ -112,13 +115,13 @@ class Step {
     results.pixel_sums.pixels = pixels;
     const WindowTaps<T> windows{{T(1)}, taps, taps};
     for (const size_t wide : c_.list<size_t>("wide"))
-      if (wide == number) return run_wide(problem, windows, results, launcher_);
+      if (wide == number) return run_wide(problem, windows, results, launcher);
     run_images(problem, windows, is_last ? Objective::mean_similarity : Objective::mean_contrast, results,
-               launcher_);
+               launcher);
   }
 
   // The mean over the batch.
-  std::vector<T> run_product(ProductParams<T>& params) {
+  std::vector<T> run_product(ProductParams<T>& params, CountingLauncher& launcher) {
     const auto images = static_cast<size_t>(shape_[0]);
     T value = T(NAN);
     std::vector<T> factors(betas_.size() * images, T(NAN)), by_constants(2 * images, T(NAN));
@@ -134,7 +137,7 @@ class Step {
     params.batch_value = &value;
     params.factors = factors.data();
     if (c_.one("want_grad_constants", 0) != 0) params.grad_constants = by_constants.data();
-    launch_product(params, launcher_);
+    launch_product(params, launcher);
     write(c_, "value", std::vector<T>{value});
     if (params.grad_constants) write(c_, "grad_constants", by_constants);
     return factors;
@@ -142,7 +145,7 @@ class Step {
 
   void gather(const Level<const Storage>& finest, const Picture<Storage>& gradient,
               const std::vector<Level<T>>& halves, const std::vector<Picture<T>>& gradients,
-              const std::vector<T>& factors) {
+              const std::vector<T>& factors, CountingLauncher& launcher) {
     GatherParams<Storage> params{};
     params.finest = gradient;
     params.size[0] = finest.size;
@@ -159,7 +162,7 @@ class Step {
     params.term.term = static_cast<ssim_fused::PixelTerm>(c_.one("pixels", 0));
     params.term.weight = static_cast<T>((1 - kSsimWeight) / static_cast<double>(preds_.size()));
     params.tiles = tiles_of(shape_[0], shape_[1], params);
-    launch_tiles<gather_kernel<Storage>>(params, launcher_);
+    launch_tiles<gather_kernel<Storage>>(params, launcher);
   }
 
   static constexpr double kSsimWeight = 0.3;
@@ -168,7 +171,8 @@ class Step {
   std::vector<double> betas_, taps_;
   std::vector<Storage> preds_, target_, gradient_;
   std::deque<std::vector<T>> memory_;
-  CountingLauncher launcher_;
+  HostLauncher::Memory kept_;
+  int launches_ = 0;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <stdexcept>
 
 #include "../../csrc/cuda/launch/choose.cuh"
 
@@ -62,6 +63,7 @@ int main(int argc, char** argv) {
     if (number(2) == kShortRadius)
       return print_plan<kDerivatives, kShortRadius>(shape, sms, sm,
                                                     ExactStrips<float, kDerivatives, kShortRadius>{});
+    if (number(2) != kLongRadius) throw std::invalid_argument("no march has this radius");
     print_plan<kDerivatives, kLongRadius>(shape, sms, sm, ExactStrips<float, kDerivatives, kLongRadius>{});
   };
   number(1) == 0 ? print.template operator()<0>() : print.template operator()<3>();

@@ -116,7 +116,8 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
 template <class T>
 void run_product(const Case& c) {
   ProductParams<T> params{};
-  const auto betas = c.list<double>("betas"), outputs = c.list<double>("outputs");
+  const auto betas = c.list<double>("betas"), outputs = c.list<double>("outputs"),
+             cropped = c.list<double>("cropped");
   const auto blocks = c.list<int64_t>("blocks"), batch = c.list<int64_t>("shape");
   const auto counts = c.list<int>("counts"), masked = c.list<int>("masked");
   params.level_weights.levels = static_cast<int>(betas.size());
@@ -136,7 +137,8 @@ void run_product(const Case& c) {
     level.batch = batch[0];
     level.blocks = blocks.at(l);
     level.count = counts.at(l);
-    level.outputs = level.cropped = outputs.at(l);
+    level.outputs = outputs.at(l);
+    level.cropped = cropped.at(l);
     if (masked.at(l))
       level.mask_sums = memory.emplace_back(read<double>(c, "mask_sums" + std::to_string(l))).data();
   }

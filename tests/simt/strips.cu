@@ -68,9 +68,12 @@ SSIM_INSTANTIATE_EXACT(float, 128, 3, false, kShortRadius)
 SSIM_INSTANTIATE_EXACT(float, 256, 3, false, kShortRadius)
 SSIM_INSTANTIATE_EXACT(float, 64, 3, true, kShortRadius)
 SSIM_INSTANTIATE_EXACT(float, 256, 3, true, kShortRadius)
+SSIM_INSTANTIATE_EXACT(float, 64, 0, false, kLongRadius)
 SSIM_INSTANTIATE_EXACT(float, 128, 0, false, kLongRadius)
 SSIM_INSTANTIATE_EXACT(float, 128, 3, false, kLongRadius)
 SSIM_INSTANTIATE_EXACT(float, 256, 3, false, kLongRadius)
+SSIM_INSTANTIATE_EXACT(float, 64, 3, true, kLongRadius)
+SSIM_INSTANTIATE_EXACT(float, 128, 3, true, kLongRadius)
 SSIM_INSTANTIATE_EXACT(float, 256, 3, true, kLongRadius)
 
 #define SSIM_INSTANTIATE_DEPTH(Storage, derivatives, objective)                                          \

@@ -181,10 +181,8 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
     const double distance = weighted_distance(
         p.level_weights, [&](int l) { return means[l].loss; },
         [&](int l, double factor) {
-          if (p.factors) {
-            p.factors[l * p.levels[0].batch + image] =
-                static_cast<T>(factor * p.gradient_scale / (l == 0 ? p.finest_scale : 1.0));
-          }
+          if (l == 0) factor /= p.finest_scale;
+          if (p.factors) p.factors[l * p.levels[0].batch + image] = static_cast<T>(factor * p.gradient_scale);
           for (int k = 0; k < 2; ++k) by_constants[k] += factor * means[l].by_constants[k];
         });
     value = p.as_distance ? distance : 1 - distance;

@@ -6,7 +6,8 @@
 //     template <auto kernel> int blocks_per_sm(int threads, int shared_bytes);
 //     Plan choose(plan, input, variants);  // the tests may choose another
 //     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
-//     std::vector<char*> scratch(const std::vector<int64_t>& bytes);  // until the launches are done, at 256
+//     // Pieces at multiples of 256 bytes, until the launches are done.
+//     std::vector<char*> scratch(const std::vector<int64_t>& bytes);
 //     std::vector<char*> kept(const std::vector<int64_t>& bytes);  // the same; of a level, for the product
 //     int device() const;  // by which plans are cached; negative: they are not
 #pragma once
@@ -46,7 +47,8 @@ struct Results {                  // null where not wanted
   const double* mask_sums = nullptr;  // [B, kMaskSums], which the launches of a call set
   PixelSums pixel_sums;               // likewise, where there is a pixel term
   PixelResults<T> pixels;
-  PassSums* left = nullptr;  // where the pass leaves its sums, in kept memory, in place of all results above
+  PassSums* sums_to =
+      nullptr;  // where the pass leaves its sums, in kept memory, in place of all results above
 };
 
 // From the sums of `blocks` blocks for each image to the results, where any is wanted, or to where they are
@@ -56,8 +58,8 @@ void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, con
             Launcher& launcher) {
   const PassSums pass{
       sums, batch, blocks, count, results.outputs, results.cropped, results.pixel_sums, results.mask_sums};
-  if (results.left) {
-    *results.left = pass;
+  if (results.sums_to) {
+    *results.sums_to = pass;
     return;
   }
   if (!results.similarity && !results.batch_similarity && !results.contrast && !results.grad_constants)

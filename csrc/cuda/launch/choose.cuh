@@ -51,14 +51,14 @@ template <class Storage, int Derivatives, int Radius>
 constexpr auto exact_strips() {
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
     return StripList<Strip<64>>{};
-  } else if constexpr (Derivatives == 0 && Radius == kLongRadius) {
+  } else if constexpr (Derivatives == 0 && Radius == kLongRadius && sizeof(Storage) == 2) {
     return StripList<Strip<128>>{};
   } else if constexpr (Derivatives == 0) {
     return StripList<Strip<64>, Strip<128>>{};
   } else if constexpr (sizeof(Storage) == 2) {
     return StripList<Strip<128>, Strip<256>>{};
   } else if constexpr (Radius == kLongRadius) {
-    return StripList<Strip<128>, Strip<256>, Strip<256, true>>{};
+    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
   } else {
     return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
   }
@@ -152,10 +152,13 @@ bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
          !problem.pixels.adds_slopes();
 }
 
-// Whether a march serves the problem; else its windows are taken an axis at a time (wide.cuh).
+// Whether a march serves the problem, and pays; else its windows are taken an axis at a time (wide.cuh). Of a
+// small picture what the march with the long radius computes is mostly beyond the border.
 template <class Storage>
-bool fits_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
-  return fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
+bool takes_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
+  constexpr int kLeastSide = sizeof(Storage) == 2 ? 128 : 64;  // of the narrowest strips
+  const bool is_large = problem.rows.n >= kLeastSide && problem.columns.n >= kLeastSide;
+  return fits_strip(problem) || (!is_volume && is_large && fits_exactly<kLongRadius>(problem, objective));
 }
 
 }  // namespace ssim_fused::cuda

@@ -42,9 +42,9 @@ bool is_packs(const Picture<Storage>& picture, int64_t batch, int64_t channels, 
   }
 }
 
-// Where rows are no vectors, the level after is left out.
+// Patches of vectors, where rows are; where they are not, the level after is left out.
 template <class Storage>
-void set_tiles(int64_t batch, int64_t channels, DownsampleParams<Storage>& params) {
+void choose_patches(int64_t batch, int64_t channels, DownsampleParams<Storage>& params) {
   constexpr int kHalf = kPatch / 2;
   bool vectors = params.size.width % kHalf == 0;
   for (int image = 0; image < 2; ++image) {
@@ -106,7 +106,7 @@ size_t launch_halving(const Level<const Storage>& from, std::span<const Level<T>
     params.to[image] = levels[0].images[image];
     if (has_after) params.after[image] = levels[1].images[image];
   }
-  set_tiles(batch, channels, params);
+  choose_patches(batch, channels, params);
   launch_tiles<downsample_kernel<Storage>>(params, launcher);
   return params.after[0].data ? 2 : 1;
 }

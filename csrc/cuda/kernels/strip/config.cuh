@@ -40,7 +40,7 @@ struct StripConfig {
   static constexpr int kLast = kColumns - kLead;
 
   // Raw rows start at a whole vector: kRawShift columns before the first one that is read. A chunk's windows
-  // read 18 columns, which together with the shift fill whole vectors.
+  // read kWindowed columns, which together with the shift fill whole vectors.
   static constexpr int kRawLead = (kLead + kRadius + kVector - 1) / kVector * kVector;
   static constexpr int kRawShift = kRawLead - kLead - kRadius;
   static constexpr int kWindowed = kChunk + 2 * kRadius;
