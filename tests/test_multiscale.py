@@ -341,6 +341,20 @@ def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], messag
     assert message in str(raised.value)
 
 
+def test_float16_stores_all_gradients_at_one_scale() -> None:
+    # Of two levels, of which only the finest has its own gradient stored in float16.
+    images = [image.half() for image in noisy_waves(2, 1, 50, 52)]
+    window, no_pixels, multiscale = Window((1.5,), (11,)), ("none", 1.0, 1e-3, False), ([0.4, 0.6], "relu", 1, True)
+    stored = [
+        _ops.multiscale(*(image.to(dtype) for image in images), *window, None, None, "window", *no_pixels, *multiscale,
+                        True, False, True)
+        for dtype in (torch.float16, torch.float32)
+    ]  # fmt: skip
+    scale = stored[0][1].double().norm() / stored[1][1].double().norm()
+    assert scale > 2
+    torch.testing.assert_close(stored[0][2], scale.float() * stored[1][2], rtol=1e-3, atol=0)
+
+
 def test_float16_without_constants_keeps_its_gradient(device: str) -> None:
     # c1 = 0: no bound on the gradient that would tell how to keep it in float16.
     preds, target = (image.half() for image in noisy_waves(1, 1, 50, 52))

@@ -173,7 +173,7 @@ def run(
         "batch_mean": (value.mean().view(1), compute),
         "batch_sum": (value.sum().view(1), compute),
         "product_factors": (by_losses * scales[0] / finest_scale, compute),
-        "grad_constants": (by_constants * scales[0] / scales[1], compute),
+        "grad_constants": (by_constants * scales[0], compute),
         "multiplied": (images["preds"].double() * by_images, dtype),
         "multiplied_in_place": (images["preds"].double() * by_images, dtype),
     }

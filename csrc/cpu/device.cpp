@@ -225,8 +225,7 @@ struct Cpu {
         total += value;
         if (request.reduction == Reduction::none) values[b] = static_cast<T>(value);
         for (int k = 0; grad_constants && k < 2; ++k)
-          grad_constants[2 * b + k] =
-              static_cast<T>(by_constants[k] * request.gradient_scale / request.finest_scale);
+          grad_constants[2 * b + k] = static_cast<T>(by_constants[k] * request.gradient_scale);
       }
       if (request.reduction != Reduction::none)
         *values = static_cast<T>(

@@ -189,7 +189,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
     if (p.levels[0].pixels.sums) value = p.pixels.value(image, means[0].pixels, value);
     if (p.value) p.value[image] = static_cast<T>(value);
     for (int k = 0; p.grad_constants && k < 2; ++k)
-      p.grad_constants[2 * image + k] = static_cast<T>(by_constants[k] * p.gradient_scale / p.finest_scale);
+      p.grad_constants[2 * image + k] = static_cast<T>(by_constants[k] * p.gradient_scale);
   }
   if (p.batch_value) {
     add_up_images(p.levels[0].sums, p.levels[0].batch, value, p.scale, p.batch_value, scratch, &means[0].loss,
