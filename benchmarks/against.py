@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .cases import GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
+from .cases import CASES, GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
 from .peers import OURS, create
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def serve(device: str, threads: str, *labels: str) -> None:
     from .bench import seconds_per_step
 
     torch.set_num_threads(int(threads))
-    by_label = {case.label: case for case in all_cases(device)}
+    by_label = {case.label: case for case in [*HOST_CASES, *CASES[device]]}
     print(Path(ssim_fused.__file__).parent, flush=True)
     step, repeats = None, 1
     for line in sys.stdin:
@@ -51,14 +51,6 @@ def serve(device: str, threads: str, *labels: str) -> None:
             if repeats > 1:
                 step()
             print(seconds_per_step(step, repeats, device), flush=True)
-
-
-def all_cases(device: str) -> list[Case]:
-    """Those of the README that every version has, and those of the host."""
-    from .cases import CASES, MS_SSIM
-
-    of_readme = [case for case in CASES[device] if case.op in (SSIM, MS_SSIM) and case.dtype == torch.float32]
-    return [*HOST_CASES, *of_readme]
 
 
 class Worker:
