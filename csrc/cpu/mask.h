@@ -32,17 +32,18 @@ struct PlainOutput {
 // The same from the sums of windows, and their weights, with the outputs' weights in the means.
 template <class V>
 struct MaskedOutput {
-  V n, weight;
+  V n, above_least, weight;  // above_least: what n has more than that, or zero
   LocalTerms<V> terms;
 
   SSIM_INLINE MaskedOutput(const V (&sum)[5], V weight_in_means, bool weighs_windows, const Pivots<V>& pivots,
                            V c1, V c2)
       : n(weighs_windows ? sum[4] : V{} + 1),
+        above_least(clamp_below(V{}, n - kLeastWeight)),
         weight(seen(weight_in_means)),
         terms(masked_terms(Moments<V>{sum[0], sum[1], sum[2], sum[3]}, n, pivots, c1, c2)) {}
 
-  SSIM_INLINE V in_mean(const V& loss) const { return weight > V{} ? weight * loss : V{}; }
-  SSIM_INLINE V in_map() const { return n > V{} + kLeastWeight ? terms.similarity() : V{} + 1; }
+  SSIM_INLINE V in_mean(const V& loss) const { return where_any(weight, weight, weight * loss, V{}); }
+  SSIM_INLINE V in_map() const { return where_any(above_least, above_least, terms.similarity(), V{} + 1); }
   SSIM_INLINE Partials<V> partials_by(const V& of_similarity, const V& of_contrast) const {
     return masked_partials(terms, seen(of_similarity), seen(of_contrast), n);
   }
@@ -52,7 +53,7 @@ struct MaskedOutput {
 
  private:
   // Where a window sees nothing there is no output.
-  SSIM_INLINE V seen(const V& of_output) const { return n > V{} + kLeastWeight ? of_output : V{}; }
+  SSIM_INLINE V seen(const V& of_output) const { return where_any(above_least, above_least, of_output, V{}); }
 };
 
 template <class T>

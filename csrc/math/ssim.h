@@ -20,8 +20,8 @@
 // delta' + s. A plain number as pivot is one of the pixels alone, s = 0.
 #pragma once
 
-#include "host_device.h"
 #include "pass.h"
+#include "where.h"
 
 namespace ssim_fused {
 
@@ -85,9 +85,8 @@ SSIM_HOST_DEVICE Moments<T> moments_of_zeros(const Pivot& pivot, T taps) {
 // What a pixel of this weight adds. What is masked is selected away: a NaN times zero would be a NaN.
 template <class T, class Pivot>
 SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, const Pivot& pivot, T weight) {
-  const auto seen = weight > T{};
   const T unseen = of_pixels(pivot);
-  const Moments<T> pixel = pixel_moments<T>(seen ? x : unseen, seen ? y : unseen, pivot);
+  const Moments<T> pixel = pixel_moments<T>(weight > T{} ? x : unseen, weight > T{} ? y : unseen, pivot);
   return {weight * pixel.m, weight * pixel.delta, weight * pixel.p, weight * pixel.d};
 }
 
@@ -236,8 +235,8 @@ template <class T>
 SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast,
                                              T n) {
   const Partials<T> f = partials(t, grad_similarity, grad_contrast);
-  const auto counts = (grad_similarity != T{}) | (grad_contrast != T{});
-  return {counts ? f.a : T{}, counts ? f.b : T{}, counts ? n * f.p : T{}, counts ? n * f.d : T{}};
+  const auto counted = [&](T by) { return where_any(grad_similarity, grad_contrast, by, T{}); };
+  return {counted(f.a), counted(f.b), counted(n * f.p), counted(n * f.d)};
 }
 
 // From w*(f_a), w*(f_b), w*(f_p), w*(f_d) at a pixel to the gradient of either image there.
@@ -269,11 +268,10 @@ SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, const Pivot& pivot, c
 template <class T, class Pivot>
 SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, const Pivot& pivot, const Partials<T>& f,
                                                         T weight) {
-  const auto counts = (f.p != T{}) | (f.d != T{});
   const T uncounted = of_pixels(pivot);
-  const PixelGradient<T> pixel = pixel_gradient<T>(counts ? x : uncounted, counts ? y : uncounted, pivot, f);
-  const auto seen = weight > T{};
-  return {seen ? weight * pixel.by_x : T{}, seen ? weight * pixel.by_y : T{}};
+  const PixelGradient<T> pixel =
+      pixel_gradient<T>(where_any(f.p, f.d, x, uncounted), where_any(f.p, f.d, y, uncounted), pivot, f);
+  return {weight > T{} ? weight * pixel.by_x : T{}, weight > T{} ? weight * pixel.by_y : T{}};
 }
 
 // Derivatives of the same by c1 and c2.
@@ -294,8 +292,8 @@ template <class T>
 SSIM_HOST_DEVICE ConstantPartials<T> masked_constant_partials(const LocalTerms<T>& t, T grad_similarity,
                                                               T grad_contrast, T n) {
   const ConstantPartials<T> by = constant_partials(t, grad_similarity, grad_contrast);
-  const auto counts = (grad_similarity != T{}) | (grad_contrast != T{});
-  return {counts ? n * (n * by.c1) : T{}, counts ? n * (n * by.c2) : T{}};
+  return {where_any(grad_similarity, grad_contrast, n * (n * by.c1), T{}),
+          where_any(grad_similarity, grad_contrast, n * (n * by.c2), T{})};
 }
 
 }  // namespace ssim_fused
