@@ -13,7 +13,7 @@ namespace ssim_fused {
 template <class T>
 SSIM_HOST_DEVICE T where_any(T first, T second, T chosen, T other) {
   if constexpr (std::is_arithmetic_v<T>) {
-    return (first != T{}) | (second != T{}) ? chosen : other;
+    return first != T{} || second != T{} ? chosen : other;
   } else {
     using Bits = decltype(first < second);  // a vector of integers
     using Lane = std::remove_cvref_t<decltype(Bits{}[0])>;
