@@ -32,7 +32,8 @@ for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
     for object in "$place/$compiler"-march_*.o; do
       wide=$(fmas "$object" zmm) narrow=$(fmas "$object" ymm)
       echo "$compiler $(basename "$object" .o): $wide FMAs for AVX-512, $narrow for AVX2"
-      if ((wide < 1000 || narrow < 1000)); then
+      # Of doubles there is no march for AVX-512.
+      if ((narrow < 100)) || { ((wide < 100)) && [[ $object != *double* ]]; }; then
         echo "FAILED: $compiler has dropped the target of march_avx512 or march_avx2"
         exit 1
       fi
