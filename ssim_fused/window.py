@@ -16,7 +16,7 @@ _INTEGERS = (torch.uint8, torch.uint16)  # no operations of PyTorch's clamp or s
 
 
 class Window(NamedTuple):
-    """The operators' first arguments after the images (``csrc/request.h``): windows, padding and constants.
+    """The operators' first arguments after the images (``csrc/api/request.h``): windows, padding and constants.
 
     ``sigma`` is empty for uniform windows; one element stands for all axes. ``taps``, where given, are windows of one's
     own, one after the other, of lengths ``kernel_size``. ``data_range``, ``k1`` and ``k2`` are ignored where the caller

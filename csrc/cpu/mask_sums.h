@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "../request.h"
+#include "../api/request.h"
 #include "image.h"
 #include "instruction_set.h"
 #include "rows.h"

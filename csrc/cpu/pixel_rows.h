@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "../math/pixel_term.h"
-#include "../pixel_request.h"
+#include "../api/request.h"
 #include "instruction_set.h"
 #include "lanes.h"
 #include "problem.h"

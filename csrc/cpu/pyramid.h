@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "../operators.h"
+#include "../api/pyramid_request.h"
 #include "mask_sums.h"
 #include "parallel.h"
 #include "pixel_rows.h"

@@ -17,7 +17,7 @@
 #include <immintrin.h>
 #endif
 
-#include "../request.h"
+#include "../api/request.h"
 #include "image.h"
 #include "instruction_set.h"
 #include "lanes.h"
