@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused import _ops, autograd
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core import _ops, autograd
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 from . import peers
 from .cases import GRADIENT, MS_SSIM, SSIM, VALUE, Case, make_inputs, make_step
@@ -102,7 +102,7 @@ def layers() -> dict[str, Callable[[], Any]]:
     x, y = make_inputs(Case(SSIM, (1, 1, 16, 16), VALUE), "cpu")
     x = x.detach()
     window = Window((1.5,), (11,))
-    score = Score(window)
+    spec = Spec(window)
     taps = Window((), (11, 11), tuple(window.per_axis(torch.ones((), dtype=torch.float64), 2)[0].tolist()) * 2)
     gradient, one = torch.empty_like(x), torch.ones(())
     none = (False, False, False)
@@ -111,12 +111,12 @@ def layers() -> dict[str, Callable[[], Any]]:
         Case(SSIM, (1, 1, 16, 16), VALUE), "cpu"), x, y)  # fmt: skip
     return {
         "value: the function": whole,
-        "value: autograd.evaluate": lambda: autograd.evaluate(score, x, y),
-        "value: the operator, pixels included": lambda: outputs(score, x, y, None, none),
-        "value: the operator through register_autograd": lambda: score.outputs(x, y, None, none),
-        "value: the operator, the window as 22 taps": lambda: outputs(score._replace(window=taps), x, y, None, none),
-        "step: the operator with one gradient": lambda: outputs(score, x, y, None, (True, False, False)),
-        "step: the multiplication, factor one": lambda: _ops.multiply_gradient_(gradient, one, 1.0, 1.0, 0.01, 0.03),
+        "value: autograd.evaluate": lambda: autograd.evaluate(spec, x, y),
+        "value: the operator, pixels included": lambda: outputs(spec, x, y, None, none),
+        "value: the operator through register_autograd": lambda: spec.outputs(x, y, None, none),
+        "value: the operator, the window as 22 taps": lambda: outputs(spec._replace(window=taps), x, y, None, none),
+        "step: the operator with one gradient": lambda: outputs(spec, x, y, None, (True, False, False)),
+        "step: the multiplication, factor one": lambda: _ops.multiply_gradient_(gradient, one),
         "one empty tensor": lambda: torch.empty(1),
     }
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssim_fused import _ops
+from ssim_fused._core import _ops
 
 EXAMPLES, SEED, PATH = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 OPERATORS = [

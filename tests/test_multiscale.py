@@ -15,11 +15,11 @@ from support import effort, error, evaluate, upstream
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
 
-from ssim_fused import _ops
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
-from ssim_fused.autograd import evaluate as evaluate_score
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core import _ops
+from ssim_fused._core.autograd import evaluate as evaluate_score
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +246,7 @@ def test_a_device_without_a_kernel_takes_the_composite(
 ) -> None:
     preds, target = noisy_waves(1, 2, *sides)
     fused = evaluate(msssim, preds, target, data_range=1.0, **levels)
-    monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
+    monkeypatch.setattr(_ops, "has_kernels", lambda preds: _ops._warn_of_composite("cpu"))
     _ops._warn_of_composite.cache_clear()
     with pytest.warns(UserWarning, match="no kernel") as warned:
         plain = evaluate(msssim, preds, target, data_range=1.0, **levels)
@@ -314,7 +314,7 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
             inputs = [t.clone().requires_grad_(want) for t, want in zip((*images, constants), wanted, strict=True)]
             results = []
             for use in (lambda s, *t: s.composite(*t)[0], lambda s, *t: evaluate_score(s, *t)[0]):
-                value = use(Score(window, reduction, betas=betas, normalize=normalize), *inputs)
+                value = use(Spec(window, reduction, betas=betas, normalize=normalize), *inputs)
                 asked = [t for t in inputs if t.requires_grad]
                 results.append((value, *torch.autograd.grad(value, asked, torch.full_like(value, 1.5))))
             for ours, theirs in zip(*results, strict=True):

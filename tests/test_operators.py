@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import ssim_fused
-from ssim_fused import _ops
-from ssim_fused.score import Score
-from ssim_fused.window import Window, gaussian_taps
+from ssim_fused._core import _ops
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window, gaussian_taps
 
 PADDINGS = ["reflect", "valid", "zero"]
 Taps = tuple[float, ...]
@@ -87,13 +87,13 @@ def assert_like_the_composite(window: Window, preds: Tensor, target: Tensor) -> 
     device = preds.device
     constants = torch.tensor([[1e-4, 9e-4]], dtype=torch.float64, device=device).expand(len(preds), 2)
     inputs = [t.clone().requires_grad_() for t in (preds, target, constants)]
-    score = Score(window, 0, False, True, True)
-    expected = score.composite(*inputs)
+    spec = Spec(window, 0, False, True, True)
+    expected = spec.composite(*inputs)
     weights = [torch.rand_like(t) for t in expected]
     gradients = torch.autograd.grad(expected, inputs, weights)
 
-    values = score.outputs(preds, target, constants, (False, False, False))
-    found = score.gradients(weights, preds, target, constants, (True, True, True))
+    values = spec.outputs(preds, target, constants, (False, False, False))
+    found = spec.gradients(weights, preds, target, constants, (True, True, True))
     # Both sides are float64; the composite takes another pivot, so they round differently.
     for ours, theirs in zip((*values, *found), (*expected, *gradients), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=1e-11)
@@ -105,14 +105,14 @@ def assert_like_the_composite(window: Window, preds: Tensor, target: Tensor) -> 
 def test_stored_gradients_are_those_of_the_backward(
     device: str, size: tuple[int, ...], reduction: int, sigma: float
 ) -> None:
-    score = Score(Window((sigma,), (11,)), reduction)
+    spec = Spec(Window((sigma,), (11,)), reduction)
     preds, target = pictures(device, 2, 3, *size)
     constants = torch.tensor([1e-4, 9e-4], dtype=torch.float64, device=device)
     upstream = torch.full((2,) if reduction == 0 else (), 3.0, dtype=torch.float64, device=device)
     wanted = (True, True, True)
-    expected = score.gradients([upstream], preds, target, constants, wanted)
-    _, *stored = score.outputs(preds, target, constants, wanted)
-    for ours, theirs in zip(score.from_stored(stored, upstream, constants, wanted), expected, strict=True):
+    expected = spec.gradients([upstream], preds, target, constants, wanted)
+    _, *stored = spec.outputs(preds, target, constants, wanted)
+    for ours, theirs in zip(spec.from_stored(stored, upstream, constants, wanted), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
@@ -272,7 +272,7 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
         return found
 
     fused = results()
-    monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
+    monkeypatch.setattr(_ops, "has_kernels", lambda preds: _ops._warn_of_composite("cpu"))
     _ops._warn_of_composite.cache_clear()
     with pytest.warns(UserWarning, match="no kernel for device 'cpu'") as warned:
         plain = results()
@@ -287,7 +287,7 @@ def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
         pytest.skip("this build has CUDA")
     preds = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
     with pytest.raises(RuntimeError, match=r"`preds` is on cuda:0, .*SSIM_FUSED_CUDA=1 pip install"):
-        _ops.serve(preds)
+        _ops.has_kernels(preds)
 
 
 SETS = ["baseline", "avx2", "avx512"]

@@ -190,18 +190,21 @@ struct SpecNumber {
 // The images of a prepared call. The order is that of its schema, where tensors that most calls lack come
 // last.
 struct PreparedImages {
-  static constexpr char kSchema[] =
-      "Tensor preds, Tensor target, int number, bool want_grad_preds=False, bool want_grad_target=False, "
-      "Tensor? mask=None";
+  static constexpr char kSchema[] = "Tensor preds, Tensor target, int number";
   Tensor preds, target;
   int64_t number;
-  bool want_grad_preds, want_grad_target;
-  std::optional<Tensor> mask;
 
   static PreparedImages read(Stack& stack) {
-    return {stack.next<Tensor>(), stack.next<Tensor>(), stack.next<int64_t>(),
-            stack.next<bool>(),   stack.next<bool>(),   stack.next<std::optional<Tensor>>()};
+    return {stack.next<Tensor>(), stack.next<Tensor>(), stack.next<int64_t>()};
   }
+};
+
+// The gradients by the images that a prepared call requests.
+struct PreparedGradients {
+  static constexpr char kSchema[] = "bool want_grad_preds, bool want_grad_target";
+  bool preds, target;
+
+  static PreparedGradients read(Stack& stack) { return {stack.next<bool>(), stack.next<bool>()}; }
 };
 
 template <class... Groups>

@@ -151,13 +151,14 @@ struct Operators {
   }
 
   // A prepared call, of SSIM or MS-SSIM.
-  static std::vector<Tensor> prepared(const PreparedImages& call) {
+  static std::vector<Tensor> prepared(const PreparedImages& call, const PreparedGradients& gradients) {
     const Spec& spec = prepared_specs().at(call.number);
-    const Images images{call.preds, call.target, std::nullopt, call.mask};
-    const WantedGradients wanted{call.want_grad_preds, call.want_grad_target, false};
+    const Images images{call.preds, call.target, std::nullopt, std::nullopt};
+    const WantedGradients wanted{gradients.preds, gradients.target, false};
     return spec.levels.levels > 0 ? ssim_fused::multiscale<D>(images, spec, wanted)
                                   : ssim_fused::similarity<D>(images, spec, wanted);
   }
+  static Tensor prepared_value(const PreparedImages& call) { return prepared(call, {false, false})[0]; }
   static void prepared_multiply_(const StoredGradientInPlace& in_place, const SpecNumber& number) {
     const Spec& spec = prepared_specs().at(number.number);
     const WindowSpec& window = spec.window;
@@ -171,6 +172,7 @@ struct Operators {
     m.impl("multiscale", &signatures::Multiscale::boxed<&multiscale>);
     m.impl("multiply_gradient", &signatures::MultiplyGradient::boxed<&multiply_gradient>);
     m.impl("multiply_gradient_", &signatures::MultiplyGradientInPlace::boxed<&multiply_gradient_>);
+    m.impl("prepared_value", &signatures::PreparedValue::boxed<&prepared_value>);
     m.impl("prepared", &signatures::Prepared::boxed<&prepared>);
     m.impl("prepared_multiply_", &signatures::PreparedMultiply::boxed<&prepared_multiply_>);
   }

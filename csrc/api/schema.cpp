@@ -40,6 +40,7 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
   // betas. A prepared call returns what `similarity` or `multiscale` would. It has no derivative formula:
   // autograd.Function calls it.
   define(signatures::Prepare{}, "prepare", "()");
+  define(signatures::PreparedValue{}, "prepared_value", "Tensor");
   define(signatures::Prepared{}, "prepared", "Tensor[]");
   define(signatures::PreparedMultiply{}, "prepared_multiply_", "()");
   // The instruction set of the CPU kernels in use, and the best that this machine has.

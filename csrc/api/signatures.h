@@ -18,7 +18,8 @@ using MultiplyGradientInPlace = Signature<Positional<StoredGradientInPlace>, Key
 
 using Prepare = Signature<Positional<SpecNumber>,
                           Keywords<WindowArguments, PixelArguments, PyramidArguments, ReductionArguments>>;
-using Prepared = Signature<Positional<PreparedImages>, Keywords<>>;
+using PreparedValue = Signature<Positional<PreparedImages>, Keywords<>>;
+using Prepared = Signature<Positional<PreparedImages, PreparedGradients>, Keywords<>>;
 using PreparedMultiply = Signature<Positional<StoredGradientInPlace, SpecNumber>, Keywords<>>;
 
 }  // namespace ssim_fused::signatures

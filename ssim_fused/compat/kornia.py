@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssim_fused._core.window import Window
 from ssim_fused.compat import windows
-from ssim_fused.window import Window
 
 _PADDINGS = {"same": "reflect", "valid": "valid"}
 

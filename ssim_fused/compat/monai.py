@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ssim_fused._core.multiscale import BETAS
+from ssim_fused._core.window import Window
 from ssim_fused.compat import windows
-from ssim_fused.multiscale import BETAS
-from ssim_fused.window import Window
 
 
 class SSIMLoss(nn.Module):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from ssim_fused._core.multiscale import BETAS
+from ssim_fused._core.window import Window
 from ssim_fused.compat import windows
-from ssim_fused.multiscale import BETAS
-from ssim_fused.window import Window
 
 Reduction = Literal["none", "mean", "sum"]
 

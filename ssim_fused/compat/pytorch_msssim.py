@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ssim_fused._core.multiscale import BETAS
+from ssim_fused._core.window import Window
 from ssim_fused.compat import windows
-from ssim_fused.multiscale import BETAS
-from ssim_fused.window import Window
 
 
 def ssim(

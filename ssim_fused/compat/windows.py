@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused import _ops, autograd, checks
-from ssim_fused.composite import level_product, pyramid, without_autocast
-from ssim_fused.functional import _prepare_images
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core import _ops, autograd, checks
+from ssim_fused._core.call import prepare_images
+from ssim_fused._core.composite import level_product, pyramid, without_autocast
+from ssim_fused._core.spec import Reduction, Spec
+from ssim_fused._core.window import Window
 
 Constants = tuple[float, float, float]  # the range, k1 and k2
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
@@ -81,12 +81,12 @@ def evaluate(
     if x.dtype != y.dtype or x.dtype not in _ops.LARGEST:
         x, y = (image if image.is_floating_point() or image.is_complex() else image.float() for image in (x, y))
     checks.check_images(x, y)
-    x, y, dtype = _prepare_images(x, y)
+    x, y, dtype = prepare_images(x, y)
     shape = x.shape
     if per_channel:
         x, y = (image.flatten(0, 1).unsqueeze(1) for image in (x, y))
     checks.check_sides(_larger(shape, window), _odd(window))
-    score = Score(window, REDUCTIONS[reduction], as_distance, want_contrast, want_map, betas=tuple(map(float, betas)))
+    score = Spec(window, REDUCTIONS[reduction], as_distance, want_contrast, want_map, betas=tuple(map(float, betas)))
     if any(size % 2 == 0 for size in window.kernel_size) and betas:
         results = _by_levels(score, x, y)
     else:
@@ -97,7 +97,7 @@ def evaluate(
     ]
 
 
-def _evaluate(score: Score, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+def _evaluate(score: Spec, x: Tensor, y: Tensor) -> Sequence[Tensor]:
     """The operators' results, whose windows have odd numbers of taps: an even one gets a tap of zero, and a pixel."""
     window = score.window
     if all(size % 2 for size in window.kernel_size):
@@ -111,13 +111,13 @@ def _evaluate(score: Score, x: Tensor, y: Tensor) -> Sequence[Tensor]:
     return autograd.evaluate(score._replace(window=_odd(window)), x, y)
 
 
-def _by_levels(score: Score, x: Tensor, y: Tensor) -> list[Tensor]:
+def _by_levels(score: Spec, x: Tensor, y: Tensor) -> list[Tensor]:
     """MS-SSIM where a level's images need a pixel more than what is pooled."""
     means = []
     for level, images in enumerate(pyramid(x, y, len(score.betas))):
         is_last = level == len(score.betas) - 1
         checks.check_room(_larger(images[0].shape, score.window), _odd(score.window))
-        of_level = Score(score.window, _ops.REDUCTIONS["none"], want_contrast=not is_last)
+        of_level = Spec(score.window, Reduction.NONE, want_contrast=not is_last)
         means.append(_evaluate(of_level, *images[:2])[0 if is_last else 1])
     value = level_product(means, score.betas, score.normalize)
     return [score.reduced(1 - value if score.as_distance else value)]

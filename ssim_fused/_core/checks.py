@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssim_fused._ops import LARGEST
-from ssim_fused.window import PADDINGS, DataRange, Window, check_range
+from ssim_fused._core._ops import LARGEST
+from ssim_fused._core.window import PADDINGS, DataRange, Window, check_range
 
 
 class Call(NamedTuple):
@@ -203,12 +203,17 @@ def _too_small(n: int, length: int, pad: int, padding: str, fewer: str) -> str:
     )
 
 
+def least_side(size: int, levels: int) -> int:
+    """The least height or width of the images of MS-SSIM, for a window of ``size`` taps, as the reference has it."""
+    return max(2**levels, size * max(1, levels - 1) ** 2)
+
+
 def check_pyramid(shape: Sequence[int], sizes: Sequence[int], levels: int) -> None:
     """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
     if levels == 0:
         return
     for name, n, size in zip(("height", "width"), shape[-2:], (*sizes, *sizes), strict=False):
-        least = max(2**levels, size * max(1, levels - 1) ** 2)
+        least = least_side(size, levels)
         if n < least:
             raise ValueError(
                 f"`preds` has the shape {tuple(shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
