@@ -102,9 +102,9 @@ struct WindowArguments {
 struct PixelArguments {
   static constexpr char kSchema[] =
       "str pixel_term='none', float ssim_weight=1., float pixel_eps=0.001, bool want_terms=False";
-  std::string term;
-  double ssim_weight, eps;
-  bool want_terms;
+  std::string term = "none";
+  double ssim_weight = 1, eps = 1e-3;
+  bool want_terms = false;
 
   static PixelArguments read(Stack& stack) {
     return {stack.next<std::string>(), stack.next<double>(), stack.next<double>(), stack.next<bool>()};

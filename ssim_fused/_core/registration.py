@@ -40,7 +40,7 @@ def _setup_context(ctx: Any, inputs: tuple, keyword_only_inputs: dict[str, Any],
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     preds, target, constants, mask, *stored = ctx.saved_tensors
     spec = ctx.spec
-    wanted = (*ctx.needs_input_grad, False)[:3]  # the dispatcher leaves out arguments at the end that are None
+    wanted = (*ctx.needs_input_grad, False)[:3]
     upstream = [grads[0], *grads[1 + spec.want_terms : spec.results]]
     stores = ctx.stored == wanted and spec.stores_gradients(preds, constants, mask)
     if torch.is_grad_enabled():
@@ -54,7 +54,12 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
         kept = iter(stored)
         by_images = [(next(kept) * by).to(preds.dtype) if want else None for want in wanted[:2]]
         found = (*by_images, spec.of_constants(next(kept), upstream[0], constants) if wanted[2] else None)
-    return (*found, None)
+    return _for_inputs(ctx, *found, None)
+
+
+def _for_inputs(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs that a call passed: the dispatcher leaves out those at the end that are None."""
+    return gradients[: len(ctx.needs_input_grad)]
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple, keyword_only_inputs: dict[str, Any], output: list[Tensor]) -> None:
@@ -79,7 +84,7 @@ def _backward_of_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor 
         return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
 
     found = composite.gradients(first, (preds, target, constants, *upstreams), tuple(grads))
-    return (*found[:3], None, *found[3:])
+    return _for_inputs(ctx, *found[:3], None, *found[3:])
 
 
 def _setup_multiply_context(ctx: Any, inputs: tuple, keyword_only_inputs: dict[str, Any], output: Tensor) -> None:
