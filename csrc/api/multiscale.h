@@ -43,13 +43,18 @@ inline std::vector<Request> level_requests(const Request& finest, const Spec& sp
     if (finest.mask) request.mask.view = halved_mask(requests.back().mask.view, finest.is_volume, type);
     requests.push_back(request);
   }
+  return requests;
+}
+
+// What each level's gradients are of: the mean contrast sensitivity, or the last level's mean SSIM. A mask,
+// whose memory is known by now, changes the weights.
+inline void set_objectives(std::vector<Request>& requests) {
   for (Request& request : requests) {
     const bool is_last = &request == &requests.back();
     request.objective = is_last ? Objective::mean_similarity : Objective::mean_contrast;
     (is_last ? request.of_similarity.scale : request.of_contrast.scale) =
         1 / (is_last ? request.divisor() : request.cropped_divisor());
   }
-  return requests;
 }
 
 // Memory for the levels below the finest: one allocation, handed out in consecutive pieces.
@@ -119,6 +124,7 @@ std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const Wan
     halvings.push_back(
         {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view});
   }
+  set_objectives(requests);
   if (batch > 0 && levels > 1) Device::downsample(halvings, preds);
   typename Device::LevelResults level_results(levels);
   const auto run_level = [&](int level) {
