@@ -167,7 +167,14 @@ rule link
     # It uses nothing of the libc that it names, by which auditwheel tells what system a wheel is for.
     libc = "" if sys.platform == "darwin" else "-Wl,--no-as-needed"
     libraries = {
-        f"_C{suffix}": ("cxx", [ROOT / "csrc/api/python.cpp"], libc, f"{suffix}.o", defines, sysconfig.get_path("include")),
+        f"_C{suffix}": (
+            "cxx",
+            [ROOT / "csrc/api/python.cpp"],
+            libc,
+            f"{suffix}.o",
+            defines,
+            sysconfig.get_path("include"),
+        ),
         f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
     }
     if cuda:

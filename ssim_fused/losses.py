@@ -168,8 +168,11 @@ class _Loss(nn.Module):
 
     def _prepare(self, spec: Spec) -> None:
         """Prepares the calls of this loss, once one of them was accepted."""
-        if prepared.may_prepare(self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2):
-            window = spec.window._replace(data_range=self.data_range)
+        data_range = self.data_range
+        if isinstance(data_range, float | int) and prepared.may_prepare(
+            self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2
+        ):
+            window = spec.window._replace(data_range=data_range)
             self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
 
     def extra_repr(self) -> str:

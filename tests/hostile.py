@@ -99,7 +99,7 @@ def values(draw: st.DrawFn, argument: Any, shape: tuple[int, ...], dtype: torch.
     if kind == "str":
         return draw(st.text(max_size=9)) if hostile or name not in WORDS else draw(st.sampled_from(WORDS[name]))
     if name == "number":
-        return draw(st.one_of(st.integers(0, len(PREPARED) + 1), INTEGERS))
+        return draw(INTEGERS if hostile else st.sampled_from(PREPARED))
     if kind == "int":
         return draw(INTEGERS if hostile or name not in COUNTS else COUNTS[name])
     if kind == "float":

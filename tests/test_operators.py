@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,7 +144,8 @@ def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tup
         "value": (forward, (preds, target), head),
         "distance": (forward, (preds, target), head | first | {"reduction": 2, "distance": True}),
         "everything": (
-            forward, (last, target, constants), head | every | {"reduction": 0, "want_contrast": True, "want_map": True},
+            forward, (last, target, constants),
+            head | every | {"reduction": 0, "want_contrast": True, "want_map": True},
         ),
         "pixels": (forward, (last, target, constants), head | l1 | every | {"reduction": 0}),
         "pixels_value": (forward, (preds, target), head | l2),
@@ -290,7 +292,7 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
     with pytest.warns(UserWarning, match="no kernel for device 'cpu'") as warned:
         plain = results()
     assert len(warned) == 1
-    assert warned[0].filename == __file__
+    assert Path(warned[0].filename).parent == Path(__file__).parent  # a line outside of the package
     for ours, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 

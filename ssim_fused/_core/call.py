@@ -16,10 +16,10 @@ from ssim_fused._core.window import DataRange
 
 
 def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: Tensor, call: Call) -> Sequence[Tensor]:
-    """What ``compute`` returns, or the reference's exception for what is wrong with the call."""
+    """What ``compute`` returns, or the reference's exception that explains what is wrong with the call."""
     given = elements(call.sigma), elements(call.kernel_size)
     # What a trace refuses is not tried again.
-    if not call.gaussian_kernel or None in given or torch.compiler.is_compiling():
+    if call.gaussian_kernel is not True or None in given or torch.compiler.is_compiling():
         return compute(preds, target, *checks.check_call(preds, target, call))
     try:
         return compute(preds, target, *given)
