@@ -161,6 +161,26 @@ def test_pixel_terms_do_not_depend_on_the_number_of_threads(pixel: str, height: 
             assert len(bits) == 1, (shape, arguments)
 
 
+@pytest.mark.parametrize("data_range", [(0.0, 1.0), None], ids=str)
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+def test_levels_with_ranges_of_their_own_do_not_depend_on_the_number_of_threads(
+    masked: bool, data_range: tuple[float, float] | None
+) -> None:
+    """One image, large enough for PyTorch to divide its mean among threads."""
+    preds, target = images(1, 2, 300, 400)
+    mask = torch.rand(1, 1, 300, 400, generator=torch.Generator().manual_seed(1)) if masked else None
+    for pixel in ("l1", "l2", "charbonnier"):
+        loss = PixelSSIMLoss(pixel, multiscale=True, data_range=data_range)
+        bits = set()
+        for _ in each_number_of_threads(1, 2, 3, 8):
+            plain = loss(preds, target, mask=mask).item(), *(term.item() for term in loss.terms)
+            tracked = preds.clone().requires_grad_()
+            value = loss(tracked, target, mask=mask)
+            (gradient,) = torch.autograd.grad(value, tracked)
+            bits.add((plain, value.item(), gradient.numpy().tobytes()))
+        assert len(bits) == 1, pixel
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
 def test_pixel_terms_of_integers(dtype: torch.dtype) -> None:
     preds = torch.ones(1, 1, 66, 64).to(dtype)
