@@ -97,7 +97,8 @@ double march(int derivatives, int rounds = kRounds) {
   const MarchInstance<float> instance = select_march<float, false>(Pass::image, derivatives);
   const Columns columns(problem.columns, 0, kSize, derivatives > 0, problem.mirrors(1));
   std::vector<Sums> sums(kSize / kSegment);
-  const Strip<float> strip{problem, {0, 0, 0}, columns, 0, kSize, {0.5f, 0}, sums.data()};
+  const TaskRows rows(problem.rows, {0, kSize}, derivatives > 0);
+  const Strip<float> strip{problem, {0, 0, 0}, columns, rows, {0.5f, 0}, sums.data()};
   const double seconds = best_seconds(
       [&] {
         Workspace<float> work(problem, columns, Pass::image, derivatives, instance.lanes);

@@ -146,8 +146,8 @@ def check_window(
     """Checks both descriptions of the window; returns them per axis."""
     if not isinstance(gaussian_kernel, bool):
         raise TypeError(
-            f"`gaussian_kernel` is {gaussian_kernel!r}, a {type(gaussian_kernel).__name__}; expected True or False: the "
-            "third argument says whether the window is a Gaussian. Pass others by keyword, such as `data_range=1.0`."
+            f"`gaussian_kernel` is {gaussian_kernel!r}, a {type(gaussian_kernel).__name__}; expected True or False: "
+            "the third argument says whether the window is a Gaussian. Pass others by keyword, such as `data_range=1.0`."
         )
     per_axis = []
     for name, value in (("kernel_size", kernel_size), ("sigma", sigma)):

@@ -50,8 +50,22 @@ def evaluate(
     value = composite.level_product(means, spec.betas, spec.normalize)
     if spec.pixel_term != "none":
         images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
-        return spec.with_pixels(*images, 1 - value, masked)
+        return spec.with_pixels(_pixel_mean(spec, *images, mask), 1 - value)
     return [spec.reduced(1 - value if spec.as_distance else value)]
+
+
+def _pixel_mean(spec: Spec, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of the pixel term, ``[B]``, by the operator: PyTorch's own mean depends on the number of threads.
+
+    SSIM has the weight zero, and a window of one pixel costs the least. Its constants are positive, so that it is
+    finite for finite pixels.
+    """
+    one_pixel = Window((), (1,) * (preds.ndim - 2), padding="valid")
+    of_pixels = Spec(
+        one_pixel, Reduction.NONE, as_distance=True, mask_mode=spec.mask_mode, pixel_term=spec.pixel_term,
+        ssim_weight=0.0, pixel_eps=spec.pixel_eps,
+    )  # fmt: skip
+    return autograd.evaluate(of_pixels, preds, target, mask=mask)[0]
 
 
 def fitting_betas(
