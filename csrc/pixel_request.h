@@ -12,7 +12,7 @@ namespace ssim_fused {
 
 struct PixelRequest {
   PixelTerm term = PixelTerm::none;
-  double eps = 0;                           // Charbonnier's
+  double eps = 0;                           // of terms that have one
   double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
   double slope_scale = 0;  // of the slopes in the gradients, where they are added; includes 1 / pixels
   // [B, 2], in the compute type, where wanted: mean phi, and SSIM's or MS-SSIM's distance.
@@ -25,17 +25,15 @@ struct PixelRequest {
 };
 
 inline PixelRequest check_pixel_term(const std::string& name, double ssim_weight, double eps) {
-  if (name == "none") return {};
   PixelRequest request;
-  request.term = name == "l1"            ? PixelTerm::l1
-                 : name == "l2"          ? PixelTerm::l2
-                 : name == "charbonnier" ? PixelTerm::charbonnier
-                                         : PixelTerm::none;
-  STD_TORCH_CHECK(request, "pixel_term is '", name, "', expected 'none', 'l1', 'l2' or 'charbonnier'");
+  const auto term = pixel_term_of(name);
+  STD_TORCH_CHECK(term, "pixel_term is '", name, "', expected ", pixel_term_names(true));
+  request.term = *term;
+  if (!request) return {};
   STD_TORCH_CHECK(ssim_weight >= 0 && ssim_weight <= 1, "ssim_weight is ", ssim_weight,
                   ", expected a number from 0 to 1");
-  STD_TORCH_CHECK(request.term != PixelTerm::charbonnier || (eps > 0 && std::isfinite(eps)), "pixel_eps is ",
-                  eps, ", expected a positive finite number");
+  STD_TORCH_CHECK(!has_eps(request.term) || (eps > 0 && std::isfinite(eps)), "pixel_eps is ", eps,
+                  ", expected a positive finite number");
   request.eps = eps;
   request.mean_weight = 1 - ssim_weight;
   request.ssim_weight = ssim_weight;

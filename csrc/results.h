@@ -62,7 +62,7 @@ inline void add_gradients(Request& request, const Tensor& preds, const Tensor& t
 }
 
 inline void add_terms(PixelRequest& pixels, const Tensor& preds, std::vector<Tensor>& results) {
-  STD_TORCH_CHECK(pixels, "want_terms is true and pixel_term 'none', expected 'l1', 'l2' or 'charbonnier'");
+  STD_TORCH_CHECK(pixels, "want_terms is true and pixel_term 'none', expected ", pixel_term_names(false));
   results.push_back(new_per_constant(preds));
   pixels.terms = results.back().mutable_data_ptr();
 }

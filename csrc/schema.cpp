@@ -15,9 +15,9 @@
   "data_range, "                                                                                      \
   "float k1, float k2, Tensor? constants, Tensor? mask, str mask_mode, "
 
-// A term of single pixels beside it (math/pixel_term.h): 'none', 'l1', 'l2' or 'charbonnier', of which
-// `pixel_eps` is the constant. The value is then (1 - ssim_weight) * mean phi(preds - target) + ssim_weight *
-// distance; `want_terms`: return mean phi and the distance of each image, too.
+// A term of single pixels beside it, by its name in math/pixel_term.h, and its constant `pixel_eps`. The
+// value is then (1 - ssim_weight) * mean phi(preds - target) + ssim_weight * distance; `want_terms`: return
+// mean phi and the distance of each image, too.
 #define SSIM_PIXELS "str pixel_term, float ssim_weight, float pixel_eps, bool want_terms, "
 
 STABLE_TORCH_LIBRARY(ssim_fused, m) {

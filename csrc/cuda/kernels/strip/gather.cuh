@@ -129,17 +129,10 @@ class StripGather {
   // registers are dearer.
   static SSIM_DEVICE void add_pixel_term(const Block& at, int column, const char* pixels,
                                          T (&by_preds)[kChunk], T (&by_target)[kChunk], double* total) {
-    // Asked once for the chunk: asked for each pixel, the ways through it are 3^8, and nvcc tries them all.
-    switch (at.p.pixels.term) {
-      case PixelTerm::l1:
-        return add_term<PixelTerm::l1>(at, column, pixels, by_preds, by_target, total);
-      case PixelTerm::l2:
-        return add_term<PixelTerm::l2>(at, column, pixels, by_preds, by_target, total);
-      case PixelTerm::charbonnier:
-        return add_term<PixelTerm::charbonnier>(at, column, pixels, by_preds, by_target, total);
-      default:
-        return;
-    }
+    // Chosen once for the chunk: chosen for each pixel, the ways through it are 3^8, and nvcc tries them all.
+    with_pixel_term(at.p.pixels.term, [&]<PixelTerm term>() {
+      if constexpr (term != PixelTerm::none) add_term<term>(at, column, pixels, by_preds, by_target, total);
+    });
   }
 
   template <PixelTerm term>
