@@ -216,8 +216,7 @@ inline void check_gradient(const Tensor& gradient) {
   STD_TORCH_CHECK(gradient.dim() == 4 || gradient.dim() == 5, "gradient has shape ",
                   to_text(gradient.sizes()), ", expected [B, C, H, W] or [B, C, D, H, W]");
   STD_TORCH_CHECK(is_served(gradient.scalar_type()), "gradient has dtype ",
-                  torch::headeronly::toString(gradient.scalar_type()),
-                  ", expected float32, float64, float16 or bfloat16");
+                  torch::headeronly::toString(gradient.scalar_type()), ", expected one of ", float_names());
 }
 
 }  // namespace ssim_fused

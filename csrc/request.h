@@ -51,9 +51,8 @@ inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, c
   STD_TORCH_CHECK(fits, "mask has shape ", to_text(mask->sizes()), ", expected that of preds, ",
                   to_text(preds.sizes()), ", with its channels or one");
   const ScalarType type = mask->scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Bool || type == ScalarType::Float || type == ScalarType::Double ||
-                      type == ScalarType::Half || type == ScalarType::BFloat16,
-                  "mask has dtype ", torch::headeronly::toString(type), ", expected bool or a float type");
+  STD_TORCH_CHECK(type == ScalarType::Bool || is_served(type), "mask has dtype ",
+                  torch::headeronly::toString(type), ", expected bool or a float type");
   STD_TORCH_CHECK(mask->device() == preds.device(), "mask is on another device than preds; move one of them");
   View view = input_view(*mask);
   if (view.channels() == 1) view.stride[1] = 0;

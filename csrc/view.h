@@ -4,7 +4,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <array>
@@ -12,8 +14,12 @@
 #include <string>
 #include <vector>
 
+#include "math/pixel_types.h"
+
 namespace ssim_fused {
 
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -36,25 +42,40 @@ inline ScalarType compute_type(ScalarType type) {
 
 // Whose gradients there are, too.
 inline bool is_served(ScalarType type) {
-  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-         type == ScalarType::BFloat16;
+#define SSIM_IS(name, Stored, scalar) || type == ScalarType::scalar
+  return false SSIM_FOR_FLOAT_PIXELS(SSIM_IS);
 }
 
 // Pixels as they come from decoders; they are numbers as they stand, not scaled.
-inline bool is_integer(ScalarType type) { return type == ScalarType::Byte || type == ScalarType::UInt16; }
+inline bool is_integer(ScalarType type) { return false SSIM_FOR_INTEGER_PIXELS(SSIM_IS); }
+#undef SSIM_IS
+
+inline int64_t bytes_of(ScalarType type) {
+#define SSIM_BYTES(name, Stored, scalar) \
+  if (type == ScalarType::scalar) return sizeof(Stored);
+  SSIM_FOR_FLOAT_PIXELS(SSIM_BYTES)
+  SSIM_FOR_INTEGER_PIXELS(SSIM_BYTES)
+#undef SSIM_BYTES
+  return sizeof(bool);
+}
+
+// The names of the types, for errors.
+inline std::string float_names() {
+#define SSIM_LISTED(name, Stored, scalar) ", " #name
+  return std::string(SSIM_FOR_FLOAT_PIXELS(SSIM_LISTED)).substr(2);
+}
+inline std::string integer_names() {
+  return std::string(SSIM_FOR_INTEGER_PIXELS(SSIM_LISTED)).substr(2);
+#undef SSIM_LISTED
+}
 
 // Of maps beside images of that type.
 inline ScalarType picture_type(ScalarType type) { return is_integer(type) ? ScalarType::Float : type; }
 
 // Whether target may have another type than preds: integers that preds' type has, too.
 inline bool has_integers_of(ScalarType preds, ScalarType target) {
-  if (target == ScalarType::UInt16) return preds == ScalarType::Float || preds == ScalarType::Double;
-  return target == ScalarType::Byte && !is_integer(preds);
-}
-
-inline int64_t bytes_of(ScalarType type) {
-  if (type == ScalarType::Byte || type == ScalarType::Bool) return 1;
-  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+  if (!is_integer(target) || is_integer(preds)) return false;
+  return bytes_of(target) == 1 || bytes_of(preds) >= 4;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -112,7 +133,7 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
                   to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   const ScalarType type = preds.scalar_type();
   STD_TORCH_CHECK(is_served(type) || is_integer(type), "preds has dtype ", torch::headeronly::toString(type),
-                  ", expected float32, float64, float16, bfloat16, uint8 or uint16");
+                  ", expected one of ", float_names(), ", ", integer_names());
   STD_TORCH_CHECK(type == target.scalar_type() || has_integers_of(type, target.scalar_type()),
                   "target has dtype ", torch::headeronly::toString(target.scalar_type()),
                   ", expected the dtype of preds, ", torch::headeronly::toString(type));

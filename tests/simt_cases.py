@@ -12,8 +12,6 @@ from torch.nn import functional
 
 K = 0.01, 0.03
 SSIM_WEIGHT, PIXEL_EPS = 0.3, 0.1
-# Numbers of the types that a kernel is told when it runs (`PixelType`).
-TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 C1, C2 = K[0] ** 2, K[1] ** 2
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -24,6 +22,11 @@ TOLERANCE = {
     torch.float16: 2.0**-10,
     torch.bfloat16: 2.0**-7,
 }
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """The name by which the programs of tests/simt know a type."""
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)

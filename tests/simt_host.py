@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from host_program import raw, run_case
-from simt_cases import C1, C2, PIXEL_EPS, SSIM_WEIGHT, TYPES, Case, upstream, windows
+from simt_cases import C1, C2, PIXEL_EPS, SSIM_WEIGHT, Case, type_name, upstream, windows
 from torch import Tensor
 
 
@@ -50,7 +50,7 @@ class Host:
         """`more`: fields that the program knows beside the case's."""
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
-            "dtype": str(torch.uint8 if case.types else case.dtype).removeprefix("torch."),
+            "dtype": type_name(torch.uint8 if case.types else case.dtype),
             "shape": case.shape,
             "pad": case.padding,
             "padding_mode": case.padding_mode,
@@ -116,7 +116,7 @@ class Host:
                 dtype = case.dtype
                 if case.types and name != "grad_map":
                     dtype = case.types[(name == "target") != swapped]
-                    fields[f"{name}_type"] = TYPES[dtype]
+                    fields[f"{name}_type"] = type_name(dtype)
                 elements = torch.full((count,), torch.nan if dtype.is_floating_point else 255, dtype=dtype)
                 elements.as_strided(shape, strides, offset).copy_(inputs[name])
                 (self.directory / f"{name}.bin").write_bytes(raw(elements))

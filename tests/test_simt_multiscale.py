@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw, run_case
-from simt_cases import C1, C2, taps, terms
+from simt_cases import C1, C2, taps, terms, type_name
 from test_simt_pyramid import halved
 from torch import Tensor
 
@@ -79,7 +79,7 @@ def test_a_step(
     for name, image in {"preds": preds, "target": target}.items():
         (tmp_path / f"{name}.bin").write_bytes(raw(image))
     fields = {
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": type_name(dtype),
         "shape": shape,
         "betas": BETAS[:levels],
         "taps": taps(11).tolist(),

@@ -12,7 +12,7 @@ namespace ssim_fused::cuda {
 
 extern template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
 extern template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
-#define SSIM_ELSEWHERE(Storage)                                                                              \
+#define SSIM_ELSEWHERE(name, Storage, scalar)                                                                \
   extern template void run_images(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, Objective, \
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
   extern template void run_volumes(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,           \
@@ -23,17 +23,10 @@ extern template void run_product<double>(const ProductRequest&, const std::vecto
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
   extern template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&);           \
   extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
-#define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
+#define SSIM_MULTIPLIED_ELSEWHERE(name, Storage, scalar) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
-SSIM_ELSEWHERE(float)
-SSIM_ELSEWHERE(double)
-SSIM_ELSEWHERE(Half)
-SSIM_ELSEWHERE(BFloat16)
-SSIM_ELSEWHERE(AnyPixel)
-SSIM_MULTIPLIED_ELSEWHERE(float)
-SSIM_MULTIPLIED_ELSEWHERE(double)
-SSIM_MULTIPLIED_ELSEWHERE(Half)
-SSIM_MULTIPLIED_ELSEWHERE(BFloat16)
+SSIM_FOR_STORAGE_TYPES(SSIM_ELSEWHERE)
+SSIM_FOR_FLOAT_PIXELS(SSIM_MULTIPLIED_ELSEWHERE)
 
 namespace {
 

@@ -180,7 +180,7 @@ void run_case(const Case& c, Run&& run) {
     } else {  // of the type that the case names
       auto stride = c.list<int64_t>(name + "_stride");
       if (!is_volume) stride.insert(stride.begin() + 2, 0);
-      const auto type = static_cast<PixelType>(c.one(name + "_type", 0));
+      const auto type = pixel_type(c, name + "_type");
       bytes.push_back(read<char>(c, name));
       return Picture<const Storage>{
           bytes.back().data() + c.one<int64_t>(name + "_offset", 0) * AnyPixels::bytes(type),

@@ -30,7 +30,7 @@ void run_case(const Case& c) {
   const Weights mask{mask_bytes.data(),
                      {mask_channels * plane, mask_channels == 1 ? 0 : plane, size.width, 1},
                      slice,
-                     static_cast<WeightType>(c.one("mask_type", 0))};
+                     weight_type(c, "mask_type")};
   const auto placed = [&](const char* name) {
     return Placed(layout, batch, channels, size, image_bytes<Storage>(c, name), read<char>(c, name));
   };

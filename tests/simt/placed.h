@@ -145,7 +145,7 @@ ssim_fused::cuda::Picture<const Storage> image_of(const Case& c, const std::stri
     return {placed.data(),
             {stride[0], stride[1], stride[3], stride[4]},
             stride[2],
-            static_cast<ssim_fused::cuda::PixelType>(c.one(name + "_type", 0))};
+            pixel_type(c, name + "_type")};
   } else {
     return placed.picture<const Storage>();
   }
@@ -154,7 +154,7 @@ template <class Storage>
 size_t image_bytes(const Case& c, const std::string& name) {
   using namespace ssim_fused::cuda;
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return static_cast<size_t>(AnyPixels::bytes(static_cast<PixelType>(c.one(name + "_type", 0))));
+    return static_cast<size_t>(AnyPixels::bytes(pixel_type(c, name + "_type")));
   } else {
     return sizeof(Storage);
   }

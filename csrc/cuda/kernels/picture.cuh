@@ -6,16 +6,20 @@
 
 #include "../../math/geometry.h"
 #include "../../math/pixel_term.h"
+#include "../../math/pixel_types.h"
 #include "../../math/ssim.h"
 #include "device.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
-// Pixels whose type a kernel is told when it runs: integers, or floats beside integers. Its results are
-// floats.
+// Pixels whose type a kernel is told when it runs: integers, or floats compared with integers. Its results
+// are floats.
 struct AnyPixel {};
-enum class PixelType : int { float32, uint8, uint16 };
+enum class PixelType : int { float32, SSIM_FOR_INTEGER_PIXELS(SSIM_PIXEL_NAME) };
+
+// The types that kernels are compiled for: DO(name, Storage, scalar).
+#define SSIM_FOR_STORAGE_TYPES(DO) SSIM_FOR_FLOAT_PIXELS(DO) DO(any, AnyPixel, Undefined)
 
 // What is kept of pixels of type Storage in shared memory, and the type of their results.
 template <class Storage>
@@ -28,13 +32,19 @@ class AnyPixels {
       : data_(static_cast<const char*>(data)), type_(type) {}
 
   static SSIM_HOST_DEVICE int bytes(PixelType type) {
-    return type == PixelType::uint8 ? 1 : type == PixelType::uint16 ? 2 : 4;
+#define SSIM_BYTES(name, Stored, scalar) \
+  if (type == PixelType::name) return sizeof(Stored);
+    SSIM_FOR_INTEGER_PIXELS(SSIM_BYTES)
+#undef SSIM_BYTES
+    return sizeof(float);
   }
   SSIM_DEVICE AnyPixels operator+(int64_t pixels) const { return {data_ + pixels * bytes(type_), type_}; }
   SSIM_DEVICE float operator[](int64_t pixel) const {
     const char* const at = data_ + pixel * bytes(type_);
-    if (type_ == PixelType::uint8) return static_cast<float>(*reinterpret_cast<const uint8_t*>(at));
-    if (type_ == PixelType::uint16) return static_cast<float>(*reinterpret_cast<const uint16_t*>(at));
+#define SSIM_READ(name, Stored, scalar) \
+  if (type_ == PixelType::name) return static_cast<float>(*reinterpret_cast<const Stored*>(at));
+    SSIM_FOR_INTEGER_PIXELS(SSIM_READ)
+#undef SSIM_READ
     return *reinterpret_cast<const float*>(at);
   }
 

@@ -124,24 +124,41 @@ Picture<Storage> picture(const View& view) {
           view.stride[2]};
 }
 
+// Of integers, or of floats compared with integers.
+inline PixelType pixel_type(ScalarType type) {
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (type == ScalarType::scalar) return PixelType::name;
+  SSIM_FOR_INTEGER_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(type == ScalarType::Float, "an image has dtype ", torch::headeronly::toString(type),
+                  ", expected float32 or integers");
+  return PixelType::float32;
+}
+
 template <>
 inline Picture<const AnyPixel> picture(const View& view) {
   return {view.data,
           {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
           view.stride[2],
-          view.type == ScalarType::Byte     ? PixelType::uint8
-          : view.type == ScalarType::UInt16 ? PixelType::uint16
-                                            : PixelType::float32};
+          pixel_type(view.type)};
+}
+
+inline WeightType weight_type(ScalarType type) {
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (type == ScalarType::scalar) return WeightType::name;
+  SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(type == ScalarType::Bool, "mask has dtype ", torch::headeronly::toString(type),
+                  ", expected bool or a float type");
+  return WeightType::boolean;
 }
 
 inline Weights weights(const View& mask) {
   if (!mask) return {};
-  const WeightType type = mask.type == ScalarType::Bool       ? WeightType::boolean
-                          : mask.type == ScalarType::Half     ? WeightType::float16
-                          : mask.type == ScalarType::BFloat16 ? WeightType::bfloat16
-                          : mask.type == ScalarType::Double   ? WeightType::float64
-                                                              : WeightType::float32;
-  return {mask.data, {mask.stride[0], mask.stride[1], mask.stride[3], mask.stride[4]}, mask.stride[2], type};
+  return {mask.data,
+          {mask.stride[0], mask.stride[1], mask.stride[3], mask.stride[4]},
+          mask.stride[2],
+          weight_type(mask.type)};
 }
 
 template <class T>
@@ -161,16 +178,12 @@ PixelResults<T> pixel_results(const PixelRequest& request) {
 // Runs f<Storage>() for the images' type.
 template <class F>
 auto with_storage(ScalarType type, F&& f) {
-  switch (type) {
-    case ScalarType::Double:
-      return f.template operator()<double>();
-    case ScalarType::Half:
-      return f.template operator()<Half>();
-    case ScalarType::BFloat16:
-      return f.template operator()<BFloat16>();
-    default:
-      return f.template operator()<float>();
-  }
+#define SSIM_TYPE(name, Storage, scalar) \
+  if (type == ScalarType::scalar) return f.template operator()<Storage>();
+  SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(false, "an image has dtype ", torch::headeronly::toString(type), ", expected floats");
+  return f.template operator()<float>();
 }
 
 // The same for two images, of which one may have integers.
