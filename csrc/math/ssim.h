@@ -20,6 +20,7 @@
 // delta' + s. A plain number as pivot is one of the pixels alone, s = 0.
 #pragma once
 
+#include "arithmetic.h"
 #include "pass.h"
 #include "where.h"
 
@@ -108,37 +109,6 @@ struct LocalTerms {
   // 1 - l cs, with digits where it is tiny.
   SSIM_HOST_DEVICE T similarity_loss() const { return luminance_loss + luminance() * contrast_loss; }
 };
-
-// The larger of the two; a NaN in `value` passes through (max(bound, NaN) in the sense of x86's maxps).
-template <class T>
-SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
-  return bound > value ? bound : value;
-}
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// One instruction; plain fmaxf would swallow the NaN.
-template <>
-SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
-  float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
-  return result;
-}
-#endif
-
-template <class T>
-SSIM_HOST_DEVICE T reciprocal(T value) {
-  return 1 / value;
-}
-
-#if defined(__CUDA_ARCH__)
-// One MUFU instruction, within 1 ulp; the formula above does not need a correctly rounded quotient.
-template <>
-SSIM_HOST_DEVICE float reciprocal(float value) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
-  return result;
-}
-#endif
 
 template <class T>
 SSIM_HOST_DEVICE void set_means(LocalTerms<T>& t, T m, T delta, T pivot) {

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "../../csrc/cuda/kernels/mask.cuh"
-#include "simt.h"
 
 struct Case {
   std::string directory;

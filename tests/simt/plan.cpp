@@ -33,7 +33,7 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>)
   };
   const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
   const int halo = Derivatives > 0 ? 2 * Radius : Radius;
-  const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, sms};
+  const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, kWarpSize, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
   if (plan.variant >= 0) {

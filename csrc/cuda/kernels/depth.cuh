@@ -40,7 +40,7 @@ struct DepthConfig {
   // which the block's sums replace in the end.
   static constexpr int kBuffer = kStepSlices * 4 * kDepthThreads * sizeof(T);
   static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
-  static constexpr int kSummation = kDepthThreads / 32 * kSums * sizeof(double);
+  static constexpr int kSummation = kDepthThreads / kWarpSize * kSums * sizeof(double);
   static constexpr int kFoldTapsAt = 2 * kBuffer;
   static constexpr int kSharedBytes = kFoldTapsAt + (kFoldTaps > kSummation ? kFoldTaps : kSummation);
   static_assert(kFoldTapsAt % 8 == 0);

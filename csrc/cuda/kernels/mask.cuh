@@ -90,7 +90,7 @@ struct MaskSumParams {
   double* sums;           // [B, blocks, kMaskSums]
 };
 
-constexpr int kMaskSumsShared = kReduceThreads / 32 * kMaskSums * sizeof(double);
+constexpr int kMaskSumsShared = kReduceThreads / kWarpSize * kMaskSums * sizeof(double);
 
 // How many outputs are centred on a pixel; padding by more than the radius reflects centres, too.
 SSIM_DEVICE int outputs_at(const DeviceAxis& axis, int i) {
@@ -107,14 +107,15 @@ SSIM_KERNEL(kReduceThreads, 1)
 mask_sums_kernel(SSIM_PARAMS MaskSumParams p) {
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   double sums[kMaskSums] = {};
-  for (int64_t line = block * kWarps + thread / 32; line < p.rows_of_image; line += p.blocks * kWarps) {
+  for (int64_t line = block * kWarps + thread / kWarpSize; line < p.rows_of_image;
+       line += p.blocks * kWarps) {
     const int row = static_cast<int>(line % p.rows.n), slice = static_cast<int>(line / p.rows.n % p.depth.n);
     const int64_t channel = line / p.rows.n / p.depth.n;
     const int outputs = outputs_at(p.depth, slice) * outputs_at(p.rows, row);
     const bool counts = p.depth.is_in_crop_at(slice) && p.rows.is_in_crop_at(row);
-    for (int column = thread % 32; column < p.columns.n; column += 32) {
+    for (int column = thread % kWarpSize; column < p.columns.n; column += kWarpSize) {
       const double weight = p.mask.at<T>(p.mask.offset(image, channel, slice, row, column));
       sums[kAllOutputs] += outputs * outputs_at(p.columns, column) * weight;
       if (counts && p.columns.is_in_crop_at(column)) sums[kCroppedOutputs] += weight;

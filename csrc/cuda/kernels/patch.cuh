@@ -10,7 +10,7 @@
 namespace ssim_fused::cuda {
 
 constexpr int kPyramidThreads = 256;
-constexpr int kTileWidth = 32;  // patches next to one another: a warp
+constexpr int kTileWidth = kWarpSize;  // patches next to one another: a warp
 constexpr int kTileHeight = kPyramidThreads / kTileWidth;
 
 // The axes of an image or a volume; an image has one slice.

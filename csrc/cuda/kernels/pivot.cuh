@@ -61,7 +61,7 @@ struct PivotParams {
 
 // One warp for each volume. Every slice needs the same pivot, since the window mixes their moments.
 template <class Storage>
-SSIM_KERNEL(32, 1)
+SSIM_KERNEL(kWarpSize, 1)
 pivot_kernel(SSIM_PARAMS PivotParams<Storage> p) {
   constexpr int kSamples = 27;
   const int lane = threadIdx.x;

@@ -21,7 +21,7 @@ struct PixelSumParams {
   Weights mask;    // where `Masked`
 };
 
-constexpr int kPixelSumsShared = kReduceThreads / 32 * sizeof(double);
+constexpr int kPixelSumsShared = kReduceThreads / kWarpSize * sizeof(double);
 
 template <class Storage, bool Masked>
 SSIM_KERNEL(kReduceThreads, 1)
@@ -29,15 +29,16 @@ pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   double sums[1] = {};
-  for (int64_t line = block * kWarps + thread / 32; line < p.rows_of_image; line += p.blocks * kWarps) {
+  for (int64_t line = block * kWarps + thread / kWarpSize; line < p.rows_of_image;
+       line += p.blocks * kWarps) {
     const int64_t row = line % p.rows, slice = line / p.rows % p.depth, channel = line / p.rows / p.depth;
     const auto x = p.preds.plane(image, channel) + (slice * p.preds.slice_stride + row * p.preds.stride[2]);
     const auto y =
         p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
     T sum = T(0);
-    for (int64_t column = thread % 32; column < p.columns; column += 32) {
+    for (int64_t column = thread % kWarpSize; column < p.columns; column += kWarpSize) {
       const T x_here = to_compute(x[column * p.preds.stride[3]]),
               y_here = to_compute(y[column * p.target.stride[3]]);
       if constexpr (Masked) {

@@ -149,7 +149,7 @@ struct ProductParams {
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 product_kernel(SSIM_PARAMS ProductParams<T> p) {
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   const int thread = threadIdx.x, levels = p.level_weights.levels;
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());  // [levels, warps, kReduced]
@@ -157,9 +157,9 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
   // In the order of reduce_kernel; but the first part of a level, often its only one, is another warp's for
   // each, so that these wait for memory at the same time.
   for (int l = 0; l < levels; ++l) {
-    const int part = (thread / 32 + l) % kWarps;
+    const int part = (thread / kWarpSize + l) % kWarps;
     double sums[kReduced] = {};
-    p.levels[l].add_blocks(image, 32 * part + thread % 32, sums);
+    p.levels[l].add_blocks(image, kWarpSize * part + thread % kWarpSize, sums);
     add_up_warp(sums, scratch + (l * kWarps + part) * kReduced, thread);
   }
   __syncthreads();
@@ -198,7 +198,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
 }
 
 inline int product_shared(int levels) {
-  return levels * (kReduceThreads / 32 * kReduced * static_cast<int>(sizeof(double)) +
+  return levels * (kReduceThreads / kWarpSize * kReduced * static_cast<int>(sizeof(double)) +
                    static_cast<int>(sizeof(LevelMeans)));
 }
 

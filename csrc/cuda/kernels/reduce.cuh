@@ -32,8 +32,8 @@ template <int N>
 SSIM_DEVICE void add_up_warp(double (&sums)[N], double* out, int thread) {
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    for (int lanes = 16; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
-    if (thread % 32 == 0) out[n] = sums[n];
+    for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
+    if (thread % kWarpSize == 0) out[n] = sums[n];
   }
 }
 
@@ -49,9 +49,9 @@ SSIM_DEVICE double add_up_warps(const double* warps, int n) {
 // the block calls it; `scratch` is shared memory for N doubles of each warp.
 template <int kThreads, int N>
 SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, int thread) {
-  add_up_warp(sums, scratch + thread / 32 * N, thread);
+  add_up_warp(sums, scratch + thread / kWarpSize * N, thread);
   __syncthreads();
-  if (thread < N) out[thread] = add_up_warps<kThreads / 32, N>(scratch, thread);
+  if (thread < N) out[thread] = add_up_warps<kThreads / kWarpSize, N>(scratch, thread);
 }
 
 // The same into block `block` of a launch for `batch` images.
@@ -168,7 +168,7 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
-  double* const total = scratch + kReduceThreads / 32 * kReduced;
+  double* const total = scratch + kReduceThreads / kWarpSize * kReduced;
   double sums[kReduced] = {};
   p.pass.add_blocks(image, thread, sums);
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
@@ -189,6 +189,6 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
     add_up_images(p.pass.sums, p.pass.batch, similarity, p.scale, p.batch_similarity, scratch, total, thread);
 }
 
-constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kReduced * sizeof(double);
+constexpr int kReduceShared = (kReduceThreads / kWarpSize + 1) * kReduced * sizeof(double);
 
 }  // namespace ssim_fused::cuda

@@ -11,7 +11,7 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kGroup = 32;
+constexpr int kGroup = kWarpSize;
 constexpr int kDepthThreads = 64;  // of a block of depth.cuh
 static_assert(kDepthThreads % kGroup == 0);
 

@@ -26,7 +26,7 @@
 namespace ssim_fused::cuda {
 
 constexpr int kWideThreads = 128;
-constexpr int kLanes = 32;  // columns of a warp
+constexpr int kLanes = kWarpSize;  // columns of a warp
 constexpr int kWideWarps = kWideThreads / kLanes;
 constexpr int kRun = 8;  // outputs of a thread along the filtered axis
 

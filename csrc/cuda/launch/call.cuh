@@ -108,7 +108,7 @@ void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* to
   const int64_t of_mask = params.mask.stride[1] == 0 ? 1 : channels;
   params.rows_of_image = of_mask * params.depth.n * params.rows.n;
   const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), batch);  // blocks that fill the device
-  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / kWarpSize), 1, fill);
   Scratch scratch;
   const size_t sums = scratch.add<double>(batch * params.blocks * kMaskSums);
   scratch.allocate(launcher);
@@ -133,7 +133,7 @@ Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
   params.columns = problem.columns.n;
   params.rows_of_image = problem.channels * params.depth * params.rows;
   const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), problem.batch);  // blocks that fill the device
-  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / kWarpSize), 1, fill);
   Scratch scratch;
   const size_t sums = scratch.add<double>(problem.batch * params.blocks);
   scratch.keep(launcher);
@@ -151,7 +151,7 @@ template <class Storage, class Launcher>
 void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher,
                  const Weights& mask = {}) {
   launcher.template launch<pivot_kernel<Storage>>(
-      problem.batch * problem.channels, 32, 0,
+      problem.batch * problem.channels, kWarpSize, 0,
       PivotParams<Storage>{problem.target, problem.channels, problem.depth.n, problem.rows.n,
                            problem.columns.n, pivots, mask});
 }
@@ -232,7 +232,7 @@ template <class Call, class Launcher, class... Strips>
 Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& launcher,
                StripList<Strips...>) {
   const PlanInput input{planes,    params.rows.n, params.columns.n, Call::kHalo, Call::kWindowHalo,
-                        kStepRows, launcher.sms()};
+                        kStepRows, kWarpSize,     launcher.sms()};
   const auto variant = [&]<class Strip>() {
     using Config = typename Call::template Config<Strip>;
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,

@@ -37,6 +37,7 @@ struct PlanInput {
   int halo;         // rows before, and after, the owned ones that have to be marched through
   int window_halo;  // the same at the top of the image, where only the window reaches out
   int step_rows;
+  int warp_size;
   int sms;
 
   bool operator==(const PlanInput&) const = default;
@@ -86,7 +87,8 @@ inline double block_steps(const PlanInput& in, const Plan& plan) {
 
 inline double launch_cost(const PlanInput& in, const StripVariant& v, const Plan& plan) {
   const double steps = block_steps(in, plan);
-  const double warps = (v.columns + kMarginColumns) / 32.0 / kSchedulers;  // of one block, per scheduler
+  const double warps =
+      (v.columns + kMarginColumns) / in.warp_size / kSchedulers;  // of one block, per scheduler
   const int64_t slots = static_cast<int64_t>(in.sms) * v.blocks_per_sm;
   if (plan.blocks <= slots)
     return steps * (static_cast<double>(ceil_div(plan.blocks, in.sms)) * warps + kLatency);

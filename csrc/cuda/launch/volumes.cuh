@@ -20,7 +20,7 @@
 namespace ssim_fused::cuda {
 
 // Threads that keep an SM busy along the depth: two warps for each scheduler.
-constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * 32;
+constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * kWarpSize;
 
 // How the depth is cut into splits, where a march through all of it takes so many blocks: for the fewest
 // slices one after the other.

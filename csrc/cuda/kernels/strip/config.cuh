@@ -49,10 +49,10 @@ struct StripConfig {
 
   // Rows of a step that one warp stages and reads, so that nobody else need wait for it; 0: they are not one
   // warp's.
-  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kWarps = kThreads / kWarpSize;
   static constexpr int kRowsOfWarp = kStepRows % kWarps == 0 ? kStepRows / kWarps : 0;
 
-  static_assert(kColumns % 32 == 0 && kThreads == kStepRows * kColumns / kChunk,
+  static_assert(kColumns % kWarpSize == 0 && kThreads == kStepRows * kColumns / kChunk,
                 "one chunk a thread and step");
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
   static_assert(kDerivatives == 0 || kDerivatives == 3 || kDerivatives == 4);
@@ -100,8 +100,8 @@ constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
 // registers for whole warps.
 template <class Config>
 constexpr int wanted_blocks() {
-  constexpr int kWarps = 16384 / (32 * kRegistersOf<Config>)*4;
-  constexpr int kBlocks = kWarps * 32 / Config::kThreads;
+  constexpr int kWarps = 16384 / (kWarpSize * kRegistersOf<Config>)*4;
+  constexpr int kBlocks = kWarps * kWarpSize / Config::kThreads;
   return kBlocks < 1 ? 1 : kBlocks;
 }
 

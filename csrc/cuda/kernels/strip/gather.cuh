@@ -224,13 +224,14 @@ class StripGather {
         *global_memory<Storage>(to + bytes_on) =
             *reinterpret_cast<const Storage*>(first_slot + SharedRow<Config, Storage>::span(columns_on));
     };
-    const uint64_t step = 32 * sizeof(Storage) * static_cast<uint64_t>(stride[3]);
+    const uint64_t step = kWarpSize * sizeof(Storage) * static_cast<uint64_t>(stride[3]);
     if (at.p.dense) {
 #pragma unroll
-      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * 32 * sizeof(Storage));
+      for (int i = 0; i < Config::kColumns / kWarpSize; ++i)
+        write(kWarpSize * i, i * kWarpSize * sizeof(Storage));
     } else {
 #pragma unroll
-      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * step);
+      for (int i = 0; i < Config::kColumns / kWarpSize; ++i) write(kWarpSize * i, i * step);
     }
   }
 

@@ -167,7 +167,7 @@ class StripMarch {
   SSIM_DEVICE void prepare() {
     const auto& p = at_.p;
     const int thread = static_cast<int>(at_.thread());
-    if (thread < 32) {
+    if (thread < kWarpSize) {
       const T value = pivot(thread);
       if (thread == 0) {
         at_.numbers[Numbers::kPivot] = value;
