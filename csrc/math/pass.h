@@ -11,4 +11,17 @@ enum class Pass { image, moments, depth, gradient };
 // derivatives by the constants. `general` weighs the similarity and the contrast sensitivity of each output.
 enum class Objective { mean_similarity, mean_contrast, general };
 
+// The images whose gradients are computed. The gradient of target alone is that of preds with the images
+// exchanged.
+enum class GradientsOf { none, preds, both };
+
+constexpr int gradient_count(GradientsOf gradients) {
+  return gradients == GradientsOf::none ? 0 : gradients == GradientsOf::preds ? 1 : 2;
+}
+
+// Fields of derivatives that a march keeps for these gradients (`DerivativeField` in ssim.h).
+constexpr int derivative_fields(GradientsOf gradients) {
+  return gradients == GradientsOf::none ? 0 : 2 + gradient_count(gradients);
+}
+
 }  // namespace ssim_fused

@@ -31,6 +31,26 @@ struct Moments {
   T m, delta, p, d;
 };
 
+// The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
+// last. Only the functions below convert between fields and moments.
+enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
+constexpr int moment_fields(bool masked) { return masked ? kWindowWeight + 1 : int{kPlainMoments}; }
+
+// Moments whose fields are at(field).
+template <class T, class At>
+SSIM_HOST_DEVICE Moments<T> moments_of_fields(At&& at) {
+  return {at(kMomentM), at(kMomentDelta), at(kMomentP), at(kMomentD)};
+}
+
+// Calls to(field, value) for each of the moments.
+template <class T, class To>
+SSIM_HOST_DEVICE void to_fields(const Moments<T>& moments, To&& to) {
+  to(kMomentM, moments.m);
+  to(kMomentDelta, moments.delta);
+  to(kMomentP, moments.p);
+  to(kMomentD, moments.d);
+}
+
 // What pixels and their differences are taken about.
 template <class T>
 struct Pivots {
@@ -58,6 +78,26 @@ template <class T>
 struct Partials {
   T a, b, p, d;
 };
+
+// The order of derivatives wherever they are kept as fields, which take the place of moments: those of preds'
+// gradient first; only target's has the last one.
+enum DerivativeField { kByA, kByP, kByD, kByB, kMostDerivatives };
+
+// Derivatives whose fields are at(field).
+template <GradientsOf gradients, class T, class At>
+SSIM_HOST_DEVICE Partials<T> partials_of_fields(At&& at) {
+  if constexpr (gradients == GradientsOf::both) return {at(kByA), at(kByB), at(kByP), at(kByD)};
+  return {at(kByA), T{}, at(kByP), at(kByD)};
+}
+
+// Calls to(field, value) for each of the derivatives that these gradients need.
+template <GradientsOf gradients, class T, class To>
+SSIM_HOST_DEVICE void to_fields(const Partials<T>& f, To&& to) {
+  to(kByA, f.a);
+  to(kByP, f.p);
+  to(kByD, f.d);
+  if constexpr (gradients == GradientsOf::both) to(kByB, f.b);
+}
 
 // What a pixel of either image adds to the moments, before the window weighs it.
 template <class T, class Pivot>

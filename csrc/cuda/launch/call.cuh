@@ -214,16 +214,16 @@ template <class... Strips>
 struct StripList {};
 
 // One kind of call of the strip kernel, of whatever strips.
-template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image,
+template <class Storage_, GradientsOf gradients, Objective objective, bool Narrow, Pass pass = Pass::image,
           bool Pixels = false, int Radius = kMarchRadius>
 struct StripCall {
   using Storage = Storage_;
   using Params = StripParams<Storage, Radius>;
   // Rows before and after the owned ones; the same at the top of the image.
-  static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * Radius : Radius;
+  static constexpr int kHalo = pass == Pass::image && gradients != GradientsOf::none ? 2 * Radius : Radius;
   static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : Radius;
   template <class Strip>
-  using Config = StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass,
+  using Config = StripConfig<Storage, Strip::kColumns, gradients, objective, Narrow, Strip::kSingle, pass,
                              Pixels, Radius>;
   static constexpr int kSums = Config<Strip<64>>::kSums;
 };

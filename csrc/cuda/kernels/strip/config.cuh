@@ -13,17 +13,18 @@ namespace ssim_fused::cuda {
 constexpr int kStepRows = 8;  // rows of a step
 constexpr int kChunk = 8;     // columns a thread takes along a row
 
-// One variant of the kernel. `Columns` is the strip's width and the block's threads. `Derivatives` counts the
-// fields of derivatives: 0 without gradients, 3 for preds, 4 for preds and target. `Single`: one strip holds
-// the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image its
-// own, as the last one. `Radius`: of the windows, at most.
-template <class Source_, int Columns_, int Derivatives_, Objective objective, bool Narrow_,
+// One variant of the kernel. `Columns` is the strip's width and the block's threads. `Single`: one strip
+// holds the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image
+// its own, as the last one. `Radius`: of the windows, at most.
+template <class Source_, int Columns_, GradientsOf gradients, Objective objective, bool Narrow_,
           bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false, int Radius_ = kMarchRadius>
 struct StripConfig {
   using Source = Source_;          // of the images in memory
   using Storage = KeptAs<Source>;  // in shared memory, and of results
   using T = ComputeOf<Storage>;
-  static constexpr int kColumns = Columns_, kThreads = Columns_, kDerivatives = Derivatives_;
+  static constexpr int kColumns = Columns_, kThreads = Columns_;
+  static constexpr GradientsOf kGradients = gradients;
+  static constexpr int kDerivatives = derivative_fields(kGradients);
   static constexpr int kRadius = Radius_, kTaps = taps_of(kRadius);
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr Objective kObjective = objective;
@@ -55,7 +56,6 @@ struct StripConfig {
   static_assert(kColumns % kWarpSize == 0 && kThreads == kStepRows * kColumns / kChunk,
                 "one chunk a thread and step");
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
-  static_assert(kDerivatives == 0 || kDerivatives == 3 || kDerivatives == 4);
   static_assert(!kPixels || kDerivatives > 0, "the pixels are those that the gradient multiplies by");
   static_assert(kPass == Pass::image || (kDerivatives > 0) == (kPass == Pass::gradient));
 };
@@ -88,13 +88,14 @@ using StripParamsOf = StripParams<typename Config::Source, Config::kRadius>;
 // Registers a thread may have: enough that nothing spills, few enough that an SM holds many threads. Calls
 // that are not on the path of training keep more in them.
 template <class Config>
-constexpr int kRegistersOf = sizeof(typename Config::T) == 8   ? 255
-                             : Config::kRadius == kLongRadius  ? (Config::kDerivatives == 0 ? 168 : 255)
-                             : Config::kRadius == kShortRadius ? (Config::kDerivatives == 0 ? 80 : 96)
-                             : Config::kPass == Pass::gradient ? (Config::kDerivatives == 3 ? 80 : 128)
-                             : Config::kDerivatives == 0       ? (Config::kGeneral ? 128 : 96)
-                             : Config::kDerivatives == 3       ? (Config::kGeneral ? 168 : 128)
-                                                               : (Config::kGeneral ? 200 : 168);
+constexpr int kRegistersOf =
+    sizeof(typename Config::T) == 8            ? 255
+    : Config::kRadius == kLongRadius           ? (Config::kGradients == GradientsOf::none ? 168 : 255)
+    : Config::kRadius == kShortRadius          ? (Config::kGradients == GradientsOf::none ? 80 : 96)
+    : Config::kPass == Pass::gradient          ? (Config::kGradients == GradientsOf::preds ? 80 : 128)
+    : Config::kGradients == GradientsOf::none  ? (Config::kGeneral ? 128 : 96)
+    : Config::kGradients == GradientsOf::preds ? (Config::kGeneral ? 168 : 128)
+                                               : (Config::kGeneral ? 200 : 168);
 
 // Blocks an SM should hold, from which the compiler derives that number: a quarter of an SM has 16384
 // registers for whole warps.

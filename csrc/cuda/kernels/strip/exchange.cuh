@@ -21,7 +21,7 @@ struct StripExchange {
   static constexpr int kGatherVectors = (Config::kWindowed + kGatherShift + kVector - 1) / kVector;
   static constexpr int kColumns =
       Config::kDerivatives > 0 ? Config::kColumns - kChunk + kGatherVectors * kVector : Config::kColumns;
-  static constexpr int kFields = Config::kPass == Pass::gradient ? Config::kDerivatives : 4;
+  static constexpr int kFields = Config::kPass == Pass::gradient ? Config::kDerivatives : int{kPlainMoments};
   // In bytes. Where there are only moments, or only derivatives, there are two buffers, in turns.
   static constexpr int kRow = Row::bytes(kColumns), kField = kStepRows * kRow, kBuffer = kFields * kField;
   static constexpr int kBuffers = Config::kDerivatives > 0 && Config::kPass == Pass::image ? 1 : 2;

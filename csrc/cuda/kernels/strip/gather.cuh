@@ -20,12 +20,12 @@ class StripGather {
   using Numbers = StripNumbers<Config>;
   static constexpr int kDerivatives = Config::kDerivatives, kVector = Config::kVector;
   static constexpr int kRadius = Config::kRadius, kTaps = Config::kTaps;
-  static constexpr bool kBoth = kDerivatives == 4;
+  static constexpr bool kBoth = Config::kGradients == GradientsOf::both;
   static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // pixels of one gradient
 
  public:
   // What the reflection of columns adds to the gradients of a step: [gradient][row][2 kRadius].
-  static constexpr int kFoldBytes = kDerivatives > 0 ? (kDerivatives - 2) * kFoldColumns * sizeof(T) : 0;
+  static constexpr int kFoldBytes = gradient_count(Config::kGradients) * kFoldColumns * sizeof(T);
 
   // The gradients of the rows from `first_row` on, as far as they are owned. `pixel_total`: where the pixel
   // term's sum is added to.
@@ -75,7 +75,7 @@ class StripGather {
 
     // The fields one after the other, so that few sums are under way at once.
     T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
-    gather<false>(at, chunk, exchange, 1, sum);
+    gather<false>(at, chunk, exchange, kByP, sum);
     char* const pixels = all_pixels + chunk.template place<Storage, Stage::kPixelRow>(0);
 #pragma unroll
     for (int v = 0; v < kChunk / kVector; ++v) {
@@ -90,14 +90,14 @@ class StripGather {
         if constexpr (kBoth) by_target[j] = gradient_by_product(x, pivot, sum[j]);
       }
     }
-    gather<false>(at, chunk, exchange, 2, sum);
+    gather<false>(at, chunk, exchange, kByD, sum);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) {
       by_preds[j] += gradient_by_difference(difference[j], sum[j]);
       if constexpr (kBoth) by_target[j] -= gradient_by_difference(difference[j], sum[j]);
     }
-    gather<true>(at, chunk, exchange, 0, by_preds);
-    if constexpr (kBoth) gather<true>(at, chunk, exchange, 3, by_target);
+    gather<true>(at, chunk, exchange, kByA, by_preds);
+    if constexpr (kBoth) gather<true>(at, chunk, exchange, kByB, by_target);
     if (at.numbers.mirrors_derivatives() && (column == 0 || column + kChunk >= width)) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
@@ -273,8 +273,9 @@ class StripGather {
           pixels + r * Stage::kPixelRow + SharedRow<Config, Storage>::slot(column - at.column_begin);
       const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
       const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Stage::kPixelImage));
-      const auto by = pixel_gradient(x, y, at.numbers[Numbers::kPivot],
-                                     Partials<T>{sum[0], kBoth ? sum[kBoth ? 3 : 0] : T(0), sum[1], sum[2]});
+      const auto by =
+          pixel_gradient(x, y, at.numbers[Numbers::kPivot],
+                         partials_of_fields<Config::kGradients, T>([&](int f) { return sum[f]; }));
       T* const fold = folds + r * 2 * kRadius + column_fold(at, column);
       fold[0] = by.by_x;
       if constexpr (kBoth) fold[kFoldColumns] = by.by_y;

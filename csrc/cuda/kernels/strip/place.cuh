@@ -224,7 +224,7 @@ struct StripColumn {
   // Twice the weight of its outputs in the mean. Where derivatives are mirrored about the first column or the
   // last, that one counts twice.
   SSIM_DEVICE T doubled_weight(const StripBlock<Config>& at) const {
-    if constexpr (Config::kDerivatives == 0 || Config::kGeneral) return T(0);
+    if constexpr (Config::kGradients == GradientsOf::none || Config::kGeneral) return T(0);
     if constexpr (Config::kObjective == Objective::mean_contrast)
       return is_cropped_in ? T(2) * at.numbers[Numbers::kContrastWeight] : T(0);
     const T weight = exists ? T(2) * at.numbers[Numbers::kSimilarityWeight] : T(0);
