@@ -59,13 +59,13 @@ Problem<Storage> problem_of(const Request& request) {
   problem.of_similarity = weight_of<T>(request.of_similarity);
   problem.of_contrast = weight_of<T>(request.of_contrast);
   problem.wants_constants = request.wants_constants();
-  problem.pixels = pixels_of<T>(request.pixels);
-  problem.preds = picture<const Storage>(request.preds);
-  problem.target = picture<const Storage>(request.target);
-  problem.grad_map = picture<const KeptAs<Storage>>(request.grad_map);
-  problem.map = picture<KeptAs<Storage>>(request.map);
-  problem.grad_preds = picture<KeptAs<Storage>>(request.grad_preds);
-  problem.grad_target = picture<KeptAs<Storage>>(request.grad_target);
+  problem.pixel_term = pixel_term_params<T>(request.pixels);
+  problem.preds = device_image<const Storage>(request.preds);
+  problem.target = device_image<const Storage>(request.target);
+  problem.grad_map = device_image<const KeptAs<Storage>>(request.grad_map);
+  problem.map = device_image<KeptAs<Storage>>(request.map);
+  problem.grad_preds = device_image<KeptAs<Storage>>(request.grad_preds);
+  problem.grad_target = device_image<KeptAs<Storage>>(request.grad_target);
   return problem;
 }
 
@@ -81,8 +81,8 @@ Results<T> results_of(const Request& request) {
   results.as_distance = request.as_distance;
   results.outputs = request.outputs();
   results.cropped = request.cropped_outputs();
-  results.pixels = pixel_results<T>(request.pixels);
-  results.pixel_sums.pixels = request.pixels_of_image();
+  results.pixel_term = pixel_term_results<T>(request.pixels);
+  results.pixel_term_sums.pixels = request.pixels_of_image();
   return results;
 }
 

@@ -24,4 +24,20 @@ constexpr int derivative_fields(GradientsOf gradients) {
   return gradients == GradientsOf::none ? 0 : 2 + gradient_count(gradients);
 }
 
+// The sums that a march keeps over its outputs, in this order. First one minus similarity and one minus
+// contrast sensitivity, which have digits where they are tiny. Then the derivatives by the constants, weighed
+// as the gradients are; they are summed on request: kMeans or kWithConstants sums. On the CPU, masked marches
+// add the outputs' weights, and those of the outputs in the crop.
+enum Sum {
+  kSimilarityLoss,
+  kContrastLoss,
+  kByC1,
+  kByC2,
+  kWithConstants,
+  kMeans = kByC1,
+  kOutputWeights = kWithConstants,
+  kCroppedWeights,
+  kWithWeights
+};
+
 }  // namespace ssim_fused

@@ -1,5 +1,5 @@
 // Runs one case through the CUDA kernels on the host (simt.h): `images CASE_DIRECTORY`, or `volumes`. The
-// directory holds case.txt, one "name value ..." a line, and the pictures as raw files; test_simt.py writes
+// directory holds case.txt, one "name value ..." a line, and the images as raw files; test_simt.py writes
 // it and reads the results, raw files again. Outputs are NaN before the kernels run, so that an element left
 // out shows.
 #pragma once
@@ -21,7 +21,7 @@
 using namespace ssim_fused::cuda;
 using ssim_fused::Objective;
 
-// A picture in an allocation of exactly its size, which may begin some elements before the picture does.
+// A image in an allocation of exactly its size, which may begin some elements before the image does.
 template <class Element>
 struct Buffer {
   std::vector<Element> elements;
@@ -166,12 +166,13 @@ void run_case(const Case& c, Run&& run) {
       buffer.elements = read<Kept>(c, name);
     }
     // As CUDA's allocations are, the buffer is aligned to far more than 16 bytes; here, malloc's 16.
-    return Picture<Kept>{buffer.elements.data() + buffer.offset,
-                         {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
-                         stride.at(2)};
+    return DeviceImage<Kept>{buffer.elements.data() + buffer.offset,
+                             {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
+                             stride.at(2)};
   };
-  const auto readable = [](const Picture<Kept>& p) {
-    return Picture<const Kept>{p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
+  const auto readable = [](const DeviceImage<Kept>& p) {
+    return DeviceImage<const Kept>{
+        p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
   };
   std::vector<std::vector<char>> bytes;
   const auto image = [&](const std::string& name, const Sizes& size) {
@@ -182,7 +183,7 @@ void run_case(const Case& c, Run&& run) {
       if (!is_volume) stride.insert(stride.begin() + 2, 0);
       const auto type = pixel_type(c, name + "_type");
       bytes.push_back(read<char>(c, name));
-      return Picture<const Storage>{
+      return DeviceImage<const Storage>{
           bytes.back().data() + c.one<int64_t>(name + "_offset", 0) * AnyPixels::bytes(type),
           {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
           stride.at(2),
@@ -233,9 +234,9 @@ void run_case(const Case& c, Run&& run) {
   // The pixel term: `pixels` 1 L1, 2 L2, 3 Charbonnier; its slopes with the weights of a mean.
   const double ssim_weight = c.one("ssim_weight", 1.0);
   const double pixels_of_image = static_cast<double>(problem.channels * shape[2] * shape[3] * shape[4]);
-  problem.pixels.term = static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0));
-  problem.pixels.eps_squared = static_cast<T>(c.one("pixel_eps", 0.0) * c.one("pixel_eps", 0.0));
-  problem.pixels.weight = static_cast<T>((1 - ssim_weight) / pixels_of_image);
+  problem.pixel_term.term = static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0));
+  problem.pixel_term.eps_squared = static_cast<T>(c.one("pixel_eps", 0.0) * c.one("pixel_eps", 0.0));
+  problem.pixel_term.weight = static_cast<T>((1 - ssim_weight) / pixels_of_image);
 
   const auto images = static_cast<size_t>(problem.batch);
   std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN));
@@ -250,19 +251,19 @@ void run_case(const Case& c, Run&& run) {
   results.scale = 1.0 / static_cast<double>(problem.batch);
   results.contrast = contrast.data();
   if (problem.wants_constants) results.grad_constants = grad_constants.data();
-  const bool has_pixels = problem.pixels.term != ssim_fused::PixelTerm::none;
+  const bool has_pixels = problem.pixel_term.term != ssim_fused::PixelTerm::none;
   if (has_pixels) {
     problem.of_similarity.scale *= ssim_weight;
-    results.pixel_sums.pixels = pixels_of_image;
-    results.pixels.mean_weight = 1 - ssim_weight;
-    results.pixels.ssim_weight = ssim_weight;
-    results.pixels.terms = pixel_terms.data();
+    results.pixel_term_sums.pixels = pixels_of_image;
+    results.pixel_term.mean_weight = 1 - ssim_weight;
+    results.pixel_term.ssim_weight = ssim_weight;
+    results.pixel_term.terms = pixel_terms.data();
   }
   HostLauncher launcher(c);
-  // Small pictures march, too, unless the planner is to decide.
+  // Small images march, too, unless the planner is to decide.
   const bool fits = fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
   const bool is_forced = c.one("strip_columns", 0) > 0;
-  if (c.has("mask") || (is_forced ? fits : takes_march(problem, is_volume, objective))) {
+  if (c.has("mask") || (is_forced ? fits : marches(problem, is_volume, objective))) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);

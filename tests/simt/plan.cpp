@@ -20,19 +20,19 @@ struct Sm {
   int shared_bytes, max_threads;
 };
 
-template <GradientsOf gradients, int Radius, class... Strips>
-void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>) {
+template <GradientsOf gradients, int Radius, class... Shapes>
+void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripShapes<Shapes...>) {
   constexpr int kReservedByCuda = 1024;
-  const auto variant = [&]<class Strip>() {
-    using Config = StripConfig<float, Strip::kColumns, gradients, Objective::mean_similarity, false,
-                               Strip::kSingle, Pass::image, false, Radius>;
+  const auto variant = [&]<class Shape>() {
+    using Config = StripConfig<float, Shape::kColumns, gradients, Objective::mean_similarity, false,
+                               Shape::kSingle, Pass::image, false, Radius>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
                         std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
-  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
+  const std::vector<StripVariant> variants{variant.template operator()<Shapes>()...};
   const int halo = gradients != GradientsOf::none ? 2 * Radius : Radius;
   const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, kWarpSize, sms};
   const Plan plan = plan_strips(input, variants);

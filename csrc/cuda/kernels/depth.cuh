@@ -16,7 +16,7 @@
 
 #include "device.cuh"
 #include "fir.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 #include "slices.cuh"
 
@@ -88,10 +88,9 @@ class DepthMarch {
     slice_size_ = layout.slice_size();
     fields_ = p.fields + ((volume - p.slab_volume) * p.depth.n * slice_size_ + SliceLayout::place(pixel));
     if constexpr (Config::kGeneral) {
-      const auto place = [&](const auto& picture) {
-        return picture.data
-                   ? picture.plane(image_, channel) + (row * picture.stride[2] + column * picture.stride[3])
-                   : nullptr;
+      const auto place = [&](const auto& array) {
+        return array.data ? array.plane(image_, channel) + (row * array.stride[2] + column * array.stride[3])
+                          : nullptr;
       };
       map_ = place(p.map);
       grad_map_ = place(p.grad_map);
@@ -183,8 +182,8 @@ class DepthMarch {
     T complete[kPlainMoments];
 #pragma unroll
     for (int f = 0; f < kPlainMoments; ++f) {
-      complete[f] = take_in<Config::kNarrow>(moment_[f], from[place_in_buffer(s, f)], radius,
-                                             [&](int k) { return taps[kTaps - 1 - k]; });
+      complete[f] = push<Config::kNarrow>(moment_[f], from[place_in_buffer(s, f)], radius,
+                                          [&](int k) { return taps[kTaps - 1 - k]; });
     }
     T derivatives[kMostDerivatives] = {};
     if (!Edge || (p_.depth.has_output_at(z) && z >= begin_ && z < end_)) {
@@ -198,8 +197,8 @@ class DepthMarch {
       T* const out = fields_ + slice * slice_size_;
 #pragma unroll
       for (int f = 0; f < kDerivatives; ++f) {
-        const T sum = take_in<Config::kNarrow>(derivative_[f], derivatives[f], radius,
-                                               [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
+        const T sum = push<Config::kNarrow>(derivative_[f], derivatives[f], radius,
+                                            [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
         if (!Edge || (slice >= 0 && slice < p_.depth.n)) out[f * kGroup] = sum;
       }
     }

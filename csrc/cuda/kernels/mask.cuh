@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
@@ -12,8 +12,8 @@ namespace ssim_fused::cuda {
 // The type of a mask in memory, which a kernel is told when it runs.
 enum class WeightType : int { boolean, SSIM_FOR_FLOAT_PIXELS(SSIM_PIXEL_NAME) };
 
-// Weights of a batch's pixels, by the strides of a Picture; one channel for all has the stride zero. No data:
-// there is no mask.
+// Weights of a batch's pixels, by the strides of a DeviceImage; one channel for all has the stride zero. No
+// data: there is no mask.
 struct Weights {
   const void* data = nullptr;
   int64_t stride[4] = {};
@@ -71,9 +71,6 @@ using ProblemOf = std::conditional_t<Masked, MaskedProblem<Storage>, Problem<Sto
 
 // ---------------------------------------------------------------------------------------------------------
 // Sums
-
-// Of each image: of the weights of its outputs, of those in the crop, and of its pixels.
-enum MaskSum { kAllOutputs, kCroppedOutputs, kAllPixels, kMaskSums };
 
 template <class Storage>
 template <class T>

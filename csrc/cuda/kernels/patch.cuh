@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 
@@ -24,14 +24,14 @@ struct PixelPlace {
   int slice, row, column;
 
   template <class Storage>
-  SSIM_DEVICE decltype(auto) of(const Picture<Storage>& picture) const {
-    return from(picture)[0];
+  SSIM_DEVICE decltype(auto) of(const DeviceImage<Storage>& array) const {
+    return from(array)[0];
   }
   // A pointer to the pixel.
   template <class Storage>
-  SSIM_DEVICE auto from(const Picture<Storage>& picture) const {
-    return picture.plane(batch, channel) +
-           (slice * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3]);
+  SSIM_DEVICE auto from(const DeviceImage<Storage>& array) const {
+    return array.plane(batch, channel) +
+           (slice * array.slice_stride + row * array.stride[2] + column * array.stride[3]);
   }
 };
 

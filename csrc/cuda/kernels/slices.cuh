@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "device.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 

@@ -20,7 +20,7 @@
 #include "../../math/ssim.h"
 #include "device.cuh"
 #include "mask.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
@@ -302,11 +302,10 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
       mean_similarity *= problem.template share<T>(image, kAllOutputs);
       mean_contrast *= problem.template share<T>(image, kCroppedOutputs);
     }
-    const auto place = [&](const auto& picture) {
-      return picture.data
-                 ? picture.plane(image, channel) +
-                       (first * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3])
-                 : nullptr;
+    const auto place = [&](const auto& array) {
+      return array.data ? array.plane(image, channel) +
+                              (first * array.slice_stride + row * array.stride[2] + column * array.stride[3])
+                        : nullptr;
     };
     auto* const map = place(problem.map);
     auto* const grad_map = place(problem.grad_map);

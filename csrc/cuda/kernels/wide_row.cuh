@@ -63,8 +63,8 @@ struct RowPlace {
   }
 
   template <class Element>
-  SSIM_DEVICE auto of(const Picture<Element>& picture) const {
-    return picture.plane(image, channel) + (slice * picture.slice_stride + row * picture.stride[2]);
+  SSIM_DEVICE auto of(const DeviceImage<Element>& array) const {
+    return array.plane(image, channel) + (slice * array.slice_stride + row * array.stride[2]);
   }
   // What a column weighs in the windows.
   SSIM_DEVICE ComputeOf<Storage> weight(const MaskedProblem<Storage>& problem, int column) const {
@@ -202,7 +202,7 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, gradients, Masked> p) {
       const int column = at.first + i;
       if (!axis.is_folded(column)) continue;
       T sum[kFields] = {};
-      const auto gather = [&](int extended) {
+      const auto add_beyond = [&](int extended) {
         const int first = max(0, extended + axis.pad - 2 * axis.radius);
         const int last = min(axis.output_length() - 1, extended + axis.pad);
         for (int o = first; o <= last; ++o) {
@@ -211,8 +211,8 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, gradients, Masked> p) {
           for (int m = 0; m < kFields; ++m) sum[m] += tap * in[m * p.lines.field + o];
         }
       };
-      if (column >= 1 && column <= axis.pad) gather(-column);
-      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
+      if (column >= 1 && column <= axis.pad) add_beyond(-column);
+      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) add_beyond(2 * (axis.n - 1) - column);
 #pragma unroll
       for (int m = 0; m < kFields; ++m) results[m * shape.results() + banked(i)] += sum[m];
     }
@@ -233,15 +233,15 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, gradients, Masked> p) {
     } else {
       by = pixel_gradient(x, y, at.pivot, partials);
     }
-    if (p.problem.pixels.adds_slopes()) {
-      T slope = p.problem.pixels.weight;
+    if (p.problem.pixel_term.adds_slopes()) {
+      T slope = p.problem.pixel_term.weight;
       if constexpr (Masked) {
         const T weight = p.problem.template weight<T>(at.image, at.channel, static_cast<int>(at.slice),
                                                       at.row, at.first + i);
-        slope *=
-            p.problem.template share<T>(at.image, kAllPixels) * p.problem.pixels.masked(x, y, weight).slope;
+        slope *= p.problem.template share<T>(at.image, kAllPixels) *
+                 p.problem.pixel_term.masked(x, y, weight).slope;
       } else {
-        slope *= p.problem.pixels.of(x, y).slope;
+        slope *= p.problem.pixel_term.of(x, y).slope;
       }
       by.by_x += slope;
       by.by_y -= slope;

@@ -16,23 +16,23 @@ template <class Storage, GradientsOf gradients, Objective objective>
 constexpr auto image_strips() {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
   if constexpr (objective == Objective::general) {
-    return StripList<Strip<64>>{};
+    return StripShapes<StripShape<64>>{};
   } else if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return StripList<Strip<64>>{};
+    return StripShapes<StripShape<64>>{};
   } else if constexpr (gradients == GradientsOf::none) {
-    return StripList<Strip<64>, Strip<128>>{};
+    return StripShapes<StripShape<64>, StripShape<128>>{};
   } else if constexpr (gradients == GradientsOf::both && kIsFloat) {
-    return StripList<Strip<64>, Strip<128>, Strip<64, true>>{};
+    return StripShapes<StripShape<64>, StripShape<128>, StripShape<64, true>>{};
   } else if constexpr (gradients == GradientsOf::both) {
-    return StripList<Strip<128>>{};
+    return StripShapes<StripShape<128>>{};
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
     // 96 columns serve devices of little shared memory: compute capability 7.5.
-    return StripList<Strip<96>, Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>,
-                     Strip<256, true>>{};
+    return StripShapes<StripShape<96>, StripShape<128>, StripShape<256>, StripShape<64, true>,
+                       StripShape<128, true>, StripShape<256, true>>{};
   } else if constexpr (kIsFloat || objective == Objective::mean_similarity) {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>{};
   } else {  // of MS-SSIM's levels only the finest, at least 176 columns, has 16-bit pixels
-    return StripList<Strip<128>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256, true>>{};
   }
 }
 template <class Storage, GradientsOf gradients, Objective objective>
@@ -40,28 +40,30 @@ using ImageStrips = decltype(image_strips<Storage, gradients, objective>());
 
 // With a pixel term in the gradients; in 16 bits not of both images, which the general kernel then has.
 template <class Storage, GradientsOf gradients>
-constexpr bool kHasPixelStrips =
+constexpr bool kHasPixelTermStrips =
     gradients == GradientsOf::preds || (gradients == GradientsOf::both && sizeof(Storage) == 4);
 template <class Storage, GradientsOf gradients>
-using PixelStrips = std::conditional_t<gradients == GradientsOf::preds && sizeof(Storage) == 4,
-                                       StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
-                                       StripList<Strip<128>>>;
+using PixelTermStrips = std::conditional_t<
+    gradients == GradientsOf::preds && sizeof(Storage) == 4,
+    StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>,
+    StripShapes<StripShape<128>>>;
 
 // Strips of images whose windows have another radius: values, and the gradient of the mean similarity.
 template <class Storage, GradientsOf gradients, int Radius>
 constexpr auto exact_strips() {
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return StripList<Strip<64>>{};
+    return StripShapes<StripShape<64>>{};
   } else if constexpr (gradients == GradientsOf::none && Radius == kLongRadius && sizeof(Storage) == 2) {
-    return StripList<Strip<128>>{};
+    return StripShapes<StripShape<128>>{};
   } else if constexpr (gradients == GradientsOf::none) {
-    return StripList<Strip<64>, Strip<128>>{};
+    return StripShapes<StripShape<64>, StripShape<128>>{};
   } else if constexpr (sizeof(Storage) == 2) {
-    return StripList<Strip<128>, Strip<256>>{};
+    return StripShapes<StripShape<128>, StripShape<256>>{};
   } else if constexpr (Radius == kLongRadius) {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<128, true>,
+                       StripShape<256, true>>{};
   } else {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>{};
   }
 }
 template <class Storage, GradientsOf gradients, int Radius>
@@ -74,22 +76,23 @@ constexpr bool kHasExactStrips =
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
 template <bool Narrow>
-using MomentStrips = std::conditional_t<Narrow, StripList<Strip<64>>, StripList<Strip<64>, Strip<128>>>;
+using MomentStrips =
+    std::conditional_t<Narrow, StripShapes<StripShape<64>>, StripShapes<StripShape<64>, StripShape<128>>>;
 
 template <class Storage, GradientsOf gradients, bool Narrow>
 constexpr auto gradient_strips() {
   if constexpr (Narrow) {
-    return StripList<Strip<64>>{};
+    return StripShapes<StripShape<64>>{};
   } else if constexpr (gradients == GradientsOf::preds && sizeof(Storage) == 4) {
-    return StripList<Strip<128>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<64, true>, StripShape<128, true>, StripShape<256, true>>{};
   } else {
-    return StripList<Strip<128>, Strip<64, true>>{};
+    return StripShapes<StripShape<128>, StripShape<64, true>>{};
   }
 }
 template <class Storage, GradientsOf gradients, bool Narrow>
 using GradientStrips = decltype(gradient_strips<Storage, gradients, Narrow>());
 // With a pixel term, one for all windows.
-using PixelGradientStrips = StripList<Strip<64>>;
+using PixelTermGradientStrips = StripShapes<StripShape<64>>;
 
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has as
 // many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a
@@ -101,8 +104,8 @@ void choose_variant_of_floats(const Problem<Storage>& problem, Objective objecti
     if constexpr (sizeof(Storage) != 8) {
       const bool is_general = problem.map.data || problem.wants_constants ||
                               (kGradients != GradientsOf::none && objective == Objective::general);
-      const bool serves_pixels = kHasPixelStrips<Storage, kGradients> || kGradients == GradientsOf::none ||
-                                 !problem.pixels.adds_slopes();
+      const bool serves_pixels = kHasPixelTermStrips<Storage, kGradients> ||
+                                 kGradients == GradientsOf::none || !problem.pixel_term.adds_slopes();
       if (is_full && !is_general && serves_pixels) {
         if (kGradients == GradientsOf::none || objective == Objective::mean_similarity)
           return f.template operator()<kGradients, Objective::mean_similarity, false>();
@@ -151,13 +154,13 @@ bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
   if (problem.map.data || problem.wants_constants || problem.grad_target.data) return false;
   if (!problem.grad_preds.data) return kHasExactStrips<Storage, GradientsOf::none>;
   return kHasExactStrips<Storage, GradientsOf::preds> && objective == Objective::mean_similarity &&
-         !problem.pixels.adds_slopes();
+         !problem.pixel_term.adds_slopes();
 }
 
 // Whether a march serves the problem, and pays; else its windows are taken an axis at a time (wide.cuh). Of a
-// small picture what the march with the long radius computes is mostly beyond the border.
+// small image what the march with the long radius computes is mostly beyond the border.
 template <class Storage>
-bool takes_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
+bool marches(const Problem<Storage>& problem, bool is_volume, Objective objective) {
   constexpr int kLeastSide = sizeof(Storage) == 2 ? 128 : 64;  // of the narrowest strips
   const bool is_large = problem.rows.n >= kLeastSide && problem.columns.n >= kLeastSide;
   return fits_strip(problem) || (!is_volume && is_large && fits_exactly<kLongRadius>(problem, objective));

@@ -12,7 +12,7 @@
 
 #include "../../operators.h"
 #include "../kernels/mask.cuh"
-#include "../kernels/picture.cuh"
+#include "../kernels/problem.cuh"
 #include "plan.h"
 
 namespace ssim_fused::cuda {
@@ -118,7 +118,7 @@ inline int axis_length(int64_t n) {
 }
 
 template <class Storage>
-Picture<Storage> picture(const View& view) {
+DeviceImage<Storage> device_image(const View& view) {
   return {static_cast<Storage*>(view.data),
           {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
           view.stride[2]};
@@ -136,7 +136,7 @@ inline PixelType pixel_type(ScalarType type) {
 }
 
 template <>
-inline Picture<const AnyPixel> picture(const View& view) {
+inline DeviceImage<const AnyPixel> device_image(const View& view) {
   return {view.data,
           {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
           view.stride[2],
@@ -162,13 +162,13 @@ inline Weights weights(const View& mask) {
 }
 
 template <class T>
-Pixels<T> pixels_of(const PixelRequest& request) {
+PixelTermParams<T> pixel_term_params(const PixelRequest& request) {
   return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
 }
 
 template <class T>
-PixelResults<T> pixel_results(const PixelRequest& request) {
-  PixelResults<T> results;
+PixelTermResults<T> pixel_term_results(const PixelRequest& request) {
+  PixelTermResults<T> results;
   results.mean_weight = request.mean_weight;
   results.ssim_weight = request.ssim_weight;
   results.terms = static_cast<T*>(request.terms);

@@ -44,7 +44,7 @@ struct PlanInput {
 };
 
 // The rows of all strips of all planes are counted through, and every block has as many of them. A strip
-// counts as many rows as the picture has, or as the blocks have that share it.
+// counts as many rows as the image has, or as the blocks have that share it.
 struct Plan {
   int variant = -1;    // index; -1 where none fits
   int64_t strips = 0;  // of a plane
@@ -67,7 +67,7 @@ constexpr int kSchedulers = 4;              // of an SM
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// 0: the picture is too wide.
+// 0: the image is too wide.
 inline int64_t strip_count(int64_t width, const StripVariant& v) {
   if (width <= v.last) return 1;
   return v.owned > 0 ? 1 + ceil_div(width - v.last, v.owned) : 0;

@@ -45,8 +45,8 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   using MomentsCall =
       StripCall<Storage, GradientsOf::none, Objective::mean_similarity, Narrow, Pass::moments>;
   using GradientCall = StripCall<Storage, gradients, Objective::mean_similarity, Narrow, Pass::gradient>;
-  using PixelGradientCall = StripCall<Storage, gradients, Objective::mean_similarity, true, Pass::gradient,
-                                      (gradients != GradientsOf::none)>;
+  using PixelTermGradientCall = StripCall<Storage, gradients, Objective::mean_similarity, true,
+                                          Pass::gradient, (gradients != GradientsOf::none)>;
   // Only the general kernel reads and writes pixels along the depth.
   using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
   using Depth = DepthConfig<DepthStorage, gradients, objective, Narrow>;
@@ -54,8 +54,8 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   // Calls f<Call>(strips) for the march to the gradients, where there is one.
   const auto with_gradient_call = [&](auto&& f) {
     if constexpr (gradients != GradientsOf::none) {
-      if (problem.pixels.adds_slopes())
-        return f.template operator()<PixelGradientCall>(PixelGradientStrips{});
+      if (problem.pixel_term.adds_slopes())
+        return f.template operator()<PixelTermGradientCall>(PixelTermGradientStrips{});
       f.template operator()<GradientCall>(GradientStrips<Storage, gradients, Narrow>{});
     }
   };
@@ -109,7 +109,7 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
     });
   }
   reduce(depth.sums, problem.batch, problem.channels * per_volume, Depth::kSums,
-         with_pixel_sums(problem, results, launcher), launcher);
+         with_pixel_term_sums(problem, results, launcher), launcher);
 }
 
 template <class Storage, class Launcher>

@@ -129,7 +129,7 @@ void for_chunks(int64_t count, int64_t most, F&& each) {
 template <class Problem>
 void rows_to_slices(Problem& problem) {
   std::swap(problem.depth, problem.rows);
-  const auto exchange = [](auto& picture) { std::swap(picture.slice_stride, picture.stride[2]); };
+  const auto exchange = [](auto& array) { std::swap(array.slice_stride, array.stride[2]); };
   exchange(problem.preds);
   exchange(problem.target);
   exchange(problem.grad_map);
@@ -212,7 +212,7 @@ class WideRun {
       if (gradients_ == GradientsOf::both) make_gradients<GradientsOf::both>();
     }
     reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums,
-           with_pixel_sums<Masked>(problem_, results, launcher_, mask()), launcher_);
+           with_pixel_term_sums<Masked>(problem_, results, launcher_, mask()), launcher_);
   }
 
  private:

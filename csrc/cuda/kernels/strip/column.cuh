@@ -142,7 +142,7 @@ class StripColumns {
 
   // The thread's sum of the pixel term, where it has one.
   SSIM_DEVICE double* pixel_total(const Block& at) const {
-    return Config::kSumsPixels ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
+    return Config::kSumsPixelTerm ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
   }
 
   // After the march, the sums of a part of a strip.
@@ -153,7 +153,7 @@ class StripColumns {
     double sums[Config::kSums];
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      const bool is_of_pixels = Config::kSumsPixels && n == Config::kSums - 1;
+      const bool is_of_pixels = Config::kSumsPixelTerm && n == Config::kSums - 1;
       const bool counts =
           is_of_pixels || (column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z)));
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
@@ -228,8 +228,8 @@ class StripColumns {
 #pragma unroll
     for (int f = 0; f < kPlainMoments; ++f) {
       const T value = *reinterpret_cast<const T*>(place + f * Exchange::kField);
-      complete[f] = take_in<Config::kNarrow>(moment_[f], value, at.p.rows.radius,
-                                             [&](int k) { return taps[kTaps - 1 - k]; });
+      complete[f] = push<Config::kNarrow>(moment_[f], value, at.p.rows.radius,
+                                          [&](int k) { return taps[kTaps - 1 - k]; });
     }
   }
 
@@ -243,8 +243,8 @@ class StripColumns {
         Border ? fold_taps_ + fold_place<kRadius>(at.p.rows, z) * (kTaps + 1) : nullptr;
 #pragma unroll
     for (int f = 0; f < kDerivatives; ++f) {
-      const T sum = take_in<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,
-                                             [&](int k) { return Border ? edge_taps[k] : taps[k]; });
+      const T sum = push<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,
+                                          [&](int k) { return Border ? edge_taps[k] : taps[k]; });
       *reinterpret_cast<T*>(place + f * Exchange::kField) = sum;
     }
   }

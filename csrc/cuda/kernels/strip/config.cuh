@@ -5,7 +5,7 @@
 
 #include "../../../math/pass.h"
 #include "../fir.cuh"
-#include "../picture.cuh"
+#include "../problem.cuh"
 #include "../reduce.cuh"
 
 namespace ssim_fused::cuda {
@@ -14,10 +14,11 @@ constexpr int kStepRows = 8;  // rows of a step
 constexpr int kChunk = 8;     // columns a thread takes along a row
 
 // One variant of the kernel. `Columns` is the strip's width and the block's threads. `Single`: one strip
-// holds the whole picture. `Pixels`: the gradients have the slopes of a pixel term, and the sums of an image
-// its own, as the last one. `Radius`: of the windows, at most.
+// holds the whole image. `HasPixelTerm`: the gradients have the slopes of a pixel term, and the sums of an
+// image its own, as the last one. `Radius`: of the windows, at most.
 template <class Source_, int Columns_, GradientsOf gradients, Objective objective, bool Narrow_,
-          bool Single_ = false, Pass pass = Pass::image, bool Pixels_ = false, int Radius_ = kMarchRadius>
+          bool Single_ = false, Pass pass = Pass::image, bool HasPixelTerm = false,
+          int Radius_ = kMarchRadius>
 struct StripConfig {
   using Source = Source_;          // of the images in memory
   using Storage = KeptAs<Source>;  // in shared memory, and of results
@@ -29,9 +30,9 @@ struct StripConfig {
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_, kSingle = Single_;
   static constexpr Objective kObjective = objective;
   static constexpr Pass kPass = pass;
-  static constexpr bool kPixels = Pixels_, kSumsPixels = kPixels && kPass == Pass::image;
+  static constexpr bool kHasPixelTerm = HasPixelTerm, kSumsPixelTerm = kHasPixelTerm && kPass == Pass::image;
   static constexpr int kSumsOfOutputs = kGeneral ? int{kWithConstants} : int{kMeans};
-  static constexpr int kSums = kSumsOfOutputs + int{kSumsPixels};
+  static constexpr int kSums = kSumsOfOutputs + int{kSumsPixelTerm};
 
   // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
   static constexpr int kLead = kDerivatives > 0 && !kSingle ? kRadius : 0;
@@ -56,7 +57,7 @@ struct StripConfig {
   static_assert(kColumns % kWarpSize == 0 && kThreads == kStepRows * kColumns / kChunk,
                 "one chunk a thread and step");
   static_assert(kRawVectors * kVector <= kWindowed + kRawShift + kVector - 1);
-  static_assert(!kPixels || kDerivatives > 0, "the pixels are those that the gradient multiplies by");
+  static_assert(!kHasPixelTerm || kDerivatives > 0, "the pixels are those that the gradient multiplies by");
   static_assert(kPass == Pass::image || (kDerivatives > 0) == (kPass == Pass::gradient));
 };
 
@@ -64,7 +65,7 @@ template <class Storage, int Radius = kMarchRadius>
 struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
   // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
-  // beyond the picture; a block marches down `rows_of_block` of them. Where channels lie interleaved, so many
+  // beyond the image; a block marches down `rows_of_block` of them. Where channels lie interleaved, so many
   // blocks march down as many channels side by side, and the strips are those of one channel of all images.
   int64_t rows_of_block, rows_of_strip, all_strips;
   int abreast;            // channels side by side; 1: a plane after the other

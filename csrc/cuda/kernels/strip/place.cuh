@@ -137,10 +137,10 @@ class StripBlock {
                          (column_begin <= p.columns.pad || column_end >= p.columns.n - p.columns.pad);
       numbers.has_folded_columns() = folds && !p.mirrors;
       numbers.mirrors_derivatives() = folds && p.mirrors;
-      const auto place = [&](const auto& picture, int column) {
-        return reinterpret_cast<uint64_t>(picture.data) +
-               static_cast<uint64_t>(pixel_bytes(picture)) *
-                   (picture.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
+      const auto place = [&](const auto& array, int column) {
+        return reinterpret_cast<uint64_t>(array.data) +
+               static_cast<uint64_t>(pixel_bytes(array)) *
+                   (array.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
       };
       numbers.first_row(0) = place(p.preds, raw_begin);
       numbers.first_row(1) = place(p.target, raw_begin);

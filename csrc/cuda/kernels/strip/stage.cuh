@@ -124,7 +124,7 @@ class StripStage {
   }
 
   // One warp copies `Columns` columns of a row of both images, from raw column `Begin` on, as far as they lie
-  // in the picture.
+  // in the image.
   template <int Begin, int Columns, int ImageBytes>
   static SSIM_DEVICE void copy_row(const Block& at, char* to, int row, int lane) {
     if constexpr (std::is_same_v<typename Config::Source, AnyPixel>) {
@@ -163,9 +163,9 @@ class StripStage {
   static SSIM_DEVICE void convert_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
     const int column_begin = at.raw_begin + Begin;
-    const auto pixels = [&](int image, const auto& picture) {
-      return AnyPixels(global_memory<const char>(at.numbers.first_row(image)), picture.type) +
-             row * picture.stride[2];
+    const auto pixels = [&](int image, const auto& array) {
+      return AnyPixels(global_memory<const char>(at.numbers.first_row(image)), array.type) +
+             row * array.stride[2];
     };
     const auto x = pixels(0, p.preds), y = pixels(1, p.target);
 #pragma unroll 2
@@ -189,12 +189,12 @@ class StripStage {
              static_cast<unsigned>(first + columns_on) < static_cast<unsigned>(p.columns.n);
     };
     // Addresses, of which the compiler would make each anew from the row and the strides.
-    const auto first_pixel = [&](int image, const auto& picture) {
-      const int64_t offset = row * picture.stride[2] + (Dense ? first : first * picture.stride[3]);
+    const auto first_pixel = [&](int image, const auto& array) {
+      const int64_t offset = row * array.stride[2] + (Dense ? first : first * array.stride[3]);
       return opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
     };
-    const auto step = [](const auto& picture) {
-      return kWarpSize * sizeof(Storage) * (Dense ? 1 : static_cast<uint64_t>(picture.stride[3]));
+    const auto step = [](const auto& array) {
+      return kWarpSize * sizeof(Storage) * (Dense ? 1 : static_cast<uint64_t>(array.stride[3]));
     };
     uint64_t x = first_pixel(0, p.preds), y = first_pixel(1, p.target);
     const uint64_t step_x = step(p.preds), step_y = step(p.target);

@@ -63,7 +63,7 @@ constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight 
 // A batch of images or volumes; strides in elements: batch, channel, row, column; and slice. A plane is one
 // channel of one image, or one slice of it.
 template <class Storage>
-struct Picture {
+struct DeviceImage {
   Storage* data = nullptr;  // [B, C, H, W] or [B, C, D, H, W], by the strides; null: the image is not wanted
   int64_t stride[4] = {};
   int64_t slice_stride = 0;
@@ -77,7 +77,7 @@ struct Picture {
 };
 
 template <>
-struct Picture<const AnyPixel> {
+struct DeviceImage<const AnyPixel> {
   const void* data = nullptr;
   int64_t stride[4] = {};
   int64_t slice_stride = 0;
@@ -93,11 +93,11 @@ struct Picture<const AnyPixel> {
 
 // Bytes of a pixel.
 template <class Storage>
-SSIM_HOST_DEVICE int pixel_bytes(const Picture<Storage>&) {
+SSIM_HOST_DEVICE int pixel_bytes(const DeviceImage<Storage>&) {
   return sizeof(Storage);
 }
-SSIM_HOST_DEVICE int pixel_bytes(const Picture<const AnyPixel>& picture) {
-  return AnyPixels::bytes(picture.type);
+SSIM_HOST_DEVICE int pixel_bytes(const DeviceImage<const AnyPixel>& array) {
+  return AnyPixels::bytes(array.type);
 }
 
 // c1 or c2 as the formula takes it: what is positive stays so in the float reciprocal, which takes denormals
@@ -136,7 +136,7 @@ struct Weight {
 
 // The term of single pixels beside SSIM (math/pixel_term.h).
 template <class T>
-struct Pixels {
+struct PixelTermParams {
   PixelTerm term = PixelTerm::none;
   T eps_squared{};
   T weight{};  // of the slopes in the gradients; zero: they are not added
@@ -158,16 +158,16 @@ struct Task {
   ImageConstants<T> constants;
   Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
   bool wants_constants;                  // derivatives by c1 and c2 in the sums
-  Pixels<T> pixels;
+  PixelTermParams<T> pixel_term;
   BlockSums sums;
 };
 
 template <class Storage>
 struct Problem : Task<ComputeOf<Storage>> {
-  Picture<const Storage> preds, target;
-  Picture<const KeptAs<Storage>> grad_map;  // added to the weight of the similarity, where given
-  Picture<KeptAs<Storage>> map;             // outputs, where wanted
-  Picture<KeptAs<Storage>> grad_preds, grad_target;
+  DeviceImage<const Storage> preds, target;
+  DeviceImage<const KeptAs<Storage>> grad_map;  // added to the weight of the similarity, where given
+  DeviceImage<KeptAs<Storage>> map;             // outputs, where wanted
+  DeviceImage<KeptAs<Storage>> grad_preds, grad_target;
 };
 
 // Sixteen bytes of pixels, the unit of memory transactions.
