@@ -59,8 +59,8 @@ class Host:
             "c1": C1,
             "c2": C2,
             "constants": case.constants,
-            "as_distance": int(case.as_distance or case.pixels > 0),
-            "pixels": case.pixels,
+            "as_distance": int(case.as_distance or case.pixels != ""),
+            "pixels": case.pixels or "none",
             "ssim_weight": SSIM_WEIGHT if case.pixels else 1.0,
             "pixel_eps": PIXEL_EPS,
             "strip_columns": case.strip_columns,
@@ -136,6 +136,8 @@ class Host:
                 results[name] = picture.double()
             else:
                 results[name] = elements.view(shape).double()
+        if not case.upstream and not case.pixels:  # of the distance, as the operators' are
+            results |= {name: -value for name, value in results.items() if name.startswith("grad_")}
         if swapped:
             results["grad_target"] = results.pop("grad_preds")
         return results

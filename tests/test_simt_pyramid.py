@@ -63,12 +63,12 @@ def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
     return (means ** betas[:, None]).prod(0)
 
 
-# Numbers of the pixel term, and phi.
-PIXELS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
-    (0, lambda d: 0 * d),
-    (1, torch.abs),
-    (2, torch.square),
-    (3, lambda d: (d**2 + 0.01).sqrt()),
+# Names of pixel terms, and phi.
+PIXELS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("none", lambda d: 0 * d),
+    ("l1", torch.abs),
+    ("l2", torch.square),
+    ("charbonnier", lambda d: (d**2 + 0.01).sqrt()),
 ]
 
 
@@ -140,7 +140,7 @@ def run(
         "pixels_of_image": math.prod(shape[1:]),
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
-        "pixels": pixels,
+        "pixels": PIXELS[pixels][0],
         "slope": 0.5,
         "as_distance": int(pixels > 0),
         "gradient_scale": scales[0],

@@ -86,7 +86,7 @@ def run(
         "mask_type": type_name(mask.dtype),
         "mask_channels": mask.shape[1],
         "weighs_windows": int(weighs_windows),
-        "pixels": pixels,
+        "pixels": PIXELS[pixels][0],
         "slope": SLOPE,
     }
     run_case(program, directory, fields)

@@ -74,6 +74,13 @@ inline ssim_fused::cuda::PixelType pixel_type(const Case& c, const std::string& 
   return PixelType::float32;
 }
 
+// The pixel term that the case names.
+inline ssim_fused::PixelTerm pixel_term(const Case& c) {
+  const auto name = c.one<std::string>("pixels", "none");
+  if (const auto term = ssim_fused::pixel_term_of(name)) return *term;
+  throw std::runtime_error("unknown pixel term " + name);
+}
+
 // The same of a mask.
 inline ssim_fused::cuda::WeightType weight_type(const Case& c, const std::string& field) {
   using ssim_fused::cuda::WeightType;

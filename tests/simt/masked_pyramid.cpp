@@ -82,7 +82,7 @@ void run_case(const Case& c) {
   gather.batch = batch;
   gather.image = down.from[0];
   gather.other = down.from[1];
-  gather.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
+  gather.term = {pixel_term(c), T(0.01), T(c.one("slope", 0.0))};
   gather.mask = mask;
   gather.mask_channels = mask_channels;
   gather.mask_sums = sums.data();

@@ -111,7 +111,7 @@ class Step {
     const bool is_last = number + 1 == betas_.size();
     (is_last ? problem.of_similarity : problem.of_contrast).scale =
         -1 / (is_last ? results.outputs : results.cropped);
-    if (number == 0) problem.pixel_term.term = static_cast<ssim_fused::PixelTerm>(c_.one("pixels", 0));
+    if (number == 0) problem.pixel_term.term = pixel_term(c_);
     results.pixel_term_sums.pixels = pixels;
     const WindowTaps<T> windows{{T(1)}, taps, taps};
     for (const size_t wide : c_.list<size_t>("wide"))
@@ -133,7 +133,7 @@ class Step {
     params.finest_scale = 1;
     params.pixel_term.mean_weight = 1 - kSsimWeight;
     params.pixel_term.ssim_weight = kSsimWeight;
-    params.gradient_scale = params.scale * (c_.one("pixels", 0) != 0 ? kSsimWeight : 1);
+    params.gradient_scale = params.scale * (pixel_term(c_) != ssim_fused::PixelTerm::none ? kSsimWeight : 1);
     params.batch_value = &value;
     params.factors = factors.data();
     if (c_.one("want_grad_constants", 0) != 0) params.grad_constants = by_constants.data();
@@ -159,7 +159,7 @@ class Step {
     params.batch = shape_[0];
     params.image = finest.images[0];
     params.other = finest.images[1];
-    params.term.term = static_cast<ssim_fused::PixelTerm>(c_.one("pixels", 0));
+    params.term.term = pixel_term(c_);
     params.term.weight = static_cast<T>((1 - kSsimWeight) / static_cast<double>(preds_.size()));
     params.tiles = tiles_of(shape_[0], shape_[1], params);
     launch_tiles<gather_kernel<Storage>>(params, launcher);

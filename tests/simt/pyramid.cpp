@@ -104,7 +104,7 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   const Placed image = placed("preds"), other = placed("target");
   params.image = image_of<Storage>(c, "preds", image);
   params.other = image_of<Storage>(c, "target", other);
-  params.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
+  params.term = {pixel_term(c), T(0.01), T(c.one("slope", 0.0))};
   params.tiles = tiles_of(shape[0], shape[1], params);
   TileLauncher launcher;
   launch_tiles<gather_kernel<Storage>>(params, launcher);
@@ -144,7 +144,7 @@ void run_product(const Case& c) {
   }
   std::vector<T> value(images, T(NAN)), factors(images * betas.size(), T(NAN)),
       by_constants(2 * images, T(NAN)), batch_value(1, T(NAN)), terms(2 * images, T(NAN));
-  if (c.one("pixels", 0) != 0) {
+  if (pixel_term(c) != ssim_fused::PixelTerm::none) {
     params.levels[0].pixel_term = {memory.emplace_back(read<double>(c, "pixel_sums")).data(),
                                    c.one<int64_t>("pixel_blocks", 1), 1, c.one("pixels_of_image", 1.0)};
     params.pixel_term.mean_weight = 0.75;
@@ -161,7 +161,7 @@ void run_product(const Case& c) {
   params.grad_constants = by_constants.data();
   launch_it();
   write(c, "value", value);
-  if (c.one("pixels", 0) != 0) write(c, "terms", terms);
+  if (pixel_term(c) != ssim_fused::PixelTerm::none) write(c, "terms", terms);
   write(c, "product_factors", factors);
   write(c, "grad_constants", by_constants);
   params.value = params.factors = params.grad_constants = nullptr;

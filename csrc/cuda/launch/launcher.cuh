@@ -117,63 +117,34 @@ inline int axis_length(int64_t n) {
   return static_cast<int>(n);
 }
 
-template <class Storage>
-DeviceImage<Storage> device_image(const View& view) {
-  return {static_cast<Storage*>(view.data),
-          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
-          view.stride[2]};
-}
+}  // namespace ssim_fused::cuda
 
-// Of integers, or of floats compared with integers.
-inline PixelType pixel_type(ScalarType type) {
+namespace ssim_fused {
+
+// The types of views, as from_request.cuh asks for them.
+inline cuda::PixelType pixel_type_of(const View& view) {
 #define SSIM_TYPE(name, Stored, scalar) \
-  if (type == ScalarType::scalar) return PixelType::name;
+  if (view.type == ScalarType::scalar) return cuda::PixelType::name;
   SSIM_FOR_INTEGER_PIXELS(SSIM_TYPE)
 #undef SSIM_TYPE
-  STD_TORCH_CHECK(type == ScalarType::Float, "an image has dtype ", torch::headeronly::toString(type),
-                  ", expected float32 or integers");
-  return PixelType::float32;
+  STD_TORCH_CHECK(view.type == ScalarType::Float, "an image has dtype ",
+                  torch::headeronly::toString(view.type), ", expected float32 or integers");
+  return cuda::PixelType::float32;
 }
 
-template <>
-inline DeviceImage<const AnyPixel> device_image(const View& view) {
-  return {view.data,
-          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
-          view.stride[2],
-          pixel_type(view.type)};
-}
-
-inline WeightType weight_type(ScalarType type) {
+inline cuda::WeightType weight_type_of(const View& mask) {
 #define SSIM_TYPE(name, Stored, scalar) \
-  if (type == ScalarType::scalar) return WeightType::name;
+  if (mask.type == ScalarType::scalar) return cuda::WeightType::name;
   SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
 #undef SSIM_TYPE
-  STD_TORCH_CHECK(type == ScalarType::Bool, "mask has dtype ", torch::headeronly::toString(type),
+  STD_TORCH_CHECK(mask.type == ScalarType::Bool, "mask has dtype ", torch::headeronly::toString(mask.type),
                   ", expected bool or a float type");
-  return WeightType::boolean;
+  return cuda::WeightType::boolean;
 }
 
-inline Weights weights(const View& mask) {
-  if (!mask) return {};
-  return {mask.data,
-          {mask.stride[0], mask.stride[1], mask.stride[3], mask.stride[4]},
-          mask.stride[2],
-          weight_type(mask.type)};
-}
+}  // namespace ssim_fused
 
-template <class T>
-PixelTermParams<T> pixel_term_params(const PixelRequest& request) {
-  return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
-}
-
-template <class T>
-PixelTermResults<T> pixel_term_results(const PixelRequest& request) {
-  PixelTermResults<T> results;
-  results.mean_weight = request.mean_weight;
-  results.ssim_weight = request.ssim_weight;
-  results.terms = static_cast<T*>(request.terms);
-  return results;
-}
+namespace ssim_fused::cuda {
 
 // Runs f<Storage>() for the images' type.
 template <class F>

@@ -9,6 +9,7 @@
 
 #include "../kernels/masked_pyramid.cuh"
 #include "call.cuh"
+#include "from_request.cuh"
 #include "launcher.cuh"
 #include "tiles.cuh"
 
