@@ -4,6 +4,7 @@ held against torchmetrics in test_simt.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,12 @@ from torch.nn import functional
 
 K = 0.01, 0.03
 SSIM_WEIGHT, PIXEL_EPS = 0.3, 0.1
-# Numbers of the types that a kernel is told when it runs (`PixelType`).
-TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
+# Pixel terms of a difference, with their constant.
+PHI: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "l1": lambda d, _: d.abs(),
+    "l2": lambda d, _: d**2,
+    "charbonnier": lambda d, eps: (d**2 + eps**2).sqrt(),
+}
 C1, C2 = K[0] ** 2, K[1] ** 2
 
 # Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
@@ -24,6 +29,11 @@ TOLERANCE = {
     torch.float16: 2.0**-10,
     torch.bfloat16: 2.0**-7,
 }
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """The name by which the programs of tests/simt know a type."""
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Case:
     constants: int = 0  # c1 and c2 as a tensor: 1, of all images; 2, of each
     as_distance: bool = False  # one minus the means
     types: tuple[torch.dtype, ...] = ()  # of preds and target, where one has integers; results are float32
-    pixels: int = 0  # a pixel term, with it: 1 L1, 2 L2, 3 Charbonnier
+    pixels: str = ""  # the name of a pixel term, with it
     strip_columns: int = 64
     single_strip: bool = False  # the variant for pictures of one strip
     split_rows: int = 0
@@ -180,13 +190,13 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
     results = {"similarity": means[0], "contrast_sensitivity": means[1], "map": similarity}
     if case.pixels:
         difference = preds - target
-        phi = (difference.abs(), difference**2, (difference**2 + PIXEL_EPS**2).sqrt())[case.pixels - 1]
+        phi = PHI[case.pixels](difference, PIXEL_EPS)
         pixel_means, distance = phi.flatten(1).mean(1), 1 - means[0]
         value = (1 - SSIM_WEIGHT) * pixel_means + SSIM_WEIGHT * distance
-        # The drivers' gradients are those of similarity, of which the pixels' are added.
+        # Gradients are those of the value then.
         by_pixels = torch.autograd.grad((1 - SSIM_WEIGHT) * pixel_means.sum(), (preds, target))
         gradients = [
-            SSIM_WEIGHT * g if added is None else SSIM_WEIGHT * g + added
+            -SSIM_WEIGHT * g if added is None else -SSIM_WEIGHT * g + added
             for g, added in zip(gradients, (*by_pixels, None), strict=True)
         ]
         means = value, means[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from host_program import raw, run_case
-from simt_cases import C1, C2, PIXEL_EPS, SSIM_WEIGHT, TYPES, Case, upstream, windows
+from simt_cases import C1, C2, PIXEL_EPS, SSIM_WEIGHT, Case, type_name, upstream, windows
 from torch import Tensor
 
 
@@ -50,7 +50,7 @@ class Host:
         """`more`: fields that the program knows beside the case's."""
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
-            "dtype": str(torch.uint8 if case.types else case.dtype).removeprefix("torch."),
+            "dtype": type_name(torch.uint8 if case.types else case.dtype),
             "shape": case.shape,
             "pad": case.padding,
             "padding_mode": case.padding_mode,
@@ -59,8 +59,8 @@ class Host:
             "c1": C1,
             "c2": C2,
             "constants": case.constants,
-            "as_distance": int(case.as_distance or case.pixels > 0),
-            "pixels": case.pixels,
+            "as_distance": int(case.as_distance or case.pixels != ""),
+            "pixels": case.pixels or "none",
             "ssim_weight": SSIM_WEIGHT if case.pixels else 1.0,
             "pixel_eps": PIXEL_EPS,
             "strip_columns": case.strip_columns,
@@ -116,7 +116,7 @@ class Host:
                 dtype = case.dtype
                 if case.types and name != "grad_map":
                     dtype = case.types[(name == "target") != swapped]
-                    fields[f"{name}_type"] = TYPES[dtype]
+                    fields[f"{name}_type"] = type_name(dtype)
                 elements = torch.full((count,), torch.nan if dtype.is_floating_point else 255, dtype=dtype)
                 elements.as_strided(shape, strides, offset).copy_(inputs[name])
                 (self.directory / f"{name}.bin").write_bytes(raw(elements))
@@ -136,6 +136,8 @@ class Host:
                 results[name] = picture.double()
             else:
                 results[name] = elements.view(shape).double()
+        if not case.upstream and not case.pixels:  # of the distance, as the operators' are
+            results |= {name: -value for name, value in results.items() if name.startswith("grad_")}
         if swapped:
             results["grad_target"] = results.pop("grad_preds")
         return results

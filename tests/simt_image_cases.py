@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from simt_cases import FULL, Case
+from simt_cases import FULL, PHI, Case
 
 
 def cases() -> list[Case]:
@@ -154,7 +154,7 @@ def cases() -> list[Case]:
             replace(base, gradients="target"),
             replace(base, constants=2, as_distance=True),
             replace(base, offset=250.0),
-            replace(base, gradients="", pixels=2),
+            replace(base, gradients="", pixels="l2"),
             replace(base, gradients="", objective="contrast_sensitivity"),
         ]
         for dtype in (torch.float16, torch.bfloat16):
@@ -167,7 +167,7 @@ def cases() -> list[Case]:
         base = Case((1, 1, 25, 40), sizes=(size, size))
         every += [
             replace(base, gradients="preds target"),
-            replace(base, pixels=1),
+            replace(base, pixels="l1"),
             replace(base, objective="contrast_sensitivity"),
             replace(base, want_map=True, **FULL),
             replace(base, dtype=torch.float64),
@@ -176,7 +176,7 @@ def cases() -> list[Case]:
         ]
     for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32)):
         base = Case((2, 2, 25, 70), sizes=(7, 7), types=types, gradients="", seed=4)
-        every += [base, replace(base, pixels=1), replace(base, sizes=(23, 23)), replace(base, want_map=True)]
+        every += [base, replace(base, pixels="l1"), replace(base, sizes=(23, 23)), replace(base, want_map=True)]
         every += [replace(base, sizes=(size, size), layout="channels_last") for size in (7, 23)]
     every += [Case((1, 1, 25, width), sizes=(7, 7), single_strip=True, symmetric=True) for width in (6, 40, 64)]
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
@@ -200,7 +200,7 @@ def cases() -> list[Case]:
             every.append(Case((1, 1, 20, 130), dtype=dtype, strip_columns=128, objective="contrast_sensitivity"))
     # With a pixel term: strips of 128 and 256 columns, single ones, blocks that begin anywhere, and the kernels that
     # leave the sum to a pass of its own.
-    for pixels in (1, 2, 3):
+    for pixels in PHI:
         base = Case((2, 2, 19, 70), pixels=pixels, symmetric=True, strip_columns=128)
         every += [
             base,
@@ -213,7 +213,7 @@ def cases() -> list[Case]:
             replace(base, dtype=torch.float16),
             replace(base, dtype=torch.bfloat16, gradients="preds target", strip_columns=64),
         ]
-    base = Case((2, 1, 18, 61), pixels=1, symmetric=True)
+    base = Case((2, 1, 18, 61), pixels="l1", symmetric=True)
     every += [
         replace(base, gradients="target", strip_columns=128),
         replace(base, single_strip=True),
@@ -234,17 +234,17 @@ def cases() -> list[Case]:
                 replace(base, sizes=(7, 5), layout="padded", padding_mode="zero"),
                 replace(base, sizes=(13, 5), want_map=True, layout="sliced"),
                 replace(base, gradients="constants", constants=2),
-                replace(base, pixels=2),
+                replace(base, pixels="l2"),
             ]
     for integer in (torch.uint8, torch.uint16):
         base = Case((2, 2, 21, 56), types=(torch.float32, integer), symmetric=True, seed=4)
         every += [
             base,
             replace(base, gradients=""),
-            replace(base, pixels=1, split_rows=5, crossing=True),
+            replace(base, pixels="l1", split_rows=5, crossing=True),
             replace(base, shape=(1, 1, 18, 61), layout="padded", objective="contrast_sensitivity"),
             replace(base, gradients="target", types=(integer, torch.float32), layout="channels_last"),
             replace(base, sizes=(5, 7), upstream="map", want_map=True),
-            replace(base, sizes=(13, 13), pixels=3),
+            replace(base, sizes=(13, 13), pixels="charbonnier"),
         ]
     return list(dict.fromkeys(every))

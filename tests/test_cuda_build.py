@@ -38,21 +38,23 @@ def compile_cubin(nvcc: str, source: Path, out: Path, architecture: str, *flags:
 @pytest.mark.parametrize(("architecture", "allowed"), [("sm_75", 16), ("sm_90", 0)])
 def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
     log = compile_cubin(nvcc, ROOT / "tests/simt/strips.cu", tmp_path / "strips.cubin", architecture)
-    pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?Li(\d)E[^']*?(?:Li(\d+)E)?EEEEvNS[^']*'"
+    pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?LNS_11GradientsOfE(\d)E[^']*?(?:Li(\d+)E)?EEEEvNS[^']*'"
     pattern += r".*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
     kernels = re.findall(pattern, log, flags=re.DOTALL)
     assert len(kernels) == 17 + 5 + 9 + 13 + 4
-    for kernel, columns, maps, radius, stack, spilled, registers in kernels:
-        name = f"{kernel}, {columns} columns, {maps} maps, radius {radius}"
+    for kernel, columns, gradients, radius, stack, spilled, registers in kernels:
+        name = (
+            f"{kernel}, {columns} columns, gradients of {('nothing', 'preds', 'both')[int(gradients)]}, radius {radius}"
+        )
         assert int(spilled) <= allowed, name
         assert int(stack) <= allowed, name
         # As docs/kernels.md says: the warps that an SM holds follow from it.
         if radius == "3":
-            most = 80 if maps == "0" else 96 if int(columns) <= 128 else 128
+            most = 80 if gradients == "0" else 96 if int(columns) <= 128 else 128
         elif radius == "11":
-            most = 168 if maps == "0" else 255
+            most = 168 if gradients == "0" else 255
         else:
-            most = 168 if maps == "4" else 96 if maps == "0" else 128
+            most = 168 if gradients == "2" else 96 if gradients == "0" else 128
         assert int(registers) <= most, name
 
 

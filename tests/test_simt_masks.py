@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw
-from simt_cases import C1, C2, FULL, TOLERANCE, Case, pictures, upstream, windows
+from simt_cases import C1, C2, FULL, TOLERANCE, Case, pictures, type_name, upstream, windows
 from simt_host import Host
 from torch import Tensor
 
 from ssim_fused._core.spec import Spec
 from ssim_fused._core.window import Window
 
-TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]  # as WeightType numbers them
+TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def run(
         strides[1] = 0
     if mask.ndim == 4:
         strides.insert(2, 0)
-    more = {"mask": 1, "mask_type": TYPES.index(mask.dtype), "mask_stride": strides}
+    more = {"mask": 1, "mask_type": type_name(mask.dtype), "mask_stride": strides}
     more["weighs_windows"] = int(mode == "window")
     return Host(program, directory).run(case, preds, target, reverse, **more)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw, run_case
-from simt_cases import C1, C2, taps, terms
+from simt_cases import C1, C2, taps, terms, type_name
 from test_simt_pyramid import halved
 from torch import Tensor
 
@@ -56,11 +56,11 @@ def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: 
         ((1, 1, 96, 100), 4, {}, 2 + 4 + 1 + 1),
         ((1, 1, 48, 57), 3, {}, 2 + 3 + 1 + 1),
         # The pixels' sums are a pass of their own.
-        ((2, 1, 48, 48), 3, {"pixels": 1}, 1 + 3 + 1 + 1 + 1),
+        ((2, 1, 48, 48), 3, {"pixels": "l1"}, 1 + 3 + 1 + 1 + 1),
         # Levels of unlike kernels, whose blocks leave unlike sums.
         ((2, 1, 48, 52), 3, {"want_grad_constants": 1}, 1 + 3 + 1 + 1),
         ((2, 1, 48, 48), 3, {"wide": [0]}, None),
-        ((2, 2, 48, 48), 3, {"wide": [1, 2], "want_grad_constants": 1, "pixels": 1}, None),
+        ((2, 2, 48, 48), 3, {"wide": [1, 2], "want_grad_constants": 1, "pixels": "l1"}, None),
     ],
     ids=str,
 )
@@ -79,7 +79,7 @@ def test_a_step(
     for name, image in {"preds": preds, "target": target}.items():
         (tmp_path / f"{name}.bin").write_bytes(raw(image))
     fields = {
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": type_name(dtype),
         "shape": shape,
         "betas": BETAS[:levels],
         "taps": taps(11).tolist(),

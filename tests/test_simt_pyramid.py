@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw, run_case
+from simt_cases import type_name
 from torch import Tensor
 
 
@@ -25,7 +26,6 @@ def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 # Integers, and floats beside them; results are float32.
 TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16)}
-PIXEL_TYPES = {torch.float32: 0, torch.uint8: 1, torch.uint16: 2}
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 MOST_HALVINGS = 4  # five levels
 # Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
@@ -63,12 +63,12 @@ def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
     return (means ** betas[:, None]).prod(0)
 
 
-# Numbers of the pixel term, and phi.
-PIXELS: list[tuple[int, Callable[[Tensor], Tensor]]] = [
-    (0, lambda d: 0 * d),
-    (1, torch.abs),
-    (2, torch.square),
-    (3, lambda d: (d**2 + 0.01).sqrt()),
+# Names of pixel terms, and phi.
+PIXELS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("none", lambda d: 0 * d),
+    ("l1", torch.abs),
+    ("l2", torch.square),
+    ("charbonnier", lambda d: (d**2 + 0.01).sqrt()),
 ]
 
 
@@ -83,7 +83,7 @@ def run(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
     """The kernels' results, what they should be, in float64, and what the program printed."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    types, name_of_type = TYPES.get(dtype, (dtype, dtype)), str(dtype).removeprefix("torch.")
+    types, name_of_type = TYPES.get(dtype, (dtype, dtype)), type_name(dtype)
     is_integer, dtype = dtype in TYPES, compute if dtype in TYPES else dtype
     levels, batch, scales = 3, shape[0], (3.0, 2.0)
     masked = [1, 0, 1] if pixels % 2 else [0, 1, 0]  # levels that have a mask
@@ -125,8 +125,8 @@ def run(
         (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
         "dtype": name_of_type,
-        "preds_type": PIXEL_TYPES.get(types[0], 0),
-        "target_type": PIXEL_TYPES.get(types[1], 0),
+        "preds_type": type_name(types[0]),
+        "target_type": type_name(types[1]),
         "shape": " ".join(map(str, shape)),
         "layout": layout,
         "levels": levels,
@@ -140,7 +140,7 @@ def run(
         "pixels_of_image": math.prod(shape[1:]),
         "betas": " ".join(map(str, betas.tolist())),
         "normalization": NORMALIZATIONS.index(normalize),
-        "pixels": pixels,
+        "pixels": PIXELS[pixels][0],
         "slope": 0.5,
         "as_distance": int(pixels > 0),
         "gradient_scale": scales[0],

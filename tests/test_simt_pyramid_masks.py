@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw, run_case
+from simt_cases import type_name
 from test_simt_masks import TYPES as MASK_TYPES
-from test_simt_pyramid import PIXEL_TYPES, PIXELS, TOLERANCE, TYPES, check, halved, random
+from test_simt_pyramid import PIXELS, TOLERANCE, TYPES, check, halved, random
 from torch import Tensor
 
 LEVELS, SLOPE = 3, 0.5
@@ -48,7 +49,7 @@ def run(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The kernels' results, and what they should be, in float64."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    types, name_of_type = TYPES.get(dtype, (dtype, dtype)), str(dtype).removeprefix("torch.")
+    types, name_of_type = TYPES.get(dtype, (dtype, dtype)), type_name(dtype)
     stored = compute if dtype in TYPES else dtype
     hidden = mask.expand(shape) == 0
     images = {}
@@ -77,15 +78,15 @@ def run(
         (directory / f"{name}.bin").write_bytes(raw(array))
     fields = {
         "dtype": name_of_type,
-        "preds_type": PIXEL_TYPES.get(types[0], 0),
-        "target_type": PIXEL_TYPES.get(types[1], 0),
+        "preds_type": type_name(types[0]),
+        "target_type": type_name(types[1]),
         "shape": " ".join(map(str, shape)),
         "layout": layout,
         "levels": LEVELS,
-        "mask_type": MASK_TYPES.index(mask.dtype),
+        "mask_type": type_name(mask.dtype),
         "mask_channels": mask.shape[1],
         "weighs_windows": int(weighs_windows),
-        "pixels": pixels,
+        "pixels": PIXELS[pixels][0],
         "slope": SLOPE,
     }
     run_case(program, directory, fields)

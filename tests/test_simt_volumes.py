@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program
-from simt_cases import C1, C2, FULL, Case, check, pictures, terms
+from simt_cases import C1, C2, FULL, PHI, Case, check, pictures, terms
 from simt_host import Host
 from simt_operators import check_operators, is_operators
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
@@ -125,7 +125,7 @@ def cases() -> list[Case]:
                 volume(*shape, dtype=dtype, want_map=True, constants=1, **FULL),
                 volume(*shape, dtype=dtype, sizes=(3, 7, 5), **FULL),
             ]
-    for pixels in (1, 2, 3):
+    for pixels in PHI:
         base = volume(2, 2, 7, 9, 66, pixels=pixels, symmetric=True)
         every += [
             base,
@@ -140,7 +140,7 @@ def cases() -> list[Case]:
         every += [
             base,
             replace(base, layout="sliced", want_map=True),
-            replace(base, sizes=(5, 7, 3), layout="channels_last", pixels=1),
+            replace(base, sizes=(5, 7, 3), layout="channels_last", pixels="l1"),
             replace(base, sizes=(13, 5, 13)),
         ]
     return list(dict.fromkeys([*every, *wide_cases()]))

@@ -267,7 +267,6 @@ Enum parse_name(const char* argument, const std::string& value, const char* cons
 
 inline constexpr const char* kPaddingNames[] = {"reflect", "zero", "valid"};
 inline constexpr const char* kMaskModeNames[] = {"window", "map"};
-inline constexpr const char* kPixelTermNames[] = {"none", "l1", "l2", "charbonnier"};
 inline constexpr const char* kNormalizationNames[] = {"none", "relu", "simple"};
 
 // The windows of a call, not yet those of an image: what depends on the images' sides is checked for each
@@ -288,15 +287,16 @@ inline Reduction check_reduction(int64_t reduction) {
 
 inline PixelRequest check_pixels(const PixelArguments& arguments) {
   PixelRequest request;
-  request.term = parse_name<PixelTerm>("pixel_term", arguments.term, kPixelTermNames);
-  STD_TORCH_CHECK(request || !arguments.want_terms,
-                  "want_terms is true and pixel_term 'none', expected 'l1', 'l2' or 'charbonnier'");
+  const auto term = pixel_term_of(arguments.term);
+  STD_TORCH_CHECK(term, "pixel_term is '", arguments.term, "', expected ", pixel_term_names(true));
+  request.term = *term;
+  STD_TORCH_CHECK(request || !arguments.want_terms, "want_terms is true and pixel_term 'none', expected ",
+                  pixel_term_names(false));
   if (!request) return request;
   STD_TORCH_CHECK(arguments.ssim_weight >= 0 && arguments.ssim_weight <= 1, "ssim_weight is ",
                   arguments.ssim_weight, ", expected a number from 0 to 1");
-  STD_TORCH_CHECK(
-      request.term != PixelTerm::charbonnier || (arguments.eps > 0 && std::isfinite(arguments.eps)),
-      "pixel_eps is ", arguments.eps, ", expected a positive finite number");
+  STD_TORCH_CHECK(!has_eps(request.term) || (arguments.eps > 0 && std::isfinite(arguments.eps)),
+                  "pixel_eps is ", arguments.eps, ", expected a positive finite number");
   request.eps = arguments.eps;
   request.mean_weight = 1 - arguments.ssim_weight;
   request.ssim_weight = arguments.ssim_weight;
@@ -355,8 +355,8 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
                   to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
   const ScalarType type = preds.scalar_type();
   STD_TORCH_CHECK(is_differentiable(type) || is_integer(type), "preds has dtype ",
-                  torch::headeronly::toString(type),
-                  ", expected float32, float64, float16, bfloat16, uint8 or uint16");
+                  torch::headeronly::toString(type), ", expected one of ", float_names(), ", ",
+                  integer_names());
   STD_TORCH_CHECK(type == target.scalar_type() || holds_integers_of(type, target.scalar_type()),
                   "target has dtype ", torch::headeronly::toString(target.scalar_type()),
                   ", expected the dtype of preds, ", torch::headeronly::toString(type));
@@ -425,8 +425,7 @@ inline void check_gradient(const Tensor& gradient) {
   STD_TORCH_CHECK(gradient.dim() == 4 || gradient.dim() == 5, "gradient has shape ",
                   to_text(gradient.sizes()), ", expected [B, C, H, W] or [B, C, D, H, W]");
   STD_TORCH_CHECK(is_differentiable(gradient.scalar_type()), "gradient has dtype ",
-                  torch::headeronly::toString(gradient.scalar_type()),
-                  ", expected float32, float64, float16 or bfloat16");
+                  torch::headeronly::toString(gradient.scalar_type()), ", expected one of ", float_names());
 }
 
 // The taps of a Gaussian of standard deviation sigma, truncated at 3.5 sigma as in torchmetrics.

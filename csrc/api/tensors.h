@@ -79,10 +79,11 @@ inline Tensor new_tensor(const Tensor& like, const std::vector<int64_t>& shape, 
   int32_t device_type = 0, device_index = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
-  const int32_t dtype = type == ScalarType::Double     ? aoti_torch_dtype_float64()
-                        : type == ScalarType::Half     ? aoti_torch_dtype_float16()
-                        : type == ScalarType::BFloat16 ? aoti_torch_dtype_bfloat16()
-                                                       : aoti_torch_dtype_float32();
+  int32_t dtype = aoti_torch_dtype_float32();
+#define SSIM_DTYPE(name, Stored, scalar) \
+  if (type == ScalarType::scalar) dtype = aoti_torch_dtype_##name();
+  SSIM_FOR_FLOAT_PIXELS(SSIM_DTYPE)
+#undef SSIM_DTYPE
   fill_cache_of_crumbs(like, stride * bytes_of(type));
   AtenTensorHandle handle = nullptr;
   const bool is_made =

@@ -3,12 +3,19 @@
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <array>
 #include <cstdint>
+#include <string>
+
+#include "../math/pixel_types.h"
 
 namespace ssim_fused {
 
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
 using torch::headeronly::ScalarType;
 
 // The type of the arithmetic, and of per-image results.
@@ -16,27 +23,35 @@ inline ScalarType compute_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+#define SSIM_IS(name, Stored, scalar) || type == ScalarType::scalar
 // Types of images that have gradients.
-inline bool is_differentiable(ScalarType type) {
-  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-         type == ScalarType::BFloat16;
+inline bool is_differentiable(ScalarType type) { return false SSIM_FOR_FLOAT_PIXELS(SSIM_IS); }
+// Types of images as decoders deliver them. Pixels count as the numbers they are; they are not scaled.
+inline bool is_integer(ScalarType type) { return false SSIM_FOR_INTEGER_PIXELS(SSIM_IS); }
+#undef SSIM_IS
+
+inline int64_t bytes_of(ScalarType type) {
+#define SSIM_BYTES(name, Stored, scalar) \
+  if (type == ScalarType::scalar) return sizeof(Stored);
+  SSIM_FOR_FLOAT_PIXELS(SSIM_BYTES)
+  SSIM_FOR_INTEGER_PIXELS(SSIM_BYTES)
+#undef SSIM_BYTES
+  return sizeof(bool);
 }
 
-// Types of images as decoders deliver them. Pixels count as the numbers they are; they are not scaled.
-inline bool is_integer(ScalarType type) { return type == ScalarType::Byte || type == ScalarType::UInt16; }
+// The names of the types, for errors.
+#define SSIM_LISTED(name, Stored, scalar) ", " #name
+inline std::string float_names() { return std::string(SSIM_FOR_FLOAT_PIXELS(SSIM_LISTED)).substr(2); }
+inline std::string integer_names() { return std::string(SSIM_FOR_INTEGER_PIXELS(SSIM_LISTED)).substr(2); }
+#undef SSIM_LISTED
 
 // The type of maps of images of that type.
 inline ScalarType map_type(ScalarType type) { return is_integer(type) ? ScalarType::Float : type; }
 
 // Whether preds of one type go with a target of another, an integer type whose values that of preds holds.
 inline bool holds_integers_of(ScalarType preds, ScalarType target) {
-  if (target == ScalarType::UInt16) return preds == ScalarType::Float || preds == ScalarType::Double;
-  return target == ScalarType::Byte && !is_integer(preds);
-}
-
-inline int64_t bytes_of(ScalarType type) {
-  if (type == ScalarType::Byte || type == ScalarType::Bool) return 1;
-  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+  if (!is_integer(target) || is_integer(preds)) return false;
+  return bytes_of(target) == 1 || bytes_of(preds) >= 4;
 }
 
 // A batch of images or volumes; an image is a volume of one slice. Shape and strides, in elements: batch,

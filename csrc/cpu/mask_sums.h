@@ -2,8 +2,6 @@
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "../api/request.h"
+#include "../math/pixel_types.h"
 #include "image.h"
 #include "instruction_set.h"
 #include "rows.h"
@@ -46,8 +45,8 @@ struct WeightsAvx2 {
 };
 
 template <>
-struct WeightsAvx2<torch::headeronly::Half, float> {
-  SSIM_TARGET_AVX2 static void convert(const torch::headeronly::Half* in, int64_t count, float* out) {
+struct WeightsAvx2<Half, float> {
+  SSIM_TARGET_AVX2 static void convert(const Half* in, int64_t count, float* out) {
     HalfRowsAvx2::widen(reinterpret_cast<const uint16_t*>(in), count, out);
     convert_weights(out, count, out);
   }
@@ -77,22 +76,11 @@ Image<T> mask_image(const View& mask) {
   image.data = mask.data;
   image.stride = mask.stride;
   image.element_size = bytes_of(mask.type);
-  switch (mask.type) {
-    case ScalarType::Bool:
-      image.read = weight_reader<uint8_t, T>();
-      break;
-    case ScalarType::Half:
-      image.read = weight_reader<torch::headeronly::Half, T>();
-      break;
-    case ScalarType::BFloat16:
-      image.read = weight_reader<torch::headeronly::BFloat16, T>();
-      break;
-    case ScalarType::Double:
-      image.read = weight_reader<double, T>();
-      break;
-    default:
-      image.read = weight_reader<float, T>();
-  }
+  if (mask.type == ScalarType::Bool) image.read = weight_reader<uint8_t, T>();
+#define SSIM_READER(name, Stored, scalar) \
+  if (mask.type == ScalarType::scalar) image.read = weight_reader<Stored, T>();
+  SSIM_FOR_FLOAT_PIXELS(SSIM_READER)
+#undef SSIM_READER
   return image;
 }
 

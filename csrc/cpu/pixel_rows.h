@@ -53,16 +53,10 @@ SSIM_INLINE double sum_row(const PixelRow<T>& row, int64_t count, T eps_squared,
 
 template <int Bytes, class T>
 SSIM_INLINE double take_row(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
-  switch (term) {
-    case PixelTerm::l1:
-      return sum_row<PixelTerm::l1, Bytes>(row, count, eps_squared, weight);
-    case PixelTerm::l2:
-      return sum_row<PixelTerm::l2, Bytes>(row, count, eps_squared, weight);
-    case PixelTerm::charbonnier:
-      return sum_row<PixelTerm::charbonnier, Bytes>(row, count, eps_squared, weight);
-    default:
-      return 0;
-  }
+  return with_pixel_term(term, [&]<PixelTerm known>() SSIM_INLINE_LAMBDA {
+    if constexpr (known == PixelTerm::none) return 0.0;
+    if constexpr (known != PixelTerm::none) return sum_row<known, Bytes>(row, count, eps_squared, weight);
+  });
 }
 
 template <class T>

@@ -18,6 +18,7 @@
 #endif
 
 #include "../api/request.h"
+#include "../math/pixel_types.h"
 #include "image.h"
 #include "instruction_set.h"
 #include "lanes.h"
@@ -150,21 +151,23 @@ void select_conversion(Image<float>& image) {
 }
 
 template <class Rows, class T>
-void select_integers(bool is_byte, Image<T>& image) {
-  image.read = is_byte ? widen_row<Rows, uint8_t, T> : widen_row<Rows, uint16_t, T>;
+void select_integers(ScalarType type, Image<T>& image) {
+#define SSIM_READER(name, Stored, scalar) \
+  if (type == ScalarType::scalar) image.read = widen_row<Rows, Stored, T>;
+  SSIM_FOR_INTEGER_PIXELS(SSIM_READER)
+#undef SSIM_READER
 }
 
 // Reader and writer for a stored type; T is float for every type but double, and integers beside it.
 template <class T>
-void select_rows(torch::headeronly::ScalarType type, Image<T>& image) {
-  using torch::headeronly::ScalarType;
+void select_rows(ScalarType type, Image<T>& image) {
   image.element_size = bytes_of(type);
   if (is_integer(type)) {
 #if defined(SSIM_X86_TARGETS)
     if (chosen_instruction_set() >= InstructionSet::avx2)
-      return select_integers<IntegerRowsAvx2>(type == ScalarType::Byte, image);
+      return select_integers<IntegerRowsAvx2>(type, image);
 #endif
-    return select_integers<IntegerRows>(type == ScalarType::Byte, image);
+    return select_integers<IntegerRows>(type, image);
   }
   if constexpr (std::is_same_v<T, double>) {
     STD_TORCH_CHECK(type == ScalarType::Double, "expected float64 rows");

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "../api/operators.h"
+#include "launch/from_request.cuh"
 #include "launch/launcher.cuh"
 #include "launch/pyramid.cuh"
 #include "launch/run.cuh"
@@ -12,7 +13,7 @@ namespace ssim_fused::cuda {
 
 extern template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
 extern template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
-#define SSIM_ELSEWHERE(Storage)                                                                              \
+#define SSIM_ELSEWHERE(name, Storage, scalar)                                                                \
   extern template void run_images(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, Objective, \
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
   extern template void run_volumes(const Problem<Storage>&, const WindowTaps<ComputeOf<Storage>>&,           \
@@ -23,74 +24,20 @@ extern template void run_product<double>(const ProductRequest&, const std::vecto
                                   const Results<ComputeOf<Storage>>&, CudaLauncher&);                        \
   extern template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&);           \
   extern template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
-#define SSIM_MULTIPLIED_ELSEWHERE(Storage) \
+#define SSIM_MULTIPLIED_ELSEWHERE(name, Storage, scalar) \
   extern template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
-SSIM_ELSEWHERE(float)
-SSIM_ELSEWHERE(double)
-SSIM_ELSEWHERE(Half)
-SSIM_ELSEWHERE(BFloat16)
-SSIM_ELSEWHERE(AnyPixel)
-SSIM_MULTIPLIED_ELSEWHERE(float)
-SSIM_MULTIPLIED_ELSEWHERE(double)
-SSIM_MULTIPLIED_ELSEWHERE(Half)
-SSIM_MULTIPLIED_ELSEWHERE(BFloat16)
+SSIM_FOR_STORAGE_TYPES(SSIM_ELSEWHERE)
+SSIM_FOR_FLOAT_PIXELS(SSIM_MULTIPLIED_ELSEWHERE)
 
 namespace {
 
-DeviceAxis device_axis(const Axis& axis) {
-  STD_TORCH_CHECK(axis.radius <= kMaxAxis, "a window has radius ", axis.radius, ", expected at most ",
-                  kMaxAxis);
-  STD_TORCH_CHECK(axis.pad <= kMaxAxis, "pad is ", axis.pad, ", expected at most ", kMaxAxis);
-  return {axis_length(axis.n), static_cast<int>(axis.radius), static_cast<int>(axis.pad), axis.reflects};
-}
-
-// The formula's derivatives are those of similarity and contrast sensitivity, the request's those of
-// distances.
-template <class T>
-Weight<T> weight_of(const Upstream& upstream) {
-  return {static_cast<const T*>(upstream.values), upstream.stride, -upstream.scale};
-}
-
-template <class Storage>
-Problem<Storage> problem_of(const Request& request) {
-  using T = ComputeOf<Storage>;
-  Problem<Storage> problem{};
-  problem.depth = device_axis(request.windows.axes[0]);
-  problem.rows = device_axis(request.windows.axes[1]);
-  problem.columns = device_axis(request.windows.axes[2]);
-  problem.batch = request.preds.batch();
-  problem.channels = request.preds.channels();
-  const Constants& constants = request.constants;
-  problem.constants = {constants.c1, constants.c2, static_cast<const T*>(constants.data),
-                       constants.image_stride, constants.stride};
-  problem.of_similarity = weight_of<T>(request.of_similarity);
-  problem.of_contrast = weight_of<T>(request.of_contrast);
-  problem.wants_constants = request.wants_constants();
-  problem.pixels = pixels_of<T>(request.pixels);
-  problem.preds = picture<const Storage>(request.preds);
-  problem.target = picture<const Storage>(request.target);
-  problem.grad_map = picture<const KeptAs<Storage>>(request.grad_map);
-  problem.map = picture<KeptAs<Storage>>(request.map);
-  problem.grad_preds = picture<KeptAs<Storage>>(request.grad_preds);
-  problem.grad_target = picture<KeptAs<Storage>>(request.grad_target);
-  return problem;
-}
-
-template <class T>
-Results<T> results_of(const Request& request) {
-  Results<T> results;
-  const bool is_reduced = request.reduction != Reduction::none;
-  T* const similarity = static_cast<T*>(request.similarity);
-  (is_reduced ? results.batch_similarity : results.similarity) = similarity;
-  if (request.reduction == Reduction::mean) results.scale = 1 / static_cast<double>(request.preds.batch());
-  results.contrast = static_cast<T*>(request.contrast);
-  results.grad_constants = static_cast<T*>(request.grad_constants);
-  results.as_distance = request.as_distance;
-  results.outputs = request.outputs();
-  results.cropped = request.cropped_outputs();
-  results.pixels = pixel_results<T>(request.pixels);
-  results.pixel_sums.pixels = request.pixels_of_image();
-  return results;
+void check_limits(const Request& request) {
+  for (const Axis& axis : request.windows.axes) {
+    axis_length(axis.n);
+    STD_TORCH_CHECK(axis.radius <= kMaxAxis, "a window has radius ", axis.radius, ", expected at most ",
+                    kMaxAxis);
+    STD_TORCH_CHECK(axis.pad <= kMaxAxis, "pad is ", axis.pad, ", expected at most ", kMaxAxis);
+  }
 }
 
 struct Cuda {
@@ -118,17 +65,13 @@ struct Cuda {
 
   // `sums_to`: where its sums are left, if not reduced to results.
   static void pass(const Request& request, PassSums* sums_to, CudaLauncher& launcher) {
+    check_limits(request);
     with_storage(request.preds, request.target, [&]<class Storage>() {
       using T = ComputeOf<Storage>;
-      const WindowTaps<T> windows{request.windows.taps_as<T>(0), request.windows.taps_as<T>(1),
-                                  request.windows.taps_as<T>(2)};
+      const WindowTaps<T> windows = window_taps<T>(request);
       Results<T> results = results_of<T>(request);
       results.sums_to = sums_to;
-      if (request.mask) {
-        const MaskedProblem<Storage> masked{problem_of<Storage>(request), weights(request.mask.view),
-                                            request.mask.weighs_windows(), nullptr};
-        return run_masked(masked, windows, results, launcher);
-      }
+      if (request.mask) return run_masked(masked_problem_of<Storage>(request), windows, results, launcher);
       run(problem_of<Storage>(request), request.is_volume, windows, request.objective, results, launcher);
     });
   }

@@ -4,13 +4,9 @@
 
 namespace ssim_fused::cuda {
 
-#define SSIM_INSTANTIATE(Storage)                                                                \
+#define SSIM_INSTANTIATE(name, Storage, scalar)                                                  \
   template void run_masked(const MaskedProblem<Storage>&, const WindowTaps<ComputeOf<Storage>>&, \
                            const Results<ComputeOf<Storage>>&, CudaLauncher&);
-SSIM_INSTANTIATE(float)
-SSIM_INSTANTIATE(double)
-SSIM_INSTANTIATE(Half)
-SSIM_INSTANTIATE(BFloat16)
-SSIM_INSTANTIATE(AnyPixel)
+SSIM_FOR_STORAGE_TYPES(SSIM_INSTANTIATE)
 
 }  // namespace ssim_fused::cuda

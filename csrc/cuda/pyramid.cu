@@ -5,19 +5,12 @@ namespace ssim_fused::cuda {
 
 template void run_product<float>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
 template void run_product<double>(const ProductRequest&, const std::vector<PassSums>&, CudaLauncher&);
-#define SSIM_INSTANTIATE(Storage)                                                           \
+#define SSIM_INSTANTIATE(name, Storage, scalar)                                             \
   template void run_downsample<Storage>(const std::vector<HalvingRequest>&, CudaLauncher&); \
   template void run_gather<Storage>(const GatherRequest&, CudaLauncher&);
-#define SSIM_INSTANTIATE_MULTIPLY(Storage) \
+#define SSIM_INSTANTIATE_MULTIPLY(name, Storage, scalar) \
   template void run_multiply<Storage>(const View&, const Upstream&, const View&, CudaLauncher&);
-SSIM_INSTANTIATE(float)
-SSIM_INSTANTIATE(double)
-SSIM_INSTANTIATE(Half)
-SSIM_INSTANTIATE(BFloat16)
-SSIM_INSTANTIATE(AnyPixel)
-SSIM_INSTANTIATE_MULTIPLY(float)
-SSIM_INSTANTIATE_MULTIPLY(double)
-SSIM_INSTANTIATE_MULTIPLY(Half)
-SSIM_INSTANTIATE_MULTIPLY(BFloat16)
+SSIM_FOR_STORAGE_TYPES(SSIM_INSTANTIATE)
+SSIM_FOR_FLOAT_PIXELS(SSIM_INSTANTIATE_MULTIPLY)
 
 }  // namespace ssim_fused::cuda

@@ -45,7 +45,7 @@ struct BasicAxis {
   // first and the last input as what it repeats does.
   SSIM_HOST_DEVICE bool mirrors() const { return reflects && pad == radius && pad > 0 && n > 2 * radius; }
 
-  // Whether the derivative of input i gathers from reflected positions too.
+  // Whether the derivative of input i takes part of reflected positions', too.
   SSIM_HOST_DEVICE bool is_folded(Index i) const {
     return reflects && ((i >= 1 && i <= pad) || (i <= n - 2 && i >= n - 1 - pad));
   }

@@ -26,6 +26,7 @@
 // delta' + s. A plain number as pivot is one of the pixels alone, s = 0.
 #pragma once
 
+#include "arithmetic.h"
 #include "pass.h"
 #include "where.h"
 
@@ -35,6 +36,26 @@ template <class T>
 struct Moments {
   T m, delta, p, d;
 };
+
+// The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
+// last. Only the functions below convert between fields and moments.
+enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
+constexpr int moment_fields(bool masked) { return masked ? kWindowWeight + 1 : int{kPlainMoments}; }
+
+// Moments whose fields are at(field).
+template <class T, class At>
+SSIM_HOST_DEVICE Moments<T> moments_of_fields(At&& at) {
+  return {at(kMomentM), at(kMomentDelta), at(kMomentP), at(kMomentD)};
+}
+
+// Calls to(field, value) for each of the moments.
+template <class T, class To>
+SSIM_HOST_DEVICE void to_fields(const Moments<T>& moments, To&& to) {
+  to(kMomentM, moments.m);
+  to(kMomentDelta, moments.delta);
+  to(kMomentP, moments.p);
+  to(kMomentD, moments.d);
+}
 
 // What pixels and their differences are taken about.
 template <class T>
@@ -63,6 +84,26 @@ template <class T>
 struct Partials {
   T a, b, p, d;
 };
+
+// The order of derivatives wherever they are kept as fields, which take the place of moments: those of preds'
+// gradient first; only target's has the last one.
+enum DerivativeField { kByA, kByP, kByD, kByB, kMostDerivatives };
+
+// Derivatives whose fields are at(field).
+template <GradientsOf gradients, class T, class At>
+SSIM_HOST_DEVICE Partials<T> partials_of_fields(At&& at) {
+  if constexpr (gradients == GradientsOf::both) return {at(kByA), at(kByB), at(kByP), at(kByD)};
+  return {at(kByA), T{}, at(kByP), at(kByD)};
+}
+
+// Calls to(field, value) for each of the derivatives that these gradients need.
+template <GradientsOf gradients, class T, class To>
+SSIM_HOST_DEVICE void to_fields(const Partials<T>& f, To&& to) {
+  to(kByA, f.a);
+  to(kByP, f.p);
+  to(kByD, f.d);
+  if constexpr (gradients == GradientsOf::both) to(kByB, f.b);
+}
 
 // What a pixel of either image adds to the moments, before the window weighs it.
 template <class T, class Pivot>
@@ -114,49 +155,6 @@ struct LocalTerms {
   // 1 - l cs, with digits where it is tiny.
   SSIM_HOST_DEVICE T similarity_loss() const { return luminance_loss + luminance() * contrast_loss; }
 };
-
-// The larger of the two; a NaN in `value` passes through (max(bound, NaN) in the sense of x86's maxps).
-template <class T>
-SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
-  return bound > value ? bound : value;
-}
-
-// The smaller of the two; a NaN in `value` passes through.
-template <class T>
-SSIM_HOST_DEVICE T clamp_above(T value, T bound) {
-  return bound < value ? bound : value;
-}
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// One instruction; plain fmaxf would swallow the NaN.
-template <>
-SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
-  float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
-  return result;
-}
-template <>
-SSIM_HOST_DEVICE float clamp_above(float value, float bound) {
-  float result;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
-  return result;
-}
-#endif
-
-template <class T>
-SSIM_HOST_DEVICE T reciprocal(T value) {
-  return 1 / value;
-}
-
-#if defined(__CUDA_ARCH__)
-// One MUFU instruction, within 1 ulp; the formula above does not need a correctly rounded quotient.
-template <>
-SSIM_HOST_DEVICE float reciprocal(float value) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
-  return result;
-}
-#endif
 
 template <class T>
 SSIM_HOST_DEVICE void set_means(LocalTerms<T>& t, T m, T delta, T pivot) {

@@ -1,5 +1,5 @@
 // Runs one case through the CUDA kernels on the host (simt.h): `images CASE_DIRECTORY`, or `volumes`. The
-// directory holds case.txt, one "name value ..." a line, and the pictures as raw files; test_simt.py writes
+// directory holds case.txt, one "name value ..." a line, and the images as raw files; test_simt.py writes
 // it and reads the results, raw files again. Outputs are NaN before the kernels run, so that an element left
 // out shows.
 #pragma once
@@ -15,18 +15,18 @@
 #include <string>
 #include <vector>
 
+#include "../../csrc/cuda/launch/from_request.cuh"
 #include "../../csrc/cuda/launch/run.cuh"
 #include "files.h"
+#include "host_request.h"
 
 using namespace ssim_fused::cuda;
 using ssim_fused::Objective;
 
-// A picture in an allocation of exactly its size, which may begin some elements before the picture does.
+// An image in an allocation of exactly its size, which may begin some elements before the image does.
 template <class Element>
 struct Buffer {
   std::vector<Element> elements;
-  int64_t offset = 0;
-  std::vector<int64_t> stride;
 };
 
 // What is scratch ends with the launcher; what is kept, with `kept`, where that is given.
@@ -107,10 +107,13 @@ class HostLauncher {
   Memory scratch_, *const kept_;
 };
 
-// `run`: of images or of volumes.
+// Calls run(problem, windows, objective, results, launcher), the kernels of images or of volumes, where the
+// case is for them, else those for wide windows.
 template <class Storage, class Run>
 void run_case(const Case& c, Run&& run) {
   using T = ComputeOf<Storage>;
+  using Kept = KeptAs<Storage>;
+  using Sizes = std::array<int64_t, 5>;
   // An image is a volume of one slice.
   auto shape = c.list<int64_t>("shape"), pad = c.list<int64_t>("pad"), sizes = c.list<int64_t>("sizes");
   const bool is_volume = shape.size() == 5;
@@ -123,93 +126,81 @@ void run_case(const Case& c, Run&& run) {
   }
   const bool reflects = c.one<std::string>("padding_mode", "reflect") == "reflect";
 
-  Problem<Storage> problem{};
-  problem.batch = shape.at(0);
-  problem.channels = shape.at(1);
-  WindowTaps<T> windows;
-  DeviceAxis* const axes[] = {&problem.depth, &problem.rows, &problem.columns};
-  std::vector<T>* const windows_of_axes[] = {&windows.depth, &windows.rows, &windows.columns};
+  host::Request request;
+  const int64_t batch = shape.at(0);
   auto tap = taps.begin();
   for (size_t d = 0; d < 3; ++d) {
-    *axes[d] = {static_cast<int>(shape.at(2 + d)), static_cast<int>(sizes.at(d) / 2),
-                static_cast<int>(pad.at(d)), reflects};
-    windows_of_axes[d]->assign(tap, tap + sizes[d]);
+    request.windows.axes[d] = {shape.at(2 + d), sizes.at(d) / 2, pad.at(d), reflects};
+    request.windows.taps[d].assign(tap, tap + sizes[d]);
     tap += sizes[d];
   }
-  problem.constants.c1 = c.one("c1", 1e-4);
-  problem.constants.c2 = c.one("c2", 9e-4);
+  request.constants.c1 = c.one("c1", 1e-4);
+  request.constants.c2 = c.one("c2", 9e-4);
   // As a tensor: shared by all images, or the same numbers for each of them.
   std::vector<T> constants;
   if (const int kind = c.one("constants", 0); kind != 0) {
-    for (int64_t b = 0; b < (kind == 1 ? 1 : problem.batch); ++b) {
-      constants.push_back(static_cast<T>(problem.constants.c1));
-      constants.push_back(static_cast<T>(problem.constants.c2));
+    for (int64_t b = 0; b < (kind == 1 ? 1 : batch); ++b) {
+      constants.push_back(static_cast<T>(request.constants.c1));
+      constants.push_back(static_cast<T>(request.constants.c2));
     }
-    problem.constants = {NAN, NAN, constants.data(), kind == 1 ? 0 : 2, 1};
+    request.constants = {NAN, NAN, constants.data(), kind == 1 ? 0 : 2, 1};
   }
 
-  using Kept = KeptAs<Storage>;
   std::vector<std::unique_ptr<Buffer<Kept>>> buffers;
-  using Sizes = std::array<int64_t, 5>;
-  const auto picture = [&](const std::string& name, const Sizes& size, bool is_output) {
+  const auto view_of = [&](const std::string& name, const Sizes& size) {
+    host::View view{nullptr, size, {}};
+    auto stride = c.list<int64_t>(name + "_stride");
+    if (!is_volume) stride.insert(stride.begin() + 2, 0);
+    std::copy_n(stride.begin(), 5, view.stride.begin());
+    return view;
+  };
+  const auto buffer_of = [&](const std::string& name, const Sizes& size, bool is_output) {
+    host::View view = view_of(name, size);
     auto& buffer = *buffers.emplace_back(std::make_unique<Buffer<Kept>>());
-    buffer.stride = c.list<int64_t>(name + "_stride");
-    if (!is_volume) buffer.stride.insert(buffer.stride.begin() + 2, 0);
-    buffer.offset = c.one<int64_t>(name + "_offset", 0);
-    const auto& stride = buffer.stride;
+    const auto offset = c.one<int64_t>(name + "_offset", 0);
     if (is_output) {
-      int64_t last = buffer.offset;
-      for (size_t d = 0; d < 5; ++d) last += (size[d] - 1) * stride.at(d);
+      int64_t last = offset;
+      for (size_t d = 0; d < 5; ++d) last += (size[d] - 1) * view.stride[d];
       buffer.elements.resize(static_cast<size_t>(last + 1));
       std::memset(buffer.elements.data(), 0xff, buffer.elements.size() * sizeof(Kept));
     } else {
       buffer.elements = read<Kept>(c, name);
     }
     // As CUDA's allocations are, the buffer is aligned to far more than 16 bytes; here, malloc's 16.
-    return Picture<Kept>{buffer.elements.data() + buffer.offset,
-                         {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
-                         stride.at(2)};
-  };
-  const auto readable = [](const Picture<Kept>& p) {
-    return Picture<const Kept>{p.data, {p.stride[0], p.stride[1], p.stride[2], p.stride[3]}, p.slice_stride};
+    view.data = buffer.elements.data() + offset;
+    return view;
   };
   std::vector<std::vector<char>> bytes;
   const auto image = [&](const std::string& name, const Sizes& size) {
     if constexpr (std::is_same_v<Storage, Kept>) {
-      return readable(picture(name, size, false));
+      return buffer_of(name, size, false);
     } else {  // of the type that the case names
-      auto stride = c.list<int64_t>(name + "_stride");
-      if (!is_volume) stride.insert(stride.begin() + 2, 0);
-      const auto type = static_cast<PixelType>(c.one(name + "_type", 0));
+      host::View view = view_of(name, size);
+      view.pixel_type = pixel_type(c, name + "_type");
       bytes.push_back(read<char>(c, name));
-      return Picture<const Storage>{
-          bytes.back().data() + c.one<int64_t>(name + "_offset", 0) * AnyPixels::bytes(type),
-          {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
-          stride.at(2),
-          type};
+      view.data =
+          bytes.back().data() + c.one<int64_t>(name + "_offset", 0) * AnyPixels::bytes(view.pixel_type);
+      return view;
     }
   };
   Sizes input{}, result{shape[0], shape[1]};
   std::copy(shape.begin(), shape.end(), input.begin());
-  for (size_t d = 0; d < 3; ++d) result[2 + d] = axes[d]->output_length();
-  problem.preds = image("preds", input);
-  problem.target = image("target", input);
+  for (size_t d = 0; d < 3; ++d) result[2 + d] = request.windows.axes[d].output_length();
+  request.preds = image("preds", input);
+  request.target = image("target", input);
   std::vector<std::pair<std::string, Buffer<Kept>*>> outputs;
   const auto output = [&](const std::string& name, const Sizes& size) {
-    const auto picture_of_output = picture(name, size, true);
+    const host::View view = buffer_of(name, size, true);
     outputs.emplace_back(name, buffers.back().get());
-    return picture_of_output;
+    return view;
   };
-  if (c.has("want_map")) problem.map = output("map", result);
-  if (c.has("want_grad_preds")) problem.grad_preds = output("grad_preds", input);
-  if (c.has("want_grad_target")) problem.grad_target = output("grad_target", input);
-  if (c.has("grad_map")) problem.grad_map = readable(picture("grad_map", result, false));
+  if (c.has("want_map")) request.map = output("map", result);
+  if (c.has("want_grad_preds")) request.grad_preds = output("grad_preds", input);
+  if (c.has("want_grad_target")) request.grad_target = output("grad_target", input);
+  if (c.has("grad_map")) request.grad_map = buffer_of("grad_map", result, false);
 
-  double cropped = static_cast<double>(problem.channels);
-  for (const DeviceAxis* axis : axes) {
-    cropped *= static_cast<double>(std::max(0, axis->output_length() - 2 * axis->pad));
-  }
-  const double count = static_cast<double>(problem.channels * result[2] * result[3] * result[4]);
+  // As the operators ask: the gradients of a case's objective are those of its distance; those weighed by
+  // upstream gradients, of similarity and contrast sensitivity.
   const auto weight_values = [&](const char* name) {
     const auto values = c.list<double>(name);
     return std::vector<T>(values.begin(), values.end());
@@ -218,51 +209,46 @@ void run_case(const Case& c, Run&& run) {
              contrast_weights = weight_values("grad_contrast");
   const std::string target_objective = c.one<std::string>("objective", "");
   const auto weight = [](const std::vector<T>& values, double number, bool is_objective) {
-    if (is_objective) return Weight<T>{nullptr, 0, 1 / number};
-    return values.empty() ? Weight<T>{} : Weight<T>{values.data(), 1, 1 / number};
+    if (is_objective) return host::Upstream{nullptr, 0, 1 / number};
+    return values.empty() ? host::Upstream{} : host::Upstream{values.data(), 1, -1 / number};
   };
-  problem.of_similarity = weight(similarity_weights, count, target_objective == "similarity");
-  problem.of_contrast = weight(contrast_weights, cropped, target_objective == "contrast_sensitivity");
-  const bool is_general = problem.grad_map.data || (!similarity_weights.empty() && !contrast_weights.empty());
+  request.of_similarity = weight(similarity_weights, request.outputs(), target_objective == "similarity");
+  request.of_contrast =
+      weight(contrast_weights, request.cropped_outputs(), target_objective == "contrast_sensitivity");
+  const bool is_general = request.grad_map.data || (!similarity_weights.empty() && !contrast_weights.empty());
   const bool is_contrast = !contrast_weights.empty() || target_objective == "contrast_sensitivity";
   const Objective objective = is_general    ? Objective::general
                               : is_contrast ? Objective::mean_contrast
                                             : Objective::mean_similarity;
-  problem.wants_constants = c.one("want_grad_constants", 0) != 0;
 
-  // The pixel term: `pixels` 1 L1, 2 L2, 3 Charbonnier; its slopes with the weights of a mean.
+  const auto images = static_cast<size_t>(batch);
+  std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN)),
+      terms(2 * images, T(NAN));
+  // The pixel term, whose slopes have the weights of a mean.
   const double ssim_weight = c.one("ssim_weight", 1.0);
-  const double pixels_of_image = static_cast<double>(problem.channels * shape[2] * shape[3] * shape[4]);
-  problem.pixels.term = static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0));
-  problem.pixels.eps_squared = static_cast<T>(c.one("pixel_eps", 0.0) * c.one("pixel_eps", 0.0));
-  problem.pixels.weight = static_cast<T>((1 - ssim_weight) / pixels_of_image);
-
-  const auto images = static_cast<size_t>(problem.batch);
-  std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN));
-  std::vector<T> pixel_terms(2 * images, T(NAN));
-  T batch_similarity = T(NAN);
-  Results<T> results;
-  results.outputs = count;
-  results.cropped = cropped;
-  results.as_distance = c.one("as_distance", 0) != 0;
-  results.similarity = similarity.data();
-  results.batch_similarity = &batch_similarity;
-  results.scale = 1.0 / static_cast<double>(problem.batch);
-  results.contrast = contrast.data();
-  if (problem.wants_constants) results.grad_constants = grad_constants.data();
-  const bool has_pixels = problem.pixels.term != ssim_fused::PixelTerm::none;
-  if (has_pixels) {
-    problem.of_similarity.scale *= ssim_weight;
-    results.pixel_sums.pixels = pixels_of_image;
-    results.pixels.mean_weight = 1 - ssim_weight;
-    results.pixels.ssim_weight = ssim_weight;
-    results.pixels.terms = pixel_terms.data();
+  request.pixels = {pixel_term(c), c.one("pixel_eps", 0.0), 1 - ssim_weight, ssim_weight,
+                    (1 - ssim_weight) / request.pixels_of_image()};
+  const bool has_pixel_term = request.pixels.term != ssim_fused::PixelTerm::none;
+  if (has_pixel_term) {
+    request.of_similarity.scale *= ssim_weight;
+    request.pixels.terms = terms.data();
   }
+  request.as_distance = c.one("as_distance", 0) != 0;
+  request.similarity = similarity.data();
+  request.contrast = contrast.data();
+  if (c.one("want_grad_constants", 0) != 0) request.grad_constants = grad_constants.data();
+
+  const Problem<Storage> problem = problem_of<Storage>(request);
+  const WindowTaps<T> windows = window_taps<T>(request);
+  Results<T> results = results_of<T>(request);
+  T batch_similarity = T(NAN);  // the mean, next to the images' own
+  results.batch_similarity = &batch_similarity;
+  results.scale = 1.0 / static_cast<double>(batch);
   HostLauncher launcher(c);
-  // Small pictures march, too, unless the planner is to decide.
+  // Small images march, too, unless the planner is to decide.
   const bool fits = fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
   const bool is_forced = c.one("strip_columns", 0) > 0;
-  if (c.has("mask") || (is_forced ? fits : takes_march(problem, is_volume, objective))) {
+  if (c.has("mask") || (is_forced ? fits : marches(problem, is_volume, objective))) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);
@@ -271,7 +257,7 @@ void run_case(const Case& c, Run&& run) {
   write(c, "similarity", similarity);
   write(c, "batch_similarity", std::vector<T>{batch_similarity});
   write(c, "contrast_sensitivity", contrast);
-  if (has_pixels) write(c, "pixel_terms", pixel_terms);
-  if (problem.wants_constants) write(c, "grad_constants", grad_constants);
+  if (has_pixel_term) write(c, "pixel_terms", terms);
+  if (request.grad_constants) write(c, "grad_constants", grad_constants);
   for (const auto& [name, buffer] : outputs) write(c, name, buffer->elements);
 }

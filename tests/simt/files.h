@@ -12,8 +12,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "../../csrc/cuda/kernels/picture.cuh"
-#include "simt.h"
+#include "../../csrc/cuda/kernels/mask.cuh"
 
 struct Case {
   std::string directory;
@@ -63,23 +62,51 @@ inline Case read_case(const std::string& directory) {
   return c;
 }
 
+// The type that a field names, of an image of integers or the floats it is compared with.
+inline ssim_fused::cuda::PixelType pixel_type(const Case& c, const std::string& field) {
+  using ssim_fused::cuda::PixelType;
+  const auto type = c.one<std::string>(field, "float32");
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (type == #name) return PixelType::name;
+  SSIM_FOR_INTEGER_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  if (type != "float32") throw std::runtime_error("unknown type of pixels " + type);
+  return PixelType::float32;
+}
+
+// The pixel term that the case names.
+inline ssim_fused::PixelTerm pixel_term(const Case& c) {
+  const auto name = c.one<std::string>("pixels", "none");
+  if (const auto term = ssim_fused::pixel_term_of(name)) return *term;
+  throw std::runtime_error("unknown pixel term " + name);
+}
+
+// The same of a mask.
+inline ssim_fused::cuda::WeightType weight_type(const Case& c, const std::string& field) {
+  using ssim_fused::cuda::WeightType;
+  const auto type = c.one<std::string>(field, "bool");
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (type == #name) return WeightType::name;
+  SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  if (type != "bool") throw std::runtime_error("unknown type of masks " + type);
+  return WeightType::boolean;
+}
+
 // Runs the case that the command line names, for its type: run_case(case, std::type_identity<Storage>).
 template <class F>
 int run_program(int argc, char** argv, F&& run_case) {
   if (argc != 2) return std::cerr << "usage: " << argv[0] << " CASE_DIRECTORY\n", 2;
   const Case c = read_case(argv[1]);
   const auto dtype = c.one<std::string>("dtype", "");
-  if (dtype == "float32")
-    run_case(c, std::type_identity<float>{});
-  else if (dtype == "float64")
-    run_case(c, std::type_identity<double>{});
-  else if (dtype == "float16")
-    run_case(c, std::type_identity<ssim_fused::cuda::Half>{});
-  else if (dtype == "bfloat16")
-    run_case(c, std::type_identity<ssim_fused::cuda::BFloat16>{});
-  else if (dtype == "uint8" || dtype == "uint16")
-    run_case(c, std::type_identity<ssim_fused::cuda::AnyPixel>{});
-  else
-    return std::cerr << "unknown dtype " << dtype << "\n", 2;
-  return 0;
+  using namespace ssim_fused::cuda;
+#define SSIM_RUN(name, Storage, scalar) \
+  if (dtype == #name) return run_case(c, std::type_identity<Storage>{}), 0;
+  SSIM_FOR_FLOAT_PIXELS(SSIM_RUN)
+#undef SSIM_RUN
+#define SSIM_RUN(name, Stored, scalar) \
+  if (dtype == #name) return run_case(c, std::type_identity<AnyPixel>{}), 0;
+  SSIM_FOR_INTEGER_PIXELS(SSIM_RUN)
+#undef SSIM_RUN
+  return std::cerr << "unknown dtype " << dtype << "\n", 2;
 }

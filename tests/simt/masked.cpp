@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
           const Weights mask{bytes.data(),
                              {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
                              stride.at(2),
-                             static_cast<WeightType>(c.one("mask_type", 0))};
+                             weight_type(c, "mask_type")};
           // The mask's sums take the place of the outputs in the weights of the means.
           problem.of_similarity.scale *= results.outputs;
           problem.of_contrast.scale *= results.cropped;

@@ -30,7 +30,7 @@ void run_case(const Case& c) {
   const Weights mask{mask_bytes.data(),
                      {mask_channels * plane, mask_channels == 1 ? 0 : plane, size.width, 1},
                      slice,
-                     static_cast<WeightType>(c.one("mask_type", 0))};
+                     weight_type(c, "mask_type")};
   const auto placed = [&](const char* name) {
     return Placed(layout, batch, channels, size, image_bytes<Storage>(c, name), read<char>(c, name));
   };
@@ -49,8 +49,8 @@ void run_case(const Case& c) {
   MaskedDownsampleParams<Storage> down{};
   down.from[0] = image_of<Storage>(c, "preds", preds);
   down.from[1] = image_of<Storage>(c, "target", target);
-  down.to[0] = half_preds.picture<T>();
-  down.to[1] = half_target.picture<T>();
+  down.to[0] = half_preds.device_image<T>();
+  down.to[1] = half_target.device_image<T>();
   down.size = half;
   down.slices = slices;
   down.mask = mask;
@@ -63,7 +63,7 @@ void run_case(const Case& c) {
   gather.count = c.one("levels", 1);
   gather.share = T(0.25) / slices;
   Placed finest(layout, batch, channels, size, sizeof(KeptAs<Storage>), read<char>(c, "level0"));
-  gather.finest = finest.picture<KeptAs<Storage>>();
+  gather.finest = finest.device_image<KeptAs<Storage>>();
   std::deque<Placed> levels;
   std::vector<std::vector<T>> masks(1);
   gather.size[0] = size;
@@ -72,7 +72,7 @@ void run_case(const Case& c) {
     gather.size[l] = halved(gather.size[l - 1], slices);
     levels.emplace_back("contiguous", batch, channels, gather.size[l], sizeof(T),
                         read<char>(c, "level" + number));
-    gather.levels[l] = levels.back().template picture<const T>();
+    gather.levels[l] = levels.back().template device_image<const T>();
     masks.push_back(read<T>(c, "coarse_mask" + number));
     if (c.one("weighs_windows", 1) != 0) gather.coarse_masks[l] = masks.back().data();
   }
@@ -82,7 +82,7 @@ void run_case(const Case& c) {
   gather.batch = batch;
   gather.image = down.from[0];
   gather.other = down.from[1];
-  gather.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
+  gather.term = {pixel_term(c), T(0.01), T(c.one("slope", 0.0))};
   gather.mask = mask;
   gather.mask_channels = mask_channels;
   gather.mask_sums = sums.data();

@@ -28,7 +28,7 @@ struct CountingLauncher : HostLauncher {
 };
 
 template <class Storage>
-Picture<Storage> contiguous(Storage* data, int64_t channels, const DeviceSize& size) {
+DeviceImage<Storage> contiguous(Storage* data, int64_t channels, const DeviceSize& size) {
   const int64_t plane = int64_t{size.height} * size.width;
   return {data, {channels * plane, plane, size.width, 1}, plane};
 }
@@ -57,12 +57,12 @@ class Step {
                                        contiguous<const Storage>(target_.data(), shape_[1], size)},
                                       size};
     std::vector<Level<T>> halves;
-    std::vector<Picture<T>> gradients;
+    std::vector<DeviceImage<T>> gradients;
     for (size_t l = 1; l < count; ++l) {
       const DeviceSize& above = l == 1 ? size : halves.back().size;
       const DeviceSize half{1, above.height / 2, above.width / 2};
-      halves.push_back({{picture(half), picture(half)}, half});
-      gradients.push_back(picture(half));
+      halves.push_back({{new_image(half), new_image(half)}, half});
+      gradients.push_back(new_image(half));
     }
     if (count > 1)
       launch_halvings(finest, std::span<const Level<T>>(halves), 1, shape_[0], shape_[1], launcher);
@@ -78,14 +78,14 @@ class Step {
   }
 
  private:
-  Picture<T> picture(const DeviceSize& size) {
+  DeviceImage<T> new_image(const DeviceSize& size) {
     memory_.emplace_back(static_cast<size_t>(shape_[0] * shape_[1] * size.height * size.width), T(NAN));
     return contiguous(memory_.back().data(), shape_[1], size);
   }
 
   // With a launcher of its own, as the operator has: but for what is kept, its memory ends with the level.
   template <class Of>
-  void run_level(const Level<const Of>& level, const Picture<Of>& gradient, size_t number,
+  void run_level(const Level<const Of>& level, const DeviceImage<Of>& gradient, size_t number,
                  PassSums& sums_to) {
     CountingLauncher launcher(c_, kept_, launches_);
     const int radius = static_cast<int>(taps_.size()) / 2;
@@ -111,8 +111,8 @@ class Step {
     const bool is_last = number + 1 == betas_.size();
     (is_last ? problem.of_similarity : problem.of_contrast).scale =
         -1 / (is_last ? results.outputs : results.cropped);
-    if (number == 0) problem.pixels.term = static_cast<ssim_fused::PixelTerm>(c_.one("pixels", 0));
-    results.pixel_sums.pixels = pixels;
+    if (number == 0) problem.pixel_term.term = pixel_term(c_);
+    results.pixel_term_sums.pixels = pixels;
     const WindowTaps<T> windows{{T(1)}, taps, taps};
     for (const size_t wide : c_.list<size_t>("wide"))
       if (wide == number) return run_wide(problem, windows, results, launcher);
@@ -131,9 +131,9 @@ class Step {
     params.as_distance = true;
     params.scale = 1 / static_cast<double>(images);
     params.finest_scale = 1;
-    params.pixels.mean_weight = 1 - kSsimWeight;
-    params.pixels.ssim_weight = kSsimWeight;
-    params.gradient_scale = params.scale * (c_.one("pixels", 0) != 0 ? kSsimWeight : 1);
+    params.pixel_term.mean_weight = 1 - kSsimWeight;
+    params.pixel_term.ssim_weight = kSsimWeight;
+    params.gradient_scale = params.scale * (pixel_term(c_) != ssim_fused::PixelTerm::none ? kSsimWeight : 1);
     params.batch_value = &value;
     params.factors = factors.data();
     if (c_.one("want_grad_constants", 0) != 0) params.grad_constants = by_constants.data();
@@ -143,8 +143,8 @@ class Step {
     return factors;
   }
 
-  void gather(const Level<const Storage>& finest, const Picture<Storage>& gradient,
-              const std::vector<Level<T>>& halves, const std::vector<Picture<T>>& gradients,
+  void gather(const Level<const Storage>& finest, const DeviceImage<Storage>& gradient,
+              const std::vector<Level<T>>& halves, const std::vector<DeviceImage<T>>& gradients,
               const std::vector<T>& factors, CountingLauncher& launcher) {
     GatherParams<Storage> params{};
     params.finest = gradient;
@@ -159,7 +159,7 @@ class Step {
     params.batch = shape_[0];
     params.image = finest.images[0];
     params.other = finest.images[1];
-    params.term.term = static_cast<ssim_fused::PixelTerm>(c_.one("pixels", 0));
+    params.term.term = pixel_term(c_);
     params.term.weight = static_cast<T>((1 - kSsimWeight) / static_cast<double>(preds_.size()));
     params.tiles = tiles_of(shape_[0], shape_[1], params);
     launch_tiles<gather_kernel<Storage>>(params, launcher);

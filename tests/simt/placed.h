@@ -1,4 +1,4 @@
-// Pictures of the pyramid's tests, in memory as a case lays them out.
+// Images of the pyramid's tests, in memory as a case lays them out.
 #pragma once
 
 #include <sys/mman.h>
@@ -61,7 +61,7 @@ class Placed {
     if (is_far_) {  // pages come into being when they are touched
       memory =
           mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (memory == MAP_FAILED) throw std::runtime_error("no room for a far picture");
+      if (memory == MAP_FAILED) throw std::runtime_error("no room for a far image");
     } else {
       if (posix_memalign(&memory, 16, bytes_) != 0) throw std::runtime_error("no memory");
       std::memset(memory, 0xff, bytes_);
@@ -84,13 +84,13 @@ class Placed {
       std::memset(at, 0xff, pixel_bytes_);
     });
     for (size_t i = 0; !is_far_ && i < bytes_; ++i) {
-      if (memory_[i] != char(0xff)) throw std::runtime_error("written beside the picture");
+      if (memory_[i] != char(0xff)) throw std::runtime_error("written next to the image's pixels");
     }
     return found;
   }
 
   template <class Storage>
-  ssim_fused::cuda::Picture<Storage> picture() const {
+  ssim_fused::cuda::DeviceImage<Storage> device_image() const {
     return {reinterpret_cast<Storage*>(data()), {stride_[0], stride_[1], stride_[3], stride_[4]}, stride_[2]};
   }
   char* data() const { return memory_ + offset_ * static_cast<int64_t>(pixel_bytes_); }
@@ -138,23 +138,23 @@ struct TileLauncher {
 
 // An image of the case, and what its type needs.
 template <class Storage>
-ssim_fused::cuda::Picture<const Storage> image_of(const Case& c, const std::string& name,
-                                                  const Placed& placed) {
+ssim_fused::cuda::DeviceImage<const Storage> image_of(const Case& c, const std::string& name,
+                                                      const Placed& placed) {
   if constexpr (std::is_same_v<Storage, ssim_fused::cuda::AnyPixel>) {
     const auto& stride = placed.stride();
     return {placed.data(),
             {stride[0], stride[1], stride[3], stride[4]},
             stride[2],
-            static_cast<ssim_fused::cuda::PixelType>(c.one(name + "_type", 0))};
+            pixel_type(c, name + "_type")};
   } else {
-    return placed.picture<const Storage>();
+    return placed.device_image<const Storage>();
   }
 }
 template <class Storage>
 size_t image_bytes(const Case& c, const std::string& name) {
   using namespace ssim_fused::cuda;
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return static_cast<size_t>(AnyPixels::bytes(static_cast<PixelType>(c.one(name + "_type", 0))));
+    return static_cast<size_t>(AnyPixels::bytes(pixel_type(c, name + "_type")));
   } else {
     return sizeof(Storage);
   }

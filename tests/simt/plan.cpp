@@ -12,6 +12,7 @@
 namespace {
 
 using namespace ssim_fused::cuda;
+using ssim_fused::GradientsOf;
 using ssim_fused::Objective;
 using ssim_fused::Pass;
 
@@ -19,21 +20,21 @@ struct Sm {
   int shared_bytes, max_threads;
 };
 
-template <int Derivatives, int Radius, class... Strips>
-void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripList<Strips...>) {
+template <GradientsOf gradients, int Radius, class... Shapes>
+void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripShapes<Shapes...>) {
   constexpr int kReservedByCuda = 1024;
-  const auto variant = [&]<class Strip>() {
-    using Config = StripConfig<float, Strip::kColumns, Derivatives, Objective::mean_similarity, false,
-                               Strip::kSingle, Pass::image, false, Radius>;
+  const auto variant = [&]<class Shape>() {
+    using Config = StripConfig<float, Shape::kColumns, gradients, Objective::mean_similarity, false,
+                               Shape::kSingle, Pass::image, false, Radius>;
     // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
                         std::min({by_registers, by_shared, sm.max_threads / Config::kThreads})};
   };
-  const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
-  const int halo = Derivatives > 0 ? 2 * Radius : Radius;
-  const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, sms};
+  const std::vector<StripVariant> variants{variant.template operator()<Shapes>()...};
+  const int halo = gradients != GradientsOf::none ? 2 * Radius : Radius;
+  const PlanInput input{shape[0], shape[1], shape[2], halo, Radius, kStepRows, kWarpSize, sms};
   const Plan plan = plan_strips(input, variants);
   std::cout << "{\"variant\": " << plan.variant;
   if (plan.variant >= 0) {
@@ -56,15 +57,16 @@ int main(int argc, char** argv) {
   const int64_t shape[3] = {number(3), number(4), number(5)};
   const int sms = static_cast<int>(number(6));
   const Sm sm{static_cast<int>(number(7)), static_cast<int>(number(8))};
-  const auto print = [&]<int kDerivatives>() {
+  const auto print = [&]<GradientsOf kGradients>() {
     if (number(2) == kMarchRadius)
-      return print_plan<kDerivatives, kMarchRadius>(
-          shape, sms, sm, ImageStrips<float, kDerivatives, Objective::mean_similarity>{});
+      return print_plan<kGradients, kMarchRadius>(
+          shape, sms, sm, ImageStrips<float, kGradients, Objective::mean_similarity>{});
     if (number(2) == kShortRadius)
-      return print_plan<kDerivatives, kShortRadius>(shape, sms, sm,
-                                                    ExactStrips<float, kDerivatives, kShortRadius>{});
+      return print_plan<kGradients, kShortRadius>(shape, sms, sm,
+                                                  ExactStrips<float, kGradients, kShortRadius>{});
     if (number(2) != kLongRadius) throw std::invalid_argument("no march has this radius");
-    print_plan<kDerivatives, kLongRadius>(shape, sms, sm, ExactStrips<float, kDerivatives, kLongRadius>{});
+    print_plan<kGradients, kLongRadius>(shape, sms, sm, ExactStrips<float, kGradients, kLongRadius>{});
   };
-  number(1) == 0 ? print.template operator()<0>() : print.template operator()<3>();
+  number(1) == 0 ? print.template operator()<GradientsOf::none>()
+                 : print.template operator()<GradientsOf::preds>();
 }

@@ -21,7 +21,7 @@ namespace {
 using namespace ssim_fused::cuda;
 
 template <class Element>
-Picture<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
+DeviceImage<Element> contiguous(Element* data, int64_t channels, const DeviceSize& size) {
   const int64_t slice = int64_t{size.height} * size.width, plane = size.depth * slice;
   return {data, {channels * plane, plane, size.width, 1}, slice};
 }
@@ -58,7 +58,7 @@ void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
       for (int image = 0; image < 2; ++image) {
         results.emplace_back(of_results, shape[0], shape[1], levels.back().size, sizeof(T),
                              std::vector<char>{});
-        levels.back().images[image] = results.back().template picture<T>();
+        levels.back().images[image] = results.back().template device_image<T>();
       }
     }
     const std::span<const Level<T>> all(levels);
@@ -85,7 +85,7 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   GatherParams<Storage> params{};
   params.count = c.one("levels", 1);
   Placed finest(layout, shape[0], shape[1], size, sizeof(KeptAs<Storage>), read<char>(c, "level0"));
-  params.finest = finest.picture<KeptAs<Storage>>();
+  params.finest = finest.device_image<KeptAs<Storage>>();
   std::vector<std::vector<T>> levels(1);
   const int slices = shape.size() == 5 ? 2 : 1;
   params.share = T(0.25) / slices;
@@ -104,7 +104,7 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   const Placed image = placed("preds"), other = placed("target");
   params.image = image_of<Storage>(c, "preds", image);
   params.other = image_of<Storage>(c, "target", other);
-  params.term = {static_cast<ssim_fused::PixelTerm>(c.one("pixels", 0)), T(0.01), T(c.one("slope", 0.0))};
+  params.term = {pixel_term(c), T(0.01), T(c.one("slope", 0.0))};
   params.tiles = tiles_of(shape[0], shape[1], params);
   TileLauncher launcher;
   launch_tiles<gather_kernel<Storage>>(params, launcher);
@@ -144,12 +144,12 @@ void run_product(const Case& c) {
   }
   std::vector<T> value(images, T(NAN)), factors(images * betas.size(), T(NAN)),
       by_constants(2 * images, T(NAN)), batch_value(1, T(NAN)), terms(2 * images, T(NAN));
-  if (c.one("pixels", 0) != 0) {
-    params.levels[0].pixels = {memory.emplace_back(read<double>(c, "pixel_sums")).data(),
-                               c.one<int64_t>("pixel_blocks", 1), 1, c.one("pixels_of_image", 1.0)};
-    params.pixels.mean_weight = 0.75;
-    params.pixels.ssim_weight = 0.25;
-    params.pixels.terms = terms.data();
+  if (pixel_term(c) != ssim_fused::PixelTerm::none) {
+    params.levels[0].pixel_term = {memory.emplace_back(read<double>(c, "pixel_sums")).data(),
+                                   c.one<int64_t>("pixel_blocks", 1), 1, c.one("pixels_of_image", 1.0)};
+    params.pixel_term.mean_weight = 0.75;
+    params.pixel_term.ssim_weight = 0.25;
+    params.pixel_term.terms = terms.data();
   }
   const auto launch_it = [&] {
     *params.levels[0].sums.ticket() = 0;  // as the march before does
@@ -161,7 +161,7 @@ void run_product(const Case& c) {
   params.grad_constants = by_constants.data();
   launch_it();
   write(c, "value", value);
-  if (c.one("pixels", 0) != 0) write(c, "terms", terms);
+  if (pixel_term(c) != ssim_fused::PixelTerm::none) write(c, "terms", terms);
   write(c, "product_factors", factors);
   write(c, "grad_constants", by_constants);
   params.value = params.factors = params.grad_constants = nullptr;
@@ -173,7 +173,7 @@ void run_product(const Case& c) {
   }
 }
 
-// Into another picture by way of strides, then where it lies, as whole vectors where it is those.
+// Into another image by way of strides, then where it lies, as whole vectors where it is those.
 template <class Storage>
 void run_multiply(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;

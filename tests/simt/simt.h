@@ -9,7 +9,7 @@
 //   - threads run in rising or in falling order, by SSIM_SIMT_REVERSE: a race between them shows as a
 //     difference between the two.
 //
-// This file takes the place of csrc/cuda/kernels/device.cuh.
+// csrc/cuda/kernels/device.cuh includes this file in the place of CUDA's part.
 #pragma once
 
 #include <ucontext.h>
@@ -41,6 +41,8 @@ using std::max;
 using std::min;
 
 namespace simt {
+
+using ssim_fused::cuda::kWarpSize;
 
 [[noreturn]] inline void fail(const char* what) {
   std::fprintf(stderr, "simt: block %u: %s\n", blockIdx.x, what);
@@ -128,8 +130,8 @@ inline void run_block(unsigned threads, bool reverse) {
     }
     // Every thread waits or is done. Warps whose threads all wait for one another go on first.
     bool released = false;
-    for (unsigned warp = 0; warp < threads; warp += 32) {
-      const auto begin = fibers.begin() + warp, end = fibers.begin() + std::min(threads, warp + 32);
+    for (unsigned warp = 0; warp < threads; warp += kWarpSize) {
+      const auto begin = fibers.begin() + warp, end = fibers.begin() + std::min(threads, warp + kWarpSize);
       const auto waiting =
           std::count_if(begin, end, [](const Fiber& f) { return f.state == State::at_warp; });
       if (waiting == 0) continue;
@@ -279,7 +281,7 @@ inline double load_fresh(const double* place) { return *place; }
 inline double exchange(double value, int lane) {
   simt::current->exchanged = value;
   simt::wait_as(simt::State::at_warp);
-  const double result = simt::fibers[threadIdx.x / 32 * 32 + lane].exchanged;
+  const double result = simt::fibers[threadIdx.x / kWarpSize * kWarpSize + lane].exchanged;
   simt::wait_as(simt::State::at_warp);
   return result;
 }
@@ -289,8 +291,8 @@ T shuffle(T value, int lane) {
 }
 template <class T>
 T shuffle_down(T value, int lanes) {
-  const int lane = threadIdx.x % 32;
-  return shuffle(value, lane + lanes < 32 ? lane + lanes : lane);
+  const int lane = threadIdx.x % kWarpSize;
+  return shuffle(value, lane + lanes < kWarpSize ? lane + lanes : lane);
 }
 
 }  // namespace ssim_fused::cuda

@@ -16,7 +16,7 @@
 
 #include "device.cuh"
 #include "fir.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 #include "slices.cuh"
 
@@ -27,20 +27,22 @@ constexpr int kStepSlices = 4;  // slices of a step
 // Slices marched through before the first output of a split is complete.
 constexpr int kDepthWarmUp = 2 * kMarchRadius;
 
-template <class Storage_, int Derivatives_, Objective objective, bool Narrow_>
+template <class Storage_, GradientsOf gradients, Objective objective, bool Narrow_>
 struct DepthConfig {
   using Storage = Storage_;
   using T = ComputeOf<Storage>;
-  static constexpr int kDerivatives = Derivatives_, kRadius = kMarchRadius, kTaps = taps_of(kRadius);
+  static constexpr GradientsOf kGradients = gradients;
+  static constexpr int kDerivatives = derivative_fields(kGradients), kRadius = kMarchRadius,
+                       kTaps = taps_of(kRadius);
   static constexpr bool kGeneral = objective == Objective::general, kNarrow = Narrow_;
   static constexpr Objective kObjective = objective;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
 
   // Shared memory, in bytes: two buffers [slice][field][thread], and the taps that fold the reflection back,
   // which the block's sums replace in the end.
-  static constexpr int kBuffer = kStepSlices * 4 * kDepthThreads * sizeof(T);
+  static constexpr int kBuffer = kStepSlices * kPlainMoments * kDepthThreads * sizeof(T);
   static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
-  static constexpr int kSummation = kDepthThreads / 32 * kSums * sizeof(double);
+  static constexpr int kSummation = kDepthThreads / kWarpSize * kSums * sizeof(double);
   static constexpr int kFoldTapsAt = 2 * kBuffer;
   static constexpr int kSharedBytes = kFoldTapsAt + (kFoldTaps > kSummation ? kFoldTaps : kSummation);
   static_assert(kFoldTapsAt % 8 == 0);
@@ -86,10 +88,9 @@ class DepthMarch {
     slice_size_ = layout.slice_size();
     fields_ = p.fields + ((volume - p.slab_volume) * p.depth.n * slice_size_ + SliceLayout::place(pixel));
     if constexpr (Config::kGeneral) {
-      const auto place = [&](const auto& picture) {
-        return picture.data
-                   ? picture.plane(image_, channel) + (row * picture.stride[2] + column * picture.stride[3])
-                   : nullptr;
+      const auto place = [&](const auto& array) {
+        return array.data ? array.plane(image_, channel) + (row * array.stride[2] + column * array.stride[3])
+                          : nullptr;
       };
       map_ = place(p.map);
       grad_map_ = place(p.grad_map);
@@ -140,7 +141,9 @@ class DepthMarch {
     return reinterpret_cast<T*>(shared_memory() + turn * Config::kBuffer) + thread_;
   }
   SSIM_DEVICE T* fold_taps() const { return reinterpret_cast<T*>(shared_memory() + Config::kFoldTapsAt); }
-  static SSIM_DEVICE int place_in_buffer(int s, int field) { return (s * 4 + field) * kDepthThreads; }
+  static SSIM_DEVICE int place_in_buffer(int s, int field) {
+    return (s * kPlainMoments + field) * kDepthThreads;
+  }
 
   // ---- 1. Moments to shared memory
 
@@ -152,15 +155,13 @@ class DepthMarch {
       if (from >= 0) {
         const T* const moments = fields_ + from * slice_size_;
 #pragma unroll
-        for (int f = 0; f < 4; ++f) copy_async<sizeof(T)>(to + place_in_buffer(s, f), moments + f * kGroup);
+        for (int f = 0; f < kPlainMoments; ++f)
+          copy_async<sizeof(T)>(to + place_in_buffer(s, f), moments + f * kGroup);
         continue;
       }
       // Zero padding: a slice of zeros less the pivot. Slices that no output reads may be so, too.
       const Moments<T> zero = moments_of_zeros(pivot_, p_.slice_sum);
-      to[place_in_buffer(s, 0)] = zero.m;
-      to[place_in_buffer(s, 1)] = zero.delta;
-      to[place_in_buffer(s, 2)] = zero.p;
-      to[place_in_buffer(s, 3)] = zero.d;
+      to_fields(zero, [&](int f, T value) { to[place_in_buffer(s, f)] = value; });
     }
   }
 
@@ -178,16 +179,16 @@ class DepthMarch {
   SSIM_DEVICE void output(const T* from, int s, int z, T (&step)[Config::kSums]) {
     const T* const taps = p_.taps;
     const int radius = p_.depth.radius;
-    T complete[4];
+    T complete[kPlainMoments];
 #pragma unroll
-    for (int f = 0; f < 4; ++f) {
-      complete[f] = take_in<Config::kNarrow>(moment_[f], from[place_in_buffer(s, f)], radius,
-                                             [&](int k) { return taps[kTaps - 1 - k]; });
+    for (int f = 0; f < kPlainMoments; ++f) {
+      complete[f] = push<Config::kNarrow>(moment_[f], from[place_in_buffer(s, f)], radius,
+                                          [&](int k) { return taps[kTaps - 1 - k]; });
     }
-    T derivatives[4] = {};
+    T derivatives[kMostDerivatives] = {};
     if (!Edge || (p_.depth.has_output_at(z) && z >= begin_ && z < end_)) {
       const Partials<T> f = formula(complete, z, !Edge || p_.depth.is_in_crop_at(z), step);
-      derivatives[0] = f.a, derivatives[1] = f.p, derivatives[2] = f.d, derivatives[3] = f.b;
+      to_fields<GradientsOf::both>(f, [&](int field, T value) { derivatives[field] = value; });
     }
     if constexpr (kDerivatives > 0) {
       const T* const edge_taps =
@@ -196,17 +197,18 @@ class DepthMarch {
       T* const out = fields_ + slice * slice_size_;
 #pragma unroll
       for (int f = 0; f < kDerivatives; ++f) {
-        const T sum = take_in<Config::kNarrow>(derivative_[f], derivatives[f], radius,
-                                               [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
+        const T sum = push<Config::kNarrow>(derivative_[f], derivatives[f], radius,
+                                            [&](int k) { return Edge ? edge_taps[k] : taps[k]; });
         if (!Edge || (slice >= 0 && slice < p_.depth.n)) out[f * kGroup] = sum;
       }
     }
   }
 
   // The output at z: its share of the sums, its pixel of the map, its derivatives.
-  SSIM_DEVICE Partials<T> formula(const T (&complete)[4], int z, bool counts, T (&step)[Config::kSums]) {
+  SSIM_DEVICE Partials<T> formula(const T (&complete)[kPlainMoments], int z, bool counts,
+                                  T (&step)[Config::kSums]) {
     const auto terms =
-        local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]}, pivot_, c1_, c2_);
+        local_terms(moments_of_fields<T>([&](int f) { return complete[f]; }), pivot_, c1_, c2_);
     step[kSimilarityLoss] += terms.similarity_loss();
     if (counts) step[kContrastLoss] += terms.contrast_loss;
     T weight, of_contrast = T(0);
@@ -254,14 +256,15 @@ class DepthMarch {
   const KeptAs<Storage>* grad_map_ = nullptr;  // the same
   T pivot_, c1_, c2_, of_similarity_, of_contrast_;
   double totals_[Config::kSums] = {};
-  T moment_[4][kTaps - 1] = {}, derivative_[kDerivativesOr1][kTaps - 1] = {};  // the filters' unfinished sums
+  T moment_[kPlainMoments][kTaps - 1] = {}, derivative_[kDerivativesOr1][kTaps - 1] =
+                                                {};  // the filters' unfinished sums
 };
 
 template <class Config>
-constexpr int kDepthRegisters = sizeof(typename Config::T) == 8 ? 255
-                                : Config::kDerivatives == 0     ? (Config::kGeneral ? 128 : 96)
-                                : Config::kDerivatives == 3     ? (Config::kGeneral ? 168 : 128)
-                                                                : (Config::kGeneral ? 200 : 168);
+constexpr int kDepthRegisters = sizeof(typename Config::T) == 8            ? 255
+                                : Config::kGradients == GradientsOf::none  ? (Config::kGeneral ? 128 : 96)
+                                : Config::kGradients == GradientsOf::preds ? (Config::kGeneral ? 168 : 128)
+                                                                           : (Config::kGeneral ? 200 : 168);
 
 template <class Config>
 SSIM_KERNEL(kDepthThreads, 65536 / (kDepthRegisters<Config> * kDepthThreads))

@@ -1,7 +1,18 @@
-// What the kernels need of a GPU beyond plain C++: shared memory, asynchronous copies, 16-bit floats. The
-// host build of the kernels (tests/simt/simt.h) defines the same names; nothing else in them is specific to
-// CUDA.
+// What the kernels need of a GPU beyond plain C++: warps, shared memory, asynchronous copies, 16-bit floats,
+// fast arithmetic. The host build of the kernels (tests/simt/simt.h) defines the same names; nothing else in
+// the kernels is specific to CUDA: this is the only file with PTX, intrinsics of warps and the size of a warp
+// (tests/test_sources.py).
 #pragma once
+
+#include <cstdint>
+
+#include "../../math/arithmetic.h"
+
+namespace ssim_fused::cuda {
+
+constexpr int kWarpSize = 32;
+
+}  // namespace ssim_fused::cuda
 
 #if defined(SSIM_SIMT)
 #include "simt.h"
@@ -9,13 +20,48 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
+#include <type_traits>
 
 #define SSIM_DEVICE __device__ __forceinline__
 #define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SSIM_PARAMS const __grid_constant__
 
+namespace ssim_fused {
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// One instruction; plain fmaxf would swallow the NaN.
+template <>
+SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
+  return result;
+}
+template <>
+SSIM_HOST_DEVICE float clamp_above(float value, float bound) {
+  float result;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
+  return result;
+}
+#endif
+
+#if defined(__CUDA_ARCH__)
+// One MUFU instruction, within 1 ulp; the formula (math/ssim.h) does not need a correctly rounded quotient.
+template <>
+SSIM_HOST_DEVICE float reciprocal(float value) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+#endif
+
+}  // namespace ssim_fused
+
 namespace ssim_fused::cuda {
+
+// A set of a warp's lanes, and the whole warp.
+using LaneMask = std::conditional_t<kWarpSize == 64, uint64_t, uint32_t>;
+constexpr LaneMask kAllLanes = ~LaneMask{0};
+static_assert(8 * sizeof(LaneMask) == kWarpSize);
 
 struct Half {
   uint16_t bits;
@@ -64,7 +110,7 @@ SSIM_DEVICE uint64_t opaque(uint64_t number) {
   return same;
 }
 
-SSIM_DEVICE void sync_warp() { __syncwarp(); }
+SSIM_DEVICE void sync_warp() { __syncwarp(kAllLanes); }
 
 // Global memory, of which the compiler then knows that it is.
 template <class T>
@@ -147,11 +193,11 @@ SSIM_DEVICE double load_fresh(const double* place) { return __ldcg(place); }
 
 template <class T>
 SSIM_DEVICE T shuffle(T value, int lane) {
-  return __shfl_sync(0xffffffffu, value, lane);
+  return __shfl_sync(kAllLanes, value, lane);
 }
 template <class T>
 SSIM_DEVICE T shuffle_down(T value, int lanes) {
-  return __shfl_down_sync(0xffffffffu, value, lanes);
+  return __shfl_down_sync(kAllLanes, value, lanes);
 }
 
 }  // namespace ssim_fused::cuda

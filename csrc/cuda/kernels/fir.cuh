@@ -10,7 +10,7 @@
 
 #include "../../math/geometry.h"
 #include "device.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 
@@ -30,7 +30,7 @@ SSIM_DEVICE bool has_tap(int k, int radius) {
 // Transposed FIR: `value` adds to the sums it belongs to, one for each tap, of which the oldest is complete
 // and leaves.
 template <bool Narrow, int kUnfinished, class T, class TapOf>
-SSIM_DEVICE T take_in(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
+SSIM_DEVICE T push(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
   constexpr int kRadius = kUnfinished / 2;
   T complete = sums[0];
   if (has_tap<Narrow, kRadius>(0, radius)) complete += tap(0) * value;

@@ -4,16 +4,16 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
-// Of the mask in memory; a kernel is told it when it runs.
-enum class WeightType : int { boolean, float16, bfloat16, float32, float64 };
+// The type of a mask in memory, which a kernel is told when it runs.
+enum class WeightType : int { boolean, SSIM_FOR_FLOAT_PIXELS(SSIM_PIXEL_NAME) };
 
-// Weights of a batch's pixels, by the strides of a Picture; one channel for all has the stride zero. No data:
-// there is no mask.
+// Weights of a batch's pixels, by the strides of a DeviceImage; one channel for all has the stride zero. No
+// data: there is no mask.
 struct Weights {
   const void* data = nullptr;
   int64_t stride[4] = {};
@@ -35,18 +35,17 @@ struct Weights {
  private:
   template <class T>
   SSIM_DEVICE T stored(int64_t i) const {
-    switch (type) {
+    switch (type) {  // float32, the most common type, is what is left: one comparison less
       case WeightType::boolean:
         return static_cast<const uint8_t*>(data)[i] != 0 ? T(1) : T(0);
-      case WeightType::float16:
-        return static_cast<T>(to_compute(static_cast<const Half*>(data)[i]));
-      case WeightType::bfloat16:
-        return static_cast<T>(to_compute(static_cast<const BFloat16*>(data)[i]));
-      case WeightType::float64:
-        return static_cast<T>(static_cast<const double*>(data)[i]);
-      default:
-        return static_cast<T>(static_cast<const float*>(data)[i]);
+#define SSIM_CASE(name, Stored, scalar)                 \
+  case WeightType::name:                                \
+    if constexpr (std::is_same_v<Stored, float>) break; \
+    return static_cast<T>(to_compute(static_cast<const Stored*>(data)[i]));
+        SSIM_FOR_FLOAT_PIXELS(SSIM_CASE)
+#undef SSIM_CASE
     }
+    return static_cast<T>(static_cast<const float*>(data)[i]);
   }
 };
 
@@ -73,9 +72,6 @@ using ProblemOf = std::conditional_t<Masked, MaskedProblem<Storage>, Problem<Sto
 // ---------------------------------------------------------------------------------------------------------
 // Sums
 
-// Of each image: of the weights of its outputs, of those in the crop, and of its pixels.
-enum MaskSum { kAllOutputs, kCroppedOutputs, kAllPixels, kMaskSums };
-
 template <class Storage>
 template <class T>
 SSIM_DEVICE T MaskedProblem<Storage>::share(int64_t image, int sum) const {
@@ -91,7 +87,7 @@ struct MaskSumParams {
   double* sums;           // [B, blocks, kMaskSums]
 };
 
-constexpr int kMaskSumsShared = kReduceThreads / 32 * kMaskSums * sizeof(double);
+constexpr int kMaskSumsShared = kReduceThreads / kWarpSize * kMaskSums * sizeof(double);
 
 // How many outputs are centred on a pixel; padding by more than the radius reflects centres, too.
 SSIM_DEVICE int outputs_at(const DeviceAxis& axis, int i) {
@@ -108,14 +104,15 @@ SSIM_KERNEL(kReduceThreads, 1)
 mask_sums_kernel(SSIM_PARAMS MaskSumParams p) {
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   double sums[kMaskSums] = {};
-  for (int64_t line = block * kWarps + thread / 32; line < p.rows_of_image; line += p.blocks * kWarps) {
+  for (int64_t line = block * kWarps + thread / kWarpSize; line < p.rows_of_image;
+       line += p.blocks * kWarps) {
     const int row = static_cast<int>(line % p.rows.n), slice = static_cast<int>(line / p.rows.n % p.depth.n);
     const int64_t channel = line / p.rows.n / p.depth.n;
     const int outputs = outputs_at(p.depth, slice) * outputs_at(p.rows, row);
     const bool counts = p.depth.is_in_crop_at(slice) && p.rows.is_in_crop_at(row);
-    for (int column = thread % 32; column < p.columns.n; column += 32) {
+    for (int column = thread % kWarpSize; column < p.columns.n; column += kWarpSize) {
       const double weight = p.mask.at<T>(p.mask.offset(image, channel, slice, row, column));
       sums[kAllOutputs] += outputs * outputs_at(p.columns, column) * weight;
       if (counts && p.columns.is_in_crop_at(column)) sums[kCroppedOutputs] += weight;

@@ -5,12 +5,12 @@
 
 #include <cstdint>
 
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 
 constexpr int kPyramidThreads = 256;
-constexpr int kTileWidth = 32;  // patches next to one another: a warp
+constexpr int kTileWidth = kWarpSize;  // patches next to one another: a warp
 constexpr int kTileHeight = kPyramidThreads / kTileWidth;
 
 // The axes of an image or a volume; an image has one slice.
@@ -24,14 +24,14 @@ struct PixelPlace {
   int slice, row, column;
 
   template <class Storage>
-  SSIM_DEVICE decltype(auto) of(const Picture<Storage>& picture) const {
-    return from(picture)[0];
+  SSIM_DEVICE decltype(auto) of(const DeviceImage<Storage>& array) const {
+    return from(array)[0];
   }
   // A pointer to the pixel.
   template <class Storage>
-  SSIM_DEVICE auto from(const Picture<Storage>& picture) const {
-    return picture.plane(batch, channel) +
-           (slice * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3]);
+  SSIM_DEVICE auto from(const DeviceImage<Storage>& array) const {
+    return array.plane(batch, channel) +
+           (slice * array.slice_stride + row * array.stride[2] + column * array.stride[3]);
   }
 };
 

@@ -7,7 +7,7 @@
 
 #include "device.cuh"
 #include "mask.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 
@@ -37,8 +37,8 @@ SSIM_DEVICE T median_or_zero(T sample, int lane) {
 
 // A value near the mean of target's rectangle [row, row + rows) x [column, column + columns), from nine
 // pixels. For one warp.
-template <class T, class Pixels>
-SSIM_DEVICE T choose_pivot(const Pixels& plane, int64_t row_stride, int64_t column_stride, int row, int rows,
+template <class T, class Plane>
+SSIM_DEVICE T choose_pivot(const Plane& plane, int64_t row_stride, int64_t column_stride, int row, int rows,
                            int column, int columns, int lane) {
   constexpr int kSamples = 9;
   T sample = T(0);
@@ -52,7 +52,7 @@ SSIM_DEVICE T choose_pivot(const Pixels& plane, int64_t row_stride, int64_t colu
 
 template <class Storage>
 struct PivotParams {
-  Picture<const Storage> target;
+  DeviceImage<const Storage> target;
   int64_t channels;
   int depth, rows, columns;
   ComputeOf<Storage>* pivots;  // [B C]
@@ -61,7 +61,7 @@ struct PivotParams {
 
 // One warp for each volume. Every slice needs the same pivot, since the window mixes their moments.
 template <class Storage>
-SSIM_KERNEL(32, 1)
+SSIM_KERNEL(kWarpSize, 1)
 pivot_kernel(SSIM_PARAMS PivotParams<Storage> p) {
   constexpr int kSamples = 27;
   const int lane = threadIdx.x;

@@ -20,11 +20,11 @@ constexpr int kPatchBlocks = sizeof(ComputeOf<Storage>) == 4 ? 4 : 2;
 template <class Storage>
 struct DownsampleParams {
   using T = ComputeOf<Storage>;
-  Picture<const Storage> from[2];
-  Picture<T> to[2];
+  DeviceImage<const Storage> from[2];
+  DeviceImage<T> to[2];
   DeviceSize size;  // of the results
   int slices;       // that become one: 1 or 2
-  Picture<T>
+  DeviceImage<T>
       after[2];  // the level after, where it is made, too; null: it is not. Only where rows are vectors
   DeviceSize after_size;
   Tiles tiles;  // of a result; whose slices are those of the level after, where it is made
@@ -127,7 +127,7 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
 // What an image's level brings to the product.
 struct LevelMeans {
   double loss, by_constants[2];  // one minus the level's mean, and its derivatives by the constants
-  double pixels;                 // the mean of the pixel term, where the level has one
+  double pixel_mean;             // of the pixel term, where the level has one
 };
 
 template <class T>
@@ -142,14 +142,14 @@ struct ProductParams {
   T* batch_value;               // [1]: their sum, times `scale`, or null
   T* factors;                   // [levels, B], or null
   T* grad_constants;            // [B, 2], or null
-  PixelResults<T> pixels;
+  PixelTermResults<T> pixel_term;
 };
 
 // One block for each image: from the sums that its levels' passes left to its value.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 product_kernel(SSIM_PARAMS ProductParams<T> p) {
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   const int thread = threadIdx.x, levels = p.level_weights.levels;
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());  // [levels, warps, kReduced]
@@ -157,9 +157,9 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
   // In the order of reduce_kernel; but the first part of a level, often its only one, is another warp's for
   // each, so that these wait for memory at the same time.
   for (int l = 0; l < levels; ++l) {
-    const int part = (thread / 32 + l) % kWarps;
+    const int part = (thread / kWarpSize + l) % kWarps;
     double sums[kReduced] = {};
-    p.levels[l].add_blocks(image, 32 * part + thread % 32, sums);
+    p.levels[l].add_blocks(image, kWarpSize * part + thread % kWarpSize, sums);
     add_up_warp(sums, scratch + (l * kWarps + part) * kReduced, thread);
   }
   __syncthreads();
@@ -172,7 +172,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
     const bool is_last = thread + 1 == levels;
     means[thread] = {is_last ? level.similarity_loss(image, total) : level.contrast_loss(image, total),
                      {total[kByC1], total[kByC2]},
-                     level.pixels.sums ? level.pixel_mean(image, total) : 0};
+                     level.pixel_term.sums ? level.pixel_mean(image, total) : 0};
   }
   __syncthreads();
   double value = 0;
@@ -186,7 +186,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
           for (int k = 0; k < 2; ++k) by_constants[k] += factor * means[l].by_constants[k];
         });
     value = p.as_distance ? distance : 1 - distance;
-    if (p.levels[0].pixels.sums) value = p.pixels.value(image, means[0].pixels, value);
+    if (p.levels[0].pixel_term.sums) value = p.pixel_term.value(image, means[0].pixel_mean, value);
     if (p.value) p.value[image] = static_cast<T>(value);
     for (int k = 0; p.grad_constants && k < 2; ++k)
       p.grad_constants[2 * image + k] = static_cast<T>(by_constants[k] * p.gradient_scale);
@@ -198,23 +198,23 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
 }
 
 inline int product_shared(int levels) {
-  return levels * (kReduceThreads / 32 * kReduced * static_cast<int>(sizeof(double)) +
+  return levels * (kReduceThreads / kWarpSize * kReduced * static_cast<int>(sizeof(double)) +
                    static_cast<int>(sizeof(LevelMeans)));
 }
 
 template <class Storage>
 struct GatherParams {
   using T = ComputeOf<Storage>;
-  Picture<KeptAs<Storage>> finest;      // [B, C, D, H, W], read and written
-  Picture<const T> levels[kMaxLevels];  // from the second on
+  DeviceImage<KeptAs<Storage>> finest;      // [B, C, D, H, W], read and written
+  DeviceImage<const T> levels[kMaxLevels];  // from the second on
   DeviceSize size[kMaxLevels];
   int count;
   T share;           // of a pixel in the one it becomes part of
   const T* factors;  // [levels, B]
   int64_t batch;
-  Tiles tiles;                          // of the finest
-  Picture<const Storage> image, other;  // by which the pixel term's slopes are; null: there is none
-  Pixels<T> term;
+  Tiles tiles;                              // of the finest
+  DeviceImage<const Storage> image, other;  // by which the pixel term's slopes are; null: there is none
+  PixelTermParams<T> term;
 
   // Of the pixel of level l that one of the finest is part of.
   SSIM_DEVICE PixelPlace above(const PixelPlace& place, int l) const {
@@ -301,8 +301,8 @@ gather_kernel(SSIM_PARAMS GatherParams<Storage> p) {
 template <class Storage>
 struct MultiplyParams {
   using T = ComputeOf<Storage>;
-  Picture<const Storage> gradient;  // [B, C, D, H, W]
-  Picture<Storage> result;          // the same, maybe in place
+  DeviceImage<const Storage> gradient;  // [B, C, D, H, W]
+  DeviceImage<Storage> result;          // the same, maybe in place
   Weight<T> factor;
   DeviceSize size;
   int64_t channels, batch;

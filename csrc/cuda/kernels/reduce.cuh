@@ -4,14 +4,13 @@
 
 #include <cstdint>
 
+#include "../../math/pass.h"
 #include "device.cuh"
 
 namespace ssim_fused::cuda {
 
-// The sums a block keeps, in this order: what similarity and contrast sensitivity lack to one, since that has
-// digits where it is tiny; and derivatives of the similarity and of the contrast sensitivity by the
-// constants, weighed as the gradients are. `kWithConstants` of them where those are wanted.
-enum Sum { kSimilarityLoss, kContrastLoss, kByC1, kByC2, kWithConstants, kMeans = kByC1 };
+// The sums of a mask's weights, of each image: over its outputs, over those in the crop, over its pixels.
+enum MaskSum { kAllOutputs, kCroppedOutputs, kAllPixels, kMaskSums };
 
 // Where a launch leaves its sums: a ticket, by which the blocks of the reduction know which of them is the
 // last, and which the first block of the launch before sets to zero; the images; the blocks of an image one
@@ -32,8 +31,8 @@ template <int N>
 SSIM_DEVICE void add_up_warp(double (&sums)[N], double* out, int thread) {
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    for (int lanes = 16; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
-    if (thread % 32 == 0) out[n] = sums[n];
+    for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) sums[n] += shuffle_down(sums[n], lanes);
+    if (thread % kWarpSize == 0) out[n] = sums[n];
   }
 }
 
@@ -49,9 +48,9 @@ SSIM_DEVICE double add_up_warps(const double* warps, int n) {
 // the block calls it; `scratch` is shared memory for N doubles of each warp.
 template <int kThreads, int N>
 SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, int thread) {
-  add_up_warp(sums, scratch + thread / 32 * N, thread);
+  add_up_warp(sums, scratch + thread / kWarpSize * N, thread);
   __syncthreads();
-  if (thread < N) out[thread] = add_up_warps<kThreads / 32, N>(scratch, thread);
+  if (thread < N) out[thread] = add_up_warps<kThreads / kWarpSize, N>(scratch, thread);
 }
 
 // The same into block `block` of a launch for `batch` images.
@@ -63,7 +62,7 @@ SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const Bloc
 }
 
 // The sums of the term of single pixels.
-struct PixelSums {
+struct PixelTermSums {
   const double* sums = nullptr;    // [B, blocks], `stride` apart; null: there is no term
   int64_t blocks = 0, stride = 0;  // blocks of one image
   double pixels = 1;               // of one image
@@ -71,7 +70,7 @@ struct PixelSums {
 
 // What becomes of the term of single pixels in the results.
 template <class T>
-struct PixelResults {
+struct PixelTermResults {
   double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
   T* terms = nullptr;                       // [B, 2]: mean and distance, where wanted
 
@@ -94,8 +93,8 @@ struct PassSums {
   int64_t batch, blocks;    // of one image
   int count;                // of a block's sums: kMeans or kWithConstants
   double outputs, cropped;  // of one image, over which the means are taken
-  PixelSums pixels;
-  const double* mask_sums;  // [B, 3] (mask.cuh), by which means are taken where there is a mask
+  PixelTermSums pixel_term;
+  const double* mask_sums;  // [B, kMaskSums], by which means are taken where there is a mask
 
   // Adds those of every kReduceThreads-th block of an image, from `first` on.
   SSIM_DEVICE void add_blocks(int64_t image, int64_t first, double (&to)[kReduced]) const {
@@ -105,27 +104,27 @@ struct PassSums {
         if (n < count) to[n] += partial[block * count + n];
       }
     }
-    for (int64_t block = first; pixels.sums && block < pixels.blocks; block += kReduceThreads)
-      to[kWithConstants] += pixels.sums[(image * pixels.blocks + block) * pixels.stride];
+    for (int64_t block = first; pixel_term.sums && block < pixel_term.blocks; block += kReduceThreads)
+      to[kWithConstants] += pixel_term.sums[(image * pixel_term.blocks + block) * pixel_term.stride];
   }
 
   // An image's means, from its sums.
   SSIM_DEVICE double similarity_loss(int64_t image, const double* total) const {
-    return mean_of(image, total[kSimilarityLoss], outputs, 0);
+    return mean_of(image, total[kSimilarityLoss], outputs, kAllOutputs);
   }
   SSIM_DEVICE double contrast_loss(int64_t image, const double* total) const {
-    return mean_of(image, total[kContrastLoss], cropped, 1);
+    return mean_of(image, total[kContrastLoss], cropped, kCroppedOutputs);
   }
   SSIM_DEVICE double pixel_mean(int64_t image, const double* total) const {
-    return mean_of(image, total[kWithConstants], pixels.pixels, 2);
+    return mean_of(image, total[kWithConstants], pixel_term.pixels, kAllPixels);
   }
 
  private:
   // Nothing is what an empty mask lets be seen, and is alike; where there are no outputs at all, there is no
   // mean either.
-  SSIM_DEVICE double mean_of(int64_t image, double sum, double of, int which) const {
+  SSIM_DEVICE double mean_of(int64_t image, double sum, double of, MaskSum which) const {
     if (!mask_sums || of == 0) return sum / of;
-    const double weight = mask_sums[image * 3 + which];
+    const double weight = mask_sums[image * kMaskSums + which];
     return weight > 0 ? sum / weight : 0.0;
   }
 };
@@ -158,7 +157,7 @@ struct ReduceParams {
   T* batch_similarity;  // [1]: their sum, times `scale`
   T* contrast;          // [B]
   T* grad_constants;    // [B, 2]; an output not wanted is null
-  PixelResults<T> pixels;
+  PixelTermResults<T> pixel_term;
 };
 
 // One block for each image.
@@ -168,7 +167,7 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
-  double* const total = scratch + kReduceThreads / 32 * kReduced;
+  double* const total = scratch + kReduceThreads / kWarpSize * kReduced;
   double sums[kReduced] = {};
   p.pass.add_blocks(image, thread, sums);
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
@@ -177,7 +176,8 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   double similarity = 0;
   if (thread == 0) {
     similarity = result(p.pass.similarity_loss(image, total));
-    if (p.pass.pixels.sums) similarity = p.pixels.value(image, p.pass.pixel_mean(image, total), similarity);
+    if (p.pass.pixel_term.sums)
+      similarity = p.pixel_term.value(image, p.pass.pixel_mean(image, total), similarity);
     if (p.similarity) p.similarity[image] = static_cast<T>(similarity);
     if (p.contrast) p.contrast[image] = static_cast<T>(result(p.pass.contrast_loss(image, total)));
     if (p.grad_constants) {
@@ -189,6 +189,6 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
     add_up_images(p.pass.sums, p.pass.batch, similarity, p.scale, p.batch_similarity, scratch, total, thread);
 }
 
-constexpr int kReduceShared = (kReduceThreads / 32 + 1) * kReduced * sizeof(double);
+constexpr int kReduceShared = (kReduceThreads / kWarpSize + 1) * kReduced * sizeof(double);
 
 }  // namespace ssim_fused::cuda

@@ -7,11 +7,11 @@
 #include <cstdint>
 
 #include "device.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 
 namespace ssim_fused::cuda {
 
-constexpr int kGroup = 32;
+constexpr int kGroup = kWarpSize;
 constexpr int kDepthThreads = 64;  // of a block of depth.cuh
 static_assert(kDepthThreads % kGroup == 0);
 
@@ -22,9 +22,11 @@ struct SliceLayout {
       : pixels(static_cast<int64_t>(rows.output_length()) * columns.output_length()) {}
 
   SSIM_HOST_DEVICE int64_t blocks() const { return (pixels + kDepthThreads - 1) / kDepthThreads; }
-  SSIM_HOST_DEVICE int64_t slice_size() const { return blocks() * kDepthThreads * 4; }
+  SSIM_HOST_DEVICE int64_t slice_size() const { return blocks() * kDepthThreads * kPlainMoments; }
   // Of a pixel in its slice; field f's is kGroup * f further on.
-  static SSIM_HOST_DEVICE int64_t place(int64_t pixel) { return pixel + 3 * (pixel & ~int64_t{kGroup - 1}); }
+  static SSIM_HOST_DEVICE int64_t place(int64_t pixel) {
+    return pixel + (kPlainMoments - 1) * (pixel & ~int64_t{kGroup - 1});
+  }
 };
 
 // A column's pixels in the rows from some row on.
@@ -38,7 +40,7 @@ class SliceColumn {
   // So many pixels on, eight rows' at most.
   SSIM_DEVICE T* on(int pixels) const {
     const unsigned to = rest_ + static_cast<unsigned>(pixels);
-    return group_ + (to + 3 * (to & ~unsigned{kGroup - 1}));
+    return group_ + (to + (kPlainMoments - 1) * (to & ~unsigned{kGroup - 1}));
   }
 
  private:

@@ -20,13 +20,13 @@
 #include "../../math/ssim.h"
 #include "device.cuh"
 #include "mask.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
 constexpr int kWideThreads = 128;
-constexpr int kLanes = 32;  // columns of a warp
+constexpr int kLanes = kWarpSize;  // columns of a warp
 constexpr int kWideWarps = kWideThreads / kLanes;
 constexpr int kRun = 8;  // outputs of a thread along the filtered axis
 
@@ -209,11 +209,11 @@ class UnitReader {
     const T* from = in_ + position * p_.in.line;
 #pragma unroll
     for (int m = 0; m < Fields; ++m, from += p_.in.field) {
-      value[m] = m == 0   ? padding_.m
-                 : m == 1 ? padding_.delta
-                 : m == 2 ? padding_.p
-                 : m == 3 ? padding_.d
-                          : p_.padding;  // the weight of a masked window
+      value[m] = m == kMomentM       ? padding_.m
+                 : m == kMomentDelta ? padding_.delta
+                 : m == kMomentP     ? padding_.p
+                 : m == kMomentD     ? padding_.d
+                                     : p_.padding;  // the weight of a masked window
       if (is_inside) value[m] = *from;
     }
   }
@@ -264,8 +264,8 @@ wide_filter_kernel(SSIM_PARAMS FilterParams<T, Fields> p) {
 template <class Storage, bool Masked>
 struct FormulaParams : UnitParams<ComputeOf<Storage>> {
   ProblemOf<Storage, Masked> problem;
-  int derivatives;  // 0, 3 or 4
-  int sums;         // kMeans or kWithConstants
+  GradientsOf gradients;
+  int sums;  // kMeans or kWithConstants
 };
 
 // A block: kWideWarps * kRun outputs of a unit.
@@ -273,7 +273,7 @@ template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
 wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
-  constexpr int kMoments = Masked ? 5 : 4;
+  constexpr int kFields = moment_fields(Masked);
   const auto& problem = p.problem;
   const int thread = threadIdx.x, lane = thread % kLanes;
   const int length = p.pass.axis.output_length();
@@ -285,9 +285,9 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
   const int64_t pixel = unit.group * kLanes + lane;
   double totals[kWithConstants] = {};
   if (first < length && pixel < p.width) {
-    T moments[kMoments][kRun] = {};
+    T moments[kFields][kRun] = {};
     filter_run(moments, p.pass.taps, 2 * p.pass.axis.radius + 1,
-               UnitReader<kMoments, T>(p, unit, lane, first));
+               UnitReader<kFields, T>(p, unit, lane, first));
 
     const int64_t volume = p.first_volume + unit.volume;
     const int64_t image = volume / problem.channels, channel = volume % problem.channels;
@@ -302,11 +302,10 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
       mean_similarity *= problem.template share<T>(image, kAllOutputs);
       mean_contrast *= problem.template share<T>(image, kCroppedOutputs);
     }
-    const auto place = [&](const auto& picture) {
-      return picture.data
-                 ? picture.plane(image, channel) +
-                       (first * picture.slice_stride + row * picture.stride[2] + column * picture.stride[3])
-                 : nullptr;
+    const auto place = [&](const auto& array) {
+      return array.data ? array.plane(image, channel) +
+                              (first * array.slice_stride + row * array.stride[2] + column * array.stride[3])
+                        : nullptr;
     };
     auto* const map = place(problem.map);
     auto* const grad_map = place(problem.grad_map);
@@ -315,14 +314,14 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       if (first + i >= length) break;
-      const Moments<T> of_window{moments[0][i], moments[1][i], moments[2][i], moments[3][i]};
+      const auto of_window = moments_of_fields<T>([&](int f) { return moments[f][i]; });
       const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
       // Masked: the window's weight, and the output's in the means; where a window sees nothing there is
       // none.
       T n = T(1), weight = T(1);
       bool exists = true;
       if constexpr (Masked) {
-        if (problem.weighs_windows) n = moments[kMoments - 1][i];
+        if (problem.weighs_windows) n = moments[kWindowWeight][i];
         exists = n > T(kLeastWeight);
         const auto at = [](const DeviceAxis& axis, int output) { return axis.source(axis.centre(output)); };
         weight = exists ? problem.template weight<T>(image, channel, at(problem.depth, first + i),
@@ -338,7 +337,7 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
         if (counts) sums[kContrastLoss] += Masked ? weight * terms.contrast_loss : terms.contrast_loss;
       }
       if (map) store_as(map[i * problem.map.slice_stride], exists ? terms.similarity() : T(1));
-      if (p.derivatives > 0 || p.sums == kWithConstants) {
+      if (p.gradients != GradientsOf::none || p.sums == kWithConstants) {
         T of_similarity = Masked ? mean_similarity * weight : mean_similarity;
         if (grad_map && exists) {
           of_similarity += static_cast<T>(to_compute(grad_map[i * problem.grad_map.slice_stride]));
@@ -350,13 +349,11 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
           sums[kByC1] += by.c1;
           sums[kByC2] += by.c2;
         }
-        if (p.derivatives > 0) {
+        if (p.gradients != GradientsOf::none) {
           const auto f = Masked ? masked_partials(terms, of_similarity, of_contrast, n)
                                 : objective_partials<Objective::general>(terms, of_similarity, of_contrast);
-          out[0] = f.a;
-          out[p.out.field] = f.p;
-          out[2 * p.out.field] = f.d;
-          if (p.derivatives == 4) out[3 * p.out.field] = f.b;
+          to_fields<GradientsOf::preds>(f, [&](int field, T value) { out[field * p.out.field] = value; });
+          if (p.gradients == GradientsOf::both) out[kByB * p.out.field] = f.b;
           out += p.out.line;
         }
       }

@@ -63,8 +63,8 @@ struct RowPlace {
   }
 
   template <class Element>
-  SSIM_DEVICE auto of(const Picture<Element>& picture) const {
-    return picture.plane(image, channel) + (slice * picture.slice_stride + row * picture.stride[2]);
+  SSIM_DEVICE auto of(const DeviceImage<Element>& array) const {
+    return array.plane(image, channel) + (slice * array.slice_stride + row * array.stride[2]);
   }
   // What a column weighs in the windows.
   SSIM_DEVICE ComputeOf<Storage> weight(const MaskedProblem<Storage>& problem, int column) const {
@@ -93,7 +93,7 @@ template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
 wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
-  constexpr int kMoments = Masked ? 5 : 4;
+  constexpr int kFields = moment_fields(Masked);
   const RowPlace<Storage> at(p);
   const RowShape& shape = p.shape;
   T* const x_of_row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
@@ -101,7 +101,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
   T* const m_of_row = y_of_row + shape.rows * shape.staged;  // where `Masked`
   const int mine = at.place * (kRun + 1);
 
-  T sum[kMoments][kRun] = {};
+  T sum[kFields][kRun] = {};
   filter_row(
       sum, p.pass, shape, at.first, at.is_active,
       [&](int count, int extended) {
@@ -117,27 +117,24 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
           if constexpr (Masked) m_of_row[banked(i)] = at.weight(p.problem, column);
         }
       },
-      [&](int group, int place, T(&value)[kMoments]) {
+      [&](int group, int place, T(&value)[kFields]) {
         const int i = mine + group * (kRun + 1) + banked(place);
         Moments<T> pixel;
         if constexpr (Masked) {
           pixel = masked_moments(x_of_row[i], y_of_row[i], at.pivot, m_of_row[i]);
-          value[kMoments - 1] = m_of_row[i];
+          value[kWindowWeight] = m_of_row[i];
         } else {
           pixel = pixel_moments(x_of_row[i], y_of_row[i], at.pivot);
         }
-        value[0] = pixel.m;
-        value[1] = pixel.delta;
-        value[2] = pixel.p;
-        value[3] = pixel.d;
+        to_fields(pixel, [&](int f, T of_field) { value[f] = of_field; });
       });
 
   // By way of shared memory, so that neighbours write next to one another.
   const int length = p.pass.axis.output_length();
   T* const out = p.lines.at(at.volume, at.slice, 0) + (at.row * p.lines.line + at.first);
 #pragma unroll
-  for (int m = 0; m < kMoments; m += 2) {
-    const bool has_two = m + 1 < kMoments;
+  for (int m = 0; m < kFields; m += 2) {
+    const bool has_two = m + 1 < kFields;
     __syncthreads();
     if (at.is_active) {
 #pragma unroll
@@ -158,22 +155,23 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
   }
 }
 
-template <class Storage, int Fields, bool Masked>
+template <class Storage, GradientsOf gradients, bool Masked>
 struct GradientParams : RowParams<Storage, Masked> {};
 
-template <class Storage, int Fields, bool Masked>
+template <class Storage, GradientsOf gradients, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
-wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields, Masked> p) {
+wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, gradients, Masked> p) {
   using T = ComputeOf<Storage>;
+  constexpr int kFields = derivative_fields(gradients);
   const RowPlace<Storage> at(p);
   const RowShape& shape = p.shape;
   T* const row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
   T* const results =
-      reinterpret_cast<T*>(shared_memory()) + shape.rows * shape.staged + at.slot * Fields * shape.results();
+      reinterpret_cast<T*>(shared_memory()) + shape.rows * shape.staged + at.slot * kFields * shape.results();
   const T* const in = p.lines.at(at.volume, at.slice, 0) + at.row * p.lines.line;
   const int mine = at.place * (kRun + 1);
 #pragma unroll 1
-  for (int m = 0; m < Fields; ++m) {
+  for (int m = 0; m < kFields; ++m) {
     T sum[1][kRun] = {};
     const T* const field = in + m * p.lines.field;
     filter_row(
@@ -203,20 +201,20 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields, Masked> p) {
     for (int i = at.place; i < end; i += shape.threads) {
       const int column = at.first + i;
       if (!axis.is_folded(column)) continue;
-      T sum[Fields] = {};
-      const auto gather = [&](int extended) {
+      T sum[kFields] = {};
+      const auto add_beyond = [&](int extended) {
         const int first = max(0, extended + axis.pad - 2 * axis.radius);
         const int last = min(axis.output_length() - 1, extended + axis.pad);
         for (int o = first; o <= last; ++o) {
           const T tap = p.pass.forward_taps[extended + axis.pad - o];
 #pragma unroll
-          for (int m = 0; m < Fields; ++m) sum[m] += tap * in[m * p.lines.field + o];
+          for (int m = 0; m < kFields; ++m) sum[m] += tap * in[m * p.lines.field + o];
         }
       };
-      if (column >= 1 && column <= axis.pad) gather(-column);
-      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
+      if (column >= 1 && column <= axis.pad) add_beyond(-column);
+      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) add_beyond(2 * (axis.n - 1) - column);
 #pragma unroll
-      for (int m = 0; m < Fields; ++m) results[m * shape.results() + banked(i)] += sum[m];
+      for (int m = 0; m < kFields; ++m) results[m * shape.results() + banked(i)] += sum[m];
     }
   }
   const auto preds = at.of(p.problem.preds) + at.first * p.problem.preds.stride[3];
@@ -227,29 +225,29 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, Fields, Masked> p) {
     const T x = to_compute(preds[i * p.problem.preds.stride[3]]),
             y = to_compute(target[i * p.problem.target.stride[3]]);
     const T* const f = results + banked(i);
-    const T f_b = Fields == 4 ? f[3 * shape.results()] : T(0);
-    const Partials<T> partials{f[0], f_b, f[shape.results()], f[2 * shape.results()]};
+    const auto partials =
+        partials_of_fields<gradients, T>([&](int field) { return f[field * shape.results()]; });
     PixelGradient<T> by;
     if constexpr (Masked) {
       by = masked_pixel_gradient(x, y, at.pivot, partials, at.weight(p.problem, at.first + i));
     } else {
       by = pixel_gradient(x, y, at.pivot, partials);
     }
-    if (p.problem.pixels.adds_slopes()) {
-      T slope = p.problem.pixels.weight;
+    if (p.problem.pixel_term.adds_slopes()) {
+      T slope = p.problem.pixel_term.weight;
       if constexpr (Masked) {
         const T weight = p.problem.template weight<T>(at.image, at.channel, static_cast<int>(at.slice),
                                                       at.row, at.first + i);
-        slope *=
-            p.problem.template share<T>(at.image, kAllPixels) * p.problem.pixels.masked(x, y, weight).slope;
+        slope *= p.problem.template share<T>(at.image, kAllPixels) *
+                 p.problem.pixel_term.masked(x, y, weight).slope;
       } else {
-        slope *= p.problem.pixels.of(x, y).slope;
+        slope *= p.problem.pixel_term.of(x, y).slope;
       }
       by.by_x += slope;
       by.by_y -= slope;
     }
     store_as(grad_preds[i * p.problem.grad_preds.stride[3]], by.by_x);
-    if constexpr (Fields == 4) {
+    if constexpr (gradients == GradientsOf::both) {
       store_as((at.of(p.problem.grad_target) +
                 at.first * p.problem.grad_target.stride[3])[i * p.problem.grad_target.stride[3]],
                by.by_y);

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "../kernels/pivot.cuh"
-#include "../kernels/pixel_sums.cuh"
+#include "../kernels/pixel_term_sums.cuh"
 #include "../kernels/reduce.cuh"
 #include "../kernels/strip/march.cuh"
 #include "plan.h"
@@ -45,8 +45,8 @@ struct Results {                  // null where not wanted
   bool as_distance = false;
   double outputs = 0, cropped = 0;    // of one image
   const double* mask_sums = nullptr;  // [B, kMaskSums], which the launches of a call set
-  PixelSums pixel_sums;               // likewise, where there is a pixel term
-  PixelResults<T> pixels;
+  PixelTermSums pixel_term_sums;      // likewise, where there is a pixel term
+  PixelTermResults<T> pixel_term;
   PassSums* sums_to =
       nullptr;  // where the pass leaves its sums, in kept memory, in place of all results above
 };
@@ -56,8 +56,14 @@ struct Results {                  // null where not wanted
 template <class T, class Launcher>
 void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, const Results<T>& results,
             Launcher& launcher) {
-  const PassSums pass{
-      sums, batch, blocks, count, results.outputs, results.cropped, results.pixel_sums, results.mask_sums};
+  const PassSums pass{sums,
+                      batch,
+                      blocks,
+                      count,
+                      results.outputs,
+                      results.cropped,
+                      results.pixel_term_sums,
+                      results.mask_sums};
   if (results.sums_to) {
     *results.sums_to = pass;
     return;
@@ -71,7 +77,7 @@ void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, con
                                results.batch_similarity,
                                results.contrast,
                                results.grad_constants,
-                               results.pixels};
+                               results.pixel_term};
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
@@ -108,7 +114,7 @@ void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* to
   const int64_t of_mask = params.mask.stride[1] == 0 ? 1 : channels;
   params.rows_of_image = of_mask * params.depth.n * params.rows.n;
   const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), batch);  // blocks that fill the device
-  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / kWarpSize), 1, fill);
   Scratch scratch;
   const size_t sums = scratch.add<double>(batch * params.blocks * kMaskSums);
   scratch.allocate(launcher);
@@ -122,27 +128,27 @@ void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* to
 
 // The results with the sums of the pixel term, where there is one, in a pass of their own.
 template <bool Masked = false, class Storage, class Launcher>
-Results<ComputeOf<Storage>> with_pixel_sums(const Problem<Storage>& problem,
-                                            Results<ComputeOf<Storage>> results, Launcher& launcher,
-                                            const Weights& mask = {}) {
-  if (problem.pixels.term == PixelTerm::none) return results;
-  PixelSumParams<Storage, Masked> params{problem.preds, problem.target, problem.pixels};
+Results<ComputeOf<Storage>> with_pixel_term_sums(const Problem<Storage>& problem,
+                                                 Results<ComputeOf<Storage>> results, Launcher& launcher,
+                                                 const Weights& mask = {}) {
+  if (problem.pixel_term.term == PixelTerm::none) return results;
+  PixelTermSumParams<Storage, Masked> params{problem.preds, problem.target, problem.pixel_term};
   params.mask = mask;
   params.depth = problem.depth.n;
   params.rows = problem.rows.n;
   params.columns = problem.columns.n;
   params.rows_of_image = problem.channels * params.depth * params.rows;
   const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), problem.batch);  // blocks that fill the device
-  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / 32), 1, fill);
+  params.blocks = std::clamp<int64_t>(ceil_div(params.rows_of_image, kReduceThreads / kWarpSize), 1, fill);
   Scratch scratch;
   const size_t sums = scratch.add<double>(problem.batch * params.blocks);
   scratch.keep(launcher);
   params.sums = scratch.at<double>(sums);
-  launcher.template launch<pixel_sums_kernel<Storage, Masked>>(problem.batch * params.blocks, kReduceThreads,
-                                                               kPixelSumsShared, params);
-  results.pixel_sums.sums = params.sums;
-  results.pixel_sums.blocks = params.blocks;
-  results.pixel_sums.stride = 1;
+  launcher.template launch<pixel_term_sums_kernel<Storage, Masked>>(
+      problem.batch * params.blocks, kReduceThreads, kPixelTermSumsShared, params);
+  results.pixel_term_sums.sums = params.sums;
+  results.pixel_term_sums.blocks = params.blocks;
+  results.pixel_term_sums.stride = 1;
   return results;
 }
 
@@ -151,7 +157,7 @@ template <class Storage, class Launcher>
 void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher,
                  const Weights& mask = {}) {
   launcher.template launch<pivot_kernel<Storage>>(
-      problem.batch * problem.channels, 32, 0,
+      problem.batch * problem.channels, kWarpSize, 0,
       PivotParams<Storage>{problem.target, problem.channels, problem.depth.n, problem.rows.n,
                            problem.columns.n, pivots, mask});
 }
@@ -167,14 +173,14 @@ void centre(T (&out)[kTaps], const std::vector<T>& window) {
 }
 
 template <class Storage>
-bool is_vectors(const Picture<Storage>& picture) {
-  if (!picture.data) return true;
+bool is_vectors(const DeviceImage<Storage>& array) {
+  if (!array.data) return true;
   if constexpr (std::is_same_v<Storage, const AnyPixel>) return false;
   constexpr int64_t kSize = Vector<KeptAs<std::remove_const_t<Storage>>>::kSize;
-  return reinterpret_cast<uintptr_t>(picture.data) % 16 == 0 && picture.stride[3] == 1 &&
-         picture.stride[2] >= 0 && picture.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
-         picture.stride[2] % kSize == 0 && picture.stride[1] % kSize == 0 && picture.stride[0] % kSize == 0 &&
-         picture.slice_stride % kSize == 0;
+  return reinterpret_cast<uintptr_t>(array.data) % 16 == 0 && array.stride[3] == 1 && array.stride[2] >= 0 &&
+         array.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
+         array.stride[2] % kSize == 0 && array.stride[1] % kSize == 0 && array.stride[0] % kSize == 0 &&
+         array.slice_stride % kSize == 0;
 }
 
 // What the strip kernel is told but for its plan. `mirrors`: where the padding permits it, the adjoint may
@@ -186,7 +192,7 @@ StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
   params.vectors = is_vectors(problem.preds) && is_vectors(problem.target) &&
                    is_vectors(problem.grad_preds) && is_vectors(problem.grad_target) &&
                    problem.columns.n % Vector<KeptAs<Storage>>::kSize == 0;
-  const auto is_dense = [](const auto& picture) { return !picture.data || picture.stride[3] == 1; };
+  const auto is_dense = [](const auto& array) { return !array.data || array.stride[3] == 1; };
   params.dense = is_dense(problem.preds) && is_dense(problem.target) && is_dense(problem.grad_preds) &&
                  is_dense(problem.grad_target);
   const int64_t strides[] = {problem.preds.stride[2], problem.target.stride[2], problem.grad_preds.stride[2],
@@ -204,44 +210,44 @@ StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
   return params;
 }
 
-// A strip that is compiled for a kind of call: its columns, and whether the picture has to be a single one.
+// A strip that is compiled for a kind of call: its columns, and whether the image has to be a single one.
 template <int Columns, bool Single = false>
-struct Strip {
+struct StripShape {
   static constexpr int kColumns = Columns;
   static constexpr bool kSingle = Single;
 };
-template <class... Strips>
-struct StripList {};
+template <class... Shapes>
+struct StripShapes {};
 
 // One kind of call of the strip kernel, of whatever strips.
-template <class Storage_, int Derivatives_, Objective objective, bool Narrow, Pass pass = Pass::image,
-          bool Pixels = false, int Radius = kMarchRadius>
+template <class Storage_, GradientsOf gradients, Objective objective, bool Narrow, Pass pass = Pass::image,
+          bool HasPixelTerm = false, int Radius = kMarchRadius>
 struct StripCall {
   using Storage = Storage_;
   using Params = StripParams<Storage, Radius>;
   // Rows before and after the owned ones; the same at the top of the image.
-  static constexpr int kHalo = pass == Pass::image && Derivatives_ > 0 ? 2 * Radius : Radius;
+  static constexpr int kHalo = pass == Pass::image && gradients != GradientsOf::none ? 2 * Radius : Radius;
   static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : Radius;
-  template <class Strip>
-  using Config = StripConfig<Storage, Strip::kColumns, Derivatives_, objective, Narrow, Strip::kSingle, pass,
-                             Pixels, Radius>;
-  static constexpr int kSums = Config<Strip<64>>::kSums;
+  template <class Shape>
+  using Config = StripConfig<Storage, Shape::kColumns, gradients, objective, Narrow, Shape::kSingle, pass,
+                             HasPixelTerm, Radius>;
+  static constexpr int kSums = Config<StripShape<64>>::kSums;
 };
 
-template <class Call, class Launcher, class... Strips>
+template <class Call, class Launcher, class... Shapes>
 Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& launcher,
-               StripList<Strips...>) {
+               StripShapes<Shapes...>) {
   const PlanInput input{planes,    params.rows.n, params.columns.n, Call::kHalo, Call::kWindowHalo,
-                        kStepRows, launcher.sms()};
-  const auto variant = [&]<class Strip>() {
-    using Config = typename Call::template Config<Strip>;
+                        kStepRows, kWarpSize,     launcher.sms()};
+  const auto variant = [&]<class Shape>() {
+    using Config = typename Call::template Config<Shape>;
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
                         launcher.template blocks_per_sm<strip_kernel<Config>>(
                             Config::kThreads, StripMarch<Config>::kSharedBytes)};
   };
   thread_local PlanCache cache;
   return cache.get(launcher.device(), input, [&] {
-    const std::vector<StripVariant> variants{variant.template operator()<Strips>()...};
+    const std::vector<StripVariant> variants{variant.template operator()<Shapes>()...};
     return launcher.choose(plan_strips(input, variants), input, variants);
   });
 }
@@ -251,8 +257,8 @@ Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& la
 // L2. 1: they do not.
 template <class Storage>
 int channels_abreast(const Problem<Storage>& problem) {
-  const auto is_interleaved = [&](const auto& picture) {
-    return picture.stride[1] == 1 && picture.stride[3] == problem.channels;
+  const auto is_interleaved = [&](const auto& array) {
+    return array.stride[1] == 1 && array.stride[3] == problem.channels;
   };
   const bool all = is_interleaved(problem.preds) && is_interleaved(problem.target);
   return all && problem.channels <= kMostAbreast ? static_cast<int>(problem.channels) : 1;
@@ -269,9 +275,9 @@ inline Plan plan_abreast(Plan plan, int64_t planes, int abreast) {
 }
 
 // Launches the plan for so many of the planes it was made for.
-template <class Call, class Launcher, class... Strips>
+template <class Call, class Launcher, class... Shapes>
 void launch_call(const Plan& plan, typename Call::Params params, int64_t planes, Launcher& launcher,
-                 StripList<Strips...>, int abreast = 1) {
+                 StripShapes<Shapes...>, int abreast = 1) {
   params.strips = static_cast<int>(plan.strips);
   params.abreast = abreast;
   params.all_strips = planes / abreast * plan.strips;
@@ -280,13 +286,13 @@ void launch_call(const Plan& plan, typename Call::Params params, int64_t planes,
   params.parts = static_cast<int>(plan.parts());
   const int64_t blocks = abreast * ceil_div(params.all_strips * plan.rows_of_strip, plan.rows);
   int index = 0;
-  const auto launch = [&]<class Strip>() {
+  const auto launch = [&]<class Shape>() {
     if (index++ != plan.variant) return;
-    using Config = typename Call::template Config<Strip>;
+    using Config = typename Call::template Config<Shape>;
     launcher.template launch<strip_kernel<Config>>(blocks, Config::kThreads, StripMarch<Config>::kSharedBytes,
                                                    params);
   };
-  (launch.template operator()<Strips>(), ...);
+  (launch.template operator()<Shapes>(), ...);
 }
 
 }  // namespace ssim_fused::cuda

@@ -12,82 +12,87 @@ namespace ssim_fused::cuda {
 // time or more on shapes that are common. docs/building.md says what each costs.
 
 // Strips of images, whose kernels take a whole march. The general kernel has one.
-template <class Storage, int Derivatives, Objective objective>
+template <class Storage, GradientsOf gradients, Objective objective>
 constexpr auto image_strips() {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
   if constexpr (objective == Objective::general) {
-    return StripList<Strip<64>>{};
+    return StripShapes<StripShape<64>>{};
   } else if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return StripList<Strip<64>>{};
-  } else if constexpr (Derivatives == 0) {
-    return StripList<Strip<64>, Strip<128>>{};
-  } else if constexpr (Derivatives == 4 && kIsFloat) {
-    return StripList<Strip<64>, Strip<128>, Strip<64, true>>{};
-  } else if constexpr (Derivatives == 4) {
-    return StripList<Strip<128>>{};
+    return StripShapes<StripShape<64>>{};
+  } else if constexpr (gradients == GradientsOf::none) {
+    return StripShapes<StripShape<64>, StripShape<128>>{};
+  } else if constexpr (gradients == GradientsOf::both && kIsFloat) {
+    return StripShapes<StripShape<64>, StripShape<128>, StripShape<64, true>>{};
+  } else if constexpr (gradients == GradientsOf::both) {
+    return StripShapes<StripShape<128>>{};
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
     // 96 columns serve devices of little shared memory: compute capability 7.5.
-    return StripList<Strip<96>, Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>,
-                     Strip<256, true>>{};
+    return StripShapes<StripShape<96>, StripShape<128>, StripShape<256>, StripShape<64, true>,
+                       StripShape<128, true>, StripShape<256, true>>{};
   } else if constexpr (kIsFloat || objective == Objective::mean_similarity) {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>{};
   } else {  // of MS-SSIM's levels only the finest, at least 176 columns, has 16-bit pixels
-    return StripList<Strip<128>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256, true>>{};
   }
 }
-template <class Storage, int Derivatives, Objective objective>
-using ImageStrips = decltype(image_strips<Storage, Derivatives, objective>());
+template <class Storage, GradientsOf gradients, Objective objective>
+using ImageStrips = decltype(image_strips<Storage, gradients, objective>());
 
 // With a pixel term in the gradients; in 16 bits not of both images, which the general kernel then has.
-template <class Storage, int Derivatives>
-constexpr bool kHasPixelStrips = Derivatives == 3 || (Derivatives == 4 && sizeof(Storage) == 4);
-template <class Storage, int Derivatives>
-using PixelStrips = std::conditional_t<Derivatives == 3 && sizeof(Storage) == 4,
-                                       StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>,
-                                       StripList<Strip<128>>>;
+template <class Storage, GradientsOf gradients>
+constexpr bool kHasPixelTermStrips =
+    gradients == GradientsOf::preds || (gradients == GradientsOf::both && sizeof(Storage) == 4);
+template <class Storage, GradientsOf gradients>
+using PixelTermStrips = std::conditional_t<
+    gradients == GradientsOf::preds && sizeof(Storage) == 4,
+    StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>,
+    StripShapes<StripShape<128>>>;
 
 // Strips of images whose windows have another radius: values, and the gradient of the mean similarity.
-template <class Storage, int Derivatives, int Radius>
+template <class Storage, GradientsOf gradients, int Radius>
 constexpr auto exact_strips() {
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    return StripList<Strip<64>>{};
-  } else if constexpr (Derivatives == 0 && Radius == kLongRadius && sizeof(Storage) == 2) {
-    return StripList<Strip<128>>{};
-  } else if constexpr (Derivatives == 0) {
-    return StripList<Strip<64>, Strip<128>>{};
+    return StripShapes<StripShape<64>>{};
+  } else if constexpr (gradients == GradientsOf::none && Radius == kLongRadius && sizeof(Storage) == 2) {
+    return StripShapes<StripShape<128>>{};
+  } else if constexpr (gradients == GradientsOf::none) {
+    return StripShapes<StripShape<64>, StripShape<128>>{};
   } else if constexpr (sizeof(Storage) == 2) {
-    return StripList<Strip<128>, Strip<256>>{};
+    return StripShapes<StripShape<128>, StripShape<256>>{};
   } else if constexpr (Radius == kLongRadius) {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<128, true>,
+                       StripShape<256, true>>{};
   } else {
-    return StripList<Strip<128>, Strip<256>, Strip<64, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>{};
   }
 }
-template <class Storage, int Derivatives, int Radius>
-using ExactStrips = decltype(exact_strips<Storage, Derivatives, Radius>());
-template <class Storage, int Derivatives>
+template <class Storage, GradientsOf gradients, int Radius>
+using ExactStrips = decltype(exact_strips<Storage, gradients, Radius>());
+template <class Storage, GradientsOf gradients>
 constexpr bool kHasExactStrips =
-    std::is_same_v<Storage, AnyPixel> ? Derivatives == 0 : sizeof(Storage) <= 4 && Derivatives <= 3;
+    std::is_same_v<Storage, AnyPixel> ? gradients == GradientsOf::none
+                                      : sizeof(Storage) <= 4 && gradients != GradientsOf::both;
 
 // Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
 // gradients. For shorter windows, one.
 template <bool Narrow>
-using MomentStrips = std::conditional_t<Narrow, StripList<Strip<64>>, StripList<Strip<64>, Strip<128>>>;
+using MomentStrips =
+    std::conditional_t<Narrow, StripShapes<StripShape<64>>, StripShapes<StripShape<64>, StripShape<128>>>;
 
-template <class Storage, int Derivatives, bool Narrow>
+template <class Storage, GradientsOf gradients, bool Narrow>
 constexpr auto gradient_strips() {
   if constexpr (Narrow) {
-    return StripList<Strip<64>>{};
-  } else if constexpr (Derivatives == 3 && sizeof(Storage) == 4) {
-    return StripList<Strip<128>, Strip<64, true>, Strip<128, true>, Strip<256, true>>{};
+    return StripShapes<StripShape<64>>{};
+  } else if constexpr (gradients == GradientsOf::preds && sizeof(Storage) == 4) {
+    return StripShapes<StripShape<128>, StripShape<64, true>, StripShape<128, true>, StripShape<256, true>>{};
   } else {
-    return StripList<Strip<128>, Strip<64, true>>{};
+    return StripShapes<StripShape<128>, StripShape<64, true>>{};
   }
 }
-template <class Storage, int Derivatives, bool Narrow>
-using GradientStrips = decltype(gradient_strips<Storage, Derivatives, Narrow>());
+template <class Storage, GradientsOf gradients, bool Narrow>
+using GradientStrips = decltype(gradient_strips<Storage, gradients, Narrow>());
 // With a pixel term, one for all windows.
-using PixelGradientStrips = StripList<Strip<64>>;
+using PixelTermGradientStrips = StripShapes<StripShape<64>>;
 
 // Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has as
 // many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a
@@ -95,27 +100,27 @@ using PixelGradientStrips = StripList<Strip<64>>;
 template <class Storage, class F>
 void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
-  const auto with = [&]<int kDerivatives>() {
+  const auto with = [&]<GradientsOf kGradients>() {
     if constexpr (sizeof(Storage) != 8) {
       const bool is_general = problem.map.data || problem.wants_constants ||
-                              (kDerivatives > 0 && objective == Objective::general);
-      const bool serves_pixels =
-          kHasPixelStrips<Storage, kDerivatives> || kDerivatives == 0 || !problem.pixels.adds_slopes();
+                              (kGradients != GradientsOf::none && objective == Objective::general);
+      const bool serves_pixels = kHasPixelTermStrips<Storage, kGradients> ||
+                                 kGradients == GradientsOf::none || !problem.pixel_term.adds_slopes();
       if (is_full && !is_general && serves_pixels) {
-        if (kDerivatives == 0 || objective == Objective::mean_similarity)
-          return f.template operator()<kDerivatives, Objective::mean_similarity, false>();
-        if constexpr (kDerivatives == 3)
-          return f.template operator()<kDerivatives, Objective::mean_contrast, false>();
+        if (kGradients == GradientsOf::none || objective == Objective::mean_similarity)
+          return f.template operator()<kGradients, Objective::mean_similarity, false>();
+        if constexpr (kGradients == GradientsOf::preds)
+          return f.template operator()<kGradients, Objective::mean_contrast, false>();
       }
-      if constexpr (kIsFloat && kDerivatives < 4) {
-        if (is_full && is_general) return f.template operator()<kDerivatives, Objective::general, false>();
+      if constexpr (kIsFloat && kGradients != GradientsOf::both) {
+        if (is_full && is_general) return f.template operator()<kGradients, Objective::general, false>();
       }
     }
-    f.template operator()<kDerivatives, Objective::general, true>();
+    f.template operator()<kGradients, Objective::general, true>();
   };
-  if (problem.grad_target.data) return with.template operator()<4>();
-  if (problem.grad_preds.data) return with.template operator()<3>();
-  with.template operator()<0>();
+  if (problem.grad_target.data) return with.template operator()<GradientsOf::both>();
+  if (problem.grad_preds.data) return with.template operator()<GradientsOf::preds>();
+  with.template operator()<GradientsOf::none>();
 }
 
 // The same, of integers, too.
@@ -124,9 +129,9 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
     // Values have kernels of their own. Of the images at most one has a gradient.
     if (is_full && !problem.map.data && !problem.wants_constants && !problem.grad_preds.data)
-      return f.template operator()<0, Objective::mean_similarity, false>();
-    if (problem.grad_preds.data) return f.template operator()<3, Objective::general, true>();
-    return f.template operator()<0, Objective::general, true>();
+      return f.template operator()<GradientsOf::none, Objective::mean_similarity, false>();
+    if (problem.grad_preds.data) return f.template operator()<GradientsOf::preds, Objective::general, true>();
+    return f.template operator()<GradientsOf::none, Objective::general, true>();
   } else {
     choose_variant_of_floats(problem, objective, is_full, f);
   }
@@ -147,15 +152,15 @@ bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
   const auto fits = [](const DeviceAxis& axis) { return axis.radius == Radius && axis.pad <= axis.radius; };
   if (!fits(problem.rows) || !fits(problem.columns)) return false;
   if (problem.map.data || problem.wants_constants || problem.grad_target.data) return false;
-  if (!problem.grad_preds.data) return kHasExactStrips<Storage, 0>;
-  return kHasExactStrips<Storage, 3> && objective == Objective::mean_similarity &&
-         !problem.pixels.adds_slopes();
+  if (!problem.grad_preds.data) return kHasExactStrips<Storage, GradientsOf::none>;
+  return kHasExactStrips<Storage, GradientsOf::preds> && objective == Objective::mean_similarity &&
+         !problem.pixel_term.adds_slopes();
 }
 
 // Whether a march serves the problem, and pays; else its windows are taken an axis at a time (wide.cuh). Of a
-// small picture what the march with the long radius computes is mostly beyond the border.
+// small image what the march with the long radius computes is mostly beyond the border.
 template <class Storage>
-bool takes_march(const Problem<Storage>& problem, bool is_volume, Objective objective) {
+bool marches(const Problem<Storage>& problem, bool is_volume, Objective objective) {
   constexpr int kLeastSide = sizeof(Storage) == 2 ? 128 : 64;  // of the narrowest strips
   const bool is_large = problem.rows.n >= kLeastSide && problem.columns.n >= kLeastSide;
   return fits_strip(problem) || (!is_volume && is_large && fits_exactly<kLongRadius>(problem, objective));

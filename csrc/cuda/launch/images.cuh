@@ -8,14 +8,14 @@
 
 namespace ssim_fused::cuda {
 
-template <class Storage, int Derivatives, Objective objective, bool Narrow, bool Pixels = false,
+template <class Storage, GradientsOf gradients, Objective objective, bool Narrow, bool HasPixelTerm = false,
           int Radius = kMarchRadius, class Launcher>
 void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 Results<ComputeOf<Storage>> results, Launcher& launcher) {
-  using Call = StripCall<Storage, Derivatives, objective, Narrow, Pass::image, Pixels, Radius>;
-  using Strips = std::conditional_t<Radius != kMarchRadius, ExactStrips<Storage, Derivatives, Radius>,
-                                    std::conditional_t<Pixels, PixelStrips<Storage, Derivatives>,
-                                                       ImageStrips<Storage, Derivatives, objective>>>;
+  using Call = StripCall<Storage, gradients, objective, Narrow, Pass::image, HasPixelTerm, Radius>;
+  using Strips = std::conditional_t<Radius != kMarchRadius, ExactStrips<Storage, gradients, Radius>,
+                                    std::conditional_t<HasPixelTerm, PixelTermStrips<Storage, gradients>,
+                                                       ImageStrips<Storage, gradients, objective>>>;
   auto params = strip_params<Radius>(problem, windows, objective != Objective::general);
   const int64_t planes = problem.batch * problem.channels;
   const int abreast = channels_abreast(problem);
@@ -26,10 +26,10 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   scratch.keep(launcher);
   params.sums.scratch = scratch.at<double>(sums);
   launch_call<Call>(plan, params, planes, launcher, Strips{}, abreast);
-  if constexpr (Pixels) {
-    results.pixel_sums.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
-    results.pixel_sums.blocks = problem.channels * parts;
-    results.pixel_sums.stride = Call::kSums;
+  if constexpr (HasPixelTerm) {
+    results.pixel_term_sums.sums = params.sums.blocks(problem.batch) + (Call::kSums - 1);
+    results.pixel_term_sums.blocks = problem.channels * parts;
+    results.pixel_term_sums.stride = Call::kSums;
   }
   reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }
@@ -39,13 +39,14 @@ template <int Radius, class Storage, class Launcher>
 bool run_exactly(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   if (!fits_exactly<Radius>(problem, objective)) return false;
-  const auto all_results = with_pixel_sums(problem, results, launcher);
-  const auto run = [&]<int kDerivatives>() {
-    if constexpr (kHasExactStrips<Storage, kDerivatives>)
-      run_strips<Storage, kDerivatives, Objective::mean_similarity, false, false, Radius>(
+  const auto all_results = with_pixel_term_sums(problem, results, launcher);
+  const auto run = [&]<GradientsOf kGradients>() {
+    if constexpr (kHasExactStrips<Storage, kGradients>)
+      run_strips<Storage, kGradients, Objective::mean_similarity, false, false, Radius>(
           problem, windows, all_results, launcher);
   };
-  problem.grad_preds.data ? run.template operator()<3>() : run.template operator()<0>();
+  problem.grad_preds.data ? run.template operator()<GradientsOf::preds>()
+                          : run.template operator()<GradientsOf::none>();
   return true;
 }
 
@@ -56,16 +57,17 @@ void run_images(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
       run_exactly<kLongRadius>(problem, windows, objective, results, launcher))
     return;
   const bool is_full = problem.rows.radius == kMarchRadius && problem.columns.radius == kMarchRadius;
-  choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
-    if constexpr (kHasPixelStrips<Storage, kDerivatives> && kObjective == Objective::mean_similarity &&
-                  !kNarrow) {
-      if (problem.pixels.adds_slopes())
-        return run_strips<Storage, kDerivatives, kObjective, kNarrow, true>(problem, windows, results,
-                                                                            launcher);
-    }
-    run_strips<Storage, kDerivatives, kObjective, kNarrow>(
-        problem, windows, with_pixel_sums(problem, results, launcher), launcher);
-  });
+  choose_variant(problem, objective, is_full,
+                 [&]<GradientsOf kGradients, Objective kObjective, bool kNarrow>() {
+                   if constexpr (kHasPixelTermStrips<Storage, kGradients> &&
+                                 kObjective == Objective::mean_similarity && !kNarrow) {
+                     if (problem.pixel_term.adds_slopes())
+                       return run_strips<Storage, kGradients, kObjective, kNarrow, true>(problem, windows,
+                                                                                         results, launcher);
+                   }
+                   run_strips<Storage, kGradients, kObjective, kNarrow>(
+                       problem, windows, with_pixel_term_sums(problem, results, launcher), launcher);
+                 });
 }
 
 }  // namespace ssim_fused::cuda

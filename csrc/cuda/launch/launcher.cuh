@@ -12,7 +12,7 @@
 
 #include "../../api/pyramid_request.h"
 #include "../kernels/mask.cuh"
-#include "../kernels/picture.cuh"
+#include "../kernels/problem.cuh"
 #include "plan.h"
 
 namespace ssim_fused::cuda {
@@ -117,60 +117,44 @@ inline int axis_length(int64_t n) {
   return static_cast<int>(n);
 }
 
-template <class Storage>
-Picture<Storage> picture(const View& view) {
-  return {static_cast<Storage*>(view.data),
-          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
-          view.stride[2]};
+}  // namespace ssim_fused::cuda
+
+namespace ssim_fused {
+
+// The types of views, as from_request.cuh asks for them.
+inline cuda::PixelType pixel_type_of(const View& view) {
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (view.type == ScalarType::scalar) return cuda::PixelType::name;
+  SSIM_FOR_INTEGER_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(view.type == ScalarType::Float, "an image has dtype ",
+                  torch::headeronly::toString(view.type), ", expected float32 or integers");
+  return cuda::PixelType::float32;
 }
 
-template <>
-inline Picture<const AnyPixel> picture(const View& view) {
-  return {view.data,
-          {view.stride[0], view.stride[1], view.stride[3], view.stride[4]},
-          view.stride[2],
-          view.type == ScalarType::Byte     ? PixelType::uint8
-          : view.type == ScalarType::UInt16 ? PixelType::uint16
-                                            : PixelType::float32};
+inline cuda::WeightType weight_type_of(const View& mask) {
+#define SSIM_TYPE(name, Stored, scalar) \
+  if (mask.type == ScalarType::scalar) return cuda::WeightType::name;
+  SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(mask.type == ScalarType::Bool, "mask has dtype ", torch::headeronly::toString(mask.type),
+                  ", expected bool or a float type");
+  return cuda::WeightType::boolean;
 }
 
-inline Weights weights(const View& mask) {
-  if (!mask) return {};
-  const WeightType type = mask.type == ScalarType::Bool       ? WeightType::boolean
-                          : mask.type == ScalarType::Half     ? WeightType::float16
-                          : mask.type == ScalarType::BFloat16 ? WeightType::bfloat16
-                          : mask.type == ScalarType::Double   ? WeightType::float64
-                                                              : WeightType::float32;
-  return {mask.data, {mask.stride[0], mask.stride[1], mask.stride[3], mask.stride[4]}, mask.stride[2], type};
-}
+}  // namespace ssim_fused
 
-template <class T>
-Pixels<T> pixels_of(const PixelRequest& request) {
-  return {request.term, static_cast<T>(request.eps * request.eps), static_cast<T>(request.slope_scale)};
-}
-
-template <class T>
-PixelResults<T> pixel_results(const PixelRequest& request) {
-  PixelResults<T> results;
-  results.mean_weight = request.mean_weight;
-  results.ssim_weight = request.ssim_weight;
-  results.terms = static_cast<T*>(request.terms);
-  return results;
-}
+namespace ssim_fused::cuda {
 
 // Runs f<Storage>() for the images' type.
 template <class F>
 auto with_storage(ScalarType type, F&& f) {
-  switch (type) {
-    case ScalarType::Double:
-      return f.template operator()<double>();
-    case ScalarType::Half:
-      return f.template operator()<Half>();
-    case ScalarType::BFloat16:
-      return f.template operator()<BFloat16>();
-    default:
-      return f.template operator()<float>();
-  }
+#define SSIM_TYPE(name, Storage, scalar) \
+  if (type == ScalarType::scalar) return f.template operator()<Storage>();
+  SSIM_FOR_FLOAT_PIXELS(SSIM_TYPE)
+#undef SSIM_TYPE
+  STD_TORCH_CHECK(false, "an image has dtype ", torch::headeronly::toString(type), ", expected floats");
+  return f.template operator()<float>();
 }
 
 // The same for two images, of which one may have integers.

@@ -37,13 +37,14 @@ struct PlanInput {
   int halo;         // rows before, and after, the owned ones that have to be marched through
   int window_halo;  // the same at the top of the image, where only the window reaches out
   int step_rows;
+  int warp_size;
   int sms;
 
   bool operator==(const PlanInput&) const = default;
 };
 
 // The rows of all strips of all planes are counted through, and every block has as many of them. A strip
-// counts as many rows as the picture has, or as the blocks have that share it.
+// counts as many rows as the image has, or as the blocks have that share it.
 struct Plan {
   int variant = -1;    // index; -1 where none fits
   int64_t strips = 0;  // of a plane
@@ -66,7 +67,7 @@ constexpr int kSchedulers = 4;              // of an SM
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// 0: the picture is too wide.
+// 0: the image is too wide.
 inline int64_t strip_count(int64_t width, const StripVariant& v) {
   if (width <= v.last) return 1;
   return v.owned > 0 ? 1 + ceil_div(width - v.last, v.owned) : 0;
@@ -86,7 +87,8 @@ inline double block_steps(const PlanInput& in, const Plan& plan) {
 
 inline double launch_cost(const PlanInput& in, const StripVariant& v, const Plan& plan) {
   const double steps = block_steps(in, plan);
-  const double warps = (v.columns + kMarginColumns) / 32.0 / kSchedulers;  // of one block, per scheduler
+  const double warps =
+      (v.columns + kMarginColumns) / in.warp_size / kSchedulers;  // of one block, per scheduler
   const int64_t slots = static_cast<int64_t>(in.sms) * v.blocks_per_sm;
   if (plan.blocks <= slots)
     return steps * (static_cast<double>(ceil_div(plan.blocks, in.sms)) * warps + kLatency);

@@ -9,6 +9,7 @@
 
 #include "../kernels/masked_pyramid.cuh"
 #include "call.cuh"
+#include "from_request.cuh"
 #include "launcher.cuh"
 #include "tiles.cuh"
 
@@ -37,8 +38,8 @@ void run_masked_downsample(const HalvingRequest& request, CudaLauncher& launcher
   const auto& [from, to, mask, half_mask] = request;
   MaskedDownsampleParams<Storage> params{};
   for (int image = 0; image < 2; ++image) {
-    params.from[image] = picture<const Storage>(from[image]);
-    params.to[image] = picture<T>(to[image]);
+    params.from[image] = device_image<const Storage>(from[image]);
+    params.to[image] = device_image<T>(to[image]);
   }
   params.size = device_size(to[0]);
   params.slices = halved_slices(from[0]);
@@ -61,9 +62,10 @@ void run_downsample(const std::vector<HalvingRequest>& levels, CudaLauncher& lau
   }
   std::vector<Level<T>> halves;
   for (const HalvingRequest& level : levels)
-    halves.push_back({{picture<T>(level.to[0]), picture<T>(level.to[1])}, device_size(level.to[0])});
+    halves.push_back(
+        {{device_image<T>(level.to[0]), device_image<T>(level.to[1])}, device_size(level.to[0])});
   const Level<const Storage> finest{
-      {picture<const Storage>(first.from[0]), picture<const Storage>(first.from[1])},
+      {device_image<const Storage>(first.from[0]), device_image<const Storage>(first.from[1])},
       device_size(first.from[0])};
   launch_halvings(finest, std::span<const Level<T>>(halves), halved_slices(first.from[0]),
                   first.to[0].batch(), first.to[0].channels(), launcher);
@@ -84,7 +86,7 @@ void run_product(const ProductRequest& request, const std::vector<PassSums>& lev
   (is_reduced ? params.batch_value : params.value) = value;
   params.factors = static_cast<T*>(request.factors);
   params.grad_constants = static_cast<T*>(request.grad_constants);
-  params.pixels = pixel_results<T>(request.pixels);
+  params.pixel_term = pixel_term_results<T>(request.pixels);
   launch_product(params, launcher);
 }
 
@@ -93,11 +95,11 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   using T = ComputeOf<Storage>;
   const View& finest = request.finest;
   GatherParams<Storage> params{};
-  params.finest = picture<KeptAs<Storage>>(finest);
+  params.finest = device_image<KeptAs<Storage>>(finest);
   params.size[0] = device_size(finest);
   params.count = 1;
   for (const View& level : request.coarse) {
-    params.levels[params.count] = picture<const T>(level);
+    params.levels[params.count] = device_image<const T>(level);
     params.size[params.count++] = device_size(level);
   }
   const bool is_volume = !request.coarse.empty() && request.coarse[0].depth() < finest.depth();
@@ -105,9 +107,9 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   params.factors = static_cast<const T*>(request.factors);
   params.batch = finest.batch();
   const int64_t channels = finest.channels();
-  params.image = picture<const Storage>(request.image);
-  params.other = picture<const Storage>(request.other);
-  params.term = pixels_of<T>(request.pixels);
+  params.image = device_image<const Storage>(request.image);
+  params.other = device_image<const Storage>(request.other);
+  params.term = pixel_term_params<T>(request.pixels);
   if (request.mask) {
     MaskedGatherParams<Storage> masked{params, weights(request.mask.view)};
     masked.tiles = tiles_of(params.batch, channels, params.size[0], kPatch, 1);
@@ -148,8 +150,8 @@ void run_multiply(const View& gradient, const Upstream& factor, const View& resu
   using T = ComputeOf<Storage>;
   constexpr int64_t kSize = Vector<Storage>::kSize;
   MultiplyParams<Storage> params{};
-  params.gradient = picture<const Storage>(gradient);
-  params.result = picture<Storage>(result);
+  params.gradient = device_image<const Storage>(gradient);
+  params.result = device_image<Storage>(result);
   params.factor = {static_cast<const T*>(factor.values), factor.stride, factor.scale};
   params.size = device_size(gradient);
   params.channels = gradient.channels();

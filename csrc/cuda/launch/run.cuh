@@ -11,7 +11,7 @@ namespace ssim_fused::cuda {
 template <class Storage, class Launcher>
 void run(const Problem<Storage>& problem, bool is_volume, const WindowTaps<ComputeOf<Storage>>& windows,
          Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  if (!takes_march(problem, is_volume, objective)) return run_wide(problem, windows, results, launcher);
+  if (!marches(problem, is_volume, objective)) return run_wide(problem, windows, results, launcher);
   if (is_volume) return run_volumes(problem, windows, objective, results, launcher);
   run_images(problem, windows, objective, results, launcher);
 }

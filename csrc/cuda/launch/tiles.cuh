@@ -30,15 +30,15 @@ inline Tiles tiles_of(int64_t batch, int64_t channels, const DeviceSize& size, i
 // Whether pixels whose column is a multiple of kCount are whole, aligned packs. The stride of an axis of one
 // element is none.
 template <int kCount, class Storage>
-bool is_packs(const Picture<Storage>& picture, int64_t batch, int64_t channels, int slices) {
+bool is_packs(const DeviceImage<Storage>& array, int64_t batch, int64_t channels, int slices) {
   if constexpr (std::is_same_v<Storage, const AnyPixel>) {
     return false;
   } else {
     const auto is_whole = [](int64_t n, int64_t stride) { return n == 1 || stride % kCount == 0; };
     constexpr size_t kAlignment = alignof(Pack<std::remove_const_t<Storage>, kCount>);
-    return reinterpret_cast<uintptr_t>(picture.data) % kAlignment == 0 && picture.stride[3] == 1 &&
-           picture.stride[2] % kCount == 0 && is_whole(slices, picture.slice_stride) &&
-           is_whole(channels, picture.stride[1]) && is_whole(batch, picture.stride[0]);
+    return reinterpret_cast<uintptr_t>(array.data) % kAlignment == 0 && array.stride[3] == 1 &&
+           array.stride[2] % kCount == 0 && is_whole(slices, array.slice_stride) &&
+           is_whole(channels, array.stride[1]) && is_whole(batch, array.stride[0]);
   }
 }
 
@@ -78,15 +78,15 @@ void launch_tiles(const Params& params, Launcher& launcher) {
 // Both images at a level of the pyramid.
 template <class Storage>
 struct Level {
-  Picture<Storage> images[2];
+  DeviceImage<Storage> images[2];
   DeviceSize size;
 };
 
 template <class T>
 Level<const T> readable(const Level<T>& level) {
-  const auto of = [](const Picture<T>& image) {
+  const auto of = [](const DeviceImage<T>& image) {
     const auto& stride = image.stride;
-    return Picture<const T>{image.data, {stride[0], stride[1], stride[2], stride[3]}, image.slice_stride};
+    return DeviceImage<const T>{image.data, {stride[0], stride[1], stride[2], stride[3]}, image.slice_stride};
   };
   return {{of(level.images[0]), of(level.images[1])}, level.size};
 }

@@ -20,7 +20,7 @@
 namespace ssim_fused::cuda {
 
 // Threads that keep an SM busy along the depth: two warps for each scheduler.
-constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * 32;
+constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * kWarpSize;
 
 // How the depth is cut into splits, where a march through all of it takes so many blocks: for the fewest
 // slices one after the other.
@@ -38,24 +38,25 @@ void plan_depth(DepthParams<Storage>& params, int64_t blocks, bool may_split, in
   }
 }
 
-template <class Storage, int Derivatives, Objective objective, bool Narrow, class Launcher>
+template <class Storage, GradientsOf gradients, Objective objective, bool Narrow, class Launcher>
 void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   using T = ComputeOf<Storage>;
-  using MomentsCall = StripCall<Storage, 0, Objective::mean_similarity, Narrow, Pass::moments>;
-  using GradientCall = StripCall<Storage, Derivatives, Objective::mean_similarity, Narrow, Pass::gradient>;
-  using PixelGradientCall =
-      StripCall<Storage, Derivatives, Objective::mean_similarity, true, Pass::gradient, (Derivatives > 0)>;
+  using MomentsCall =
+      StripCall<Storage, GradientsOf::none, Objective::mean_similarity, Narrow, Pass::moments>;
+  using GradientCall = StripCall<Storage, gradients, Objective::mean_similarity, Narrow, Pass::gradient>;
+  using PixelTermGradientCall = StripCall<Storage, gradients, Objective::mean_similarity, true,
+                                          Pass::gradient, (gradients != GradientsOf::none)>;
   // Only the general kernel reads and writes pixels along the depth.
   using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
-  using Depth = DepthConfig<DepthStorage, Derivatives, objective, Narrow>;
+  using Depth = DepthConfig<DepthStorage, gradients, objective, Narrow>;
   constexpr MomentStrips<Narrow> kMomentStrips;
   // Calls f<Call>(strips) for the march to the gradients, where there is one.
   const auto with_gradient_call = [&](auto&& f) {
-    if constexpr (Derivatives > 0) {
-      if (problem.pixels.adds_slopes())
-        return f.template operator()<PixelGradientCall>(PixelGradientStrips{});
-      f.template operator()<GradientCall>(GradientStrips<Storage, Derivatives, Narrow>{});
+    if constexpr (gradients != GradientsOf::none) {
+      if (problem.pixel_term.adds_slopes())
+        return f.template operator()<PixelTermGradientCall>(PixelTermGradientStrips{});
+      f.template operator()<GradientCall>(GradientStrips<Storage, gradients, Narrow>{});
     }
   };
 
@@ -75,7 +76,8 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   depth.slice_sum = sum(windows.rows) * sum(windows.columns);
   const int64_t per_sm =
       launcher.template blocks_per_sm<depth_kernel<Depth>>(kDepthThreads, Depth::kSharedBytes);
-  plan_depth(depth, slab * layout.blocks(), Derivatives == 0, std::max<int64_t>(1, launcher.sms() * per_sm));
+  plan_depth(depth, slab * layout.blocks(), gradients == GradientsOf::none,
+             std::max<int64_t>(1, launcher.sms() * per_sm));
   const int64_t per_volume = layout.blocks() * depth.splits;
   Scratch scratch, kept;
   const size_t fields = scratch.add<T>(slab * slices * layout.slice_size()), pivots = scratch.add<T>(volumes),
@@ -107,7 +109,7 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
     });
   }
   reduce(depth.sums, problem.batch, problem.channels * per_volume, Depth::kSums,
-         with_pixel_sums(problem, results, launcher), launcher);
+         with_pixel_term_sums(problem, results, launcher), launcher);
 }
 
 template <class Storage, class Launcher>
@@ -115,9 +117,10 @@ void run_volumes(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Sto
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
   const bool is_full = problem.depth.radius == kMarchRadius && problem.rows.radius == kMarchRadius &&
                        problem.columns.radius == kMarchRadius;
-  choose_variant(problem, objective, is_full, [&]<int kDerivatives, Objective kObjective, bool kNarrow>() {
-    run_slabs<Storage, kDerivatives, kObjective, kNarrow>(problem, windows, results, launcher);
-  });
+  choose_variant(problem, objective, is_full,
+                 [&]<GradientsOf kGradients, Objective kObjective, bool kNarrow>() {
+                   run_slabs<Storage, kGradients, kObjective, kNarrow>(problem, windows, results, launcher);
+                 });
 }
 
 }  // namespace ssim_fused::cuda

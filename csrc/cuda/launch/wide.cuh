@@ -129,7 +129,7 @@ void for_chunks(int64_t count, int64_t most, F&& each) {
 template <class Problem>
 void rows_to_slices(Problem& problem) {
   std::swap(problem.depth, problem.rows);
-  const auto exchange = [](auto& picture) { std::swap(picture.slice_stride, picture.stride[2]); };
+  const auto exchange = [](auto& array) { std::swap(array.slice_stride, array.stride[2]); };
   exchange(problem.preds);
   exchange(problem.target);
   exchange(problem.grad_map);
@@ -142,8 +142,8 @@ void rows_to_slices(Problem& problem) {
 template <class Storage, bool Masked, class Launcher>
 class WideRun {
   using T = ComputeOf<Storage>;
-  static constexpr int kMoments = Masked ? 5 : 4;  // with the windows' weight
-  static constexpr int kStaged = Masked ? 3 : 2;   // rows of pixels, with their weights
+  static constexpr int kMomentFields = moment_fields(Masked);
+  static constexpr int kStaged = Masked ? 3 : 2;  // rows of pixels, with their weights
 
  public:
   WideRun(const ProblemOf<Storage, Masked>& problem, const WindowTaps<T>& windows, Launcher& launcher)
@@ -154,7 +154,10 @@ class WideRun {
       rows_to_slices(problem_);
       std::swap(taps_[0], taps_[1]);
     }
-    derivatives_ = problem_.grad_target.data ? 4 : problem_.grad_preds.data ? 3 : 0;
+    gradients_ = problem_.grad_target.data  ? GradientsOf::both
+                 : problem_.grad_preds.data ? GradientsOf::preds
+                                            : GradientsOf::none;
+    derivatives_ = derivative_fields(gradients_);
     has_rows_ = !taps_[1].is_identity;
     depth_ = problem_.depth.n;
     outputs_ = problem_.depth.output_length();
@@ -174,11 +177,12 @@ class WideRun {
     const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
 
     const int64_t field = depth_ * slice_, bytes = static_cast<int64_t>(sizeof(T));
-    const int64_t slab = std::clamp<int64_t>(kSlabBytes / ((kMoments + 1) * field * bytes), 1, volumes);
-    const int64_t least = std::max(has_rows_ ? kMoments * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
+    const int64_t slab = std::clamp<int64_t>(kSlabBytes / ((kMomentFields + 1) * field * bytes), 1, volumes);
+    const int64_t least =
+        std::max(has_rows_ ? kMomentFields * input_slice_ : 0, derivatives_ * outputs_ * kLanes);
     between_size_ = std::max(least, std::min(slab * field, launcher_.l2_bytes() * 2 / 3 / bytes));
     Scratch scratch, kept;
-    const size_t moments = scratch.add<T>(slab * kMoments * field),
+    const size_t moments = scratch.add<T>(slab * kMomentFields * field),
                  between = scratch.add<T>(least > 0 ? between_size_ : 0),
                  pivots = scratch.add<T>(has_empty_windows ? 0 : volumes),
                  taps = scratch.add<T>(upload_.count()),
@@ -204,11 +208,11 @@ class WideRun {
       volumes_ = std::min(volumes - first_volume_, slab);
       make_moments();
       along_depth(sums);
-      if (derivatives_ == 3) make_gradients<3>();
-      if (derivatives_ == 4) make_gradients<4>();
+      if (gradients_ == GradientsOf::preds) make_gradients<GradientsOf::preds>();
+      if (gradients_ == GradientsOf::both) make_gradients<GradientsOf::both>();
     }
     reduce(problem_.sums, problem_.batch, problem_.channels * blocks, sums,
-           with_pixel_sums<Masked>(problem_, results, launcher_, mask()), launcher_);
+           with_pixel_term_sums<Masked>(problem_, results, launcher_, mask()), launcher_);
   }
 
  private:
@@ -220,11 +224,11 @@ class WideRun {
   // The slab's fields, by slices of rows of columns, and as the same columns of all slices.
   Lines<T> slab_rows() const {
     const int64_t field = depth_ * slice_;
-    return {moments_, 0, kMoments * field, slice_, kLanes, field, length_};
+    return {moments_, 0, kMomentFields * field, slice_, kLanes, field, length_};
   }
   Lines<T> slab_depth() const {
     const int64_t field = depth_ * slice_;
-    return {moments_, 0, kMoments * field, 0, kLanes, field, slice_};
+    return {moments_, 0, kMomentFields * field, 0, kLanes, field, slice_};
   }
   // `fields` fields of slices from `first` on, or of groups of columns from `first` on.
   Lines<T> slices_between(int64_t fields, int64_t first) const {
@@ -271,8 +275,8 @@ class WideRun {
     const auto columns = forward_pass(problem_.columns, taps_[2]),
                rows = forward_pass(problem_.rows, taps_[1]);
     const RowShape shape = row_shape(columns, kStaged, 0);
-    for_chunks(volumes_ * depth_, slices_of_chunk(kMoments), [&](int64_t begin, int64_t end) {
-      const Lines<T> out = has_rows_ ? slices_between(kMoments, begin) : slab_rows();
+    for_chunks(volumes_ * depth_, slices_of_chunk(kMomentFields), [&](int64_t begin, int64_t end) {
+      const Lines<T> out = has_rows_ ? slices_between(kMomentFields, begin) : slab_rows();
       launcher_.template launch<wide_moments_kernel<Storage, Masked>>(
           row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, kStaged, 0),
           row_params(columns, shape, out, begin, end));
@@ -280,7 +284,7 @@ class WideRun {
       auto params = unit_params(rows, out, slab_rows(), begin * groups_of_row_, end * groups_of_row_, false);
       params.pivots = pivots_;
       params.padding = taps_[2].sum;
-      launch_filter<kMoments>(params);
+      launch_filter<kMomentFields>(params);
     });
   }
 
@@ -292,31 +296,32 @@ class WideRun {
     for_chunks(units, most, [&](int64_t begin, int64_t end) {
       const Lines<T> between = groups_between(begin);
       FormulaParams<Storage, Masked> formula{unit_params(forward, slab_depth(), between, begin, end, true),
-                                             problem_, derivatives_, sums};
+                                             problem_, gradients_, sums};
       formula.pivots = pivots_;
       formula.padding = taps_[2].sum * taps_[1].sum;
       launcher_.template launch<wide_formula_kernel<Storage, Masked>>(
           (end - begin) * ceil_div(outputs_, kWideWarps * kRun), kWideThreads, kWideSumsShared, formula);
       const auto params = unit_params(adjoint, between, slab_depth(), begin, end, true);
-      if (derivatives_ == 3) launch_filter<3>(params);
-      if (derivatives_ == 4) launch_filter<4>(params);
+      if (gradients_ == GradientsOf::preds) launch_filter<derivative_fields(GradientsOf::preds)>(params);
+      if (gradients_ == GradientsOf::both) launch_filter<derivative_fields(GradientsOf::both)>(params);
     });
   }
 
-  template <int Fields>
+  template <GradientsOf gradients>
   void make_gradients() {
+    constexpr int kFields = derivative_fields(gradients);
     const auto columns = adjoint_pass(problem_.columns, taps_[2]),
                rows = adjoint_pass(problem_.rows, taps_[1]);
-    const RowShape shape = row_shape(columns, 1, Fields);
-    for_chunks(volumes_ * depth_, slices_of_chunk(Fields), [&](int64_t begin, int64_t end) {
-      const Lines<T> in = has_rows_ ? slices_between(Fields, begin) : slab_rows();
+    const RowShape shape = row_shape(columns, 1, kFields);
+    for_chunks(volumes_ * depth_, slices_of_chunk(kFields), [&](int64_t begin, int64_t end) {
+      const Lines<T> in = has_rows_ ? slices_between(kFields, begin) : slab_rows();
       if (has_rows_) {
-        launch_filter<Fields>(
+        launch_filter<kFields>(
             unit_params(rows, slab_rows(), in, begin * groups_of_row_, end * groups_of_row_, false));
       }
-      launcher_.template launch<wide_gradient_kernel<Storage, Fields, Masked>>(
-          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, Fields),
-          GradientParams<Storage, Fields, Masked>{row_params(columns, shape, in, begin, end)});
+      launcher_.template launch<wide_gradient_kernel<Storage, gradients, Masked>>(
+          row_blocks(shape, end - begin), kWideThreads, shared_bytes<T>(shape, 1, kFields),
+          GradientParams<Storage, gradients, Masked>{row_params(columns, shape, in, begin, end)});
     });
   }
 
@@ -325,7 +330,8 @@ class WideRun {
   TapsUpload<T> upload_;
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
   bool is_image_;                      // whose rows are the slices
-  int derivatives_;
+  GradientsOf gradients_;
+  int derivatives_;              // fields of them
   bool has_rows_;                // or their window is of one tap, of weight one
   int64_t depth_, outputs_;      // of the depth
   int64_t length_;               // of the columns' outputs

@@ -48,7 +48,7 @@ class StripColumns {
 #pragma unroll
     for (int k = 0; k < kTaps - 1; ++k) {
 #pragma unroll
-      for (int f = 0; f < 4; ++f) moment_[f][k] = T(0);
+      for (int f = 0; f < kPlainMoments; ++f) moment_[f][k] = T(0);
 #pragma unroll
       for (int f = 0; f < kDerivatives; ++f) derivative_[f][k] = T(0);
     }
@@ -71,8 +71,8 @@ class StripColumns {
     const auto owned = [&] { return z >= at.row_begin && z + kStepRows <= at.row_end; };
     const int reach = kDerivatives > 0 ? kRadius : 0;
     const int free = Config::kGeneral ? reach : max(reach, at.p.rows.radius);
-    const bool is_free =
-        (Config::kGeneral && kDerivatives == 0) || (z >= free && z + kStepRows <= at.p.rows.n - free);
+    const bool is_free = (Config::kGeneral && Config::kGradients == GradientsOf::none) ||
+                         (z >= free && z + kStepRows <= at.p.rows.n - free);
     if (is_free && (Config::kGeneral || owned())) {
 #pragma unroll 4
       for (int r = 0; r < kStepRows; ++r)
@@ -103,12 +103,12 @@ class StripColumns {
     const int begin = max(at.row_begin, rows.radius - rows.pad),
               end = min(at.row_end, rows.n - (rows.radius - rows.pad));
     const auto output = [&](int r, bool is_owned) {
-      T complete[4];
+      T complete[kPlainMoments];
       filter_moments(at, place + r * Exchange::kRow, complete);
       if (!is_owned) return;
       T* const to = fields.on(r * width);
 #pragma unroll
-      for (int f = 0; f < 4; ++f) to[f * kGroup] = complete[f];
+      for (int f = 0; f < kPlainMoments; ++f) to[f * kGroup] = complete[f];
     };
     if (z >= begin && z + kStepRows <= end) {
 #pragma unroll
@@ -125,7 +125,7 @@ class StripColumns {
     char* const place = exchange + Exchange::slot(column);
     const auto output = [&]<bool Border>(int r) {
       char* const row = place + r * Exchange::kRow;
-      T values[4] = {};
+      T values[kMostDerivatives] = {};
 #pragma unroll
       for (int f = 0; f < kDerivatives; ++f)
         values[f] = *reinterpret_cast<const T*>(row + f * Exchange::kField);
@@ -142,7 +142,7 @@ class StripColumns {
 
   // The thread's sum of the pixel term, where it has one.
   SSIM_DEVICE double* pixel_total(const Block& at) const {
-    return Config::kSumsPixels ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
+    return Config::kSumsPixelTerm ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
   }
 
   // After the march, the sums of a part of a strip.
@@ -153,7 +153,7 @@ class StripColumns {
     double sums[Config::kSums];
 #pragma unroll
     for (int n = 0; n < Config::kSums; ++n) {
-      const bool is_of_pixels = Config::kSumsPixels && n == Config::kSums - 1;
+      const bool is_of_pixels = Config::kSumsPixelTerm && n == Config::kSums - 1;
       const bool counts =
           is_of_pixels || (column.is_owned && (n != kContrastLoss || p.columns.is_in_crop_at(column.z)));
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
@@ -177,9 +177,9 @@ class StripColumns {
   SSIM_DEVICE void output(const Block& at, const Column& column, int z, char* place, const T (&numbers)[4],
                           T (&step)[Config::kSumsOfOutputs]) {
     constexpr int kWeight = 3;  // in `numbers`, of the column
-    T complete[4];
+    T complete[kPlainMoments];
     filter_moments(at, place, complete);
-    const auto terms = local_terms(Moments<T>{complete[0], complete[1], complete[2], complete[3]},
+    const auto terms = local_terms(moments_of_fields<T>([&](int f) { return complete[f]; }),
                                    numbers[Numbers::kPivot], numbers[Numbers::kC1], numbers[Numbers::kC2]);
 
     const auto& p = at.p;
@@ -216,32 +216,35 @@ class StripColumns {
     }
     if constexpr (kDerivatives > 0) {
       const auto f = objective_partials<Config::kObjective>(terms, weight, of_contrast);
-      filter_derivatives<rows == Rows::border>(at, place, z, {f.a, f.p, f.d, f.b});
+      T values[kMostDerivatives];
+      to_fields<GradientsOf::both>(f, [&](int field, T value) { values[field] = value; });
+      filter_derivatives<rows == Rows::border>(at, place, z, values);
     }
   }
 
   // Takes in one row of moments, which completes those of the window kRadius rows above.
-  SSIM_DEVICE void filter_moments(const Block& at, const char* place, T (&complete)[4]) {
+  SSIM_DEVICE void filter_moments(const Block& at, const char* place, T (&complete)[kPlainMoments]) {
     const T* const taps = at.p.row_taps;
 #pragma unroll
-    for (int f = 0; f < 4; ++f) {
+    for (int f = 0; f < kPlainMoments; ++f) {
       const T value = *reinterpret_cast<const T*>(place + f * Exchange::kField);
-      complete[f] = take_in<Config::kNarrow>(moment_[f], value, at.p.rows.radius,
-                                             [&](int k) { return taps[kTaps - 1 - k]; });
+      complete[f] = push<Config::kNarrow>(moment_[f], value, at.p.rows.radius,
+                                          [&](int k) { return taps[kTaps - 1 - k]; });
     }
   }
 
   // Takes in the derivatives at z, which completes the adjoint at z - kRadius. `Border`: z may be any row;
   // else no reflection reaches it.
   template <bool Border>
-  SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z, const T (&values)[4]) {
+  SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z,
+                                      const T (&values)[kMostDerivatives]) {
     const T* const taps = at.p.row_taps;
     const T* const edge_taps =
         Border ? fold_taps_ + fold_place<kRadius>(at.p.rows, z) * (kTaps + 1) : nullptr;
 #pragma unroll
     for (int f = 0; f < kDerivatives; ++f) {
-      const T sum = take_in<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,
-                                             [&](int k) { return Border ? edge_taps[k] : taps[k]; });
+      const T sum = push<Config::kNarrow>(derivative_[f], values[f], at.p.rows.radius,
+                                          [&](int k) { return Border ? edge_taps[k] : taps[k]; });
       *reinterpret_cast<T*>(place + f * Exchange::kField) = sum;
     }
   }
@@ -250,7 +253,8 @@ class StripColumns {
   double* const totals_;               // [sums, threads], likewise
   Storage* map_ = nullptr;             // [H, W], of the plane, by the strides of the params
   const Storage* grad_map_ = nullptr;  // the same
-  T moment_[4][kTaps - 1], derivative_[kDerivativesOr1][kTaps - 1];  // the filters' unfinished sums
+  T moment_[kPlainMoments][kTaps - 1],
+      derivative_[kDerivativesOr1][kTaps - 1];  // the filters' unfinished sums
 };
 
 }  // namespace ssim_fused::cuda

@@ -15,13 +15,13 @@ struct StripExchange {
   // Margins for outputs that the block does not compute. A single strip has one on the left, too.
   static constexpr int kLeft =
       Config::kDerivatives > 0 && Config::kSingle ? (Config::kRadius + 7) / 8 * 8 : 0;
-  // What stage 4 reads of a row for a chunk: whole vectors, kGatherShift columns before the first one that it
-  // needs.
-  static constexpr int kGatherShift = kLeft > 0 ? kLeft - Config::kRadius : 0;
-  static constexpr int kGatherVectors = (Config::kWindowed + kGatherShift + kVector - 1) / kVector;
+  // What stage 4 reads of a row for a chunk: whole vectors, kAdjointShift columns before the first one that
+  // it needs.
+  static constexpr int kAdjointShift = kLeft > 0 ? kLeft - Config::kRadius : 0;
+  static constexpr int kAdjointVectors = (Config::kWindowed + kAdjointShift + kVector - 1) / kVector;
   static constexpr int kColumns =
-      Config::kDerivatives > 0 ? Config::kColumns - kChunk + kGatherVectors * kVector : Config::kColumns;
-  static constexpr int kFields = Config::kPass == Pass::gradient ? Config::kDerivatives : 4;
+      Config::kDerivatives > 0 ? Config::kColumns - kChunk + kAdjointVectors * kVector : Config::kColumns;
+  static constexpr int kFields = Config::kPass == Pass::gradient ? Config::kDerivatives : int{kPlainMoments};
   // In bytes. Where there are only moments, or only derivatives, there are two buffers, in turns.
   static constexpr int kRow = Row::bytes(kColumns), kField = kStepRows * kRow, kBuffer = kFields * kField;
   static constexpr int kBuffers = Config::kDerivatives > 0 && Config::kPass == Pass::image ? 1 : 2;

@@ -5,7 +5,7 @@
 //   1. stage.cuh   raw rows arrive in shared memory, during stages 3 and 4 of the rows before
 //   2. row.cuh     along the row: the four moments of every column
 //   3. column.cuh  down the column: the windows' moments, the formula, the adjoint of the derivatives
-//   4. gather.cuh  along the row again: the gradient
+//   4. gradient.cuh  along the row again: the gradient
 //
 // Positions and taps are those of fir.cuh. Of volumes it marches over single slices, in two passes, between
 // which depth.cuh works along the depth: stages 1 to 3 with the moments as result; then the second filter of
@@ -16,7 +16,7 @@
 
 #include "../pivot.cuh"
 #include "column.cuh"
-#include "gather.cuh"
+#include "gradient.cuh"
 #include "row.cuh"
 #include "stage.cuh"
 
@@ -30,7 +30,7 @@ class StripMarch {
   using Stage = StripStage<Config>;
   using Row = StripRow<Config>;
   using Columns = StripColumns<Config>;
-  using Gather = StripGather<Config>;
+  using Gradient = StripGradient<Config>;
   using Exchange = StripExchange<Config>;
   using Numbers = StripNumbers<Config>;
   static constexpr int kRadius = Config::kRadius;
@@ -44,7 +44,7 @@ class StripMarch {
                        kExchangeAt = kPixelsAt + Stage::kPixelBytes,
                        kFoldTapsAt = kExchangeAt + Exchange::kBytes,
                        kFoldsAt = kFoldTapsAt + Columns::kFoldBytes,
-                       kTotalsAt = kFoldsAt + Gather::kFoldBytes,
+                       kTotalsAt = kFoldsAt + Gradient::kFoldBytes,
                        kNumbersAt = kTotalsAt + Columns::kTotalBytes;
   static_assert(kExchangeAt % 16 == 0 && kTotalsAt % 8 == 0, "everything is aligned");
 
@@ -128,8 +128,8 @@ class StripMarch {
       wait_for_copies();
       if constexpr (kHasGradient) {
         __syncthreads();
-        Gather::run(at_, row - 2 * kRadius, exchange(0), pixels(), shared_ + kFoldsAt,
-                    columns_.pixel_total(at_));
+        Gradient::run(at_, row - 2 * kRadius, exchange(0), pixels(), shared_ + kFoldsAt,
+                      columns_.pixel_total(at_));
       } else {
         buffer = Exchange::kBuffer - buffer;
       }
@@ -137,8 +137,9 @@ class StripMarch {
     }
   }
 
-  // The derivatives of a step arrive in the exchange, and are filtered in place: while a thread gathers,
-  // those of the next step arrive in the other buffer; while it filters, the pixels to multiply by.
+  // The derivatives of a step arrive in the exchange, and are filtered in place: while a thread makes
+  // gradients, those of the next step arrive in the other buffer; while it filters, the pixels to multiply
+  // by.
   SSIM_DEVICE void march_from_derivatives() {
     const int first = at_.row_begin > 0 ? at_.row_begin - kHalo : 0;
     const int last = at_.row_end + kHalo;
@@ -157,7 +158,7 @@ class StripMarch {
       if (row + kStepRows < last)
         Stage::derivatives(at_, row + kStepRows, last, exchange(Exchange::kBuffer - buffer));
       commit_copies();
-      Gather::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt, nullptr);
+      Gradient::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt, nullptr);
       buffer = Exchange::kBuffer - buffer;
       Block::sync_rows();
     }
@@ -167,7 +168,7 @@ class StripMarch {
   SSIM_DEVICE void prepare() {
     const auto& p = at_.p;
     const int thread = static_cast<int>(at_.thread());
-    if (thread < 32) {
+    if (thread < kWarpSize) {
       const T value = pivot(thread);
       if (thread == 0) {
         at_.numbers[Numbers::kPivot] = value;

@@ -28,7 +28,8 @@ struct SharedRow {
     if constexpr (!kHalves) return place;
     return place + static_cast<int>(static_cast<unsigned>(column) / 128) * kBankShift;
   }
-  // From one of the first 32 columns, or the vectors of those, to that so many on, a multiple of as many.
+  // From one of the first kWarpSize columns, or the vectors of those, to that so many on, a multiple of as
+  // many.
   static constexpr SSIM_HOST_DEVICE int span(int columns) {
     return columns * static_cast<int>(sizeof(Element)) + (kHalves ? columns / 128 * kBankShift : 0);
   }
@@ -45,7 +46,7 @@ struct Chunk {
       row = static_cast<int>(eight / 4);
       column = static_cast<int>((second * 16 + eight % 4 * 4 + place) * kChunk);
     } else {
-      constexpr unsigned kEights = Config::kColumns / 32;  // of two rows
+      constexpr unsigned kEights = Config::kColumns / (4 * kChunk);  // of two rows
       row = static_cast<int>(eight / kEights * 2 + second);
       column = static_cast<int>((eight % kEights * 4 + place) * kChunk);
     }
@@ -136,10 +137,10 @@ class StripBlock {
                          (column_begin <= p.columns.pad || column_end >= p.columns.n - p.columns.pad);
       numbers.has_folded_columns() = folds && !p.mirrors;
       numbers.mirrors_derivatives() = folds && p.mirrors;
-      const auto place = [&](const auto& picture, int column) {
-        return reinterpret_cast<uint64_t>(picture.data) +
-               static_cast<uint64_t>(pixel_bytes(picture)) *
-                   (picture.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
+      const auto place = [&](const auto& array, int column) {
+        return reinterpret_cast<uint64_t>(array.data) +
+               static_cast<uint64_t>(pixel_bytes(array)) *
+                   (array.plane_offset(image, channel, slice) + (p.vectors ? column : 0));
       };
       numbers.first_row(0) = place(p.preds, raw_begin);
       numbers.first_row(1) = place(p.target, raw_begin);
@@ -173,7 +174,7 @@ class StripBlock {
   template <class F>
   SSIM_DEVICE void for_each_row(F&& f) const {
     const unsigned thread = this->thread();
-    const int warp = static_cast<int>(thread / 32), lane = static_cast<int>(thread % 32);
+    const int warp = static_cast<int>(thread / kWarpSize), lane = static_cast<int>(thread % kWarpSize);
     if constexpr (kRowsOfWarp > 0) {
 #pragma unroll 1
       for (int i = 0; i < kRowsOfWarp; ++i) f(warp * kRowsOfWarp + i, lane);
@@ -190,10 +191,10 @@ class StripBlock {
     const unsigned thread = this->thread();
     constexpr bool kByWarp = kRowsOfWarp > 0;
     constexpr unsigned kSide = Config::kRadius <= 8 ? 8 : 16;  // tasks of a border, some of them none
-    constexpr unsigned kThreads = kByWarp ? 32 : Config::kThreads,
+    constexpr unsigned kThreads = kByWarp ? kWarpSize : Config::kThreads,
                        kTasks = 2 * kSide * (kByWarp ? kRowsOfWarp : kStepRows);
     static_assert(Config::kRadius <= int{kSide});
-    const unsigned first_row = kByWarp ? thread / 32 * kRowsOfWarp : 0;
+    const unsigned first_row = kByWarp ? thread / kWarpSize * kRowsOfWarp : 0;
 #pragma unroll 1
     for (unsigned task = thread % kThreads; task < kTasks; task += kThreads) {
       const int distance = static_cast<int>(task % kSide) + 1;
@@ -223,7 +224,7 @@ struct StripColumn {
   // Twice the weight of its outputs in the mean. Where derivatives are mirrored about the first column or the
   // last, that one counts twice.
   SSIM_DEVICE T doubled_weight(const StripBlock<Config>& at) const {
-    if constexpr (Config::kDerivatives == 0 || Config::kGeneral) return T(0);
+    if constexpr (Config::kGradients == GradientsOf::none || Config::kGeneral) return T(0);
     if constexpr (Config::kObjective == Objective::mean_contrast)
       return is_cropped_in ? T(2) * at.numbers[Numbers::kContrastWeight] : T(0);
     const T weight = exists ? T(2) * at.numbers[Numbers::kSimilarityWeight] : T(0);

@@ -21,9 +21,9 @@ class StripRow {
     const T pivot = at.numbers[StripNumbers<Config>::kPivot];
     constexpr int kVector = Config::kVector, kVectorsOfChunk = kChunk / kVector > 0 ? kChunk / kVector : 1;
     static_assert(kVectorsOfChunk * kVector == kChunk);
-    T sum[4][kChunk];
+    T sum[kPlainMoments][kChunk];
 #pragma unroll
-    for (int f = 0; f < 4; ++f) {
+    for (int f = 0; f < kPlainMoments; ++f) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) sum[f][j] = T(0);
     }
@@ -46,15 +46,13 @@ class StripRow {
               !has_tap<Config::kNarrow, Config::kRadius>(k, at.p.columns.radius))
             continue;
           const T tap = at.p.column_taps[k];
-          sum[0][j] += tap * pixel.m;
-          sum[1][j] += tap * pixel.delta;
-          sum[2][j] += tap * pixel.p;
-          sum[3][j] += tap * pixel.d;
+          to_fields(pixel, [&](int f, T value) { sum[f][j] += tap * value; });
         }
       }
     }
 #pragma unroll
-    for (int f = 0; f < 4; ++f) store_chunk(exchange + Exchange::place(chunk, f, Exchange::kLeft), sum[f]);
+    for (int f = 0; f < kPlainMoments; ++f)
+      store_chunk(exchange + Exchange::place(chunk, f, Exchange::kLeft), sum[f]);
   }
 
  private:

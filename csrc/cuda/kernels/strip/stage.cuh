@@ -49,7 +49,7 @@ class StripStage {
         copy_row<0, Config::kRawColumns, kRawImage>(at, to, from, lane);
       } else {
 #pragma unroll 1
-        for (int j = lane; j < Config::kRawColumns; j += 32) {
+        for (int j = lane; j < Config::kRawColumns; j += kWarpSize) {
           *reinterpret_cast<Storage*>(to + Row::slot(j)) = Storage{};
           *reinterpret_cast<Storage*>(to + Row::slot(j) + kRawImage) = Storage{};
         }
@@ -124,7 +124,7 @@ class StripStage {
   }
 
   // One warp copies `Columns` columns of a row of both images, from raw column `Begin` on, as far as they lie
-  // in the picture.
+  // in the image.
   template <int Begin, int Columns, int ImageBytes>
   static SSIM_DEVICE void copy_row(const Block& at, char* to, int row, int lane) {
     if constexpr (std::is_same_v<typename Config::Source, AnyPixel>) {
@@ -148,8 +148,8 @@ class StripStage {
     const auto* const x = global_memory<const Storage>(at.row_of(0, row) + offset);
     const auto* const y = global_memory<const Storage>(at.row_of(1, row) + offset);
 #pragma unroll
-    for (int u = 0; u < kUnits; u += 32) {
-      const bool is_unit = u + 32 <= kUnits || lane < kUnits - u;
+    for (int u = 0; u < kUnits; u += kWarpSize) {
+      const bool is_unit = u + kWarpSize <= kUnits || lane < kUnits - u;
       if (is_unit && static_cast<unsigned>(column + u * kVector) < static_cast<unsigned>(at.p.columns.n)) {
         char* const unit = first + Row::span(u * kVector);
         copy_async<16>(unit, x + u * kVector);
@@ -163,13 +163,13 @@ class StripStage {
   static SSIM_DEVICE void convert_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
     const int column_begin = at.raw_begin + Begin;
-    const auto pixels = [&](int image, const auto& picture) {
-      return AnyPixels(global_memory<const char>(at.numbers.first_row(image)), picture.type) +
-             row * picture.stride[2];
+    const auto pixels = [&](int image, const auto& array) {
+      return AnyPixels(global_memory<const char>(at.numbers.first_row(image)), array.type) +
+             row * array.stride[2];
     };
     const auto x = pixels(0, p.preds), y = pixels(1, p.target);
 #pragma unroll 2
-    for (int j = lane; j < Columns; j += 32) {
+    for (int j = lane; j < Columns; j += kWarpSize) {
       const int column = column_begin + j;
       if (static_cast<unsigned>(column) >= static_cast<unsigned>(p.columns.n)) continue;
       *reinterpret_cast<Storage*>(to + Row::slot(j)) = x[column * p.preds.stride[3]];
@@ -177,34 +177,34 @@ class StripStage {
     }
   }
 
-  // Pixel by pixel: a lane's lie 32 columns apart. `Dense`: pixels of a row lie next to one another, so that
-  // these are a known number of bytes apart.
+  // Pixel by pixel: a lane's lie kWarpSize columns apart. `Dense`: pixels of a row lie next to one another,
+  // so that these are a known number of bytes apart.
   template <int Begin, int Columns, int ImageBytes, bool Dense>
   static SSIM_DEVICE void copy_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
     const int first = at.raw_begin + Begin + lane;
     char* const first_slot = to + Row::slot(lane);
     const auto is_pixel = [&](int columns_on) {
-      return (columns_on + 32 <= Columns || lane < Columns - columns_on) &&
+      return (columns_on + kWarpSize <= Columns || lane < Columns - columns_on) &&
              static_cast<unsigned>(first + columns_on) < static_cast<unsigned>(p.columns.n);
     };
     // Addresses, of which the compiler would make each anew from the row and the strides.
-    const auto first_pixel = [&](int image, const auto& picture) {
-      const int64_t offset = row * picture.stride[2] + (Dense ? first : first * picture.stride[3]);
+    const auto first_pixel = [&](int image, const auto& array) {
+      const int64_t offset = row * array.stride[2] + (Dense ? first : first * array.stride[3]);
       return opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
     };
-    const auto step = [](const auto& picture) {
-      return 32 * sizeof(Storage) * (Dense ? 1 : static_cast<uint64_t>(picture.stride[3]));
+    const auto step = [](const auto& array) {
+      return kWarpSize * sizeof(Storage) * (Dense ? 1 : static_cast<uint64_t>(array.stride[3]));
     };
     uint64_t x = first_pixel(0, p.preds), y = first_pixel(1, p.target);
     const uint64_t step_x = step(p.preds), step_y = step(p.target);
     constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
 #pragma unroll
-    for (int begin = 0; begin < Columns; begin += 32 * kAtOnce) {
+    for (int begin = 0; begin < Columns; begin += kWarpSize * kAtOnce) {
       Storage xs[kAtOnce], ys[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        const int on = begin + 32 * i;
+        const int on = begin + kWarpSize * i;
         if (on >= Columns || !is_pixel(on)) continue;
         const auto* const from_x = global_memory<const Storage>(x + i * step_x);
         const auto* const from_y = global_memory<const Storage>(y + i * step_y);
@@ -218,7 +218,7 @@ class StripStage {
       if constexpr (sizeof(Storage) == 2) {
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-          const int on = begin + 32 * i;
+          const int on = begin + kWarpSize * i;
           if (on >= Columns || !is_pixel(on)) continue;
           *reinterpret_cast<Storage*>(first_slot + Row::span(on)) = xs[i];
           *reinterpret_cast<Storage*>(first_slot + Row::span(on) + ImageBytes) = ys[i];

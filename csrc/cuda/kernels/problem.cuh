@@ -6,16 +6,20 @@
 
 #include "../../math/geometry.h"
 #include "../../math/pixel_term.h"
+#include "../../math/pixel_types.h"
 #include "../../math/ssim.h"
 #include "device.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
-// Pixels whose type a kernel is told when it runs: integers, or floats beside integers. Its results are
-// floats.
+// Pixels whose type a kernel is told when it runs: integers, or floats compared with integers. Its results
+// are floats.
 struct AnyPixel {};
-enum class PixelType : int { float32, uint8, uint16 };
+enum class PixelType : int { float32, SSIM_FOR_INTEGER_PIXELS(SSIM_PIXEL_NAME) };
+
+// The types that kernels are compiled for: DO(name, Storage, scalar).
+#define SSIM_FOR_STORAGE_TYPES(DO) SSIM_FOR_FLOAT_PIXELS(DO) DO(any, AnyPixel, Undefined)
 
 // What is kept of pixels of type Storage in shared memory, and the type of their results.
 template <class Storage>
@@ -28,13 +32,19 @@ class AnyPixels {
       : data_(static_cast<const char*>(data)), type_(type) {}
 
   static SSIM_HOST_DEVICE int bytes(PixelType type) {
-    return type == PixelType::uint8 ? 1 : type == PixelType::uint16 ? 2 : 4;
+#define SSIM_BYTES(name, Stored, scalar) \
+  if (type == PixelType::name) return sizeof(Stored);
+    SSIM_FOR_INTEGER_PIXELS(SSIM_BYTES)
+#undef SSIM_BYTES
+    return sizeof(float);
   }
   SSIM_DEVICE AnyPixels operator+(int64_t pixels) const { return {data_ + pixels * bytes(type_), type_}; }
   SSIM_DEVICE float operator[](int64_t pixel) const {
     const char* const at = data_ + pixel * bytes(type_);
-    if (type_ == PixelType::uint8) return static_cast<float>(*reinterpret_cast<const uint8_t*>(at));
-    if (type_ == PixelType::uint16) return static_cast<float>(*reinterpret_cast<const uint16_t*>(at));
+#define SSIM_READ(name, Stored, scalar) \
+  if (type_ == PixelType::name) return static_cast<float>(*reinterpret_cast<const Stored*>(at));
+    SSIM_FOR_INTEGER_PIXELS(SSIM_READ)
+#undef SSIM_READ
     return *reinterpret_cast<const float*>(at);
   }
 
@@ -53,7 +63,7 @@ constexpr int64_t kMaxAxis = int64_t{1} << 27;  // so that positions, and eight 
 // A batch of images or volumes; strides in elements: batch, channel, row, column; and slice. A plane is one
 // channel of one image, or one slice of it.
 template <class Storage>
-struct Picture {
+struct DeviceImage {
   Storage* data = nullptr;  // [B, C, H, W] or [B, C, D, H, W], by the strides; null: the image is not wanted
   int64_t stride[4] = {};
   int64_t slice_stride = 0;
@@ -67,7 +77,7 @@ struct Picture {
 };
 
 template <>
-struct Picture<const AnyPixel> {
+struct DeviceImage<const AnyPixel> {
   const void* data = nullptr;
   int64_t stride[4] = {};
   int64_t slice_stride = 0;
@@ -83,11 +93,11 @@ struct Picture<const AnyPixel> {
 
 // Bytes of a pixel.
 template <class Storage>
-SSIM_HOST_DEVICE int pixel_bytes(const Picture<Storage>&) {
+SSIM_HOST_DEVICE int pixel_bytes(const DeviceImage<Storage>&) {
   return sizeof(Storage);
 }
-SSIM_HOST_DEVICE int pixel_bytes(const Picture<const AnyPixel>& picture) {
-  return AnyPixels::bytes(picture.type);
+SSIM_HOST_DEVICE int pixel_bytes(const DeviceImage<const AnyPixel>& array) {
+  return AnyPixels::bytes(array.type);
 }
 
 // c1 or c2 as the formula takes it: what is positive stays so in the float reciprocal, which takes denormals
@@ -126,7 +136,7 @@ struct Weight {
 
 // The term of single pixels beside SSIM (math/pixel_term.h).
 template <class T>
-struct Pixels {
+struct PixelTermParams {
   PixelTerm term = PixelTerm::none;
   T eps_squared{};
   T weight{};  // of the slopes in the gradients; zero: they are not added
@@ -148,16 +158,16 @@ struct Task {
   ImageConstants<T> constants;
   Weight<T> of_similarity, of_contrast;  // of each output in the derivatives
   bool wants_constants;                  // derivatives by c1 and c2 in the sums
-  Pixels<T> pixels;
+  PixelTermParams<T> pixel_term;
   BlockSums sums;
 };
 
 template <class Storage>
 struct Problem : Task<ComputeOf<Storage>> {
-  Picture<const Storage> preds, target;
-  Picture<const KeptAs<Storage>> grad_map;  // added to the weight of the similarity, where given
-  Picture<KeptAs<Storage>> map;             // outputs, where wanted
-  Picture<KeptAs<Storage>> grad_preds, grad_target;
+  DeviceImage<const Storage> preds, target;
+  DeviceImage<const KeptAs<Storage>> grad_map;  // added to the weight of the similarity, where given
+  DeviceImage<KeptAs<Storage>> map;             // outputs, where wanted
+  DeviceImage<KeptAs<Storage>> grad_preds, grad_target;
 };
 
 // Sixteen bytes of pixels, the unit of memory transactions.

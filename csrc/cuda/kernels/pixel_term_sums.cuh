@@ -1,19 +1,19 @@
 // The sums of a pixel term (math/pixel_term.h) where no march has them: a pass over both images, a warp for
-// each row. Training with images of windows up to 11 taps needs none (strip/gather.cuh).
+// each row. Training with images of windows up to 11 taps needs none (strip/gradient.cuh).
 #pragma once
 
 #include <cstdint>
 
 #include "mask.cuh"
-#include "picture.cuh"
+#include "problem.cuh"
 #include "reduce.cuh"
 
 namespace ssim_fused::cuda {
 
 template <class Storage, bool Masked>
-struct PixelSumParams {
-  Picture<const Storage> preds, target;
-  Pixels<ComputeOf<Storage>> term;
+struct PixelTermSumParams {
+  DeviceImage<const Storage> preds, target;
+  PixelTermParams<ComputeOf<Storage>> term;
   int64_t rows_of_image;  // of all channels and slices
   int depth, rows, columns;
   int64_t blocks;  // of an image
@@ -21,23 +21,24 @@ struct PixelSumParams {
   Weights mask;    // where `Masked`
 };
 
-constexpr int kPixelSumsShared = kReduceThreads / 32 * sizeof(double);
+constexpr int kPixelTermSumsShared = kReduceThreads / kWarpSize * sizeof(double);
 
 template <class Storage, bool Masked>
 SSIM_KERNEL(kReduceThreads, 1)
-pixel_sums_kernel(SSIM_PARAMS PixelSumParams<Storage, Masked> p) {
+pixel_term_sums_kernel(SSIM_PARAMS PixelTermSumParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
   const int thread = threadIdx.x;
   const int64_t image = blockIdx.x / p.blocks, block = blockIdx.x - image * p.blocks;
-  constexpr int kWarps = kReduceThreads / 32;
+  constexpr int kWarps = kReduceThreads / kWarpSize;
   double sums[1] = {};
-  for (int64_t line = block * kWarps + thread / 32; line < p.rows_of_image; line += p.blocks * kWarps) {
+  for (int64_t line = block * kWarps + thread / kWarpSize; line < p.rows_of_image;
+       line += p.blocks * kWarps) {
     const int64_t row = line % p.rows, slice = line / p.rows % p.depth, channel = line / p.rows / p.depth;
     const auto x = p.preds.plane(image, channel) + (slice * p.preds.slice_stride + row * p.preds.stride[2]);
     const auto y =
         p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
     T sum = T(0);
-    for (int64_t column = thread % 32; column < p.columns; column += 32) {
+    for (int64_t column = thread % kWarpSize; column < p.columns; column += kWarpSize) {
       const T x_here = to_compute(x[column * p.preds.stride[3]]),
               y_here = to_compute(y[column * p.target.stride[3]]);
       if constexpr (Masked) {

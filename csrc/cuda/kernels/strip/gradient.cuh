@@ -1,5 +1,5 @@
-// Stage 4 of the strip march, along the row again: a thread gathers the derivatives of a chunk, and writes 8
-// pixels of the gradient.
+// Stage 4 of the strip march, along the row again: a thread adds up the derivatives of a chunk, and
+// writes 8 pixels of the gradient.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace ssim_fused::cuda {
 
 template <class Config>
-class StripGather {
+class StripGradient {
   using Storage = typename Config::Storage;
   using T = typename Config::T;
   using Block = StripBlock<Config>;
@@ -20,12 +20,12 @@ class StripGather {
   using Numbers = StripNumbers<Config>;
   static constexpr int kDerivatives = Config::kDerivatives, kVector = Config::kVector;
   static constexpr int kRadius = Config::kRadius, kTaps = Config::kTaps;
-  static constexpr bool kBoth = kDerivatives == 4;
+  static constexpr bool kBoth = Config::kGradients == GradientsOf::both;
   static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // pixels of one gradient
 
  public:
   // What the reflection of columns adds to the gradients of a step: [gradient][row][2 kRadius].
-  static constexpr int kFoldBytes = kDerivatives > 0 ? (kDerivatives - 2) * kFoldColumns * sizeof(T) : 0;
+  static constexpr int kFoldBytes = gradient_count(Config::kGradients) * kFoldColumns * sizeof(T);
 
   // The gradients of the rows from `first_row` on, as far as they are owned. `pixel_total`: where the pixel
   // term's sum is added to.
@@ -75,7 +75,7 @@ class StripGather {
 
     // The fields one after the other, so that few sums are under way at once.
     T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
-    gather<false>(at, chunk, exchange, 1, sum);
+    adjoint<false>(at, chunk, exchange, kByP, sum);
     char* const pixels = all_pixels + chunk.template place<Storage, Stage::kPixelRow>(0);
 #pragma unroll
     for (int v = 0; v < kChunk / kVector; ++v) {
@@ -90,14 +90,14 @@ class StripGather {
         if constexpr (kBoth) by_target[j] = gradient_by_product(x, pivot, sum[j]);
       }
     }
-    gather<false>(at, chunk, exchange, 2, sum);
+    adjoint<false>(at, chunk, exchange, kByD, sum);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) {
       by_preds[j] += gradient_by_difference(difference[j], sum[j]);
       if constexpr (kBoth) by_target[j] -= gradient_by_difference(difference[j], sum[j]);
     }
-    gather<true>(at, chunk, exchange, 0, by_preds);
-    if constexpr (kBoth) gather<true>(at, chunk, exchange, 3, by_target);
+    adjoint<true>(at, chunk, exchange, kByA, by_preds);
+    if constexpr (kBoth) adjoint<true>(at, chunk, exchange, kByB, by_target);
     if (at.numbers.mirrors_derivatives() && (column == 0 || column + kChunk >= width)) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
@@ -116,10 +116,10 @@ class StripGather {
         if constexpr (kBoth) by_target[j] += fold[kFoldColumns];
       }
     }
-    if constexpr (Config::kPixels) {
+    if constexpr (Config::kHasPixelTerm) {
       add_pixel_term(at, column, pixels, by_preds, by_target, pixel_total);
     } else if constexpr (Config::kGeneral) {
-      if (at.p.pixels.adds_slopes()) add_pixel_term(at, column, pixels, by_preds, by_target, nullptr);
+      if (at.p.pixel_term.adds_slopes()) add_pixel_term(at, column, pixels, by_preds, by_target, nullptr);
     }
     store_pixels(at, 2, row, chunk.column, by_preds, pixels);
     if constexpr (kBoth) store_pixels(at, 3, row, chunk.column, by_target, pixels + Stage::kPixelImage);
@@ -129,23 +129,16 @@ class StripGather {
   // registers are dearer.
   static SSIM_DEVICE void add_pixel_term(const Block& at, int column, const char* pixels,
                                          T (&by_preds)[kChunk], T (&by_target)[kChunk], double* total) {
-    // Asked once for the chunk: asked for each pixel, the ways through it are 3^8, and nvcc tries them all.
-    switch (at.p.pixels.term) {
-      case PixelTerm::l1:
-        return add_term<PixelTerm::l1>(at, column, pixels, by_preds, by_target, total);
-      case PixelTerm::l2:
-        return add_term<PixelTerm::l2>(at, column, pixels, by_preds, by_target, total);
-      case PixelTerm::charbonnier:
-        return add_term<PixelTerm::charbonnier>(at, column, pixels, by_preds, by_target, total);
-      default:
-        return;
-    }
+    // Chosen once for the chunk: chosen for each pixel, the ways through it are 3^8, and nvcc tries them all.
+    with_pixel_term(at.p.pixel_term.term, [&]<PixelTerm term>() {
+      if constexpr (term != PixelTerm::none) add_term<term>(at, column, pixels, by_preds, by_target, total);
+    });
   }
 
   template <PixelTerm term>
   static SSIM_DEVICE void add_term(const Block& at, int column, const char* pixels, T (&by_preds)[kChunk],
                                    T (&by_target)[kChunk], double* total) {
-    const Pixels<T>& request = at.p.pixels;
+    const PixelTermParams<T>& request = at.p.pixel_term;
     T sum = T(0);
 #pragma unroll
     for (int v = 0; v < kChunk / kVector; ++v) {
@@ -166,18 +159,18 @@ class StripGather {
 
   // The adjoint along the row, of one field: eight sums, or added to those given.
   template <bool Add>
-  static SSIM_DEVICE void gather(const Block& at, const Chunk<Config>& chunk, const char* exchange, int field,
-                                 T (&sum)[kChunk]) {
+  static SSIM_DEVICE void adjoint(const Block& at, const Chunk<Config>& chunk, const char* exchange,
+                                  int field, T (&sum)[kChunk]) {
     constexpr int kSize = Vector<T>::kSize, kVectorsOfChunk = kChunk / kSize;
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) sum[j] = Add ? sum[j] : T(0);
 #pragma unroll
-    for (int v = 0; v < Exchange::kGatherVectors; ++v) {
+    for (int v = 0; v < Exchange::kAdjointVectors; ++v) {
       const Vector<T> values = *reinterpret_cast<const Vector<T>*>(
           exchange + Exchange::place(chunk, field, v / kVectorsOfChunk * kChunk) + v % kVectorsOfChunk * 16);
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
-        const int i = v * kSize + e - Exchange::kGatherShift;  // of output column + i - kRadius
+        const int i = v * kSize + e - Exchange::kAdjointShift;  // of output column + i - kRadius
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) {
           const int k = kTaps - 1 - (i - j);
@@ -231,13 +224,14 @@ class StripGather {
         *global_memory<Storage>(to + bytes_on) =
             *reinterpret_cast<const Storage*>(first_slot + SharedRow<Config, Storage>::span(columns_on));
     };
-    const uint64_t step = 32 * sizeof(Storage) * static_cast<uint64_t>(stride[3]);
+    const uint64_t step = kWarpSize * sizeof(Storage) * static_cast<uint64_t>(stride[3]);
     if (at.p.dense) {
 #pragma unroll
-      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * 32 * sizeof(Storage));
+      for (int i = 0; i < Config::kColumns / kWarpSize; ++i)
+        write(kWarpSize * i, i * kWarpSize * sizeof(Storage));
     } else {
 #pragma unroll
-      for (int i = 0; i < Config::kColumns / 32; ++i) write(32 * i, i * step);
+      for (int i = 0; i < Config::kColumns / kWarpSize; ++i) write(kWarpSize * i, i * step);
     }
   }
 
@@ -259,9 +253,9 @@ class StripGather {
       const int column = side < kRadius ? side + 1 : side + axis.n - 1 - 2 * kRadius;
       const bool is_own = column >= at.column_begin && column < at.column_end && axis.is_folded(column);
       if (!is_own || !at.owns_row(row)) continue;
-      if (side >= kRadius && is_left(column)) continue;  // a narrow picture's column, which has its place
+      if (side >= kRadius && is_left(column)) continue;  // a narrow image's column, which has its place
       T sum[kDerivatives > 0 ? kDerivatives : 1] = {};
-      const auto gather = [&](int extended) {
+      const auto add_beyond = [&](int extended) {
         const int begin = max(0, extended - axis.radius), end = min(axis.n, extended + axis.radius + 1);
 #pragma unroll 1
         for (int z = begin; z < end; ++z) {
@@ -272,15 +266,16 @@ class StripGather {
             sum[f] += tap * *reinterpret_cast<const T*>(from + f * Exchange::kField);
         }
       };
-      if (column >= 1 && column <= axis.pad) gather(-column);
-      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) gather(2 * (axis.n - 1) - column);
+      if (column >= 1 && column <= axis.pad) add_beyond(-column);
+      if (column <= axis.n - 2 && column >= axis.n - 1 - axis.pad) add_beyond(2 * (axis.n - 1) - column);
 
       const char* const pixel =
           pixels + r * Stage::kPixelRow + SharedRow<Config, Storage>::slot(column - at.column_begin);
       const T x = to_compute(*reinterpret_cast<const Storage*>(pixel));
       const T y = to_compute(*reinterpret_cast<const Storage*>(pixel + Stage::kPixelImage));
-      const auto by = pixel_gradient(x, y, at.numbers[Numbers::kPivot],
-                                     Partials<T>{sum[0], kBoth ? sum[kBoth ? 3 : 0] : T(0), sum[1], sum[2]});
+      const auto by =
+          pixel_gradient(x, y, at.numbers[Numbers::kPivot],
+                         partials_of_fields<Config::kGradients, T>([&](int f) { return sum[f]; }));
       T* const fold = folds + r * 2 * kRadius + column_fold(at, column);
       fold[0] = by.by_x;
       if constexpr (kBoth) fold[kFoldColumns] = by.by_y;
