@@ -24,7 +24,6 @@ VOLUMES = {5: "[N, C, D, H, W]"}
 # The range of the integers that images are stored in. Of the wider ones nobody uses the whole range.
 _RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_AXES = ("depth", "height", "width")
 
 
 class DefaultRange(float):
@@ -204,7 +203,9 @@ def per_axis(name: str, value: Any, axes: int) -> tuple:
     return tuple(value)
 
 
-def check_room(name: str, shape: Sequence[int], least: Sequence[int], why: str) -> None:
+def check_room(
+    name: str, shape: Sequence[int], least: Sequence[int], why: str, words: Sequence[str] = ("depth", "height", "width")
+) -> None:
     """Checks that images are large enough.
 
     Args:
@@ -212,11 +213,10 @@ def check_room(name: str, shape: Sequence[int], least: Sequence[int], why: str) 
         shape: theirs, as the caller passed it.
         least: how long their last axes have to be.
         why: what needs that, with the argument's name: "the window of `win_size` 11".
+        words: what the last axes are called.
 
     """
-    sides = tuple(shape[-len(least) :])
-    words = _AXES[-len(least) :]
-    for word, n, needed in zip(words, sides, least, strict=True):
+    for word, n, needed in zip(words[-len(least) :], shape[-len(least) :], least, strict=True):
         if n < needed:
             hint = ""
             if shape[-1] in (1, 2, 3, 4) and len(shape) >= 4 and shape[1] > 4:
