@@ -75,8 +75,9 @@ def check_images(x: Any, y: Any, names: tuple[str, str], shapes: Mapping[int, st
             )
     check_same(x.shape, y.shape, names)
     if x.ndim not in shapes:
-        raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected {' or '.join(shapes.values())}."
-                         + _hint_of_dimensions(x, names[0], shapes))  # fmt: skip
+        hint = f" Of one image, pass `{names[0]}.unsqueeze(0)`." if x.ndim == 3 and 4 in shapes else ""
+        expected = " or ".join(shapes.values())
+        raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected {expected}.{hint}")
     if x.shape[1] == 0:
         raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected at least one channel.")
     if x.device != y.device:
@@ -91,12 +92,6 @@ def check_same(first: Sequence[int], second: Sequence[int], names: tuple[str, st
         raise ValueError(
             f"`{names[0]}` and `{names[1]}` have the shapes {tuple(first)} and {tuple(second)}, expected the same."
         )
-
-
-def _hint_of_dimensions(image: Tensor, name: str, shapes: Mapping[int, str]) -> str:
-    if image.ndim + 1 in shapes:
-        return f" Add the missing dimension, for one image by `{name}.unsqueeze(0)`."
-    return ""
 
 
 def check_range(
@@ -119,11 +114,10 @@ def check_range(
         return number
     for image, its in zip((x, y), names, strict=True):
         if not image.is_floating_point() and image.dtype not in _RANGES and not (is_given and takes_wide_integers):
-            fix = f" and pass the `{name}` of its pixels" if takes_wide_integers else ""
+            others = f", or pass the `{name}` of its pixels" if takes_wide_integers else ""
             raise NotImplementedError(
-                f"`{its}` has the dtype {image.dtype}, whose range no image uses: convert it, for instance by "
-                f"`{its}.float()`,{fix or ' to a floating-point dtype or uint8.'}"
-                + (f", or pass `{name}`." if fix else "")
+                f"`{its}` has the dtype {image.dtype}, whose range is not that of images: convert it, for instance by "
+                f"`{its}.float()` or, if its pixels lie in 0 to 255, by `{its}.to(torch.uint8)`{others}."
             )
     if x.dtype == y.dtype:
         return number if is_given else _RANGES[x.dtype]
@@ -147,7 +141,7 @@ def check_positive(name: str, value: Any) -> float:
 def check_number(name: str, value: Any) -> float:
     """A real number, also in a tensor or an array of one element, as a float."""
     if isinstance(value, torch.SymFloat | torch.SymInt):
-        return value  # ty: ignore[invalid-return-type]  # of a trace, where it stays a symbol
+        return value  # of a trace, where it stays a symbol
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number:
         of_one = getattr(value, "ndim", None) == 0 and not getattr(value, "is_meta", False)

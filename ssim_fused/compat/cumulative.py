@@ -28,13 +28,12 @@ class CumulativeMetric:
         """The scores ``[B, 1]`` of a batch, or of a list of images without the batch's axis; they are kept."""
         if isinstance(y_pred, list | tuple) or isinstance(y, list | tuple):
             scores = self._compute_list(y_pred, y)
-        else:
-            for name, images in (("y_pred", y_pred), ("y", y)):
-                if not isinstance(images, Tensor):
-                    raise ValueError(
-                        f"`{name}` is a {type(images).__name__}, expected a batch as a torch.Tensor, or a list of images."
-                    )
+        elif isinstance(y_pred, Tensor) and isinstance(y, Tensor):
             scores = self._compute_tensor(y_pred.detach(), y.detach())
+        else:
+            name, images = ("y", y) if isinstance(y_pred, Tensor) else ("y_pred", y_pred)
+            kind = type(images).__name__
+            raise ValueError(f"`{name}` is a {kind}, expected a batch as a torch.Tensor, or a list of images.")
         self.extend(scores)
         return scores
 
@@ -96,7 +95,7 @@ class CumulativeMetric:
         pairs = zip(y_pred, y, strict=True)
         return torch.cat([self._compute_tensor(a.detach().unsqueeze(0), b.detach().unsqueeze(0)) for a, b in pairs])
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
 
 

@@ -20,6 +20,7 @@ from ssim_fused.compat import arguments, windows
 from ssim_fused.compat.arguments import DefaultRange
 from ssim_fused.compat.windows import Window
 
+_IMAGES, _VOLUMES = {4: "[B, C, H, W]"}, {5: "[B, C, D, H, W]"}
 _PADDINGS = {"same": "reflect", "valid": "valid"}
 _REDUCTIONS = ("mean", "sum", "none")
 _RANGE = DefaultRange(1.0)
@@ -66,7 +67,7 @@ def ssim(
         torch.Size([2, 3, 64, 64])
 
     """
-    return _map(_prepared(img1, img2, arguments.IMAGES, window_size, max_val, eps, padding, corrected))
+    return _map(_prepared(img1, img2, _IMAGES, window_size, max_val, eps, padding, corrected))
 
 
 @arguments.speaks_of(**_TRANSLATED)
@@ -89,7 +90,7 @@ def ssim3d(
         >>> of_voxels = ssim3d(0.9 * target, target, window_size=7)
 
     """
-    return _map(_prepared(img1, img2, arguments.VOLUMES, window_size, max_val, eps, padding, corrected))
+    return _map(_prepared(img1, img2, _VOLUMES, window_size, max_val, eps, padding, corrected))
 
 
 @arguments.speaks_of(**_TRANSLATED)
@@ -115,7 +116,7 @@ def ssim_loss(
         >>> loss = ssim_loss(0.9 * target, target, window_size=11)
 
     """
-    given = _prepared(img1, img2, arguments.IMAGES, window_size, max_val, eps, padding, corrected)
+    given = _prepared(img1, img2, _IMAGES, window_size, max_val, eps, padding, corrected)
     return _loss(given, reduction)
 
 
@@ -140,7 +141,7 @@ def ssim3d_loss(
         >>> loss = ssim3d_loss(0.9 * target, target, window_size=7)
 
     """
-    given = _prepared(img1, img2, arguments.VOLUMES, window_size, max_val, eps, padding, corrected)
+    given = _prepared(img1, img2, _VOLUMES, window_size, max_val, eps, padding, corrected)
     return _loss(given, reduction)
 
 
@@ -171,9 +172,7 @@ class SSIM(nn.Module):
         self.corrected = corrected
 
     def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
-        return self._map(
-            img1, img2, self.window_size, self.max_val, self.eps, self.padding, corrected=self.corrected
-        )
+        return self._map(img1, img2, self.window_size, self.max_val, self.eps, self.padding, corrected=self.corrected)
 
 
 class SSIM3D(SSIM):
@@ -249,14 +248,23 @@ class _Given(NamedTuple):
 
 
 def _prepared(
-    img1: Any, img2: Any, shapes: dict[int, str], window_size: Any, max_val: Any, eps: Any, padding: Any, corrected: bool
+    img1: Any,
+    img2: Any,
+    shapes: dict[int, str],
+    window_size: Any,
+    max_val: Any,
+    eps: Any,
+    padding: Any,
+    corrected: bool,
 ) -> _Given:
     arguments.check_images(img1, img2, _NAMES, shapes)
     size = arguments.check_size("window_size", window_size)
     mode = _PADDINGS[arguments.check_choice("padding", str(padding).lower(), tuple(_PADDINGS))]
     number = arguments.check_range("max_val", max_val, img1, img2, _NAMES, takes_wide_integers=True)
     (eps,) = arguments.check_constants(eps=eps)
-    least, why = (size // 2 + 1, "the reflection of") if mode == "reflect" else (size - size % 2, "`padding` 'valid' and")
+    least, why = (
+        (size // 2 + 1, "the reflection of") if mode == "reflect" else (size - size % 2, "`padding` 'valid' and")
+    )
     arguments.check_room("img1", img1.shape, (least,) * (img1.ndim - 2), f"{why} `window_size` {size}")
     x, y = _promoted(img1, img2)
     axes = x.ndim - 2

@@ -25,7 +25,10 @@ from ssim_fused.compat.windows import BETAS, Window
 _RANGE = DefaultRange(1.0)
 _REDUCTIONS = ("mean", "sum", "none")
 _KERNELS = ("gaussian", "uniform")
-_SHAPES = {2: {4: "[B, C, H, W]"}, 3: {5: "[B, C, H, W, D]"}}
+_SHAPES = {
+    2: {4: "[B, C, H, W], as `spatial_dims` 2 says"},
+    3: {5: "[B, C, H, W, D], as `spatial_dims` 3 says"},
+}
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -316,7 +319,7 @@ class SSIMMetric(CumulativeMetric):
         self.corrected = corrected
 
     @arguments.speaks_of(preds="y_pred", target="y", kernel_size="win_size", sigma="kernel_sigma")
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:
         options = _Options(
             self.spatial_dims, self.data_range, self.kernel_type, self.kernel_size, self.kernel_sigma, self.k1,
             self.k2, "win_size",
@@ -375,7 +378,7 @@ class MultiScaleSSIMMetric(CumulativeMetric):
         self.kernel_size, self.kernel_sigma, self.k1, self.k2 = options.sizes, options.sigmas, k1, k2
         self.weights, self.corrected = _exponents(weights), corrected
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:
         return compute_ms_ssim(
             y_pred, y, self.spatial_dims, self.data_range, self.kernel_type, self.kernel_size, self.kernel_sigma,
             self.k1, self.k2, self.weights, corrected=self.corrected,

@@ -187,7 +187,9 @@ class MultiScaleSSIMLoss(nn.Module):
         _check(kernel_size, kernel_sigma, k1, k2, reduction)
         self.kernel_size, self.kernel_sigma, self.k1, self.k2 = kernel_size, kernel_sigma, k1, k2
         self.reduction, self.data_range, self.corrected = reduction, data_range, corrected
-        self.register_buffer("scale_weights", torch.tensor(BETAS) if scale_weights is None else scale_weights)
+        weights = torch.tensor(BETAS) if scale_weights is None else scale_weights
+        _exponents(weights, weights)  # checks them
+        self.register_buffer("scale_weights", weights)
         self._known: tuple[Tensor, int, Sequence[float] | Tensor] | None = None
         self._update_exponents(self.scale_weights)
 
@@ -216,7 +218,10 @@ def _as_package_sums(loss: Tensor, x: Tensor, reduction: str, corrected: bool) -
 
 def _check(kernel_size: Any, kernel_sigma: Any, k1: Any, k2: Any, reduction: Any) -> tuple[int, float, list[float]]:
     arguments.check_choice("reduction", reduction, _REDUCTIONS)
-    size, sigma = arguments.check_size("kernel_size", kernel_size), arguments.check_positive("kernel_sigma", kernel_sigma)
+    size, sigma = (
+        arguments.check_size("kernel_size", kernel_size),
+        arguments.check_positive("kernel_sigma", kernel_sigma),
+    )
     return size, sigma, arguments.check_constants(k1=k1, k2=k2)
 
 
@@ -253,7 +258,9 @@ def _check_pixels(x: Tensor, y: Tensor, data_range: float) -> None:
         if image.dtype in (torch.uint8, torch.bool) and data_range >= 255:
             continue
         # PyTorch has no extremes of uint16.
-        low, high = torch.stack(torch.aminmax(image.detach().float() if image.dtype == torch.uint16 else image.detach()))
+        low, high = torch.stack(
+            torch.aminmax(image.detach().float() if image.dtype == torch.uint16 else image.detach())
+        )
         if low < 0 or high > data_range:
             raise ValueError(
                 f"`{name}` has pixels from {low.item():g} to {high.item():g}, expected 0 to the `data_range`, "

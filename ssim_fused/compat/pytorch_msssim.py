@@ -228,6 +228,7 @@ def _prepared(x: Tensor, y: Tensor, data_range: float, k: Sequence[float]) -> tu
     arguments.check_images(x, y, names, {n: " or ".join(_SHAPES.values()) for n in range(2, 12)})
     number = arguments.check_range("data_range", data_range, x, y, names)
     k1, k2 = arguments.check_pair("K", k)
+    arguments.check_room("X", x.shape, (1,) * (x.ndim - 2), "a comparison", ("side",) * x.ndim)
     given = x
     for dim in range(x.ndim - 1, 1, -1):
         x, y = x.squeeze(dim), y.squeeze(dim)
@@ -289,13 +290,26 @@ def _check_window(size: int, sigma: float) -> tuple[int, float]:
     return arguments.check_size("win_size", size), arguments.check_positive("win_sigma", sigma)
 
 
-@torch.compiler.assume_constant_result
-@functools.cache
 def _float32_taps(size: int, sigma: float) -> list[float]:
     """The package's Gaussian, rounded to float32."""
+    if not torch.compiler.is_compiling():
+        return list(_rounded_taps(size, sigma))
+    if sigma == 1.5:  # a number from here on, where a trace had a symbol
+        return _constant_taps(size)
+    # In operations that a trace can follow: rounded to 24 bits by Veltkamp's splitting, each tap to 1e-7.
+    return [(s := 536870913.0 * tap) - (s - tap) for tap in windows.gaussian_taps(size, sigma)]
+
+
+@torch.compiler.assume_constant_result
+def _constant_taps(size: int) -> list[float]:
+    return list(_rounded_taps(size, 1.5))
+
+
+@functools.cache
+def _rounded_taps(size: int, sigma: float) -> tuple[float, ...]:
     distances = torch.arange(size, dtype=torch.float32, device="cpu") - size // 2
     taps = torch.exp(-(distances**2) / (2 * sigma**2))
-    return (taps / taps.sum()).tolist()
+    return tuple((taps / taps.sum()).tolist())
 
 
 def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
@@ -304,7 +318,12 @@ def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
         raise TypeError(f"`win` is a {type(win).__name__}, expected a torch.Tensor.")
     if not win.is_floating_point():
         raise TypeError(f"`win` has the dtype {win.dtype}, expected a floating-point one.")
-    if win.ndim < 2 or win.numel() == 0 or win.shape[0] not in (1, x.shape[1]) or win.numel() != win.shape[0] * win.shape[-1]:
+    if (
+        win.ndim < 2
+        or win.numel() == 0
+        or win.shape[0] not in (1, x.shape[1])
+        or win.numel() != win.shape[0] * win.shape[-1]
+    ):
         raise ValueError(
             f"`win` has the shape {tuple(win.shape)}, expected [C, 1, ..., 1, taps] with a window for each of the "
             f"{x.shape[1]} channels, or one for all."
@@ -376,10 +395,12 @@ def _check_levels(given: Tensor, x: Tensor, size: int, levels: int, corrected: b
     """The package's bound, which is that of five levels; or that the coarsest level holds the window."""
     least = size << levels - 1 if corrected else min(16 * (size - 1) + 1, (size - 1 << levels - 1) + 1)
     why = f"{levels} `weights` and a window of {size} taps: use fewer `weights` or a smaller `win_size`"
-    # The package does not bound the depth, along which it skips what is too short.
+    # The package does not bound the depth, along which it skips what is too short, and PyTorch halves down to one voxel.
     axes = x.ndim - 2 if corrected else 2
     shape = given.shape if x.ndim == given.ndim else x.shape
     arguments.check_room("X", shape, (least,) * axes, why)
+    if x.ndim == 5 and not corrected:
+        arguments.check_room("X", shape, ((1 << levels - 2) + 1 if levels > 1 else 1,) * 3, f"{levels} `weights`")
 
 
 def _warn_of_short_axes(given: Tensor, shape: Sequence[int], size: int) -> None:

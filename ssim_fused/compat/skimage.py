@@ -98,7 +98,9 @@ def structural_similarity(
     _check_window(im1, x.shape[2:], win_size, channel_axis)
     if not gaussian_weights:
         size = win_size
-    number = _range_of(im1.dtype, im2.dtype) if data_range is None else arguments.check_positive("data_range", data_range)
+    number = (
+        _range_of(im1.dtype, im2.dtype) if data_range is None else arguments.check_positive("data_range", data_range)
+    )
     unbiased = 1.0
     if use_sample_covariance:
         pixels = win_size**axes
