@@ -112,13 +112,25 @@ def test_devices_that_differ(drop_in: DropIn) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [-1.0, 0, 0.0, float("nan"), float("inf"), "1", (0.0, 1.0), 1j, True, [], torch.ones(3)], ids=str
+    "value", [-1.0, 0, 0.0, float("nan"), float("inf"), 10**400, "1", (0.0, 1.0), 1j, True, [], torch.ones(3)], ids=str
 )
 def test_ranges_that_no_image_has(drop_in: DropIn, value: Any) -> None:
     if drop_in.ranges is None:
         pytest.skip("it has none")
     message = refused(drop_in, *pair(drop_in), **{drop_in.ranges: value})
     assert message.startswith(f"`{drop_in.ranges}` is ")
+
+
+def test_windows_that_no_image_holds_are_not_built() -> None:
+    """A gigabyte of taps, where it only has to be compared with the image."""
+    for name, drop_in in DROP_INS.items():
+        if drop_in.windows and not name.startswith("pytorch_msssim"):
+            size = 2**30 + 1
+            value = (size, size) if name == "monai.compute_ssim_and_cs" else size
+            refused(drop_in, *pair(drop_in), **{drop_in.windows: value})
+    drop_in = DROP_INS["pytorch_msssim.ssim"]
+    with pytest.warns(UserWarning, match="is not filtered"):
+        assert torch.isfinite(drop_in(*pair(drop_in), win_size=2**30 + 1))
 
 
 @pytest.mark.parametrize("value", [0, -3, 4, "5", 5.5, None, True, 99], ids=str)

@@ -148,7 +148,10 @@ def check_number(name: str, value: Any) -> float:
         if not (of_one and not isinstance(item := value.item(), complex | bool)):
             raise TypeError(f"`{name}` is {value!r}, a {type(value).__name__}, expected a number.")
         value = item
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"`{name}` is larger than any floating-point number.") from error
 
 
 def check_constants(**constants: Any) -> list[float]:
@@ -198,24 +201,31 @@ def per_axis(name: str, value: Any, axes: int) -> tuple:
 
 
 def check_room(
-    name: str, shape: Sequence[int], least: Sequence[int], why: str, words: Sequence[str] = ("depth", "height", "width")
+    name: str,
+    shape: Sequence[int],
+    least: Sequence[int],
+    why: str,
+    words: Sequence[str] = ("depth", "height", "width"),
+    passed: Sequence[int] | None = None,
 ) -> None:
     """Checks that images are large enough.
 
     Args:
         name: of the images.
-        shape: theirs, as the caller passed it.
+        shape: theirs.
         least: how long their last axes have to be.
         why: what needs that, with the argument's name: "the window of `win_size` 11".
         words: what the last axes are called.
+        passed: the shape that the caller passed, if it is another one.
 
     """
+    given = tuple(shape if passed is None else passed)
     for word, n, needed in zip(words[-len(least) :], shape[-len(least) :], least, strict=True):
         if n < needed:
             hint = ""
-            if shape[-1] in (1, 2, 3, 4) and len(shape) >= 4 and shape[1] > 4:
-                order = ", ".join(map(str, (0, len(shape) - 1, *range(1, len(shape) - 1))))
+            if given[-1] in (1, 2, 3, 4) and len(given) >= 4 and given[1] > 4:
+                order = ", ".join(map(str, (0, len(given) - 1, *range(1, len(given) - 1))))
                 hint = f" If the channels come last, pass `{name}.permute({order})`."
             raise ValueError(
-                f"`{name}` has the shape {tuple(shape)}: its {word} {n} must be at least {needed} for {why}.{hint}"
+                f"`{name}` has the shape {given}: its {word} {n} must be at least {needed} for {why}.{hint}"
             )

@@ -291,9 +291,12 @@ def _map(given: _Given) -> Tensor:
     if eps == 0:
         return windows.evaluate(x, y, window, want_map=True)[1]
     c1, c2 = window.constants
-    factors = windows.Factors.of(*windows.in_floats(x, y), window)
+    share = eps / (c1 * c2)
+    # A large one multiplies the factors' rounding.
+    x, y = windows.in_floats(x, y) if share < 1 else (x.double(), y.double())
+    factors = windows.Factors.of(x, y, window)
     similarity = factors.luminance * factors.contrast
-    return (similarity / (1 + eps / (c1 * c2) * factors.ratio_of_constants())).to(x.dtype)
+    return (similarity / (1 + share * factors.ratio_of_constants())).to(given.x.dtype)
 
 
 def _loss(given: _Given, reduction: Any) -> Tensor:

@@ -11,10 +11,8 @@ clamped at zero is zero, not NaN. Fewer than five weights take smaller images th
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from ssim_fused.compat import arguments, windows
 from ssim_fused.compat.arguments import DefaultRange
-from ssim_fused.compat.windows import BETAS, Window
+from ssim_fused.compat.filters import Filter, check_window, filters_of
+from ssim_fused.compat.windows import BETAS
 
 _RANGE = DefaultRange(255)
 _SHAPES = arguments.IMAGES | arguments.VOLUMES
@@ -77,7 +76,7 @@ def ssim(
 
     """
     x, y, constants = _prepared(X, Y, data_range, K)
-    filters = _filters(x, win_size, win_sigma, win, corrected)
+    filters = filters_of(x, win_size, win_sigma, win, corrected)
     x, y, dtype = _for_window(x, y, filters)
     _warn_of_short_axes(X, x.shape, filters[0].size)
     reduction = "mean" if size_average else "none"
@@ -119,7 +118,7 @@ def ms_ssim(
 
     """
     x, y, constants = _prepared(X, Y, data_range, K)
-    filters = _filters(x, win_size, win_sigma, win, corrected)
+    filters = filters_of(x, win_size, win_sigma, win, corrected)
     betas = BETAS if weights is None else _exponents(weights)
     levels, size = len(betas), filters[0].size
     _check_levels(X, x, size, levels, corrected)
@@ -167,7 +166,7 @@ class SSIM(nn.Module):
         corrected: bool = False,
     ) -> None:
         super().__init__()
-        _check_window(win_size, win_sigma)
+        check_window(win_size, win_sigma)
         self.corrected = corrected
         self.data_range, self.size_average = data_range, size_average
         self.win_size, self.win_sigma, self.K, self.nonnegative_ssim = win_size, win_sigma, K, nonnegative_ssim
@@ -207,7 +206,7 @@ class MS_SSIM(nn.Module):  # noqa: N801
         corrected: bool = False,
     ) -> None:
         super().__init__()
-        _check_window(win_size, win_sigma)
+        check_window(win_size, win_sigma)
         self.corrected = corrected
         self.data_range, self.size_average = data_range, size_average
         self.win_size, self.win_sigma, self.weights, self.K = win_size, win_sigma, weights, K
@@ -239,100 +238,7 @@ def _prepared(x: Tensor, y: Tensor, data_range: float, k: Sequence[float]) -> tu
     return x, y, (number, k1, k2)
 
 
-class _Filter(NamedTuple):
-    """A window of one axis, divided by its sum: taps, or a Gaussian; and the sum."""
-
-    size: int
-    taps: list[float] | None
-    sigma: float
-    total: float
-
-    def missing(self, axes: int) -> float:
-        """What the sum of the window over so many axes is short of one."""
-        return 1.0 - self.total**axes
-
-    def window(self, sides: Sequence[int], constants: windows.Constants) -> Window:
-        """The window for images of these sides, and the constants of one that is divided by its sum."""
-        filtered = [n >= self.size for n in sides]
-        data_range, k1, k2 = constants
-        total = self.total ** sum(filtered)
-        constants = (data_range, k1 / total, k2 / total**0.5)
-        if self.taps is None and all(filtered):
-            return windows.gaussian_window((self.size,) * len(sides), (self.sigma,) * len(sides), constants)
-        taps = windows.gaussian_taps(self.size, self.sigma) if self.taps is None else self.taps
-        return windows.own_window([taps if is_filtered else [1.0] for is_filtered in filtered], constants)
-
-
-def _filters(x: Tensor, size: int, sigma: float, win: Tensor | None, corrected: bool) -> list[_Filter]:
-    """The window of all channels, or one for each."""
-    if win is not None:
-        rows = _rows_of(win, x)
-        found = []
-        for row in rows[:1] if all(row == rows[0] for row in rows) else rows:
-            total = sum(row)
-            if not total > 0:
-                raise ValueError(f"`win` sums to {total}, expected a positive number.")
-            found.append(_Filter(len(row), [tap / total for tap in row], 0.0, 1.0 if corrected else total))
-        # The operators divide by the sum: one that is off by rounding alone is taken for one.
-        rounding = 1e-14 if x.dtype == torch.float64 else 1e-9
-        return [f._replace(total=1.0) if abs(f.total - 1) < rounding else f for f in found]
-    size, sigma = _check_window(size, sigma)
-    if corrected or x.dtype in (torch.float16, torch.bfloat16):
-        return [_Filter(size, None, sigma, 1.0)]
-    taps = _float32_taps(size, sigma)
-    total = sum(taps)
-    if x.dtype == torch.float64:
-        return [_Filter(size, [tap / total for tap in taps], sigma, total)]
-    return [_Filter(size, None, sigma, total)]
-
-
-def _check_window(size: int, sigma: float) -> tuple[int, float]:
-    return arguments.check_size("win_size", size), arguments.check_positive("win_sigma", sigma)
-
-
-def _float32_taps(size: int, sigma: float) -> list[float]:
-    """The package's Gaussian, rounded to float32."""
-    if not torch.compiler.is_compiling():
-        return list(_rounded_taps(size, sigma))
-    if sigma == 1.5:  # a number from here on, where a trace had a symbol
-        return _constant_taps(size)
-    # In operations that a trace can follow: rounded to 24 bits by Veltkamp's splitting, each tap to 1e-7.
-    return [(s := 536870913.0 * tap) - (s - tap) for tap in windows.gaussian_taps(size, sigma)]
-
-
-@torch.compiler.assume_constant_result
-def _constant_taps(size: int) -> list[float]:
-    return list(_rounded_taps(size, 1.5))
-
-
-@functools.cache
-def _rounded_taps(size: int, sigma: float) -> tuple[float, ...]:
-    distances = torch.arange(size, dtype=torch.float32, device="cpu") - size // 2
-    taps = torch.exp(-(distances**2) / (2 * sigma**2))
-    return tuple((taps / taps.sum()).tolist())
-
-
-def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
-    """The taps of each channel's window."""
-    if not isinstance(win, Tensor):
-        raise TypeError(f"`win` is a {type(win).__name__}, expected a torch.Tensor.")
-    if not win.is_floating_point():
-        raise TypeError(f"`win` has the dtype {win.dtype}, expected a floating-point one.")
-    if (
-        win.ndim < 2
-        or win.numel() == 0
-        or win.shape[0] not in (1, x.shape[1])
-        or win.numel() != win.shape[0] * win.shape[-1]
-    ):
-        raise ValueError(
-            f"`win` has the shape {tuple(win.shape)}, expected [C, 1, ..., 1, taps] with a window for each of the "
-            f"{x.shape[1]} channels, or one for all."
-        )
-    arguments.check_size("win", win.shape[-1])
-    return win.detach().to("cpu", torch.float64).reshape(win.shape[0], win.shape[-1]).tolist()
-
-
-def _for_window(x: Tensor, y: Tensor, filters: Sequence[_Filter]) -> tuple[Tensor, Tensor, torch.dtype]:
+def _for_window(x: Tensor, y: Tensor, filters: Sequence[Filter]) -> tuple[Tensor, Tensor, torch.dtype]:
     """Both images, and the results' dtype; in float64 for a window whose sum is not one up to float32's rounding."""
     dtype = windows.readable(x, y)[2]
     if any(abs(f.total - 1) > 1e-6 for f in filters):
@@ -341,7 +247,7 @@ def _for_window(x: Tensor, y: Tensor, filters: Sequence[_Filter]) -> tuple[Tenso
 
 
 def _of_channels(
-    x: Tensor, y: Tensor, filters: Sequence[_Filter], constants: windows.Constants, is_contrast: bool = False
+    x: Tensor, y: Tensor, filters: Sequence[Filter], constants: windows.Constants, is_contrast: bool = False
 ) -> Tensor:
     """SSIM or contrast sensitivity ``[N, C]``."""
     if len(filters) == 1:
@@ -355,7 +261,7 @@ def _of_channels(
 def _level(
     x: Tensor,
     y: Tensor,
-    of: _Filter,
+    of: Filter,
     constants: windows.Constants,
     is_contrast: bool = False,
     reduction: str = "none",
@@ -392,15 +298,16 @@ def _exponents(weights: Sequence[float]) -> list[float]:
 
 
 def _check_levels(given: Tensor, x: Tensor, size: int, levels: int, corrected: bool) -> None:
-    """The package's bound, which is that of five levels; or that the coarsest level holds the window."""
-    least = size << levels - 1 if corrected else min(16 * (size - 1) + 1, (size - 1 << levels - 1) + 1)
+    """The package's bound, which is that of five levels; or that the coarsest level holds the window.
+
+    The package does not bound the depth, along which it skips what is too short; but PyTorch does not halve one voxel.
+    """
     why = f"{levels} `weights` and a window of {size} taps: use fewer `weights` or a smaller `win_size`"
-    # The package does not bound the depth, along which it skips what is too short, and PyTorch halves down to one voxel.
-    axes = x.ndim - 2 if corrected else 2
-    shape = given.shape if x.ndim == given.ndim else x.shape
-    arguments.check_room("X", shape, (least,) * axes, why)
-    if x.ndim == 5 and not corrected:
-        arguments.check_room("X", shape, ((1 << levels - 2) + 1 if levels > 1 else 1,) * 3, f"{levels} `weights`")
+    least = size << levels - 1 if corrected else min(16 * (size - 1) + 1, (size - 1 << levels - 1) + 1)
+    voxels = (1 << levels - 2) + 1 if x.ndim == 5 and levels > 1 else 1
+    depth = least if corrected else voxels
+    needed = ([depth] * 3)[: x.ndim - 4] + [max(least, voxels)] * 2
+    arguments.check_room("X", x.shape, needed, why, passed=given.shape)
 
 
 def _warn_of_short_axes(given: Tensor, shape: Sequence[int], size: int) -> None:
