@@ -181,6 +181,30 @@ def test_other_arguments(drop_in: DropIn, argument: str, values: list[Any]) -> N
         assert f"`{argument}`" in message, message
 
 
+RANGES = {torch.uint8: 255, torch.int8: 255, torch.uint16: 65535, torch.int16: 65535}
+
+
+@pytest.mark.parametrize("dtype", RANGES, ids=str)
+def test_integers_have_the_range_of_their_type(drop_in: DropIn, dtype: torch.dtype) -> None:
+    """As of the same values in float64, with the range given or not."""
+    if drop_in.is_of_arrays:
+        pytest.skip("compared with the package itself")
+    data_range = RANGES[dtype]
+    low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # it takes no negative pixels
+    high = min(torch.iinfo(dtype).max, low + data_range)
+    x, y = ((low + (high - low) * image).round().to(dtype) for image in pair(drop_in))
+    found = drop_in(x, y)
+    if drop_in.ranges is None:
+        scaled = drop_in(x.double() / data_range, y.double() / data_range)
+        torch.testing.assert_close(found.double(), scaled, rtol=1e-4, atol=1e-4)
+        return
+    given = {drop_in.ranges: data_range}
+    for other in (drop_in(x, y, **given), drop_in(x.double(), y.double(), **given)):
+        for ours, theirs in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, other)), strict=True):
+            assert ours.dtype == (torch.float64 if "matlab" in drop_in.target.__module__ else torch.float32)
+            torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=2e-4)
+
+
 INTEGERS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.bool, torch.uint8, torch.uint16]
 
 

@@ -31,7 +31,8 @@ TOLERANCES = {
     torch.float16: (2e-3, 2e-2),
     torch.bfloat16: (2e-2, 5e-2),
 }
-OF_FLOAT32 = (2e-4, 1e-2)  # if the package computes in float32: its own rounding
+# If the package computes in float32: its variances are differences of squares, off by some 6e-8 where c2 is 9e-4.
+OF_FLOAT32 = (5e-4, 1e-2)
 INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 
 

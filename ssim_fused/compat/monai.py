@@ -138,12 +138,7 @@ class SSIMLoss(nn.Module):
         )  # fmt: skip
         x, y, window = options.prepared(input, target, ("input", "target"), self.corrected)
         loss = windows.evaluate(x, y, window, reduction=self.reduction, as_distance=True)[0]
-        loss = _in_dtype(loss, input, self.corrected)
         return loss.reshape(-1, 1) if self.reduction == "none" else loss
-
-
-def _in_dtype(result: Tensor, image: Tensor, corrected: bool) -> Tensor:
-    return result.to(image.dtype) if corrected and image.is_floating_point() else result
 
 
 _TRANSLATED = {"preds": "y_pred", "target": "y", "betas": "weights", "sigma": "kernel_sigma"}
@@ -188,11 +183,10 @@ def compute_ssim_and_cs(
 
     """
     options = _Options(spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2, "kernel_size")
-    given = y_pred
     x, y, window = options.prepared(y_pred, y, ("y_pred", "y"), corrected)
     kinds = (window, windows.contrast_alone(window))
     similarity, contrast = (windows.evaluate(x, y, kind, want_map=True)[1] for kind in kinds)
-    return _in_dtype(similarity, given, corrected), _in_dtype(contrast, given, corrected)
+    return similarity, contrast
 
 
 @arguments.speaks_of(**_TRANSLATED)
@@ -239,7 +233,6 @@ def compute_ms_ssim(
     """
     options = _Options(spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2, "kernel_size")
     exponents = _exponents(weights)
-    given = y_pred
     x, y, window = options.prepared(y_pred, y, ("y_pred", "y"), corrected, len(exponents))
     if corrected or x.dtype == y.dtype == torch.float32 or not (x.is_floating_point() and y.is_floating_point()):
         value = windows.evaluate(*_converted(x, y, corrected), window, betas=exponents)[0]
@@ -250,7 +243,7 @@ def compute_ms_ssim(
             return windows.evaluate(*_converted(x, y, False), window if is_last else contrast)[0]
 
         value = windows.multiscale(x, y, exponents, _halved, of_level)
-    return _in_dtype(value, given, corrected).reshape(-1, 1)
+    return value.reshape(-1, 1)
 
 
 def _halved(image: Tensor) -> Tensor:

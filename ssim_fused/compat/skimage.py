@@ -89,7 +89,7 @@ def structural_similarity(
         if image.dtype.kind not in "biuf":
             raise ValueError(f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`.")
     float_type = np.float32 if im1.dtype in (np.float16, np.float32) else np.float64
-    x, y = (_as_batch(image, channel_axis, float_type) for image in (im1, im2))
+    x, y = (_as_batch(image, channel_axis) for image in (im1, im2))
     axes = x.ndim - 2
     K1, K2, sigma = arguments.check_constants(K1=K1, K2=K2, sigma=sigma)  # noqa: N806
     size = 2 * int(3.5 * sigma + 0.5) + 1
@@ -146,14 +146,14 @@ def structural_similarity(
                 # none.
                 total = total / unbiased + (1 - 1 / unbiased) * (luminance * contrast.detach()).sum()
             (by_y,) = torch.autograd.grad(total / picture[0].numel(), y)
-        results.append(_as_array(by_y, im1.shape, channel_axis))
+        results.append(_as_array(by_y, im1.shape, channel_axis).astype(float_type))
     if full:
-        results.append(_as_array(picture.detach(), im1.shape, channel_axis))
+        results.append(_as_array(picture.detach(), im1.shape, channel_axis).astype(float_type))
     return tuple(results) if len(results) > 1 else results[0]
 
 
-def _as_batch(image: Array, channel_axis: int | None, dtype: type) -> Tensor:
-    """``[channels, 1, *axes]``."""
+def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
+    """``[channels, 1, *axes]``, in float64: of the package's float32 the mean is, too."""
     if channel_axis is None:
         planes = image[np.newaxis]
     else:
@@ -167,7 +167,7 @@ def _as_batch(image: Array, channel_axis: int | None, dtype: type) -> Tensor:
         raise ValueError(
             f"`im1` has the shape {image.shape}{which}, expected one to three axes, and at least one channel."
         )
-    return torch.from_numpy(np.ascontiguousarray(planes, dtype=dtype).copy()).unsqueeze(1)
+    return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float64).copy()).unsqueeze(1)
 
 
 def _as_array(picture: Tensor, shape: tuple[int, ...], channel_axis: int | None) -> Array:
@@ -195,10 +195,17 @@ def _range_of(first: np.dtype, second: np.dtype) -> float:
             "the largest value that a pixel can have minus the least."
         )
     if first != second:
-        warnings.warn(f"`im1` is of {first} and `im2` of {second}: the range is that of `im1`.", stacklevel=4)
+        warnings.warn(
+            f"`im1` is of {first} and `im2` of {second}: Setting data_range based on im1.dtype. Pass `data_range`.",
+            stacklevel=4,
+        )
     if first.kind == "b":
         return 1.0
     limits = np.iinfo(first)
     if first != np.uint8:
-        warnings.warn(f"The range is {limits.max - limits.min}, that of {first}: pass `data_range`.", stacklevel=4)
+        warnings.warn(  # in the package's words, for those who filter them
+            f"Setting data_range based on im1.dtype. data_range = {float(limits.max) - float(limits.min):.0f}, that of "
+            f"{first}. Pass `data_range` to avoid mistakes.",
+            stacklevel=4,
+        )
     return float(limits.max) - float(limits.min)

@@ -215,11 +215,15 @@ def excess_of_sum(x: Tensor, y: Tensor, window: Window, missing: float) -> tuple
     c1, c2 = window.constants
     maps = Factors.of(x, y, window, k1=1.0)
     scale = window.data_range**2
+    # Over the luminance's denominator, of which `both` is the share of 2 scale: 2 mu_x mu_y is `product`, and
+    # mu_x^2 + mu_y^2 is `squares`.
     both = maps.luminance + maps.luminance_of_negative
-    squares, product = scale * (2 / both - 1), scale * (maps.luminance - maps.luminance_of_negative) / both
-    inverse = (maps.contrast + maps.contrast_of_negative) / (2 * c2)
-    change = missing * (product - maps.contrast * squares) * inverse / (1 + missing * squares * inverse)
-    return (product + c1) / (squares + c1) * change, change
+    product, squares = maps.luminance - maps.luminance_of_negative, 2 - both
+    inverse = (missing * scale / (2 * c2)) * (maps.contrast + maps.contrast_of_negative)
+    change = inverse * torch.addcmul(product, maps.contrast, squares, value=-1)
+    change = change / torch.addcmul(both, inverse, squares)
+    luminance = (scale * product).add(both, alpha=c1) / (scale * squares).add(both, alpha=c1)
+    return luminance * change, change
 
 
 def pad_symmetric(image: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
