@@ -24,6 +24,8 @@ WINDOWS: list[dict[str, Any]] = [
     {"win_size": 7, "win_sigma": 1.0},
     {"win_size": 5, "win_sigma": 2.5},
     {"K": (0.02, 0.1)},
+    {"K": (0.02, 0.0)},
+    {"K": (0.0, 0.03)},
     {"data_range": 1.0},
     {"size_average": False},
     {"nonnegative_ssim": True},

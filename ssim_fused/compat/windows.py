@@ -219,7 +219,12 @@ def excess_of_sum(x: Tensor, y: Tensor, window: Window, missing: float) -> tuple
     # mu_x^2 + mu_y^2 is `squares`.
     both = maps.luminance + maps.luminance_of_negative
     product, squares = maps.luminance - maps.luminance_of_negative, 2 - both
-    inverse = (missing * scale / (2 * c2)) * (maps.contrast + maps.contrast_of_negative)
+    if c2 > 0:
+        inverse = (missing * scale / (2 * c2)) * (maps.contrast + maps.contrast_of_negative)
+    else:  # the sum is zero: the variances from that with another constant
+        others = Factors.of(x, y, window._replace(k2=1.0), k1=1.0)
+        total = others.contrast + others.contrast_of_negative
+        inverse = missing * total / (2 - total)
     change = inverse * torch.addcmul(product, maps.contrast, squares, value=-1)
     change = change / torch.addcmul(both, inverse, squares)
     luminance = (scale * product).add(both, alpha=c1) / (scale * squares).add(both, alpha=c1)
