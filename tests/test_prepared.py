@@ -118,7 +118,7 @@ REFUSALS: list[tuple[Callable, dict[str, Any], type[Exception]]] = [
 ]
 
 
-@pytest.mark.parametrize(("function", "wrong", "kind"), REFUSALS, ids=str)
+@pytest.mark.parametrize(("function", "wrong", "kind"), REFUSALS, ids=[str(wrong) for _, wrong, _ in REFUSALS])
 def test_what_equals_a_prepared_argument_is_refused_all_the_same(
     function: Callable, wrong: dict[str, Any], kind: type[Exception]
 ) -> None:

@@ -147,7 +147,7 @@ def check_window(
     if not isinstance(gaussian_kernel, bool):
         raise TypeError(
             f"`gaussian_kernel` is {gaussian_kernel!r}, a {type(gaussian_kernel).__name__}; expected True or False: "
-            "the third argument says whether the window is a Gaussian. Pass others by keyword, such as `data_range=1.0`."
+            "the third argument says whether the window is a Gaussian. Pass the range by keyword: `data_range=1.0`."
         )
     per_axis = []
     for name, value in (("kernel_size", kernel_size), ("sigma", sigma)):
