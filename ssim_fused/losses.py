@@ -51,6 +51,7 @@ class _Loss(nn.Module):
     betas: tuple[float, ...] = ()
     normalize: Literal["relu", "simple"] | None = "relu"
     _shown: tuple[str, ...] = ()
+    _prepared: prepared.Prepared | None = None
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class _Loss(nn.Module):
             check_range(torch.empty(0), data_range)
         axes = next((len(v) for v in (sigma, kernel_size) if isinstance(v, Sequence)), 2)
         checks.check_window(axes, gaussian_kernel, sigma, kernel_size)
-        self._prepared: prepared.Prepared | None = None
         self.data_range = data_range
         self.gaussian_kernel, self.sigma, self.kernel_size = gaussian_kernel, sigma, kernel_size
         self.k1, self.k2, self.padding, self.reduction = k1, k2, padding, reduction

@@ -62,7 +62,10 @@ def _measure() -> References | None:
     if _tensor_uses is None or _storage_uses is None:
         return None
     thread = threading.Thread(target=lambda: _Held.apply(torch.ones(1, requires_grad=True)).backward())
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # the process has no room for one more thread
+        return None
     thread.join()
     return _Held.references
 
