@@ -16,7 +16,7 @@ import torch
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.pairs import STREAM, Pair
 from ssim_fused.scoring.results import PairResult
-from ssim_fused.scoring.score import Part, whole
+from ssim_fused.scoring.score import Part, frame_count, whole
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
 
@@ -100,7 +100,8 @@ def _range_of(part: Part, group: Alone) -> list[Part]:
     """The frames of a sequence for this process; the first takes one whole whose number of frames is unknown."""
     start, stop, step = part.frames
     try:
-        counts = [open_sequence(path, "Y", 1).count() for path in (part.pair.reference, part.pair.distorted)]
+        paths = part.pair.reference, part.pair.distorted
+        counts = [frame_count(open_sequence(path, "Y", 1)) for path in paths]
     except PairError:
         counts = []
     ends = [min(count, stop or count) for count in counts if count]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate
 from ssim_fused.scoring.errors import PairError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 ORIENTATION = 0x0112  # the EXIF tag: which way up the camera was
@@ -75,6 +75,8 @@ def read_picture(path: str) -> Picture:
 
 def _pixels(image: Image, path: str, deep: bool) -> Picture:
     """Pixels with one to four channels, the fourth being opacity."""
+    import numpy as np
+
     if image.mode.startswith("I;16"):
         return Picture(channels_first(np.array(image).astype(np.uint16)), 65535)
     if image.mode in ("I", "F"):

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from ssim_fused.scoring.errors import UsageError
 
 _NAMES = re.compile(r"mean|min|max|median|harmonic|p(\d{1,2}|100)")
@@ -40,10 +38,10 @@ def pool(name: str, values: Sequence[float]) -> float:
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
-    # numpy interpolates between two infinite values, the PSNR of identical frames, to NaN.
-    ordered = np.sort(np.asarray(values, np.float64))
+    # Two infinite values, the PSNR of identical frames, must not be interpolated: their difference is NaN.
+    ordered = sorted(values)
     place = (len(ordered) - 1) * percent / 100
-    low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
     return low if low == high else low + (high - low) * (place - math.floor(place))
 
 

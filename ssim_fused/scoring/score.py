@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssim_fused.scoring.errors import PairError, UsageError
+from ssim_fused.scoring.errors import PairError, UsageError, lacks_extra, reading
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM, Pair
@@ -57,6 +57,7 @@ class Scored:
         frame: the number of the frame; 0 for a picture.
         scores: by the metric's name; beside them ``ssim/0`` and so on where the settings ask for channels.
         pixels: both pictures where the settings keep them, or None.
+        peak: the data range L that the scores are relative to.
 
     Example:
         >>> from ssim_fused.scoring import Pair, score
@@ -70,6 +71,7 @@ class Scored:
     frame: int
     scores: dict[str, float]
     pixels: Frame | None = None
+    peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,8 @@ def _read_pair(part: Part, settings: Settings) -> Frame | Failed:
         if pair.error:
             raise PairError(pair.error)
         mask = read_mask(pair.mask, settings)
-        return _ready(part.number, 0, read_picture(pair.reference), read_picture(pair.distorted), mask, settings)
+        pictures = [_read(path) for path in (pair.reference, pair.distorted)]
+        return _ready(part.number, 0, *pictures, mask, settings)
     except PairError as error:
         return Failed(part.number, str(error))
 
@@ -234,8 +237,34 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
     """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
     if path is None:
         return None
-    picture = cropped(to_luma(read_picture(path), "bt601"), settings.crop)
+    picture = cropped(to_luma(_read(path), "bt601"), settings.crop)
     return picture.pixels[0].float() / picture.peak
+
+
+def _read(path: str) -> Picture:
+    """The picture; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
+    try:
+        return read_picture(path)
+    except Exception as error:
+        raise reading(path, error) from error.__cause__
+
+
+def _frames(sequence: Video | Folder, part: Part) -> Iterator[tuple[int, Picture]]:
+    """The frames of a part; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
+    try:
+        yield from sequence.frames(*part.frames)
+    except Exception as error:
+        raise reading(sequence.path, error) from error.__cause__
+
+
+def frame_count(sequence: Video | Folder) -> int | None:
+    """How many frames there are, or None where that is not known without decoding, or at all."""
+    try:
+        return None if sequence.path == STREAM else sequence.count()
+    except Exception as error:
+        if lacks_extra(error):
+            raise
+        return None  # decoding gives the reason
 
 
 def _ready(
@@ -266,7 +295,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
         planes = planes_of(part.pair, settings)
         threads = max(1, settings.workers // 2)
         sequences = [open_sequence(path, planes, threads) for path in (part.pair.reference, part.pair.distorted)]
-        opened = [Ahead(sequence.frames(*part.frames), 2 + settings.workers) for sequence in sequences]
+        opened = [Ahead(_frames(sequence, part), 2 + settings.workers) for sequence in sequences]
         none = True
         for left, right in zip_longest(*opened):
             if left is None or right is None:
@@ -283,7 +312,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
 
 
 def _unequal(part: Part, sequences: Sequence[Video | Folder]) -> str:
-    left, right = [None if sequence.path == STREAM else sequence.count() for sequence in sequences]
+    left, right = [frame_count(sequence) for sequence in sequences]
     if left is None or right is None or left == right:
         return "one has more frames than the other; --frames A:B compares those that both have"
     return (
@@ -328,10 +357,16 @@ def _scored(measure: Measure, batch: list[Frame | Failed], keep: bool) -> list[O
             if frames
             else ()
         )
-    except (ValueError, RuntimeError) as error:  # equally large pictures fail alike: too small for the window
+    except (
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # equally large pictures fail alike: too small for the window
         failed = str(error).splitlines()[0]
         return [Failed(f.pair, failed) if isinstance(f, Frame) else f for f in batch]
     return [
-        Scored(frame.pair, frame.number, next(scores), frame if keep else None) if isinstance(frame, Frame) else frame
+        Scored(frame.pair, frame.number, next(scores), frame if keep else None, frame.reference.peak)
+        if isinstance(frame, Frame)
+        else frame
         for frame in batch
     ]

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from ssim_fused.scoring.errors import PairError
@@ -82,8 +81,11 @@ class Video:
 
         try:
             stream = self.path == STREAM
-            source = sys.stdin.buffer if stream else self.path
-            with av.open(source, format="yuv4mpegpipe" if stream else None) as container:
+            # The raw file has no lock, which a stalled read would hold while the interpreter ends.
+            source = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if stream else f"file:{self.path}"
+            # Only files are opened: a name such as 12:30.mp4 is no protocol, and a playlist reaches no network.
+            options = {} if stream else {"protocol_whitelist": "file"}
+            with av.open(source, format="yuv4mpegpipe" if stream else None, options=options) as container:
                 if not container.streams.video:
                     raise PairError(f"{self.path}: has no video in it")
                 yield container, container.streams.video[0]
@@ -101,6 +103,8 @@ class Video:
 
 def luma_plane(frame) -> Picture:
     """The luma of a frame of FFmpeg, a view of its memory where the format is planar."""
+    import numpy as np
+
     name = frame.format.name
     if not _PLANAR.fullmatch(name):
         if name not in _TO_PLANAR:
@@ -172,5 +176,6 @@ class Ahead:
         return element
 
     def close(self) -> None:
+        """Stops the thread; one that waits for standard input is left behind, and ends with the process."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(timeout=1)

@@ -18,6 +18,8 @@ METRICS: tuple[str, ...] = get_args(Metric)
 PADDINGS: tuple[str, ...] = get_args(Padding)
 WINDOWS: tuple[str, ...] = get_args(WindowShape)
 LUMAS: tuple[str, ...] = get_args(Luma)
+LARGEST_SIDE = 2**31 - 1  # of a window; no picture is larger
+MOST_WORKERS = 1024  # threads, each with a pair of pictures in memory
 
 
 def cores() -> int:
@@ -118,6 +120,8 @@ class Settings:
         for name, least in (("crop", 0), ("batch", 1), ("workers", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")
+        if self.workers > MOST_WORKERS:
+            raise UsageError(f"workers is {self.workers}; expected at most {MOST_WORKERS}.")
         start, stop, step = self.frames
         if start < 0 or step < 1 or (stop is not None and stop <= start):
             raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
@@ -137,6 +141,9 @@ class Settings:
             raise UsageError(f"kernel_size is {self.kernel_size}; expected an odd number.")
         if self.sigma is not None and not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise UsageError(f"sigma is {self.sigma}; expected a number above 0.")
+        if max(self.kernel_size or 0, 7 * (self.sigma or 0)) > LARGEST_SIDE:
+            name = "sigma" if self.sigma else "kernel_size"
+            raise UsageError(f"{name} is {getattr(self, name)}; expected a window that a picture can hold.")
         if "ms-ssim" in self.metric and not preset.multiscale:
             raise UsageError(f"convention {self.convention} has no ms-ssim here; leave out one of the two.")
 
