@@ -11,6 +11,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from ssim_fused._version import __version__
 from ssim_fused.scoring.destination import destination, let_go_of_standard_output
@@ -52,11 +53,18 @@ def _say(message: str, status: int) -> int:
     return status
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that fails if its help cannot be written, which argparse's own passes over."""
+
+    def print_help(self, file: Any = None) -> None:
+        target = file or sys.stdout
+        if target is not None:
+            target.write(self.format_help())
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``command`` of what it returns is the function to call."""
-    parser = argparse.ArgumentParser(
-        "ssim-fused", description="Compute SSIM, MS-SSIM and PSNR of pictures, folders and videos."
-    )
+    parser = Parser("ssim-fused", description="Compute SSIM, MS-SSIM and PSNR of pictures, folders and videos.")
     parser.add_argument("--version", action="version", version=f"ssim-fused {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_compare(
@@ -113,8 +121,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, default="table", help="print results like this (default %(default)s)")
     add("--output", metavar="FILE", help="write results to this file instead of standard output")
     add("--per-frame", action="store_true", help="include the scores of each frame")
-    add("--pool", type=_names, default=("mean",), metavar="NAMES",
-        help="pool frames by these, of mean,min,max,median,harmonic,p0..p100; the first makes a video's score")  # fmt: skip
+    pools = "of mean,min,max,median,harmonic,p0..p100; the first makes a video's score"
+    add("--pool", type=_names, default=("mean",), metavar="NAMES", help=f"pool frames by these, {pools}")
     add("--db", action="store_true", help="include -10 log10(1 - SSIM)")
     add("--dssim", action="store_true", help="include (1 - SSIM) / 2")
     add("--map", metavar="DIR", help="write each pair's heat map, next to its pictures, into this folder")

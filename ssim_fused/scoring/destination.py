@@ -7,6 +7,7 @@ Whatever else has the name, a device or a FIFO, is written through. All is check
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
@@ -18,7 +19,7 @@ from typing import TextIO
 from ssim_fused.scoring.errors import OutputError, UsageError
 
 # Undecodable bytes in file names, and what another encoding lacks, are escaped: the results stay readable as text.
-_TEXT = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+_ERRORS = "backslashreplace"
 
 
 class Destination:
@@ -47,6 +48,8 @@ class Destination:
             return
         try:
             self._file = self._opened(path)
+        except UsageError:
+            raise
         except (OSError, ValueError) as error:  # ValueError: a null byte
             raise UsageError(f"{path!r} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
 
@@ -70,25 +73,24 @@ class Destination:
 
     def _through(self, path: str) -> TextIO:
         """What is no regular file, as it is: nothing is truncated, created or replaced."""
-        file = open(os.open(path, os.O_WRONLY | os.O_APPEND), "w", **_TEXT)
+        file = _text_file(os.open(path, os.O_WRONLY | os.O_APPEND))
         self._finish, self._undo = file.close, lambda: _close(file)
         return file
 
     def _in_place(self, target: str) -> TextIO:
         """A file whose folder takes no new files: its content is replaced at the end."""
-        file = tempfile.TemporaryFile("w+", **_TEXT)
+        kept = io.StringIO(newline="")
 
         def finish() -> None:
-            file.seek(0)
-            with file, open(target, "w", **_TEXT) as written:
-                written.writelines(file)
+            with _text_file(os.open(target, os.O_WRONLY | os.O_TRUNC)) as file:
+                file.write(kept.getvalue())
 
-        self._finish, self._undo = finish, lambda: _close(file)
-        return file
+        self._finish = finish
+        return kept
 
     def _replacing(self, target: str) -> TextIO:
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".ssim_fused.")
-        file = open(handle, "w", **_TEXT)
+        file = _text_file(handle)
 
         def finish() -> None:
             with file:
@@ -164,6 +166,10 @@ def let_go_of_standard_output() -> None:
         return
 
 
+def _text_file(handle: int) -> TextIO:
+    return os.fdopen(handle, "w", encoding="utf-8", errors=_ERRORS, newline="")
+
+
 def _close(file: TextIO) -> None:
     """Closes a file whose content does not matter; a full disk is reported once."""
     with contextlib.suppress(OSError):
@@ -173,8 +179,8 @@ def _close(file: TextIO) -> None:
 def _standard_output() -> TextIO:
     if sys.stdout is None:
         raise UsageError("standard output is closed; give --output FILE.")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors=_TEXT["errors"])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ERRORS)
     return sys.stdout
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 # The modules of the extra [scoring], by the names they are imported by.
 EXTRA = ("PIL", "av", "jinja2", "matplotlib", "numpy", "tqdm")
 

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from ssim_fused.scoring.errors import UsageError
@@ -82,9 +83,9 @@ def _path(cell: str) -> str:
 
 def _rows(listing: str, text: str) -> list[Row]:
     """The rows that are not empty, split by the separator that fits."""
-    first, _, rest = text.partition("\n")
-    if first.lower().startswith("sep=") and len(first.rstrip("\r")) == 5:  # Excel's own mark
-        return _parsed(listing, rest, first[4], 1)
+    mark = re.match(r"sep=(.)(\r\n|\r|\n)", text, re.IGNORECASE)
+    if mark:  # Excel's own
+        return _parsed(listing, text[mark.end() :], mark[1], 1)
     tried: list[tuple[tuple[int, int, int], list[Row]]] = []
     problem: UsageError | None = None
     for separator in SEPARATORS:
@@ -158,6 +159,5 @@ def _listed(listing: str, line: int, row: Sequence[str], masks: Masks) -> Pair:
         raise UsageError(f"{where}: a null byte in a path.")
     sequence = is_video(reference) or is_video(distorted)
     mask = row[2] if len(row) == 3 and row[2] else masks.of(os.path.basename(reference))
-    return Pair(
-        reference, distorted, sequence, mask, masks.missing(mask, reference), listing, f"{listing}, line {line}"
-    )
+    error = masks.missing(mask, reference)
+    return Pair(reference, distorted, sequence, mask, error, input=listing, origin=f"{listing}, line {line}")

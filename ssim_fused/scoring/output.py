@@ -253,9 +253,8 @@ class Markdown(Writer):
         if others:
             shown = f"{len(others)} of {totals.scored}" if len(ordered) < totals.scored else str(len(others))
             title = "other pairs" if self._below else "pairs"
-            write(
-                f"<details><summary>{shown} {title}, lowest first</summary>\n\n{_markdown_table(columns, others)}</details>\n\n"
-            )
+            write(f"<details><summary>{shown} {title}, lowest first</summary>\n\n")
+            write(_markdown_table(columns, others) + "</details>\n\n")
         write(f"<sub>{_cell(sentence(of_run(self.made, totals)))}</sub>\n")
 
     def _pooled(self, pooled: Pooled, pools: Sequence[str]) -> list[str]:

@@ -143,13 +143,12 @@ def _pairs_of_two(reference: str, distorted: str, masks: Masks) -> Iterator[Pair
     if all(folders):
         yield from _pairs_of_folders(reference, distorted, masks)
         return
-    if any(folders) or any(videos):
-        if not (any(videos) and all(v or f for v, f in zip(videos, folders, strict=True))):
-            kinds = ["a folder" if f else "a video" if v else "a picture" for f, v in zip(folders, videos, strict=True)]
-            raise UsageError(
-                f"{reference!r} is {kinds[0]} and {distorted!r} is {kinds[1]}; compare two pictures, two folders, two "
-                "videos, or a video and a folder of its frames."
-            )
+    kinds = ["a folder" if f else "a video" if v else "a picture" for f, v in zip(folders, videos, strict=True)]
+    if kinds != ["a picture"] * 2 and ("a picture" in kinds or not any(videos)):
+        raise UsageError(
+            f"{reference!r} is {kinds[0]} and {distorted!r} is {kinds[1]}; compare two pictures, two folders, two "
+            "videos, or a video and a folder of its frames."
+        )
     mask = masks.of(os.path.basename(reference))
     yield Pair(reference, distorted, any(videos), mask, masks.missing(mask, reference), distorted)
 
@@ -178,7 +177,8 @@ def _by_exact_name(
         yield key, first, second
         return
     for stem in sorted(forms[0] | forms[1], key=natural):
-        yield stem, *([path for path in side if stem_of(path) == stem] for side in (first, second))
+        ours, theirs = ([path for path in side if stem_of(path) == stem] for side in (first, second))
+        yield stem, ours, theirs
 
 
 def _pair_of_files(

@@ -1,17 +1,21 @@
 """The report's plots, as SVG elements in the page's font and in the color of its text.
 
-Each is drawn twice, for a screen and for a phone, where the text of the wide one would be too small. Names stand in a
-legend of the page, never in the drawing: they may be long, or have characters that matplotlib takes for mathematics.
+Each is drawn twice, for a screen and for a phone, where the text of the wide one would be too small. Legends are the
+page's: names may be long, and matplotlib leaves out those that begin with an underscore.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssim_fused.scoring.errors import one_line
+
 LINES = 8  # sequences in a plot
+NAMED = 10  # points in a plot whose names stand next to them
 COLORS = ("#2f81d6", "#e0862a", "#3a9e5b", "#d1493f", "#8f6bc2", "#a0674b", "#d667a8", "#8a8f3c")
 
 _INK = "#010203"  # drawn in this color, then in that of the page's text, which is dark or light
@@ -51,19 +55,28 @@ def curves(lines: Sequence[tuple[str, list[int], list[float]]], metric: str, cou
 def rate_distortion(points: dict[str, list[tuple[float, float, str]]], metric: str) -> Plot:
     """Bit rate against score: a line for each reference, a point ``(kbit/s, score, name)`` for each encode."""
     shown = list(points.items())[:LINES]
+    total = sum(len(encodes) for _, encodes in shown)
 
     def draw(axes: Any) -> None:
         for (_, encodes), color in zip(shown, COLORS, strict=False):
             rates, scores = [point[0] for point in encodes], [point[1] for point in encodes]
             axes.plot(rates, scores, marker="o", markersize=4, linewidth=1.2, color=color)
+            for rate, score, name in encodes if total <= NAMED else []:
+                axes.annotate(_short(name), (rate, score), (4, -10), textcoords="offset points", color=_INK, fontsize=8)
         axes.set_xlabel("bit rate, kbit/s", color=_INK)
         axes.set_ylabel(metric, color=_INK)
         axes.set_xlim(left=0)
+        axes.margins(y=0.15)  # which leaves room for names
         axes.grid(alpha=0.25)
 
     some = f", the first {len(shown)} of {len(points)} references" if len(points) > len(shown) else ""
     legend = [(color, name) for (name, _), color in zip(shown, COLORS, strict=False)]
     return Plot(f"Rate and distortion: {metric} against bit rate{some}", _drawn(draw), legend if len(shown) > 1 else [])
+
+
+def _short(path: str) -> str:
+    name = one_line(os.path.basename(path))
+    return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def histogram(values: Sequence[float], metric: str) -> Plot:

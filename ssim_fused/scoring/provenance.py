@@ -70,7 +70,7 @@ def sentence(made: dict[str, Any]) -> str:
     window = f"Gaussian window of sigma {made['sigma']:g}" if "sigma" in made else (
         f"uniform window of {made['kernel_size']}x{made['kernel_size']}"
     )  # fmt: skip
-    parts = [f"convention {made['convention']}", window, f"{made['padding']} padding"]
+    parts = [f"Convention {made['convention']}", window, f"{made['padding']} padding"]
     parts.append(f"luma {made['luma']}" if made["luma"] else "RGB")
     if made.get("data_range"):
         parts.append("range " + " and ".join(f"{peak:g}" for peak in made["data_range"]))

@@ -107,8 +107,9 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
 def _empty(part: Part) -> PairResult:
     """The result of a pair none of whose frames is scored yet."""
     pair = part.pair
-    about = {"input": pair.input, "origin": pair.origin}
-    return PairResult(part.number, pair.reference, pair.distorted, pair.sequence, part.shared, **about)
+    return PairResult(
+        part.number, pair.reference, pair.distorted, pair.sequence, part.shared, input=pair.input, origin=pair.origin
+    )
 
 
 class Pooled:
@@ -200,6 +201,5 @@ class Threshold:
         if self._lowest is None:
             return None
         score, path = self._lowest
-        return (
-            f"{self.below} of {scored} scored pairs have {self.metric} below {self.least:g}; lowest {score:.6f}: {path}"
-        )
+        count = f"{self.below} of {scored} scored pairs"
+        return f"{count} have {self.metric} below --fail-under {self.least:g}; lowest {score:.6f}: {path}"

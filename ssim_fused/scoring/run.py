@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ssim_fused.scoring import distributed
 from ssim_fused.scoring.errors import UsageError
-from ssim_fused.scoring.output import Rows
 from ssim_fused.scoring.listing import read_pairs
+from ssim_fused.scoring.output import Rows
 from ssim_fused.scoring.pairs import Pair, check_any, find_pairs
 from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.provenance import describe, device_name
@@ -137,8 +137,8 @@ def compare(
         **settings: those of :class:`Settings`.
 
     Returns:
-        ``{"pairs": [...], "failed": [...], "pooled": {...}, "inputs": [...], "settings": {...}}``. With several distorted
-        ones, ``"inputs"`` has the pooled scores of each, and there is no ``"pooled"``.
+        ``{"pairs": [...], "failed": [...], "pooled": {...}, "inputs": [...], "settings": {...}}``. With several
+        distorted ones, ``"inputs"`` has the pooled scores of each, and there is no ``"pooled"``.
 
     Raises:
         UsageError: what was asked for cannot be meant, or a path does not exist.

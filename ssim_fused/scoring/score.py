@@ -357,12 +357,9 @@ def _scored(measure: Measure, batch: list[Frame | Failed], keep: bool) -> list[O
             if frames
             else ()
         )
-    except (
-        ValueError,
-        RuntimeError,
-        OverflowError,
-    ) as error:  # equally large pictures fail alike: too small for the window
-        failed = str(error).splitlines()[0]
+    except (ValueError, RuntimeError, OverflowError) as error:
+        # Equally large pictures fail alike: they are too small for the window.
+        failed = (str(error) or type(error).__name__).splitlines()[0]
         return [Failed(f.pair, failed) if isinstance(f, Frame) else f for f in batch]
     return [
         Scored(frame.pair, frame.number, next(scores), frame if keep else None, frame.reference.peak)
