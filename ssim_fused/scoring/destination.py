@@ -59,6 +59,8 @@ class Destination:
         if named_in == "/dev" or named_in.startswith("/proc/"):
             return self._through(path)
         target = os.path.realpath(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(target)  # which refuses a name that is too long; the temporary file's is short
         if os.path.isdir(target) or path.endswith(os.sep):
             raise UsageError(f"{path!r} is a folder; give the path of a file.")
         if os.path.exists(target) and not os.path.isfile(target):

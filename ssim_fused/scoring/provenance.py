@@ -29,12 +29,12 @@ def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | 
 
     """
     convention = asdict(settings.resolved())
+    given = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _LEFT_OUT | convention.keys()}
     convention.pop("kernel_size" if convention["window"] == "gaussian" else "sigma")
     start, stop, step = settings.frames
-    given = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _LEFT_OUT}
     return (
         {"ssim_fused": __version__, "metric": list(settings.metric), "pool": list(pools)}
-        | {name: value for name, value in given.items() if name not in convention and name != "kernel_size"}
+        | given
         | convention
         | {
             "convention": settings.convention or "torchmetrics",
