@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from ssim_fused.scoring.errors import PairError
+from ssim_fused.scoring.errors import PairError, reading
 from ssim_fused.scoring.pairs import STREAM, frames_of
 from ssim_fused.scoring.picture import Picture, channels_first, read_picture
 
@@ -131,7 +131,11 @@ class Folder:
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Picture]]:
         for number in range(*slice(start, stop, step).indices(len(self._files))):
-            yield number, read_picture(self._files[number])
+            try:
+                picture = read_picture(self._files[number])
+            except Exception as error:  # whatever a decoder raises, of this file
+                raise reading(self._files[number], error) from error.__cause__
+            yield number, picture
 
 
 def open_sequence(path: str, planes: Planes, threads: int) -> Video | Folder:
