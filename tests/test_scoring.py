@@ -80,7 +80,7 @@ def test_json_lines_and_csv_have_a_row_a_pair(folders):
     pairs = scores(*folders)["pairs"]
     _, out, _ = run("compare", *folders, "--format", "jsonl")
     lines = [json.loads(line) for line in out.splitlines()]
-    assert all(line.pop("settings")["ssim_fused"] == ssim_fused.__version__ for line in lines)
+    assert all(line.pop("settings")["version"] == ssim_fused.__version__ for line in lines)
     assert lines == pairs
     _, out, _ = run("compare", *folders, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))

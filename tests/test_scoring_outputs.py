@@ -200,7 +200,7 @@ def test_folders_are_inputs_and_so_is_a_list(folders, tmp_path):
     assert (one["distorted"], one["pairs"], one["failed"]) == (str(listing), 1, 1)
 
 
-MADE = {"ssim_fused": ssim_fused.__version__, "convention": "skimage", "luma": "bt709", "crop": 3, "device": "cpu",
+MADE = {"version": ssim_fused.__version__, "convention": "skimage", "luma": "bt709", "crop": 3, "device": "cpu",
         "kernel_size": 7, "window": "uniform", "padding": "valid", "sample_covariance": True, "resize": False,
         "metric": ["ssim", "psnr"], "pool": ["mean", "p5"], "frames": None}  # fmt: skip
 

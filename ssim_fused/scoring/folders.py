@@ -55,6 +55,7 @@ class Tree:
         files: relative paths, by :func:`key_of` their stems.
         aliases: relative paths of links to folders that are in the tree already, and where they are.
         unreadable: relative paths of folders that cannot be read, and why.
+        special: relative paths of what has such a name but is no file; to read a FIFO would wait for its writer.
 
     """
 
@@ -62,6 +63,7 @@ class Tree:
     files: dict[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    special: set[str] = field(default_factory=set)
 
     def find(self, key: str) -> list[str]:
         """The relative paths with this key, also below a link to a folder that is in the tree by another name."""
@@ -111,7 +113,17 @@ def read_tree(folder: str, endings: Container[str]) -> Tree:
                 (links if entry.is_symlink() else real).append(name)
             elif os.path.splitext(entry.name)[1].lower() in endings:
                 tree.files.setdefault(key_of(stem_of(name)), []).append(name)
+                if not _is_file(entry):
+                    tree.special.add(name)
     return tree
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """Whether it is a file, or a link whose target is missing, which its reader says."""
+    try:
+        return entry.is_file() or not os.path.exists(entry.path)
+    except OSError:
+        return True
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -199,14 +199,9 @@ def _unpaired(stem: str, *sides: tuple[Tree, Sequence[str]]) -> str | None:
             return tree.missing(key_of(stem))
         if len(found) > 1:
             return "ambiguous: " + " and ".join(map(tree.path, found)) + " differ in their endings only"
-        if _is_special(tree.path(found[0])):
+        if found[0] in tree.special:
             return f"{tree.path(found[0])} is a device, a socket or a FIFO; only files are read from folders"
     return None
-
-
-def _is_special(path: str) -> bool:
-    """Whether the path is there and no regular file; reading a FIFO would wait for its writer."""
-    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def check_any(pairs: Iterable[Pair], where: str) -> None:

@@ -33,7 +33,7 @@ def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | 
     convention.pop("kernel_size" if convention["window"] == "gaussian" else "sigma")
     start, stop, step = settings.frames
     return (
-        {"ssim_fused": __version__, "metric": list(settings.metric), "pool": list(pools)}
+        {"version": __version__, "metric": list(settings.metric), "pool": list(pools)}
         | given
         | convention
         | {
@@ -78,7 +78,7 @@ def sentence(made: dict[str, Any]) -> str:
     parts += [f"{made['crop']} pixels cropped"] if made["crop"] else []
     parts += ["distorted scaled to the reference's size"] if made["resize"] else []
     parts += [f"frames {made['frames']}"] if made["frames"] else []
-    parts += [f"videos pooled by {made['pool'][0]}", f"on {made['device']}", f"ssim_fused {made['ssim_fused']}"]
+    parts += [f"videos pooled by {made['pool'][0]}", f"on {made['device']}", f"ssim_fused {made['version']}"]
     return ", ".join(parts)
 
 
