@@ -61,7 +61,7 @@ def test_the_commands_on_the_pages_are_understood() -> None:
     commands = [
         command
         for path in paths
-        for command in re.findall(r"(?:ssim-fused|-m ssim_fused) (compare [^#`\n]+)", path.read_text())
+        for command in re.findall(r"(?:ssim-fused|-m ssim_fused) (compare [^#`\n>]+)", path.read_text())
         if "..." not in command
     ]
     assert len(commands) >= 7

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scoring_files import run, save
+from scoring_files import moving_picture, run, save, write_video
 
 from ssim_fused.scoring import UsageError, compare, read_pairs
+from ssim_fused.scoring.rates import bit_rate
 
 NAMES = ("é.png", "b, c.png", "d; e.png", "f.png")
 
@@ -127,6 +128,14 @@ def test_a_folder_in_a_list_is_an_error_of_its_line(tmp_path):
 def test_no_pairs_at_all_is_refused():
     with pytest.raises(UsageError, match="has no pairs"):
         compare(pairs=[])
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    write_video(tmp_path / "12.mp4", moving_picture(2)).rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    result = compare("12:30.mp4", ["12:30.mp4"])
+    assert (result["failed"], result["pairs"][0]["ssim"]) == ([], 1)
+    assert bit_rate("12:30.mp4")
 
 
 @pytest.mark.parametrize("name", ["concat:f.png|f.png", "12:30.mp4", "http:x.mp4", "pipe:0.mp4", "subfile,,x.mp4"])

@@ -111,8 +111,12 @@ def test_no_input_and_no_other_result_is_replaced(folders, tmp_path):
     picture = save(tmp_path / "x.png", data.camera()[:32, :32])
     before = picture.read_bytes()
     (tmp_path / "link.png").symlink_to("x.png")
-    for arguments in (("--output", picture), ("--report", tmp_path / "link.png")):
-        code, _, err = run("compare", picture, picture, *arguments)
+    for arguments in (
+        (picture, picture, "--output", picture),
+        (picture, picture, "--report", tmp_path / "link.png"),
+        (tmp_path, tmp_path, "--output", picture),
+    ):
+        code, _, err = run("compare", *arguments)
         assert (code, "would be replaced" in err) == (2, True)
     code, _, err = run("compare", *folders, "--output", tmp_path / "y", "--report", tmp_path / "y")
     assert (code, "a file of its own" in err) == (2, True)
@@ -160,6 +164,15 @@ def test_a_reader_that_leaves_early_does_not_end_a_run_with_a_report(folders, tm
     assert done.stderr.decode().splitlines()[-1] == "1"
     assert "2001 pairs scored" in (tmp_path / "r.html").read_text()
     assert picture.exists()
+
+
+def test_a_reader_of_both_streams_that_leaves_does_not_hide_the_status(tmp_path):
+    save(tmp_path / "x.png", data.camera()[:16, :16])
+    (tmp_path / "list.csv").write_text("x.png,gone.png\n" * 3000 + "x.png,x.png\n")
+    script = "$S --pairs list.csv --output scores 2>&1 | head -1; echo ${PIPESTATUS[0]} >&2"
+    done = shell(script, tmp_path)
+    assert done.stderr.decode().splitlines()[-1] == "2"
+    assert (tmp_path / "scores").read_text().endswith("1 pair scored, 3000 not scored\n")
 
 
 def test_each_distorted_input_is_pooled_by_itself(folders, tmp_path):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssim_fused._version import __version__
-from ssim_fused.scoring.destination import destination, let_go_of_standard_output
-from ssim_fused.scoring.errors import UsageError, lacks_extra, one_line
+from ssim_fused.scoring.destination import complain, destination, let_go_of_standard_output
+from ssim_fused.scoring.errors import OutputError, UsageError, lacks_extra
 from ssim_fused.scoring.output import FORMATS
 from ssim_fused.scoring.settings import CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
@@ -37,20 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     except (UsageError, OSError) as error:  # OSError: of writing; what cannot be read is a pair's error
         let_go_of_standard_output()
-        return _say(str(error), FAILED)
+        complain(str(error))
+        return FAILED
     except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED)
+        complain("interrupted")
+        return INTERRUPTED
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and lacks_extra(error):
-            return _say(f"{error.name} is missing; pip install 'ssim_fused[scoring]'", FAILED)
+            complain(f"{error.name} is missing; pip install 'ssim_fused[scoring]'")
+            return FAILED
         traceback.print_exc()
-        return _say("this is a bug; please report it with the lines above and what `ssim-fused info` prints", BUG)
-
-
-def _say(message: str, status: int) -> int:
-    if sys.stderr is not None:
-        print(f"ssim-fused: {one_line(message)}", file=sys.stderr)
-    return status
+        complain("this is a bug; please report it with the lines above and what `ssim-fused info` prints")
+        return BUG
 
 
 class Parser(argparse.ArgumentParser):
@@ -155,7 +153,10 @@ def _frames(text: str) -> tuple[int, int | None, int]:
 def _compare(options: argparse.Namespace) -> int:
     from ssim_fused.scoring.command import compare_files
 
-    ended = compare_files(options)
+    try:
+        ended = compare_files(options)
+    except BrokenPipeError as error:  # not of standard output, whose reader may leave: of another process
+        raise OutputError(str(error)) from error
     if ended.interrupted:
         return INTERRUPTED
     return FAILED if ended.failed else BELOW if ended.below else OK

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ssim_fused.scoring import distributed
-from ssim_fused.scoring.destination import Destination
-from ssim_fused.scoring.errors import OutputError, PairError, UsageError, one_line
+from ssim_fused.scoring.destination import Destination, complain
+from ssim_fused.scoring.errors import OutputError, PairError, UsageError
 from ssim_fused.scoring.listing import read_pairs
 from ssim_fused.scoring.output import FORMATS, Rows
 from ssim_fused.scoring.pairs import Pair, find_pairs
@@ -84,7 +84,7 @@ def compare_files(options: argparse.Namespace) -> Ended:
         totals, interrupted = run(pairs, settings, wanted, sinks, bar, enough)
         lost = [error for one in written for error in _completed(one, totals)]
     for error in lost:
-        _say(str(error))
+        complain(str(error))
     if first:
         _sum_up(totals, len(pairs), interrupted, threshold)
     return Ended(interrupted, bool(totals.failed or lost), bool(threshold and threshold.below))
@@ -120,7 +120,7 @@ def _written(
         if first:
             for one in _open_all(options, pairs, rows, made):
                 written.append(one)
-            _check_distinct(options, written)
+            _check_distinct(options, pairs, written)
         yield written
     except BaseException:
         for one in written:
@@ -145,15 +145,20 @@ def _open_all(
     writer.begin(pairs)
 
 
-def _check_distinct(options: argparse.Namespace, written: Sequence[Written]) -> None:
+def _check_distinct(options: argparse.Namespace, pairs: Sequence[Pair], written: Sequence[Written]) -> None:
     """Refuses to replace a file that is read, or to write two results to one."""
     targets = [one.destination.regular for one in written if one.destination.regular]
     if len(set(targets)) < len(targets):
         raise UsageError(f"--output and --report are both {options.output!r}; give each a file of its own.")
-    inputs = [options.reference, *options.distorted, options.pairs, options.mask]
-    for path in inputs:
-        if path and os.path.isfile(path) and os.path.realpath(path) in targets:
-            raise UsageError(f"{path!r} is compared and would be replaced by the results; give another file.")
+    if not any(os.path.exists(target) for target in targets):
+        return
+    arguments = [options.reference, *options.distorted, options.pairs, options.mask]
+    inputs = {os.path.realpath(path): path for path in arguments if path}
+    # The files of folders and lists may be a million, so links among them are not resolved.
+    inputs |= {os.path.abspath(path): path for pair in pairs for path in (pair.reference, pair.distorted)}
+    for target in targets:
+        if target in inputs:
+            raise UsageError(f"{inputs[target]!r} is compared and would be replaced by the results; give another file.")
 
 
 def _completed(written: Written, totals: Totals) -> list[OutputError]:
@@ -169,17 +174,12 @@ def _completed(written: Written, totals: Totals) -> list[OutputError]:
 
 def _sum_up(totals: Totals, pairs: int, interrupted: bool, threshold: Threshold | None) -> None:
     if interrupted:
-        _say(f"interrupted after {totals.scored + totals.failed} of {pairs} pairs")
+        complain(f"interrupted after {totals.scored + totals.failed} of {pairs} pairs")
     if totals.failed:
-        _say(f"{totals.failed} of {pairs} pairs were not scored")
+        complain(f"{totals.failed} of {pairs} pairs were not scored")
     below = threshold.sentence(totals.scored) if threshold else None
     if below:
-        _say(below)
-
-
-def _say(message: str) -> None:
-    if sys.stderr is not None:
-        print(f"ssim-fused: {one_line(message)}", file=sys.stderr)
+        complain(below)
 
 
 @dataclass
@@ -189,10 +189,10 @@ class _Complaints:
     bar: Any
 
     def pair(self, result: PairResult) -> None:
-        if result.error and sys.stderr is not None:
+        if result.error:
             where = f"{result.origin}: " if result.origin else ""
-            line = one_line(f"ssim-fused: {where}{result.reference}, {result.distorted}: {result.error}")
-            self.bar.write(line, file=sys.stderr)
+            with self.bar.external_write_mode(file=sys.stderr):
+                complain(f"{where}{result.reference}, {result.distorted}: {result.error}")
 
 
 @contextmanager

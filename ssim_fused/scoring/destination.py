@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ssim_fused.scoring.errors import OutputError, UsageError
+from ssim_fused.scoring.errors import OutputError, UsageError, one_line
 
 # Undecodable bytes in file names, and what another encoding lacks, are escaped: the results stay readable as text.
 _ERRORS = "backslashreplace"
@@ -153,6 +153,13 @@ class Destination:
     def _let_go(self) -> None:
         if self._file is sys.stdout:
             let_go_of_standard_output()
+
+
+def complain(message: str) -> None:
+    """Prints a line on standard error; if nobody reads that, the exit status must still be right."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"ssim-fused: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def let_go_of_standard_output() -> None:

@@ -131,6 +131,7 @@ def merged(shares: Sequence[Sequence[PairResult]], metric: str) -> Iterator[Pair
 
 def _append(whole: PairResult, more: PairResult, metric: str) -> None:
     whole.error = whole.error or more.error
+    whole.peak = more.peak if whole.peak is None else whole.peak
     if more.scores and (not whole.scores or more.lowest(metric) < whole.lowest(metric)):
         whole.map, whole.exhibit = more.map, more.exhibit
     whole.numbers += more.numbers

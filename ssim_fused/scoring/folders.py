@@ -12,7 +12,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import translate
 
 # Files and folders that nobody put there to be scored: of macOS, Windows, Synology, GNOME, Jupyter, and file systems.
 JUNK = (
@@ -22,9 +22,12 @@ JUNK = (
 )  # fmt: skip
 
 
+_JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
+
+
 def is_junk(name: str) -> bool:
     """Whether an operating system left this file or folder there."""
-    return any(fnmatch(name.lower(), pattern.lower()) for pattern in JUNK)
+    return _JUNK.match(name) is not None
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
