@@ -53,12 +53,14 @@ class Written:
         destination: where they go.
         end: writes what is known when all is scored.
         sink: takes each pair's result, or None.
+        begin: writes what stands above the results.
 
     """
 
     destination: Destination
     end: Callable[[Totals], None]
     sink: Sink | None = None
+    begin: Callable[[Sequence[Pair]], None] = lambda pairs: None
 
 
 def compare_files(options: argparse.Namespace) -> Ended:
@@ -121,6 +123,8 @@ def _written(
             for one in _open_all(options, pairs, rows, made):
                 written.append(one)
             _check_distinct(options, pairs, written)
+            for one in written:
+                one.begin(pairs)
         yield written
     except BaseException:
         for one in written:
@@ -133,7 +137,7 @@ def _open_all(
 ) -> Iterator[Written]:
     target = Destination(options.output)
     writer = FORMATS[options.format](target, rows, made)
-    yield Written(target, writer.end, writer)
+    yield Written(target, writer.end, writer, writer.begin)
     if options.format == "csv" and target.regular:
         sidecar = Destination(options.output + SIDECAR)
         yield Written(sidecar, lambda totals: sidecar.write(json.dumps(rows.summary(totals, made), indent=1) + "\n"))
@@ -142,7 +146,6 @@ def _open_all(
 
         report, page = Report(rows, made, pairs), Destination(options.report)
         yield Written(page, lambda totals: page.write(report.page(totals)), report)
-    writer.begin(pairs)
 
 
 def _check_distinct(options: argparse.Namespace, pairs: Sequence[Pair], written: Sequence[Written]) -> None:
