@@ -63,7 +63,7 @@ def run(
     Args:
         pairs: what is compared.
         settings: how.
-        wanted: what is made beside the scores.
+        wanted: what is made in addition to the scores.
         sinks: who takes the results.
         ticker: is told of every frame.
         enough: is asked after each pair whether nobody takes the others.
