@@ -79,6 +79,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
     group.add_argument("--resize", action="store_true", help="scale the distorted picture to the reference's size")
     group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP", help="of videos")
+    group.add_argument("--data-range", type=float, metavar="R", help="white in pictures of floating point or 12 bits in 16")
+    group.add_argument("--max-pixels", type=int, default=Settings.max_pixels, metavar="N",
+                       help="refuse larger pictures (default %(default)s)")  # fmt: skip
 
     group = parser.add_argument_group("where")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
@@ -114,7 +117,7 @@ def _frames(text: str) -> tuple[int, int | None, int]:
 
 def _compare(options: argparse.Namespace) -> int:
     names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "crop", "resize", "frames",
-             "device", "batch", "workers")  # fmt: skip
+             "data_range", "max_pixels", "device", "batch", "workers")  # fmt: skip
     settings = Settings(
         channels=options.format == "ffmpeg",
         **{name: getattr(options, name) for name in names if getattr(options, name) is not None},

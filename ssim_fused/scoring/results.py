@@ -61,6 +61,7 @@ class PairResult:
         """Adds a frame."""
         if scored.pixels and (not self.scores or scored.scores[metric] < self.lowest(metric)):
             self.worst = scored.pixels
+        self.sequence |= scored.frame > 0  # An animation is found out when it is opened.
         self.numbers.append(scored.frame)
         self.scores.append(scored.scores)
 

@@ -20,8 +20,8 @@ from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM, Pair
-from ssim_fused.scoring.picture import Picture, cropped, matched, read_picture
-from ssim_fused.scoring.sequence import Ahead, Folder, Planes, Video, open_sequence
+from ssim_fused.scoring.picture import Picture, cropped, matched, opened_picture, read_picture
+from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Planes, Video, has_pictures, open_sequence
 from ssim_fused.scoring.settings import Settings
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
@@ -213,19 +213,30 @@ def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Frame | Fail
         stream = iter(parts)
         while True:
             still.clear()
-            yield from in_order(pool, lambda part: _read_pair(part, settings), pictures(), settings.workers)
+            for read in in_order(pool, lambda part: _read_pair(part, settings), pictures(), settings.workers):
+                if isinstance(read, Part):
+                    yield from _read_sequences(read, settings)
+                else:
+                    yield read
             if not still:
                 return
             yield from _read_sequences(still[0], settings)
 
 
-def _read_pair(part: Part, settings: Settings) -> Frame | Failed:
-    pair = part.pair
+def _read_pair(part: Part, settings: Settings) -> Frame | Failed | Part:
+    """Two still pictures ready to be scored, or the part itself where either has several frames."""
+    pair, limits = part.pair, settings.limits()
     try:
         if pair.error:
             raise PairError(pair.error)
         mask = read_mask(pair.mask, settings)
-        return _ready(part.number, 0, read_picture(pair.reference), read_picture(pair.distorted), mask, settings)
+        pictures = []
+        for path in (pair.reference, pair.distorted):
+            with opened_picture(path, limits) as file:
+                if file.count > 1:
+                    return part
+                pictures.append(file.frame(0))
+        return _ready(part.number, 0, *pictures, mask, settings)
     except PairError as error:
         return Failed(part.number, str(error))
 
@@ -234,7 +245,7 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
     """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
     if path is None:
         return None
-    picture = cropped(to_luma(read_picture(path), "bt601"), settings.crop)
+    picture = cropped(to_luma(read_picture(path, settings.limits()), "bt601"), settings.crop)
     return picture.pixels[0].float() / picture.peak
 
 
@@ -255,7 +266,7 @@ def _ready(
 
 def planes_of(pair: Pair, settings: Settings) -> Planes:
     """Luma planes as they are where two videos are compared by luma; else RGB, as pictures have it."""
-    videos = all(path == STREAM or not Path(path).is_dir() for path in (pair.reference, pair.distorted))
+    videos = not any(has_pictures(path) for path in (pair.reference, pair.distorted))
     return "Y" if videos and settings.resolved().luma else "RGB"
 
 
@@ -265,7 +276,8 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
         mask = read_mask(part.pair.mask, settings)
         planes = planes_of(part.pair, settings)
         threads = max(1, settings.workers // 2)
-        sequences = [open_sequence(path, planes, threads) for path in (part.pair.reference, part.pair.distorted)]
+        paths = part.pair.reference, part.pair.distorted
+        sequences = [open_sequence(path, planes, threads, settings.limits()) for path in paths]
         opened = [Ahead(sequence.frames(*part.frames), 2 + settings.workers) for sequence in sequences]
         none = True
         for left, right in zip_longest(*opened):
@@ -282,7 +294,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
             sequence.close()
 
 
-def _unequal(part: Part, sequences: Sequence[Video | Folder]) -> str:
+def _unequal(part: Part, sequences: Sequence[Video | Folder | Animation]) -> str:
     left, right = [None if sequence.path == STREAM else sequence.count() for sequence in sequences]
     if left is None or right is None or left == right:
         return "one has more frames than the other; --frames A:B compares those that both have"
