@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .common import raw_of
+from .exif import orientation_of
 from .samples import Limits, Opened, Raw, ReadError
 
 
@@ -44,41 +46,86 @@ def _jpeg2000_header(data: bytes) -> tuple[int, int, int]:
 
 
 def jpeg_xl(data: bytes, limits: Limits) -> Opened:
-    from imagecodecs import jpegxl_decode
+    width, height, bits = _jpeg_xl_header(data)
+    limits.check_size(width, height)
 
-    samples = jpegxl_decode(data)
-    limits.check_size(samples.shape[1], samples.shape[0])
-    if samples.ndim > 3:
-        raise ReadError("an animated JPEG XL is not read")
-    return Opened(1, lambda _: _plain(samples, None if samples.dtype.kind == "f" else 8 * samples.dtype.itemsize))
+    def frame(_: int) -> Raw:
+        from imagecodecs import jpegxl_decode
+
+        return _plain(jpegxl_decode(data), bits)
+
+    return Opened(1, frame)
+
+
+def _jpeg_xl_header(data: bytes) -> tuple[int, int, int | None]:
+    """Width, height and bits, None being floating point, from the codestream's first fields (ISO 18181-1)."""
+    start = 0 if data[:2] == b"\xff\x0a" else data.find(b"\xff\x0a", data.find(b"jxl", 12))
+    if start < 0 or len(data) < start + 12:
+        raise ReadError("broken JPEG XL: it has no codestream")
+    bits, at = int.from_bytes(data[start + 2 : start + 34], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & (1 << count) - 1
+
+    def side(small: int) -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    def size() -> tuple[int, int]:
+        small = take(1)
+        height, ratio = side(small), take(3)
+        ratios = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+        return (height * ratios[ratio - 1][0] // ratios[ratio - 1][1] if ratio else side(small)), height
+
+    width, height = size()
+    if take(1):  # all of the metadata has its default
+        return width, height, 8
+    if take(1):
+        take(3)  # The orientation, which libjxl applies.
+        if take(1):
+            size()  # the size to show it at
+        if take(1) or take(1):
+            raise ReadError("an animated JPEG XL, or one with a preview, is not read")
+    if take(1):
+        return width, height, None
+    choice = take(2)
+    return width, height, (8, 10, 12)[choice] if choice < 3 else take(6) + 1
 
 
 def avif(data: bytes, limits: Limits) -> Opened:
+    """8 bits by Pillow, which reduces more bits to 8; these by imagecodecs."""
     from PIL.AvifImagePlugin import AvifImageFile
 
-    from .exif import orientation_of
-
-    header = AvifImageFile(io.BytesIO(data))  # which states turns and mirrors of the container as an orientation
-    limits.check_size(*header.size)
-    orientation = orientation_of(header.info.get("exif"))
+    image = AvifImageFile(io.BytesIO(data))
+    limits.check_size(*image.size)
+    bits = _avif_bits(data)
+    if bits > 8 and image.n_frames > 1:
+        raise ReadError(f"an animated AVIF of {bits} bits is not read; its frames would be reduced to 8 bits")
+    # Pillow states the container's turns and mirrors as an orientation of EXIF.
+    orientation = orientation_of(image.info.get("exif"))
 
     def frame(number: int) -> Raw:
-        from imagecodecs import avif_decode
+        if bits == 8:
+            image.seek(number)
+            raw = raw_of(image)
+        else:
+            from imagecodecs import avif_decode
 
-        samples = avif_decode(data, index=number)
-        raw = _plain(samples, 8 if samples.dtype == np.uint8 else _avif_bits(data))
+            raw = _plain(avif_decode(data), bits)
         raw.orientation = orientation
         return raw
 
-    return Opened(header.n_frames, frame)
+    return Opened(image.n_frames, frame)
 
 
 def _avif_bits(data: bytes) -> int:
-    """10 or 12, from the configuration of the AV1 decoder."""
+    """8, 10 or 12, from the configuration of the AV1 decoder."""
     at = data.find(b"av1C")
     if at < 0 or at + 7 > len(data):
         raise ReadError("broken AVIF: it has no decoder configuration")
-    return 12 if data[at + 6] & 0x20 else 10
+    high, twelve = data[at + 6] & 0x40, data[at + 6] & 0x20
+    return 12 if high and twelve else 10 if high else 8
 
 
 def heif(data: bytes, limits: Limits) -> Opened:

@@ -41,7 +41,7 @@ def other(data: bytes, limits: Limits) -> Opened:
     try:
         image = Image.open(io.BytesIO(data), formats=_OTHERS)
     except Image.UnidentifiedImageError as error:
-        raise ReadError("no picture in a format that is read") from error
+        raise ReadError("no picture that Pillow can read, nor in another format that is read") from error
     if image.format == "PSD":  # The picture itself, of which Pillow's frames are the layers.
         return _opened(image, limits, count=1)
     return _opened(image, limits)
@@ -67,7 +67,7 @@ def _opened(image, limits: Limits, count: int | None = None) -> Opened:
 
 def _refuse_deep(image) -> None:
     """Refuses pixels of more bits than Pillow would return."""
-    raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+    raw_modes = str(getattr(image, "tile", []))  # decoders with their arguments
     high = "BC6" in str(getattr(image, "pixel_format", "")) or image.mode not in _MODES
     if high or any(mark in raw_modes for mark in (";16B", ";16L", ";16N", "SGI16")):
         raise ReadError(f"{image.format} with pixels of more than 8 bits is not read; convert it to PNG or TIFF")

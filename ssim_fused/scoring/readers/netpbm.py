@@ -28,7 +28,8 @@ def open_file(data: bytes, limits: Limits) -> Opened:
         alpha = "straight" if file.depth in (2, 4) else None
         model = "grey" if file.depth < 3 else "rgb"
         if samples.dtype.kind == "f":
-            return Raw(samples.astype(samples.dtype.newbyteorder("=")), model, None, alpha=alpha)
+            # PFM has its last row first. Its scale is a unit, which is not applied.
+            return Raw(samples[::-1].astype(samples.dtype.newbyteorder("=")), model, None, alpha=alpha)
         if file.maxval > 65535:
             raise ReadError(f"a netpbm MAXVAL of {file.maxval} is not read; the format's largest is 65535")
         return Raw(samples, model, file.maxval.bit_length(), white=file.maxval, alpha=alpha)

@@ -47,7 +47,7 @@ def _raw(page, size: int) -> Raw:
     if photometric not in _MODELS:
         raise ReadError(f"TIFF of photometric interpretation {page.photometric!r:.40} is not read")
     if photometric == _YCBCR and int(page.compression) not in _JPEG:
-        raise ReadError("TIFF of YCbCr is read with JPEG compression only")
+        raise ReadError("TIFF of YCbCr without JPEG compression is not read; convert it to RGB")
     if photometric == _CMYK and page.tags.valueof(332, 1) != 1:
         raise ReadError("TIFF of inks other than CMYK is not read")
     bits, kind = _bits(page)
