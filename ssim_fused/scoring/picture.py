@@ -86,7 +86,7 @@ def opened_picture(path: str, limits: Limits) -> Generator[PictureFile]:
         with _named(path):
             data = Path(path).read_bytes()  # Read at once: one call for the operating system.
             name = formats.format_of(data)
-            if name in formats.IN_PROCESS and not (name == "PNG" and png.deep(data)):
+            if name in formats.IN_PROCESS and not (name == "PNG" and png.interlaced(data)):
                 from ssim_fused.scoring.readers.rules import finished
 
                 opened = formats.open_bytes(data, limits)

@@ -1,42 +1,52 @@
-"""Messages between a worker and its parent: two lengths, JSON of the first, and bytes of the second.
+"""Messages between a worker and its parent: a line of JSON through a pipe, its bytes through a file in memory.
 
-JSON and not pickle, since the parent must not execute what a decoder that was taken over sends.
+JSON and not pickle, since the parent must not execute what a decoder that was taken over sends. The file is read and
+written, not mapped, since a mapping of a file that the other side cuts short would end the process.
 """
 
 from __future__ import annotations
 
 import json
-import struct
+import os
+import tempfile
 from typing import Any, BinaryIO
 
-_LENGTH = struct.Struct(">QQ")  # of the JSON and of the bytes behind it
+_LONGEST = 1 << 16  # bytes of a line
 
 
-def send(pipe: BinaryIO, message: dict[str, Any], payload: Any = b"") -> None:
-    """Writes a message with bytes behind it."""
-    text = json.dumps(message).encode()
-    pipe.write(_LENGTH.pack(len(text), len(payload)) + text)
-    pipe.write(payload)
+def shared_file() -> int:
+    """A file descriptor of a file without a name, in memory where the system has that."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("ssim_fused", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def send(pipe: BinaryIO, message: dict[str, Any], shared: int, payload: Any = b"") -> None:
+    """Writes a message, and bytes to the shared file."""
+    view, at = memoryview(payload).cast("B"), 0
+    while at < len(view):
+        at += os.pwrite(shared, view[at:], at)
+    pipe.write(json.dumps(message | {"bytes": len(view)}).encode() + b"\n")
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytearray]:
-    """Reads a message and its bytes.
+def receive(pipe: BinaryIO, shared: int) -> tuple[dict[str, Any], bytearray]:
+    """Reads a message, and its bytes from the shared file.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other side is gone, or sends something else.
 
     """
-    text, payload = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
-    return json.loads(_exactly(pipe, text)), _exactly(pipe, payload)
-
-
-def _exactly(pipe: BinaryIO, count: int) -> bytearray:
-    data = bytearray(count)
+    line = pipe.readline(_LONGEST)
+    if not line.endswith(b"\n"):
+        raise EOFError("the other side is gone")
+    message = json.loads(line)
+    data = bytearray(message["bytes"])
     view, at = memoryview(data), 0
-    while at < count:
-        read = pipe.readinto(view[at:])  # type: ignore[attr-defined]
+    while at < len(view):
+        read = os.preadv(shared, [view[at:]], at)
         if not read:
-            raise EOFError("the other side is gone")
+            raise EOFError("the other side cut the file short")
         at += read
-    return data
+    return message, data

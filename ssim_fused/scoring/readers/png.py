@@ -1,7 +1,7 @@
-"""PNG and APNG: 8 bits and palettes by Pillow, 16 bits by libpng from imagecodecs.
+"""PNG by libpng from imagecodecs, APNG by Pillow.
 
-Pillow reduces 16 bits of color to 8, and reads the transparent shade of grey of fewer than 8 bits wrongly, so libpng
-decodes these. Checksums are verified here, since Pillow ignores those of the pixels.
+Pillow reduces 16 bits of color to 8, and reads the transparent shade of grey of 2 and 4 bits wrongly. Checksums are
+verified here, since neither library always does.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from collections.abc import Iterator
 from .exif import orientation_of
 from .samples import Limits, Opened, Raw, ReadError
 
-_GREY, _RGB, _PALETTE = 0, 2, 3  # color types without alpha
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 # What pixels depend on. Others may be large, compressed or broken without a meaning here.
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", *_ANIMATION})
 _MARK = 8
 
 
-def deep(data: bytes) -> bool:
-    """Whether libpng must decode the file, which runs in a worker."""
-    bits, color = data[24:25], data[25:26]
-    if bits == b"\x10":
-        return True
-    return color == bytes([_GREY]) and bits not in (b"\x01", b"\x08") and b"tRNS" in data[:4096]
+def interlaced(data: bytes) -> bool:
+    """Whether libpng complains, on standard error, about how imagecodecs calls it; a worker has none."""
+    return data[28:29] != b"\0"
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
@@ -33,10 +29,10 @@ def open_file(data: bytes, limits: Limits) -> Opened:
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     limits.check_size(width, height)
     orientation = orientation_of(exif)
-    if deep(data):
-        if b"acTL" in kinds:
-            raise ReadError("an animated PNG of 16 bits is not read; its frames would be reduced to 8 bits")
-        return Opened(1, lambda _: _by_libpng(needed, data[25], orientation))
+    if b"acTL" not in kinds:
+        return Opened(1, lambda _: _by_libpng(needed, orientation))
+    if data[24] > 8:
+        raise ReadError("an animated PNG of 16 bits is not read; its frames would be reduced to 8 bits")
     from PIL.PngImagePlugin import PngImageFile
 
     from .common import raw_of
@@ -55,7 +51,7 @@ def open_file(data: bytes, limits: Limits) -> Opened:
     return Opened(getattr(image, "n_frames", 1) - skipped, frame)
 
 
-def _by_libpng(data: bytes, color_type: int, orientation: int) -> Raw:
+def _by_libpng(data: bytes, orientation: int) -> Raw:
     from imagecodecs import png_decode
 
     samples = png_decode(data)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .messages import receive, send
+from .messages import receive, send, shared_file
 from .samples import Limits, ReadError, Samples
 
 TIMEOUT = 120.0  # seconds for one frame, after which its decoder is taken to hang
@@ -36,11 +36,13 @@ class Worker:
     def __init__(self) -> None:
         if not sys.executable:
             raise ReadError("is read in a process of its own, and there is no Python interpreter to start it with")
-        arguments = [str(Path(__file__).parent), json.dumps(sys.path)]
+        self._shared = shared_file()
+        arguments = [str(Path(__file__).parent), json.dumps(sys.path), str(self._shared)]
         # A session of its own: Ctrl-C interrupts the parent, whose end ends the worker.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            pass_fds=[self._shared], start_new_session=True,
         )  # fmt: skip
         self._late = False
 
@@ -65,8 +67,8 @@ class Worker:
         timer = threading.Timer(TIMEOUT, self._expire)
         timer.start()
         try:
-            send(self._process.stdin, request, data)
-            answer, payload = receive(self._process.stdout)
+            send(self._process.stdin, request, self._shared, data)
+            answer, payload = receive(self._process.stdout, self._shared)
         except (OSError, EOFError) as error:
             raise ReadError(self._obituary()) from error
         except BaseException:  # An interrupt between question and answer would leave the two out of step.
@@ -97,6 +99,9 @@ class Worker:
                 with suppress(OSError):
                     pipe.close()
         self._process.wait()
+        if self._shared >= 0:
+            os.close(self._shared)
+            self._shared = -1
 
 
 class _Pool:
