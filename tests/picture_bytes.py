@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -202,5 +201,3 @@ def bmp(color: np.ndarray) -> bytes:
     rows = np.pad(color[::-1, :, ::-1].reshape(height, -1), [(0, 0), (0, -3 * width % 4)])
     head = struct.pack("<2sIHHI", b"BM", 54 + rows.size, 0, 0, 54)
     return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, rows.size, 2835, 2835, 0, 0) + rows.tobytes()
-
-

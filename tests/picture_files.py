@@ -1,6 +1,7 @@
-"""The matrix of picture files: format, depth, layout, interlacing, alpha, orientation, color model; pixels known exactly.
+"""The matrix of picture files: format, depth, layout, interlacing, alpha, orientation and color model.
 
-Every file is written byte by byte, or by a library that does not read it in ``ssim_fused.scoring.readers``.
+The pixels of each are known exactly. Every file is written byte by byte, or by a library that does not read it in
+``ssim_fused.scoring.readers``.
 """
 
 from __future__ import annotations
@@ -218,13 +219,14 @@ def tiff_models() -> Iterator[Case]:
                    white)  # fmt: skip
     few = noise(4)
     yield Case("tiff-palette-4-bits", "tif",
-               lambda: tiff(Page(few, raw.PALETTE, 4, tags=raw.colormap(byte[:16] * 257))), lambda: byte[few])  # fmt: skip
+               lambda: tiff(Page(few, raw.PALETTE, 4, tags=raw.colormap(byte[:16] * 257))),
+               lambda: byte[few])  # fmt: skip
     pixels, thumbnail = noise(16, 3), noise(8, 3, seed=9)[:5, :7]
     for name, tags in [("new", {254: (raw.LONG, [1])}), ("old", {255: (raw.SHORT, [2])}), ("mask", {254: (4, [4])})]:
         small = Page(thumbnail[..., 0], raw.MASK, tags=tags) if name == "mask" else Page(thumbnail, raw.RGB, tags=tags)
         for first in (True, False):
             yield Case(f"tiff-thumbnail-{name}-{'first' if first else 'last'}", "tif",
-                       lambda s=small, f=first: tiff(*([s, Page(pixels, raw.RGB)] if f else [Page(pixels, raw.RGB), s])),
+                       lambda s=small, f=first: tiff(*sorted([s, Page(pixels, raw.RGB)], key=lambda p: (p is s) != f)),
                        lambda: pixels, 65535)  # fmt: skip
 
 
@@ -313,7 +315,8 @@ def common_cases() -> Iterator[Case]:
     yield Case("qoi", "qoi", lambda: by_av("qoi", color, "rgb24"), lambda: color)
     for orientation in TURNS:
         yield Case(f"webp-orientation-{orientation}", "webp",
-                   lambda o=orientation: with_webp_exif(by_vips(color, "webpsave_buffer", lossless=True, keep="none"), o),
+                   lambda o=orientation: with_webp_exif(
+                       by_vips(color, "webpsave_buffer", lossless=True, keep="none"), o),
                    lambda o=orientation: TURNS[o](color))  # fmt: skip
 
 
@@ -361,5 +364,3 @@ def float_cases() -> Iterator[Case]:
     rgbe[..., 0] |= 128  # normalized mantissas, which no run-length code starts with
     yield Case("radiance", "hdr", lambda: raw.radiance(rgbe), lambda: raw.radiance_values(rgbe), white)
     yield Case("radiance-rle", "hdr", lambda: by_av("hdr", values, "gbrpf32le"), lambda: values, white, 2 / 256)
-
-

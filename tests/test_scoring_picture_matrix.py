@@ -23,8 +23,8 @@ def test_pixels_are_those_of_the_file(tmp_path, case):
     assert picture.peak == case.white
     assert pixels.shape == (*expected.shape[:2], 1 if expected.ndim == 2 else 3)
     assert np.abs(pixels.reshape(expected.shape) - expected).max() <= case.tolerance
-    types = (torch.float32, torch.float64) if case.white == 1.5 else (torch.uint8 if case.white < 256 else torch.uint16,)
-    assert picture.pixels.dtype in types
+    integers = torch.uint8 if case.white < 256 else torch.uint16
+    assert picture.pixels.dtype in ((torch.float32, torch.float64) if case.white == 1.5 else (integers,))
 
 
 def test_the_matrix_has_no_two_cases_of_one_name():

@@ -79,7 +79,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
     group.add_argument("--resize", action="store_true", help="scale the distorted picture to the reference's size")
     group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP", help="of videos")
-    group.add_argument("--data-range", type=float, metavar="R", help="white in pictures of floating point or 12 bits in 16")
+    group.add_argument(
+        "--data-range", type=float, metavar="R", help="white in float pictures, and in 12 bits stored as 16"
+    )
     group.add_argument("--max-pixels", type=int, default=Settings.max_pixels, metavar="N",
                        help="refuse larger pictures (default %(default)s)")  # fmt: skip
 

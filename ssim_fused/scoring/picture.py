@@ -90,7 +90,11 @@ def opened_picture(path: str, limits: Limits) -> Generator[PictureFile]:
                 from ssim_fused.scoring.readers.rules import finished
 
                 opened = formats.open_bytes(data, limits)
-                count, samples = opened.count, lambda n: formats.guarded(lambda: finished(opened.frame(n), limits), name)
+                count = opened.count
+
+                def samples(number: int) -> Samples:
+                    return formats.guarded(lambda: finished(opened.frame(number), limits), name)
+
             else:
                 worker = stack.enter_context(POOL.lease())
                 count, samples = worker.open(data, limits), worker.frame

@@ -147,9 +147,7 @@ class Animation:
                 yield number, file.frame(number)
 
 
-def open_sequence(
-    path: str, planes: Planes, threads: int, limits: Limits = NO_LIMITS
-) -> Video | Folder | Animation:
+def open_sequence(path: str, planes: Planes, threads: int, limits: Limits = NO_LIMITS) -> Video | Folder | Animation:
     """The frames behind a path."""
     if path != STREAM and Path(path).is_dir():
         return Folder(path, limits)

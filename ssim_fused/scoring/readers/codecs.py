@@ -14,6 +14,7 @@ from .samples import Limits, Opened, Raw, ReadError
 
 
 def jpeg2000(data: bytes, limits: Limits) -> Opened:
+    """Unsigned samples of up to 16 bits."""
     width, height, bits = _jpeg2000_header(data)
     limits.check_size(width, height)
 
@@ -46,6 +47,7 @@ def _jpeg2000_header(data: bytes) -> tuple[int, int, int]:
 
 
 def jpeg_xl(data: bytes, limits: Limits) -> Opened:
+    """Still pictures, in the depth that the file states."""
     width, height, bits = _jpeg_xl_header(data)
     limits.check_size(width, height)
 
@@ -129,9 +131,9 @@ def _avif_bits(data: bytes) -> int:
 
 
 def heif(data: bytes, limits: Limits) -> Opened:
-    from pi_heif import open_heif, options
+    """The primary picture, upright as libheif returns it."""
+    from pi_heif import open_heif
 
-    options.THUMBNAILS = options.DEPTH_IMAGES = False
     file = open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]  # others are alternatives and bursts, of which viewers show none
     limits.check_size(*image.size)
@@ -177,6 +179,7 @@ def radiance(data: bytes, limits: Limits) -> Opened:
 
 
 def openexr(data: bytes, limits: Limits) -> Opened:
+    """One part of R, G and B, or Y, with or without A, which OpenEXR defines as premultiplied."""
     from OpenEXR import File
 
     header: Any = File(io.BytesIO(data), header_only=True).header()

@@ -16,18 +16,21 @@ _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK"
 
 
 def bmp(data: bytes, limits: Limits) -> Opened:
+    """Opens a Windows bitmap."""
     from PIL.BmpImagePlugin import BmpImageFile
 
     return _opened(BmpImageFile(io.BytesIO(data)), limits)
 
 
 def gif(data: bytes, limits: Limits) -> Opened:
+    """Opens a GIF and its frames."""
     from PIL.GifImagePlugin import GifImageFile
 
     return _opened(GifImageFile(io.BytesIO(data)), limits)
 
 
 def webp(data: bytes, limits: Limits) -> Opened:
+    """Opens a WebP and its frames."""
     from PIL.WebPImagePlugin import WebPImageFile
 
     return _opened(WebPImageFile(io.BytesIO(data)), limits)

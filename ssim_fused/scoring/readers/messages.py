@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _LONGEST = 1 << 16  # bytes of a line
 
@@ -22,7 +22,7 @@ def shared_file() -> int:
         return os.dup(file.fileno())
 
 
-def send(pipe: BinaryIO, message: dict[str, Any], shared: int, payload: Any = b"") -> None:
+def send(pipe: IO[bytes], message: dict[str, Any], shared: int, payload: Any = b"") -> None:
     """Writes a message, and bytes to the shared file."""
     view, at = memoryview(payload).cast("B"), 0
     while at < len(view):
@@ -31,7 +31,7 @@ def send(pipe: BinaryIO, message: dict[str, Any], shared: int, payload: Any = b"
     pipe.flush()
 
 
-def receive(pipe: BinaryIO, shared: int) -> tuple[dict[str, Any], bytearray]:
+def receive(pipe: IO[bytes], shared: int) -> tuple[dict[str, Any], bytearray]:
     """Reads a message, and its bytes from the shared file.
 
     Raises:

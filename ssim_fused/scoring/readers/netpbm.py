@@ -13,6 +13,7 @@ _ALPHA = "ALPHA"
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
+    """Opens one image, or several in one file."""
     from netpbmfile import NetpbmFile
 
     file = NetpbmFile(io.BytesIO(data))

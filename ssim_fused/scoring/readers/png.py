@@ -25,6 +25,7 @@ def interlaced(data: bytes) -> bool:
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
+    """Opens a PNG, or an APNG of 8 bits."""
     needed, kinds, exif = _checked(data)
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     limits.check_size(width, height)
@@ -72,7 +73,8 @@ def _checked(data: bytes) -> tuple[bytes, set[bytes], bytes | None]:
         ReadError: a chunk is cut off or its checksum is wrong.
 
     """
-    kept, kinds, exif = [data[:_MARK]], set(), None
+    kept: list[bytes | memoryview] = [data[:_MARK]]
+    kinds, exif = set[bytes](), None
     for kind, chunk in _chunks(data):
         kinds.add(kind)
         if kind in _NEEDED or kind == b"eXIf":
@@ -83,7 +85,7 @@ def _checked(data: bytes) -> tuple[bytes, set[bytes], bytes | None]:
         if kind in _NEEDED:
             kept.append(chunk)
         elif kind == b"eXIf":
-            exif = chunk[8:-4]
+            exif = bytes(chunk[8:-4])
     if not {b"IHDR", b"IDAT", b"IEND"} <= kinds or data[12:16] != b"IHDR":
         raise ReadError("broken PNG: truncated before its last chunk")
     return b"".join(kept), kinds, exif

@@ -63,7 +63,8 @@ class Worker:
         return self._process.poll() is None
 
     def _asked(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         timer = threading.Timer(TIMEOUT, self._expire)
         timer.start()
         try:

@@ -25,6 +25,7 @@ _JPEG = (6, 7)
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
+    """Opens the pages of full resolution."""
     from tifffile import TiffFile
 
     file = TiffFile(io.BytesIO(data), _multifile=False)
@@ -84,9 +85,8 @@ def _check_segments(page, size: int) -> None:
     """Refuses missing and cut strips and tiles, for which tifffile would return zeros."""
     expected = math.prod(page.chunked)
     offsets, counts = page.dataoffsets, page.databytecounts
-    if len(offsets) < expected or len(counts) < expected:
-        if not (page.is_contiguous and offsets):
-            raise ReadError(f"broken TIFF: it has {min(len(offsets), len(counts))} of {expected} strips or tiles")
+    if (len(offsets) < expected or len(counts) < expected) and not (page.is_contiguous and offsets):
+        raise ReadError(f"broken TIFF: it has {min(len(offsets), len(counts))} of {expected} strips or tiles")
     for offset, count in zip(offsets, counts, strict=False):
         if offset <= 0 or count <= 0:
             raise ReadError("TIFF with strips or tiles that are left out is not read")

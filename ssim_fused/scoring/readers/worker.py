@@ -25,14 +25,15 @@ def main() -> None:
     opened, limits, name = Opened(0, _nothing), Limits(), None
     while True:
         try:
-            request, data = receive(requests, shared)
+            request, content = receive(requests, shared)
+            data = bytes(content)
         except EOFError:
             return
         try:
             if request["do"] == "open":
                 limits, name = Limits(request["data_range"], request["max_pixels"]), format_of(data)
                 opened = Opened(0, _nothing)  # frees the last file first
-                opened = open_bytes(bytes(data), limits)
+                opened = open_bytes(data, limits)
                 send(answers, {"count": opened.count}, shared)
             else:
                 samples = guarded(partial(_finished, opened, request["number"], limits), name)
