@@ -112,7 +112,7 @@ def group_of(name: str) -> str:
     kinds = {
         "png-16": "PNG, 16 bits", "png": "PNG, 1 to 8 bits", "tiff-float": "TIFF, float16 to float64",
         "tiff-miniswhite": "TIFF, MinIsWhite", "tiff-premultiplied": "TIFF, premultiplied alpha",
-        "tiff-straight": "TIFF, straight alpha", "tiff-unspecified": "TIFF, extra samples that are no alpha",
+        "tiff-straight": "TIFF, straight alpha",
         "tiff-cmyk": "TIFF, CMYK", "tiff-palette": "TIFF, palette", "tiff-thumbnail": "TIFF, thumbnail pages",
         "bigtiff": "BigTIFF", "netpbm": "PBM, PGM, PPM, PAM", "pam": "PBM, PGM, PPM, PAM", "jpeg2000": "JPEG 2000",
         "avif": "AVIF, 8 to 12 bits", "webp": "WebP", "pfm": "PFM", "exr": "OpenEXR", "radiance": "Radiance",

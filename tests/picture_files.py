@@ -200,9 +200,6 @@ def tiff_models() -> Iterator[Case]:
                    lambda w=scaled, p=photometric, s=planar: tiff(Page(w, p, extra=[raw.ASSOCIATED], planar=s)),
                    lambda w=scaled, c=color, a=alpha, t=top: premultiplied_over_white(
                        w[..., :-1].reshape(c.shape), a, t), top)  # fmt: skip
-        yield Case(f"tiff-unspecified-{layout}", "tif",
-                   lambda w=whole, p=photometric, s=planar: tiff(Page(w, p, extra=[raw.UNSPECIFIED], planar=s)),
-                   lambda c=color: c, top)  # fmt: skip
     for bits, planar, tile in itertools.product((8, 16), (False, True), (None, TILE)):
         ink, top = noise(bits, 4), 2**bits - 1
         name = f"tiff-cmyk-{bits}{'-planar' if planar else ''}{'-tiled' if tile else ''}"

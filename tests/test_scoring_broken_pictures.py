@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import picture_bytes as raw
@@ -78,6 +79,8 @@ def test_pillows_own_limit_does_not_matter(tmp_path, monkeypatch):
         Image.new("RGB", (90, 70)).save(path)
         assert read_picture(str(path)).size == "90x70"
 
+
+ROOT = str(Path(__file__).parents[1])
 
 # A decoder that crashes, hangs or raises on what the files say.
 POISON = """
@@ -197,12 +200,44 @@ def check_broken(path, cases, count, seed=0):
 def test_broken_files_are_errors_or_read_exactly(tmp_path):
     names = {"png-8-3", "png-8-4-interlaced", "png-16-3-interlaced", "png-palette-4", "png-2-1-trns",
              "tiff-16-3-little", "tiff-12-3-planar-tiled-big", "tiff-16-4-tiled-little-deflate", "tiff-lzw-16",
-             "tiff-ccitt-1", "bigtiff-16-little", "tiff-palette-16", "netpbm-P3-1023", "netpbm-P6-4095", "netpbm-P4", "pam-rgba-255",
-             "jpeg2000-16-3", "avif-10", "avif-8", "webp", "webp-alpha", "bmp", "gif", "qoi", "pfm-little", "exr",
+             "tiff-ccitt-1", "bigtiff-16-little", "tiff-palette-16", "netpbm-P3-1023", "netpbm-P6-4095",
+             "netpbm-P4", "pam-rgba-255", "jpeg2000-16-3", "avif-10",
+             "avif-8", "webp", "webp-alpha", "bmp", "gif", "qoi", "pfm-little", "exr",
              "radiance", "radiance-rle"}  # fmt: skip
     cases = [case for case in every_case() if case.name in names]
     assert len(cases) == len(names)
     check_broken(tmp_path / "x.bin", cases, 5)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 100}], ids=str)
+def test_a_jpeg_that_is_cut_off_is_an_error(tmp_path, options):
+    file = io.BytesIO()
+    Image.fromarray(COLOR).save(file, "JPEG", **options)
+    content = file.getvalue()
+    for end in [*range(0, len(content) - 2, 61), len(content) - 2]:
+        path = written(tmp_path / "x.jpg", content[:end])
+        with pytest.raises(PairError):
+            read_picture(str(path))
+
+
+def test_decoders_say_nothing_of_their_own(tmp_path):
+    """Standard error has a line for each file that is broken, and one for their number."""
+    generator, names = np.random.default_rng(0), []
+    for case in every_case():
+        if case.name.split("-")[0] not in names:
+            names.append(case.name.split("-")[0])
+            content = bytearray(case.data())
+            content[generator.integers(20, len(content))] ^= 255
+            written(tmp_path / f"{len(names)}.bin", content[: -len(content) // 4])
+    content = io.BytesIO()
+    Image.fromarray(COLOR).save(content, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12")
+    written(tmp_path / "0.bin", content.getvalue()[:-9])
+    count = len(names) + 1
+    listing = written(tmp_path / "l.csv", b"".join(b"%d.bin,%d.bin\n" % (n, n) for n in range(count)))
+    command = [sys.executable, "-m", "ssim_fused", "compare", "--pairs", listing]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == count + 1, done.stderr
 
 
 @pytest.mark.nightly

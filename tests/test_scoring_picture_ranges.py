@@ -152,6 +152,34 @@ def test_what_would_lose_depth_is_refused(tmp_path):
             read_picture(str(path))
 
 
+@pytest.mark.parametrize("photometric", [raw.MINISBLACK, raw.RGB, raw.CMYK])
+def test_channels_without_a_meaning_are_refused(tmp_path, photometric):
+    """Bands of a satellite, say, which the score would leave out."""
+    channels = {raw.MINISBLACK: 1, raw.RGB: 3, raw.CMYK: 4}[photometric]
+    for extra in ([raw.UNSPECIFIED], [raw.UNSPECIFIED] * 2, [raw.UNASSOCIATED, raw.UNSPECIFIED]):
+        pixels = np.dstack([noise(16, seed=seed) for seed in range(channels + len(extra))])
+        path = written(tmp_path / "x.tif", tiff(Page(pixels, photometric, extra=extra)))
+        with pytest.raises(PairError, match="extra samples"):
+            read_picture(str(path))
+
+
+def test_planes_that_have_no_page_are_not_left_out(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((5, 9, 8), np.uint16), truncate=True)
+    with pytest.raises(PairError, match="planes behind its pages"):
+        read_picture(str(tmp_path / "x.tif"))
+
+
+def test_a_float_mask_holds_weights(tmp_path):
+    x, y = save(tmp_path / "x.png", COLOR), save(tmp_path / "y.png", COLOR[::-1])
+    weights = np.linspace(0, 1, COLOR[..., 0].size, dtype=np.float32).reshape(COLOR.shape[:2])
+    eight = save(tmp_path / "m.png", (weights * 255).round().astype(np.uint8))
+    exact = written(tmp_path / "m.tif", tiff(Page((weights * 255).round() / np.float32(255))))
+    assert scores(x, y, "--mask", exact)["pairs"][0]["ssim"] == scores(x, y, "--mask", eight)["pairs"][0]["ssim"]
+    beyond = written(tmp_path / "b.tif", tiff(Page(weights * 2)))
+    assert "outside of 0..1" in error_of(x, y, "--mask", beyond)
+
+
 def test_thumbnails_alone_are_no_picture(tmp_path):
     path = written(tmp_path / "x.tif", tiff(Page(noise(8), tags={254: (raw.LONG, [1])})))
     with pytest.raises(PairError, match="without a page of full resolution"):

@@ -48,6 +48,10 @@ class Picture:
         return f"{self.pixels.shape[2]}x{self.pixels.shape[1]}"
 
 
+class SeveralFramesError(PairError):
+    """A file of several frames where a still picture is expected."""
+
+
 @dataclass(frozen=True)
 class PictureFile:
     """A picture file whose header was read.
@@ -125,12 +129,13 @@ def read_picture(path: str, limits: Limits = NO_LIMITS) -> Picture:
     """The pixels of a still picture, upright, opaque, grey or RGB, at the depth of the file.
 
     Raises:
-        PairError: the file is missing or broken, has several frames, or has pixels without a range.
+        SeveralFramesError: the file is an animation, or has several pages.
+        PairError: the file is missing or broken, or has pixels without a range.
 
     """
     with opened_picture(path, limits) as file:
         if file.count != 1:
-            raise PairError(f"{path}: has {file.count} frames; a still picture is expected here")
+            raise SeveralFramesError(f"{path}: has {file.count} frames; a still picture is expected here")
         return file.frame(0)
 
 

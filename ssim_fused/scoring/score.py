@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import torch
@@ -19,7 +19,7 @@ from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM, Pair
-from ssim_fused.scoring.picture import Picture, cropped, matched, opened_picture, read_picture
+from ssim_fused.scoring.picture import Picture, SeveralFramesError, cropped, matched, read_picture
 from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Planes, Video, has_pictures, open_sequence
 from ssim_fused.scoring.settings import Settings
 
@@ -229,13 +229,10 @@ def _read_pair(part: Part, settings: Settings) -> Frame | Failed | Part:
         if pair.error:
             raise PairError(pair.error)
         mask = read_mask(pair.mask, settings)
-        pictures = []
-        for path in (pair.reference, pair.distorted):
-            with opened_picture(path, limits) as file:
-                if file.count > 1:
-                    return part
-                pictures.append(file.frame(0))
+        pictures = [read_picture(path, limits) for path in (pair.reference, pair.distorted)]
         return _ready(part.number, 0, *pictures, mask, settings)
+    except SeveralFramesError:
+        return part
     except PairError as error:
         return Failed(part.number, str(error))
 
@@ -244,8 +241,12 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
     """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
     if path is None:
         return None
-    picture = cropped(to_luma(read_picture(path, settings.limits()), "bt601"), settings.crop)
-    return picture.pixels[0].float() / picture.peak
+    limits = replace(settings.limits(), data_range=1.0)  # that of a mask of floating point
+    picture = cropped(to_luma(read_picture(path, limits), "bt601"), settings.crop)
+    weights = picture.pixels[0].float() / picture.peak
+    if weights.min() < 0 or weights.max() > 1:
+        raise PairError(f"{path}: has weights outside of 0..1")
+    return weights
 
 
 def _ready(

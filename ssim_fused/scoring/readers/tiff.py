@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from .samples import Limits, Model, Opened, Raw, ReadError
+from .samples import Alpha, Limits, Model, Opened, Raw, ReadError
 
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+_EXTRA_SAMPLES, _ASSOCIATED, _UNASSOCIATED = 338, 1, 2
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _OLD_REDUCED = 2  # SubfileType
 _MODELS: dict[int, Model] = {
@@ -29,6 +29,8 @@ def open_file(data: bytes, limits: Limits) -> Opened:
     from tifffile import TiffFile
 
     file = TiffFile(io.BytesIO(data), _multifile=False)
+    if (file.is_shaped or file.is_imagej) and any(series.is_truncated for series in file.series):
+        raise ReadError("TIFF with planes behind its pages, which only its writer's metadata tell, is not read")
     pages = [page for page in (file.pages[n].aspage() for n in range(len(file.pages))) if _is_frame(page)]
     if not pages:
         raise ReadError("a TIFF without a page of full resolution")
@@ -55,7 +57,7 @@ def _raw(page, size: int) -> Raw:
     _check_segments(page, size)
     samples = _samples(page)
     colors = _COLORS[photometric]
-    samples, alpha = _without_extra(samples, colors, page)
+    samples, alpha = _with_alpha(samples, colors, page)
     if photometric == _PALETTE:
         if alpha or kind != "u":
             raise ReadError("TIFF of a palette with alpha is not read")
@@ -106,20 +108,22 @@ def _samples(page) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _without_extra(samples: np.ndarray, colors: int, page):
-    """The color's channels and alpha if any. Samples that are not said to be alpha are left out."""
+def _with_alpha(samples: np.ndarray, colors: int, page) -> tuple[np.ndarray, Alpha | None]:
+    """The color's channels with alpha if any, and how that was applied."""
     extra = [int(value) for value in page.extrasamples]
     count = samples.shape[2] - colors
     if count < 0:
         raise ReadError(f"broken TIFF: it has {samples.shape[2]} samples a pixel, expected {colors}")
-    if 338 not in page.tags:  # Writers that leave the tag out mean alpha by a fourth sample of RGB.
-        extra = [_UNASSOCIATED] if count == 1 and colors == 3 else [_UNSPECIFIED] * count
-    alphas = [place for place, value in enumerate(extra[:count]) if value in (_ASSOCIATED, _UNASSOCIATED)]
-    if not alphas:
-        return samples[..., :colors], None
-    kept = [*range(colors), colors + alphas[0]]
-    samples = samples if samples.shape[2] == len(kept) else samples[..., kept]
-    return samples, "premultiplied" if extra[alphas[0]] == _ASSOCIATED else "straight"
+    if _EXTRA_SAMPLES not in page.tags and count == 1 and colors == 3:
+        extra = [_UNASSOCIATED]  # what programs mean that leave the tag out
+    if count == 0:
+        return samples, None
+    if count > 1 or extra not in ([_ASSOCIATED], [_UNASSOCIATED]):
+        raise ReadError(
+            f"TIFF with {count} extra samples a pixel, of which ExtraSamples does not say that they are alpha, is not "
+            "read; remove them"
+        )
+    return samples, "premultiplied" if extra == [_ASSOCIATED] else "straight"
 
 
 def _looked_up(index: np.ndarray, page) -> tuple[np.ndarray, int]:
