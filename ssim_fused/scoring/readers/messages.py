@@ -49,4 +49,5 @@ def receive(pipe: IO[bytes], shared: int) -> tuple[dict[str, Any], bytearray]:
         if not read:
             raise EOFError("the other side cut the file short")
         at += read
+    os.ftruncate(shared, 0)  # gives the memory back
     return message, data

@@ -37,7 +37,7 @@ class Worker:
         if not sys.executable:
             raise ReadError("is read in a process of its own, and there is no Python interpreter to start it with")
         self._shared = shared_file()
-        arguments = [str(Path(__file__).parent), json.dumps(sys.path), str(self._shared)]
+        arguments = [str(Path(__file__).parent), json.dumps([str(entry) for entry in sys.path]), str(self._shared)]
         # A session of its own: Ctrl-C interrupts the parent, whose end ends the worker.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments],
@@ -70,7 +70,7 @@ class Worker:
         try:
             send(self._process.stdin, request, self._shared, data)
             answer, payload = receive(self._process.stdout, self._shared)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
             raise ReadError(self._obituary()) from error
         except BaseException:  # An interrupt between question and answer would leave the two out of step.
             self._process.kill()
@@ -86,9 +86,15 @@ class Worker:
         self._process.kill()
 
     def _obituary(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # It lives, and answers nonsense.
+            self._process.kill()
+            code = self._process.wait()
         if self._late:
             return f"its decoder took more than {TIMEOUT:g} s and was stopped"
+        if code == -signal.SIGKILL:
+            return "its decoder was killed (SIGKILL), as the system does when memory runs out"
         with suppress(ValueError):
             return f"its decoder crashed ({signal.Signals(-code).name}); the file is broken or hostile"
         return f"its decoder ended with exit status {code}"
