@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import picture_bytes as raw
@@ -68,8 +69,8 @@ def premultiplied_over_white(color: np.ndarray, alpha: np.ndarray, white: float)
 
 
 def every_case() -> list[Case]:
-    makers = (png_cases, tiff_layouts, tiff_models, tiff_orientations, netpbm_cases, codec_cases, common_cases,
-              float_cases)  # fmt: skip
+    makers = (png_cases, tiff_layouts, tiff_models, tiff_orientations, netpbm_cases, codec_cases, lossy_cases,
+              common_cases, float_cases)  # fmt: skip
     return [case for maker in makers for case in maker()]
 
 
@@ -298,6 +299,28 @@ def codec_cases() -> Iterator[Case]:
                    lambda p=pixels: p, 2 ** (8 * pixels.dtype.itemsize) - 1)  # fmt: skip
 
 
+def lossy_cases() -> Iterator[Case]:
+    """What JPEG makes of smooth pixels, by another decoder."""
+    smooth = np.add.outer(np.arange(HEIGHT) * 7, np.arange(WIDTH) * 3)[..., None] + np.array([0, 20, 40])
+    smooth = smooth.astype(np.uint8)
+    for name, options in [
+        ("444", {"subsample_mode": "off"}), ("420", {"subsample_mode": "on"}), ("progressive", {"interlace": True}),
+    ]:  # fmt: skip
+        for pixels, kind, model in ((smooth, "color", "srgb"), (smooth[..., 0], "grey", "b-w")):
+            data = cache(lambda p=pixels, m=model, o=options: by_vips(p, "jpegsave_buffer", m, Q=90, **o))
+            yield Case(f"jpeg-{kind}-{name}", "jpg", data, lambda d=data: by_imagecodecs("jpeg8_decode", d()))
+    tables = cache(lambda: by_vips(smooth, "tiffsave_buffer", compression="jpeg", Q=90))
+    yield Case("tiff-jpeg", "tif", tables, lambda: read_by_vips(tables()), tolerance=2)
+
+
+def by_imagecodecs(decode: str, data: bytes) -> np.ndarray:
+    return getattr(pytest.importorskip("imagecodecs"), decode)(data)
+
+
+def read_by_vips(data: bytes) -> np.ndarray:
+    return pytest.importorskip("pyvips").Image.new_from_buffer(data, "").numpy()
+
+
 def common_cases() -> Iterator[Case]:
     color = noise(8, 3)
     yield Case("bmp", "bmp", lambda: raw.bmp(color), lambda: color)
@@ -356,6 +379,8 @@ def float_cases() -> Iterator[Case]:
     yield Case("exr-half", "exr", lambda: by_av("exr", half.astype(np.float32), "gbrpf32le", format="half"),
                lambda: half.astype(float), white)  # fmt: skip
     yield Case("exr-grey", "exr", lambda: by_av("exr", values[..., 0], "grayf32le"), lambda: values[..., 0], white)
+    yield Case("exr-alpha", "exr", lambda: by_av("exr", whole, "gbrapf32le"), lambda: values + white * (1 - a), white,
+               1e-6)  # fmt: skip
     rgbe = np.random.default_rng(8).integers(0, 256, (HEIGHT, WIDTH, 4))
     rgbe[..., 3] = 120 + rgbe[..., 3] % 12
     rgbe[..., 0] |= 128  # normalized mantissas, which no run-length code starts with
