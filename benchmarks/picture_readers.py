@@ -114,7 +114,8 @@ def group_of(name: str) -> str:
         "tiff-miniswhite": "TIFF, MinIsWhite", "tiff-premultiplied": "TIFF, premultiplied alpha",
         "tiff-straight": "TIFF, straight alpha",
         "tiff-cmyk": "TIFF, CMYK", "tiff-palette": "TIFF, palette", "tiff-thumbnail": "TIFF, thumbnail pages",
-        "bigtiff": "BigTIFF", "netpbm": "PBM, PGM, PPM, PAM", "pam": "PBM, PGM, PPM, PAM", "jpeg2000": "JPEG 2000", "jpeg-": "JPEG",
+        "bigtiff": "BigTIFF", "netpbm": "PBM, PGM, PPM, PAM", "pam": "PBM, PGM, PPM, PAM",
+        "jpeg2000": "JPEG 2000", "jpeg-": "JPEG",
         "avif": "AVIF, 8 to 12 bits", "webp": "WebP", "pfm": "PFM", "exr": "OpenEXR", "radiance": "Radiance",
     }  # fmt: skip
     if name.startswith("tiff") and "orientation" in name:

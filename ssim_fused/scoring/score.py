@@ -242,11 +242,11 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
     if path is None:
         return None
     limits = replace(settings.limits(), data_range=1.0)  # that of a mask of floating point
-    picture = cropped(to_luma(read_picture(path, limits), "bt601"), settings.crop)
-    weights = picture.pixels[0].float() / picture.peak
-    if weights.min() < 0 or weights.max() > 1:
+    picture = read_picture(path, limits)
+    if picture.pixels.is_floating_point() and (picture.pixels.min() < 0 or picture.pixels.max() > 1):
         raise PairError(f"{path}: has weights outside of 0..1")
-    return weights
+    picture = cropped(to_luma(picture, "bt601"), settings.crop)
+    return picture.pixels[0].float() / picture.peak
 
 
 def _ready(
