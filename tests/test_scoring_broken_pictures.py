@@ -192,7 +192,8 @@ def check_broken(path, cases, count, seed=0):
             assert "\n" not in error
             if pixels is None:
                 continue
-            if kind == "cut":  # Only what nothing depends on may be missing.
+            text = case.name.startswith(("netpbm-P2", "netpbm-P3"))  # whose last number, cut short, is a number
+            if kind == "cut" and not text:  # Only what nothing depends on may be missing.
                 assert len(pixels) == len(whole), case.name
                 assert all(torch.equal(a.double(), b.double()) for a, b in zip(pixels, whole, strict=True)), case.name
 
