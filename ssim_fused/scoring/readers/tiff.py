@@ -55,9 +55,8 @@ def _raw(page, size: int) -> Raw:
         raise ReadError("TIFF of inks other than CMYK is not read")
     bits, kind = _bits(page)
     _check_segments(page, size)
+    alpha = _alpha(page, _COLORS[photometric])
     samples = _samples(page)
-    colors = _COLORS[photometric]
-    samples, alpha = _with_alpha(samples, colors, page)
     if photometric == _PALETTE:
         if alpha or kind != "u":
             raise ReadError("TIFF of a palette with alpha is not read")
@@ -108,22 +107,22 @@ def _samples(page) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _with_alpha(samples: np.ndarray, colors: int, page) -> tuple[np.ndarray, Alpha | None]:
-    """The color's channels with alpha if any, and how that was applied."""
+def _alpha(page, colors: int) -> Alpha | None:
+    """How alpha was applied, if there is any behind the color's channels."""
     extra = [int(value) for value in page.extrasamples]
-    count = samples.shape[2] - colors
+    count = page.samplesperpixel - colors
     if count < 0:
-        raise ReadError(f"broken TIFF: it has {samples.shape[2]} samples a pixel, expected {colors}")
-    if _EXTRA_SAMPLES not in page.tags and count == 1 and colors == 3:
-        extra = [_UNASSOCIATED]  # what programs mean that leave the tag out
+        raise ReadError(f"broken TIFF: it has {page.samplesperpixel} samples a pixel, expected {colors}")
     if count == 0:
-        return samples, None
+        return None
+    if _EXTRA_SAMPLES not in page.tags and count == 1 and colors == 3:
+        return "straight"  # what programs mean that leave the tag out
     if count > 1 or extra not in ([_ASSOCIATED], [_UNASSOCIATED]):
         raise ReadError(
             f"TIFF with {count} extra samples a pixel, of which ExtraSamples does not say that they are alpha, is not "
             "read; remove them"
         )
-    return samples, "premultiplied" if extra == [_ASSOCIATED] else "straight"
+    return "premultiplied" if extra == [_ASSOCIATED] else "straight"
 
 
 def _looked_up(index: np.ndarray, page) -> tuple[np.ndarray, int]:
