@@ -10,7 +10,7 @@ from ssim_fused.scoring import cli
 
 if os.environ["RANK"] == "1":
 
-    def read_picture(path: str):
+    def read_picture(path: str, limits: object):
         print(f"rank 1 cannot go on with {path}", file=sys.stderr, flush=True)
         os._exit(9)  # as a crash in a decoder would; an exception would fail the pair alone
 

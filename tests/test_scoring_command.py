@@ -76,6 +76,7 @@ def test_compare_without_the_extra_names_it(monkeypatch, tmp_path):
     ):
         with monkeypatch.context() as missing:
             missing.setitem(sys.modules, name, None)
+            missing.delitem(sys.modules, "ssim_fused.scoring.readers.rules", raising=False)  # which has imported numpy
             picture_endings.cache_clear()
             code, _, err = run("compare", *arguments)
         assert (code, err) == (2, f"ssim-fused: {name} is missing; pip install 'ssim_fused[scoring]'\n")
@@ -131,10 +132,10 @@ def test_a_reader_may_fail_in_any_way(monkeypatch, tmp_path, error, kind):
         module = importlib.import_module(f"ssim_fused.scoring.{name}")
         read = module.read_picture
 
-        def poisoned(path, read=read):
+        def poisoned(path, *limits, read=read):
             if "poisoned" in path:
                 raise error
-            return read(path)
+            return read(path, *limits)
 
         monkeypatch.setattr(module, "read_picture", poisoned)
     code, out, err = run("compare", *arguments, "--format", "jsonl")

@@ -99,6 +99,8 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--mask", metavar="PATH", help="weigh the pixels by this picture, or by the pictures of this folder")
     add("--crop", type=int, metavar="N", help="cut N pixels off each side first")
     add("--resize", action="store_true", default=None, help="scale the distorted picture to the reference's size")
+    add("--data-range", type=float, metavar="R", help="set the value of white of float pictures, and of 12 bits in 16")
+    add("--max-pixels", type=int, metavar="N", help=f"refuse larger pictures (default {Settings.max_pixels})")
 
 
 def _add_scores(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 # The modules of the extra [scoring], by the names they are imported by.
-EXTRA = ("PIL", "av", "jinja2", "matplotlib", "numpy", "tqdm")
+EXTRA = (
+    "OpenEXR", "PIL", "av", "imagecodecs", "jinja2", "matplotlib", "netpbmfile", "numpy", "pi_heif", "tifffile", "tqdm",
+)  # fmt: skip
 
 
 class PairError(Exception):

@@ -39,7 +39,11 @@ class Measure:
             self._arguments["padding"] = convention.padding
 
     def __call__(
-        self, reference: Sequence[Tensor], distorted: Sequence[Tensor], peak: int, masks: Sequence[Tensor] | None = None
+        self,
+        reference: Sequence[Tensor],
+        distorted: Sequence[Tensor],
+        peak: float,
+        masks: Sequence[Tensor] | None = None,
     ) -> list[dict[str, float]]:
         """One dictionary of scores for each pair, by the names of the metrics.
 
@@ -64,7 +68,7 @@ class Measure:
                 columns |= self._ssim(x, y, peak, weights)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def map(self, reference: Tensor, distorted: Tensor, peak: int, mask: Tensor | None = None) -> Tensor:
+    def map(self, reference: Tensor, distorted: Tensor, peak: float, mask: Tensor | None = None) -> Tensor:
         """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
         x, y = self._batch([reference]), self._batch([distorted])
         arguments: dict[str, Any] = self._arguments | {"return_full_image": True}
@@ -79,21 +83,21 @@ class Measure:
             return batch
         return batch.contiguous().pin_memory().to(self.device, non_blocking=True)
 
-    def _ssim(self, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> dict[str, list[float]]:
+    def _ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> dict[str, list[float]]:
         ssim = ssim_fused.structural_similarity_index_measure
         if not self._channels:
             return {"ssim": self._score(ssim, x, y, peak, weights)}
         single = self._scores(ssim, x, y, peak, weights, per_channel=True)
         return {"ssim": _means(single)} | {f"ssim/{c}": column for c, column in enumerate(single.T.tolist())}
 
-    def _ms_ssim(self, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+    def _ms_ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         if not self._padded_pooling:
             return self._score(self._multiscale, x, y, peak, weights)
         if weights is not None:
             raise ValueError("ms-ssim as pytorch-msssim has it takes no mask")
         return _means(self._padded_ms_ssim(x, y, peak))
 
-    def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: int) -> Tensor:
+    def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: float) -> Tensor:
         """``[B, C]``: each channel's product, with zeros beside odd sides that the means of 2x2 pixels count."""
         product = torch.ones(())
         for level, beta in enumerate(BETAS):
@@ -109,11 +113,11 @@ class Measure:
                 x, y = (avg_pool2d(p.float(), 2, padding=odd) for p in (x, y))
         return product
 
-    def _score(self, function: Any, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+    def _score(self, function: Any, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         return self._scores(function, x, y, peak, weights).reshape(-1).tolist()
 
     def _scores(
-        self, function: Any, x: Tensor, y: Tensor, peak: int, weights: Tensor | None, **arguments: Any
+        self, function: Any, x: Tensor, y: Tensor, peak: float, weights: Tensor | None, **arguments: Any
     ) -> Tensor:
         """``[B]``, or ``[B, C]`` where ``per_channel`` is among the arguments."""
         if weights is not None:
@@ -126,7 +130,7 @@ def _means(channels: Tensor) -> list[float]:
     return [math.fsum(row) / len(row) for row in channels.tolist()]
 
 
-def _psnr(x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
     """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs; sums of integers are exact in any order."""
     if weights is None and not x.is_floating_point():
         squares = (x.to(torch.int32) - y.to(torch.int32)).abs().to(torch.int64).square_()

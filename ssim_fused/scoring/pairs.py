@@ -14,6 +14,8 @@ from pathlib import Path
 
 from ssim_fused.scoring.errors import UsageError, reading
 from ssim_fused.scoring.folders import Tree, is_junk, key_of, natural, read_tree, stem_of
+from ssim_fused.scoring.picture import is_animation
+from ssim_fused.scoring.readers.formats import ENDINGS
 
 STREAM = "-"  # a y4m stream on standard input
 
@@ -56,11 +58,11 @@ class Pair:
 
 @cache
 def picture_endings() -> frozenset[str]:
-    """The endings of the files that Pillow reads, less those of videos (MPEG is among its stubs)."""
+    """The endings of pictures that are read, less those of videos (MPEG is among Pillow's stubs)."""
     from PIL import Image
 
     readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
-    return frozenset(readable) - VIDEO_ENDINGS
+    return (frozenset(readable) | ENDINGS) - VIDEO_ENDINGS
 
 
 def is_video(path: str) -> bool:
@@ -140,6 +142,9 @@ class Masks:
 def _pairs_of_two(reference: str, distorted: str, masks: Masks) -> Iterator[Pair]:
     folders = [path != STREAM and Path(path).is_dir() for path in (reference, distorted)]
     videos = [is_video(path) and not folder for path, folder in zip((reference, distorted), folders, strict=True)]
+    if any(folders) or any(videos):  # An animation is a video where the other one is a sequence of frames.
+        videos = [video or (not folder and is_animation(path))
+                  for path, video, folder in zip((reference, distorted), videos, folders, strict=True)]  # fmt: skip
     if all(folders):
         yield from _pairs_of_folders(reference, distorted, masks)
         return

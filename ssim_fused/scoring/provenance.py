@@ -15,7 +15,7 @@ from ssim_fused.scoring.results import Totals
 from ssim_fused.scoring.settings import Settings
 
 # Fields of the settings that change no score, or that the convention's entries restate.
-_LEFT_OUT = {"metric", "batch", "workers", "channels", "keep", "device", "frames"}
+_LEFT_OUT = {"metric", "batch", "workers", "channels", "keep", "device", "frames", "max_pixels"}
 
 
 def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | None = None) -> dict[str, Any]:

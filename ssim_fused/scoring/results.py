@@ -74,6 +74,7 @@ class PairResult:
         self.peak = scored.peak if self.peak is None else self.peak
         if scored.pixels and (not self.scores or scored.scores[metric] < self.lowest(metric)):
             self.worst = scored.pixels
+        self.sequence |= scored.frame > 0  # An animation is found out when it is opened.
         self.numbers.append(scored.frame)
         self.scores.append(scored.scores)
 

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,8 +19,9 @@ from ssim_fused.scoring.errors import PairError, UsageError, lacks_extra, readin
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM, Pair
-from ssim_fused.scoring.picture import Picture, cropped, matched, read_picture
-from ssim_fused.scoring.sequence import Ahead, Folder, Planes, Video, open_sequence
+from ssim_fused.scoring.picture import Picture, SeveralFramesError, cropped, matched, read_picture
+from ssim_fused.scoring.readers.samples import Limits
+from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Planes, Video, has_pictures, open_sequence
 from ssim_fused.scoring.settings import Settings
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
@@ -215,20 +215,27 @@ def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Frame | Fail
         stream = iter(parts)
         while True:
             still.clear()
-            yield from in_order(pool, lambda part: _read_pair(part, settings), pictures(), settings.workers)
+            for read in in_order(pool, lambda part: _read_pair(part, settings), pictures(), settings.workers):
+                if isinstance(read, Part):
+                    yield from _read_sequences(read, settings)
+                else:
+                    yield read
             if not still:
                 return
             yield from _read_sequences(still[0], settings)
 
 
-def _read_pair(part: Part, settings: Settings) -> Frame | Failed:
-    pair = part.pair
+def _read_pair(part: Part, settings: Settings) -> Frame | Failed | Part:
+    """Two still pictures ready to be scored, or the part itself where either has several frames."""
+    pair, limits = part.pair, settings.limits()
     try:
         if pair.error:
             raise PairError(pair.error)
         mask = read_mask(pair.mask, settings)
-        pictures = [_read(path) for path in (pair.reference, pair.distorted)]
+        pictures = [_read(path, limits) for path in (pair.reference, pair.distorted)]
         return _ready(part.number, 0, *pictures, mask, settings)
+    except SeveralFramesError:
+        return part
     except PairError as error:
         return Failed(part.number, str(error))
 
@@ -237,19 +244,23 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
     """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
     if path is None:
         return None
-    picture = cropped(to_luma(_read(path), "bt601"), settings.crop)
+    limits = replace(settings.limits(), data_range=1.0)  # that of a mask of floating point
+    picture = _read(path, limits)
+    if picture.pixels.is_floating_point() and (picture.pixels.min() < 0 or picture.pixels.max() > 1):
+        raise PairError(f"{path}: has weights outside of 0..1")
+    picture = cropped(to_luma(picture, "bt601"), settings.crop)
     return picture.pixels[0].float() / picture.peak
 
 
-def _read(path: str) -> Picture:
+def _read(path: str, limits: Limits) -> Picture:
     """The picture; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
     try:
-        return read_picture(path)
+        return read_picture(path, limits)
     except Exception as error:
         raise reading(path, error) from error.__cause__
 
 
-def _frames(sequence: Video | Folder, part: Part) -> Iterator[tuple[int, Picture]]:
+def _frames(sequence: Video | Folder | Animation, part: Part) -> Iterator[tuple[int, Picture]]:
     """The frames of a part; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
     try:
         yield from sequence.frames(*part.frames)
@@ -257,7 +268,7 @@ def _frames(sequence: Video | Folder, part: Part) -> Iterator[tuple[int, Picture
         raise reading(sequence.path, error) from error.__cause__
 
 
-def frame_count(sequence: Video | Folder) -> int | None:
+def frame_count(sequence: Video | Folder | Animation) -> int | None:
     """How many frames there are, or None where that is not known without decoding, or at all."""
     try:
         return None if sequence.path == STREAM else sequence.count()
@@ -284,7 +295,7 @@ def _ready(
 
 def planes_of(pair: Pair, settings: Settings) -> Planes:
     """Luma planes as they are where two videos are compared by luma; else RGB, as pictures have it."""
-    videos = all(path == STREAM or not Path(path).is_dir() for path in (pair.reference, pair.distorted))
+    videos = not any(has_pictures(path) for path in (pair.reference, pair.distorted))
     return "Y" if videos and settings.resolved().luma else "RGB"
 
 
@@ -294,7 +305,8 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
         mask = read_mask(part.pair.mask, settings)
         planes = planes_of(part.pair, settings)
         threads = max(1, settings.workers // 2)
-        sequences = [open_sequence(path, planes, threads) for path in (part.pair.reference, part.pair.distorted)]
+        paths = part.pair.reference, part.pair.distorted
+        sequences = [open_sequence(path, planes, threads, settings.limits()) for path in paths]
         opened = [Ahead(_frames(sequence, part), 2 + settings.workers) for sequence in sequences]
         none = True
         for left, right in zip_longest(*opened):
@@ -311,7 +323,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
             sequence.close()
 
 
-def _unequal(part: Part, sequences: Sequence[Video | Folder]) -> str:
+def _unequal(part: Part, sequences: Sequence[Video | Folder | Animation]) -> str:
     left, right = [frame_count(sequence) for sequence in sequences]
     if left is None or right is None or left == right:
         return "one has more frames than the other; --frames A:B compares those that both have"

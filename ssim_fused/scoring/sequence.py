@@ -19,8 +19,9 @@ from typing import Any, Literal
 import torch
 
 from ssim_fused.scoring.errors import PairError, reading
-from ssim_fused.scoring.pairs import STREAM, frames_of
-from ssim_fused.scoring.picture import Picture, channels_first, read_picture
+from ssim_fused.scoring.pairs import STREAM, frames_of, is_video
+from ssim_fused.scoring.picture import NO_LIMITS, Picture, channels_first, is_picture, opened_picture, read_picture
+from ssim_fused.scoring.readers.samples import Limits
 
 Planes = Literal["Y", "RGB"]
 
@@ -121,8 +122,8 @@ def luma_plane(frame) -> Picture:
 class Folder:
     """A folder of pictures as the frames of a video, in the order of the numbers in their names."""
 
-    def __init__(self, path: str) -> None:
-        self.path, self._files = path, frames_of(path)
+    def __init__(self, path: str, limits: Limits = NO_LIMITS) -> None:
+        self.path, self._limits, self._files = path, limits, frames_of(path)
         if not self._files:
             raise PairError(f"{path}: has no pictures in it")
 
@@ -132,15 +133,38 @@ class Folder:
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Picture]]:
         for number in range(*slice(start, stop, step).indices(len(self._files))):
             try:
-                picture = read_picture(self._files[number])
+                picture = read_picture(self._files[number], self._limits)
             except Exception as error:  # whatever a decoder raises, of this file
                 raise reading(self._files[number], error) from error.__cause__
             yield number, picture
 
 
-def open_sequence(path: str, planes: Planes, threads: int) -> Video | Folder:
+class Animation:
+    """A picture file's frames: of a GIF, an APNG, a WebP, a TIFF of several pages, or the one of a still picture."""
+
+    def __init__(self, path: str, limits: Limits = NO_LIMITS) -> None:
+        self.path, self._limits = path, limits
+
+    def count(self) -> int:
+        with opened_picture(self.path, self._limits) as file:
+            return file.count
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Picture]]:
+        with opened_picture(self.path, self._limits) as file:
+            for number in range(*slice(start, stop, step).indices(file.count)):
+                yield number, file.frame(number)
+
+
+def open_sequence(path: str, planes: Planes, threads: int, limits: Limits = NO_LIMITS) -> Video | Folder | Animation:
     """The frames behind a path."""
-    return Folder(path) if path != STREAM and Path(path).is_dir() else Video(path, planes, threads)
+    if path != STREAM and Path(path).is_dir():
+        return Folder(path, limits)
+    return Animation(path, limits) if has_pictures(path) else Video(path, planes, threads)
+
+
+def has_pictures(path: str) -> bool:
+    """Whether frames are read as pictures: those of a folder or of an animation."""
+    return path != STREAM and (Path(path).is_dir() or (not is_video(path) and is_picture(path)))
 
 
 class Ahead:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.luma import Luma
+from ssim_fused.scoring.readers.samples import MAX_PIXELS, Limits
 
 Metric = Literal["ssim", "ms-ssim", "psnr"]
 Padding = Literal["reflect", "zero", "valid"]
@@ -75,6 +76,9 @@ class Settings:
         crop: pixels cut off each side first.
         resize: scale the distorted picture to the size of the reference instead of refusing another size.
         frames: of a video, ``(start, stop, step)``.
+        data_range: the value of white of pictures of floating point, and of more than 8 bits where the file stores
+            fewer bits than its samples have.
+        max_pixels: pictures with more pixels are refused before they are decoded.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         batch: pairs of equal size that one call of the kernel takes, at most.
         workers: threads that decode.
@@ -101,6 +105,8 @@ class Settings:
     crop: int = 0
     resize: bool = False
     frames: tuple[int, int | None, int] = (0, None, 1)
+    data_range: float | None = None
+    max_pixels: int = MAX_PIXELS
     device: str = "auto"
     batch: int = 8
     workers: int = field(default_factory=cores)
@@ -117,11 +123,13 @@ class Settings:
                               ("luma", LUMAS)):  # fmt: skip
             if getattr(self, name) is not None:
                 _check_choices(name, (getattr(self, name),), choices)
-        for name, least in (("crop", 0), ("batch", 1), ("workers", 1)):
+        for name, least in (("crop", 0), ("max_pixels", 1), ("batch", 1), ("workers", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.workers > MOST_WORKERS:
             raise UsageError(f"workers is {self.workers}; expected at most {MOST_WORKERS}.")
+        if self.data_range is not None and not (self.data_range > 0 and math.isfinite(self.data_range)):
+            raise UsageError(f"data_range is {self.data_range}; expected a number above 0.")
         start, stop, step = self.frames
         if start < 0 or step < 1 or (stop is not None and stop <= start):
             raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
@@ -146,6 +154,10 @@ class Settings:
             raise UsageError(f"{name} is {getattr(self, name)}; expected a window that a picture can hold.")
         if "ms-ssim" in self.metric and not preset.multiscale:
             raise UsageError(f"convention {self.convention} has no ms-ssim here; leave out one of the two.")
+
+    def limits(self) -> Limits:
+        """What readers of pictures are told."""
+        return Limits(self.data_range, self.max_pixels)
 
     def _preset(self) -> Convention:
         return CONVENTIONS[self.convention or "torchmetrics"]
