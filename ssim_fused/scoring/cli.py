@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ssim_fused.scoring import distributed
+from ssim_fused.scoring import distributed, ignored
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.output import FORMATS, Rows, opened
 from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
@@ -77,6 +77,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--luma", choices=LUMAS, help="score luma; of two videos the plane as it is")
     group.add_argument("--crop", type=int, default=0, metavar="N", help="cut N pixels off each side first")
     group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
+    group.add_argument("--ignore", action="append", type=_rectangle, default=[], metavar="X,Y,W,H",
+                       help="leave a rectangle out, in pixels of the picture; may be repeated")  # fmt: skip
     group.add_argument("--resize", action="store_true", help="scale the distorted picture to the reference's size")
     group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP", help="of videos")
 
@@ -102,6 +104,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def _rectangle(text: str) -> ignored.Rectangle:
+    try:
+        return ignored.parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected four whole numbers X,Y,W,H") from error
+
+
 def _frames(text: str) -> tuple[int, int | None, int]:
     parts = [*text.split(":"), "", ""][:3]
     if text.count(":") not in (1, 2):
@@ -113,8 +122,8 @@ def _frames(text: str) -> tuple[int, int | None, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "crop", "resize", "frames",
-             "device", "batch", "workers")  # fmt: skip
+    names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "crop", "ignore", "resize",
+             "frames", "device", "batch", "workers")  # fmt: skip
     settings = Settings(
         channels=options.format == "ffmpeg",
         **{name: getattr(options, name) for name in names if getattr(options, name) is not None},

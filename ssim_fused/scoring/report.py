@@ -121,6 +121,7 @@ def _described(settings: Settings) -> str:
         parts.insert(0, f"as {settings.convention}")
     if settings.crop:
         parts.append(f"{settings.crop} pixels cropped")
+    parts += [f"without x={x} y={y} w={w} h={h}" for x, y, w, h in settings.ignore]
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
+from ssim_fused.scoring import ignored
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.luma import Luma
 
@@ -71,6 +72,7 @@ class Settings:
         kernel_size: side of the uniform window, odd.
         luma: score luma instead of RGB: the formula for RGB pixels. Two videos are scored by their planes as they are.
         crop: pixels cut off each side first.
+        ignore: rectangles ``(x, y, w, h)`` that don't count, in pixels of the picture before it is cropped.
         resize: scale the distorted picture to the size of the reference instead of refusing another size.
         frames: of a video, ``(start, stop, step)``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
@@ -97,6 +99,7 @@ class Settings:
     kernel_size: int | None = None
     luma: str | None = None
     crop: int = 0
+    ignore: tuple[ignored.Rectangle, ...] = ()
     resize: bool = False
     frames: tuple[int, int | None, int] = (0, None, 1)
     device: str = "auto"
@@ -118,6 +121,8 @@ class Settings:
         for name, least in (("crop", 0), ("batch", 1), ("workers", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")
+        object.__setattr__(self, "ignore", tuple(tuple(rectangle) for rectangle in self.ignore))
+        ignored.check(self.ignore)
         start, stop, step = self.frames
         if start < 0 or step < 1 or (stop is not None and stop <= start):
             raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
