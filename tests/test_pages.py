@@ -75,7 +75,10 @@ def test_the_user_pages_have_blocks() -> None:
     expected = {
         "index.md",
         "quickstart.md",
-        *(f"guides/{name}.md" for name in ("restoration", "splatting", "volumes", "video", "evaluation")),
+        *(
+            f"guides/{name}.md"
+            for name in ("restoration", "splatting", "volumes", "video", "evaluation", "image_regression")
+        ),
     }
     assert expected <= set(PAGES)
 

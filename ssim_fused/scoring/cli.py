@@ -16,6 +16,7 @@ from typing import Any
 from ssim_fused._version import __version__
 from ssim_fused.scoring.destination import complain, destination, let_go_of_standard_output
 from ssim_fused.scoring.errors import OutputError, UsageError, lacks_extra
+from ssim_fused.scoring.ignored import Rectangle, parsed
 from ssim_fused.scoring.output import FORMATS
 from ssim_fused.scoring.settings import CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
@@ -97,6 +98,8 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--pairs", metavar="LIST.CSV", help="read lines reference,distorted[,mask] from this file instead")
     add("--frames", type=_frames, metavar="A:B:STEP", help="score frames A to B - 1 of videos, every STEP-th")
     add("--mask", metavar="PATH", help="weigh the pixels by this picture, or by the pictures of this folder")
+    add("--ignore", action="append", type=_rectangle, metavar="X,Y,W,H",
+        help="leave out this rectangle, in pixels of the picture; may be repeated")  # fmt: skip
     add("--crop", type=int, metavar="N", help="cut N pixels off each side first")
     add("--resize", action="store_true", default=None, help="scale the distorted picture to the reference's size")
     add("--data-range", type=float, metavar="R", help="set the value of white of float pictures, and of 12 bits in 16")
@@ -140,6 +143,13 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
+
+
+def _rectangle(text: str) -> Rectangle:
+    try:
+        return parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected four whole numbers X,Y,W,H") from error
 
 
 def _frames(text: str) -> tuple[int, int | None, int]:

@@ -76,6 +76,7 @@ def sentence(made: dict[str, Any]) -> str:
         parts.append("range " + " and ".join(f"{peak:g}" for peak in made["data_range"]))
     parts += [f"mask {made['mask']}"] if made["mask"] else []
     parts += [f"{made['crop']} pixels cropped"] if made["crop"] else []
+    parts += [f"without x={x} y={y} w={w} h={h}" for x, y, w, h in made["ignore"]]
     parts += ["distorted scaled to the reference's size"] if made["resize"] else []
     parts += [f"frames {made['frames']}"] if made["frames"] else []
     parts += [f"videos pooled by {made['pool'][0]}", f"on {made['device']}", f"ssim_fused {made['version']}"]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssim_fused.scoring.errors import PairError, UsageError, lacks_extra, reading
+from ssim_fused.scoring.ignored import without
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM, Pair
@@ -290,6 +291,8 @@ def _ready(
         raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
     if mask is not None and not mask.any():
         raise PairError("the mask is black everywhere, so that no pixel counts")
+    size = reference.pixels.shape[1], reference.pixels.shape[2]
+    mask = without(mask, settings.ignore, size, settings.crop)
     return Frame(pair, number, reference, distorted, mask)
 
 

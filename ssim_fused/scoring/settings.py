@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
+from ssim_fused.scoring import ignored
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.luma import Luma
 from ssim_fused.scoring.readers.samples import MAX_PIXELS, Limits
@@ -74,6 +75,7 @@ class Settings:
         kernel_size: side of the uniform window, odd.
         luma: score luma instead of RGB: the formula for RGB pixels. Two videos are scored by their planes as they are.
         crop: pixels cut off each side first.
+        ignore: rectangles ``(x, y, w, h)`` that don't count, in pixels of the picture before it is cropped.
         resize: scale the distorted picture to the size of the reference instead of refusing another size.
         frames: of a video, ``(start, stop, step)``.
         data_range: the value of white of pictures of floating point, and of more than 8 bits where the file stores
@@ -103,6 +105,7 @@ class Settings:
     kernel_size: int | None = None
     luma: str | None = None
     crop: int = 0
+    ignore: tuple[ignored.Rectangle, ...] = ()
     resize: bool = False
     frames: tuple[int, int | None, int] = (0, None, 1)
     data_range: float | None = None
@@ -130,6 +133,8 @@ class Settings:
             raise UsageError(f"workers is {self.workers}; expected at most {MOST_WORKERS}.")
         if self.data_range is not None and not (self.data_range > 0 and math.isfinite(self.data_range)):
             raise UsageError(f"data_range is {self.data_range}; expected a number above 0.")
+        object.__setattr__(self, "ignore", tuple(tuple(rectangle) for rectangle in self.ignore))
+        ignored.check(self.ignore)
         start, stop, step = self.frames
         if start < 0 or step < 1 or (stop is not None and stop <= start):
             raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
