@@ -199,7 +199,7 @@ def _frames_of(pairs: Sequence[Pair]) -> int | None:
     """How many frames there are, where that is soon known."""
     sequences = [pair for pair in pairs if pair.sequence and not pair.error]
     try:
-        counts = [open_sequence(pair.reference, "RGB", 1).count() for pair in sequences[:100]]
+        counts = [open_sequence(pair.reference).count() for pair in sequences[:100]]
     except PairError:
         return None
     known = [count for count in counts if count]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ssim_fused.scoring.pool import pool
-from ssim_fused.scoring.score import Frame, Outcome, Part, Scored
+from ssim_fused.scoring.score import Frame, Noted, Outcome, Part, Scored
 
 
 @dataclass(slots=True)
@@ -35,6 +35,7 @@ class PairResult:
         shared: whether other processes score other frames of it.
         map: of a shared pair the heat map, a PNG file, until it is known whose frame is the worst.
         exhibit: it, for the report.
+        notes: sentences on what is to be known of the score of videos.
 
     """
 
@@ -49,6 +50,7 @@ class PairResult:
     worst: Frame | None = None
     map: bytes | None = None
     exhibit: Exhibit | None = None
+    notes: list[str] = field(default_factory=list)
 
     def pooled(self, name: str) -> dict[str, float]:
         """One score for all frames, by metric."""
@@ -81,6 +83,8 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
                     current = _empty(by_number[outcome.pair])
                 if isinstance(outcome, Scored):
                     current.add(outcome, metric)
+                elif isinstance(outcome, Noted):
+                    current.notes.append(outcome.note)
                 else:
                     current.error = outcome.error
     except KeyboardInterrupt:
