@@ -21,7 +21,7 @@ from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.results import PairResult, Totals
 from ssim_fused.scoring.run import Sink, Wanted, run
 from ssim_fused.scoring.sequence import open_sequence
-from ssim_fused.scoring.settings import CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
+from ssim_fused.scoring.settings import ALIGNMENTS, CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
 OK, BELOW, FAILED, INTERRUPTED = 0, 1, 2, 130
 EXHIBITS = 12  # pairs, the worst, that a report shows
@@ -29,7 +29,7 @@ EXHIBITS = 12  # pairs, the worst, that a report shows
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_args(_with_formula(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.command(options)
     except UsageError as error:
@@ -74,11 +74,18 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--window", choices=WINDOWS)
     group.add_argument("--sigma", type=float, help="of the Gaussian window, in pixels")
     group.add_argument("--kernel-size", type=int, help="side of the uniform window")
-    group.add_argument("--luma", choices=LUMAS, help="score luma; of two videos the plane as it is")
+    group.add_argument("--luma", nargs="?", choices=LUMAS, const="bt601",
+                       help="score luma alone: by this formula (bt601) of RGB, and the plane Y of two videos")  # fmt: skip
+    group.add_argument("--rgb", action="store_true", help="score two videos by RGB instead of their planes Y, U, V")
     group.add_argument("--crop", type=int, default=0, metavar="N", help="cut N pixels off each side first")
     group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
     group.add_argument("--resize", action="store_true", help="scale the distorted picture to the reference's size")
-    group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP", help="of videos")
+    group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP",
+                       help="score frames A to B - 1 of videos, every STEP-th")  # fmt: skip
+    group.add_argument("--align", choices=ALIGNMENTS, default="number",
+                       help="match the frames of two videos by number, or by pts: their time (default %(default)s)")  # fmt: skip
+    group.add_argument("--size", metavar="WxH", help="size of the frames of raw .yuv files")
+    group.add_argument("--pix-fmt", metavar="FMT", help="their pixel format, as FFmpeg names it: yuv420p10le")
 
     group = parser.add_argument_group("where")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
@@ -98,6 +105,15 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fail-under", type=float, metavar="VALUE", help="exit with 1 where a pair scores less")
 
 
+def _with_formula(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--luma`` taking what follows only if it is a formula, not a path."""
+    given = list(arguments)
+    return [
+        "--luma=bt601" if word == "--luma" and (i + 1 == len(given) or given[i + 1] not in LUMAS) else word
+        for i, word in enumerate(given)
+    ]
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
@@ -113,8 +129,8 @@ def _frames(text: str) -> tuple[int, int | None, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "crop", "resize", "frames",
-             "device", "batch", "workers")  # fmt: skip
+    names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "rgb", "crop", "resize",
+             "frames", "align", "size", "pix_fmt", "device", "batch", "workers")  # fmt: skip
     settings = Settings(
         channels=options.format == "ffmpeg",
         **{name: getattr(options, name) for name in names if getattr(options, name) is not None},
@@ -175,11 +191,13 @@ class _Check:
 
 @dataclass
 class _Complaints:
-    """A line on standard error for every pair that was not scored."""
+    """A line on standard error for every pair that was not scored, and for what is to be known of one that was."""
 
     bar: Any
 
     def pair(self, result: PairResult) -> None:
+        for note in result.notes:
+            self.bar.write(f"ssim-fused: {result.reference}, {result.distorted}: note: {note}", file=sys.stderr)
         if result.error:
             self.bar.write(f"ssim-fused: {result.reference}, {result.distorted}: {result.error}", file=sys.stderr)
 

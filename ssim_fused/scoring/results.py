@@ -114,8 +114,9 @@ class Totals:
             self.failed += 1
             return
         self.scored += 1
-        for metric, values in self._values.items():
-            values.extend(scores[metric] for scores in result.scores)
+        for scores in result.scores:
+            for name, value in scores.items():
+                self._values.setdefault(name, array("d")).append(value)
 
     def take(self, others: Totals) -> None:
         """Has what the others have, pooled in its own way."""
@@ -125,7 +126,7 @@ class Totals:
         """By pool, then by metric; empty where nothing was scored."""
         if not self.scored:
             return {}
-        return {name: {metric: pool(name, v) for metric, v in self._values.items()} for name in self._pools}
+        return {name: {metric: pool(name, v) for metric, v in self._values.items() if v} for name in self._pools}
 
     def values(self, metric: str) -> Sequence[float]:
         return self._values[metric]

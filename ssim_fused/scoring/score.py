@@ -262,17 +262,17 @@ def read_mask(path: str | None, settings: Settings) -> Tensor | None:
 def _ready(
     pair: int, number: int, reference: Picture, distorted: Picture, mask: Tensor | None, settings: Settings
 ) -> Frame:
-    luma = settings.resolved().luma
     reference, distorted = matched(reference, distorted, settings.resize)
+    luma = settings.resolved().luma
     if luma:
         reference, distorted = to_luma(reference, luma), to_luma(distorted, luma)
-    return _same_size(pair, number, reference, distorted, mask, settings)
+    return _finished(pair, number, reference, distorted, mask, settings)
 
 
-def _same_size(
+def _finished(
     pair: int, number: int, reference: Picture, distorted: Picture, mask: Tensor | None, settings: Settings
 ) -> Frame:
-    reference, distorted = matched(reference, distorted, settings.resize)
+    """Two pictures of one size, cropped, with their mask."""
     reference, distorted = cropped(reference, settings.crop), cropped(distorted, settings.crop)
     if mask is not None and mask.shape != reference.pixels.shape[1:]:
         raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
@@ -306,7 +306,8 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed |
 
 def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, settings: Settings) -> Frame:
     """A frame whose planes are as large as one another, cropped and weighed as pictures are."""
-    frame = _same_size(pair, number, planes.reference, planes.distorted, mask, settings)
+    reference, distorted = matched(planes.reference, planes.distorted, settings.resize)
+    frame = _finished(pair, number, reference, distorted, mask, settings)
     chroma = []
     for both in planes.chroma:
         height, width = planes.reference.pixels.shape[1:]
