@@ -91,10 +91,12 @@ class Measure:
             masks: weights ``[H, W]`` of luma in 0..1, one for each pair, or None; chroma takes their means.
 
         """
+        split = [metric for metric in self._metrics if metric != "ms-ssim"]
         rows = []
         for place, (x, y) in enumerate(planes):
-            metrics = [metric for metric in self._metrics if place == 0 or metric != "ms-ssim"]
-            rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics))
+            metrics = split if place else self._metrics
+            if metrics:
+                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics))
         weights = [reference[0].numel() for reference, _ in planes]
         return [_weighted(frame, weights) for frame in zip(*rows, strict=True)]
 
@@ -187,13 +189,13 @@ def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dic
             continue
         values = [plane[metric] for plane in planes if metric in plane]
         if metric == "psnr":
-            errors = math.fsum(w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)) / sum(weights)
+            errors = math.fsum(w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)) / sum(weights)  # of L^2
             scores[metric] = math.inf if errors == 0 else -10 * math.log10(errors)
-        elif len(values) == len(planes):
+        elif metric == "ssim":
             scores[metric] = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
         else:
             scores[metric] = values[0]
-        if len(values) == len(planes):
+        if metric != "ms-ssim":
             scores |= {f"{metric}/{letter}": value for letter, value in zip("YUV", values, strict=True)}
     return scores
 

@@ -93,7 +93,10 @@ def matched_planes(reference: VideoFrame, distorted: VideoFrame, mode: Mode) -> 
     frames = [_planar(reference), _planar(distorted)]
     if frames[0].full != frames[1].full:
         names = [_range_name(frame) for frame in frames]
-        raise PairError(f"one video is of {names[0]}, the other of {names[1]} range; --rgb compares both as RGB")
+        raise PairError(
+            f"the reference is of {names[0]}, the distorted video of {names[1]}, so that their planes mean different "
+            "things; --rgb compares both as RGB"
+        )
     if frames[0].rgb != frames[1].rgb:
         raise PairError("one frame is RGB, the other luma and chroma; --rgb compares both as RGB")
     chroma = [frame.chroma for frame in frames]
@@ -115,7 +118,7 @@ def matched_planes(reference: VideoFrame, distorted: VideoFrame, mode: Mode) -> 
 
 
 def _range_name(frame: _Planar) -> str:
-    return "full (0..255)" if frame.full else "limited (16..235)"
+    return "full range (0..255)" if frame.full else "limited range (16..235)"
 
 
 def _picture(planes: Sequence[Array], bits: int, full: bool) -> Picture:
