@@ -16,7 +16,7 @@ from ssim_fused.scoring.errors import PairError
 Numbered = tuple[int, Any]
 
 
-class Unequal(PairError):
+class UnequalError(PairError):
     """One sequence ended before the other."""
 
 
@@ -24,7 +24,7 @@ def by_number(left: Iterator[Numbered], right: Iterator[Numbered], describe: Cal
     """Both sequences' frames in pairs ``(number, left, right)``.
 
     Raises:
-        Unequal: one has more frames; ``describe`` makes the message of how many each has, for which all are read.
+        UnequalError: one has more frames; ``describe`` makes the message of how many each has, for which all are read.
 
     """
     met = 0
@@ -35,7 +35,7 @@ def by_number(left: Iterator[Numbered], right: Iterator[Numbered], describe: Cal
         if first is None or second is None:
             more = sum(1 for _ in (left if second is None else right)) + 1
             counts = (met + more, met) if second is None else (met, met + more)
-            raise Unequal(describe(*counts))
+            raise UnequalError(describe(*counts))
         met += 1
         yield first[0], first[1], second[1]
 

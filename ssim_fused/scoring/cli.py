@@ -75,7 +75,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sigma", type=float, help="of the Gaussian window, in pixels")
     group.add_argument("--kernel-size", type=int, help="side of the uniform window")
     group.add_argument("--luma", nargs="?", choices=LUMAS, const="bt601",
-                       help="score luma alone: by this formula (bt601) of RGB, and the plane Y of two videos")  # fmt: skip
+                       help="score luma alone: by this formula (bt601) of RGB, the plane Y of two videos")  # fmt: skip
     group.add_argument("--rgb", action="store_true", help="score two videos by RGB instead of their planes Y, U, V")
     group.add_argument("--crop", type=int, default=0, metavar="N", help="cut N pixels off each side first")
     group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
@@ -83,7 +83,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP",
                        help="score frames A to B - 1 of videos, every STEP-th")  # fmt: skip
     group.add_argument("--align", choices=ALIGNMENTS, default="number",
-                       help="match the frames of two videos by number, or by pts: their time (default %(default)s)")  # fmt: skip
+                       help="match frames of two videos by number, or by pts: their time")  # fmt: skip
     group.add_argument("--size", metavar="WxH", help="size of the frames of raw .yuv files")
     group.add_argument("--pix-fmt", metavar="FMT", help="their pixel format, as FFmpeg names it: yuv420p10le")
 

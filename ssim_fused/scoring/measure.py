@@ -189,7 +189,9 @@ def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dic
             continue
         values = [plane[metric] for plane in planes if metric in plane]
         if metric == "psnr":
-            errors = math.fsum(w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)) / sum(weights)  # of L^2
+            errors = math.fsum(w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)) / sum(
+                weights
+            )  # of L^2
             scores[metric] = math.inf if errors == 0 else -10 * math.log10(errors)
         elif metric == "ssim":
             scores[metric] = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)

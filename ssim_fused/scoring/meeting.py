@@ -104,9 +104,9 @@ class Meeting:
         return deep_rgb_of if len(self._videos) == 2 else rgb_of
 
     def _matched(self, first: Shot, second: Shot) -> Matched | tuple[Picture, Picture]:
-        if first.picture is not None and second.picture is not None:
-            return first.picture, second.picture
-        return matched_planes(first.frame, second.frame, self.mode)
+        if first.frame is not None and second.frame is not None and self.mode != "rgb":
+            return matched_planes(first.frame, second.frame, self.mode)
+        return first.pixels, second.pixels
 
     def _clock(self) -> Clock:
         if len(self._videos) < 2:

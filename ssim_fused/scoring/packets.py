@@ -19,7 +19,7 @@ _ANNEX_B_START = b"\0\0\1"
 _IDR = 5  # nal_unit_type of a coded slice of an IDR picture, ITU-T H.264, table 7-1
 
 
-class Lost(Exception):
+class LostError(Exception):
     """A seek did not lead to the packets that were expected; the frames are to be counted instead."""
 
 
@@ -63,13 +63,13 @@ class Index:
         """The packets from ``entry`` on, each checked against the index.
 
         Raises:
-            Lost: the seek cannot reach the entry, or another packet follows than without the seek.
+            LostError: the seek cannot reach the entry, or another packet follows than without the seek.
 
         """
         packets, place = self._sought(container, stream, entry)
         for packet in packets:
             if packet.size and place < len(self.stamps) and packet.pts != self.stamps[place]:
-                raise Lost
+                raise LostError
             if place >= entry.place:
                 yield packet
             place += 1
@@ -84,14 +84,14 @@ class Index:
             try:
                 container.seek(self.entries[at].stamp, stream=stream, backward=True)
             except av.FFmpegError as error:
-                raise Lost from error
+                raise LostError from error
             packets = container.demux(stream)
             first = next(packets)
             place = places.get(first.pts, len(self.stamps)) if first.size else len(self.stamps)
             if place <= entry.place:
                 return _with_first(first, packets), place
             if at == 0:
-                raise Lost
+                raise LostError
             # MPEG program and transport streams land late, so the next seek asks for an earlier time.
             back = 2 * back + 1
             at = max(0, at - back)

@@ -193,7 +193,7 @@ def _base(name: str) -> str:
     """The format's name without its depth and alpha: ``yuva420p10le`` becomes ``yuv420p``."""
     if name.startswith("gray"):
         return "gray"
-    return "gbrp" if name.startswith("gb") else f"yuv{re.search('4..', name)[0]}p"
+    return "gbrp" if name.startswith("gb") else f"yuv{name[name.index('4') :][:3]}p"
 
 
 def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:

@@ -17,10 +17,10 @@ from torch import Tensor
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
+from ssim_fused.scoring.meeting import Meeting
 from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.picture import Picture, cropped, matched, read_picture
 from ssim_fused.scoring.planes import Matched
-from ssim_fused.scoring.meeting import Meeting
 from ssim_fused.scoring.settings import Settings
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
@@ -113,6 +113,7 @@ class Noted:
 
 
 Outcome = Scored | Failed | Noted
+Decoded = Frame | Failed | Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def in_order(pool: ThreadPoolExecutor, work: Callable, elements: Iterable, depth
             future.cancel()
 
 
-def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Frame | Failed | Noted]:
+def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Decoded]:
     """Frames of all parts in order, with failures where they happen."""
     with ThreadPoolExecutor(settings.workers, "decode") as pool:
         still: list[Part] = []
@@ -281,7 +282,7 @@ def _finished(
     return Frame(pair, number, reference, distorted, mask)
 
 
-def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed | Noted]:
+def _read_sequences(part: Part, settings: Settings) -> Iterator[Decoded]:
     meeting: Meeting | None = None
     try:
         mask = read_mask(part.pair.mask, settings)
@@ -327,9 +328,9 @@ def _cropped(picture: Picture, rows: int, columns: int) -> Picture:
     return replace(picture, pixels=picture.pixels[:, rows : height - rows, columns : width - columns])
 
 
-def _batches(frames: Generator[Frame | Failed | Noted], largest: int, values: int) -> Generator[list[Frame | Failed | Noted]]:
+def _batches(frames: Generator[Decoded], largest: int, values: int) -> Generator[list[Decoded]]:
     """Neighbours of one size and type, as many as fit; failures go along."""
-    batch: list[Frame | Failed | Noted] = []
+    batch: list[Decoded] = []
     kind: tuple | None = None
     with closing(frames):
         for frame in frames:
@@ -349,7 +350,7 @@ def _batches(frames: Generator[Frame | Failed | Noted], largest: int, values: in
             yield batch
 
 
-def _scored(measure: Measure, batch: list[Frame | Failed | Noted], keep: bool) -> list[Outcome]:
+def _scored(measure: Measure, batch: list[Decoded], keep: bool) -> list[Outcome]:
     frames = [frame for frame in batch if isinstance(frame, Frame)]
     try:
         scores = iter(_scores(measure, frames) if frames else ())

@@ -31,6 +31,12 @@ class Shot:
     picture: Picture | None
     frame: VideoFrame | None = None
 
+    @property
+    def pixels(self) -> Picture:
+        """The pixels, which have been converted."""
+        assert self.picture is not None
+        return self.picture
+
 
 class Folder:
     """A folder of pictures as the frames of a video, in the order of the numbers in their names."""

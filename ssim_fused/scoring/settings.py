@@ -165,7 +165,9 @@ class Settings:
     def _check_window(self) -> None:
         preset = self._preset()
         window = self.window or preset.window
-        if preset.blocks and any(value is not None for value in (self.padding, self.window, self.sigma, self.kernel_size)):
+        if preset.blocks and any(
+            value is not None for value in (self.padding, self.window, self.sigma, self.kernel_size)
+        ):
             raise UsageError("convention ffmpeg has its own windows; leave out padding, window, sigma and kernel_size.")
         if self.sigma is not None and window == "uniform":
             raise UsageError("sigma is the Gaussian's; the window is uniform: give kernel_size, or window gaussian.")

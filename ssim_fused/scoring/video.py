@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ssim_fused.scoring.errors import PairError, UsageError
-from ssim_fused.scoring.packets import Entry, Index, Lost, read_index
+from ssim_fused.scoring.packets import Entry, Index, LostError, read_index
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -151,7 +151,7 @@ class Video:
                 entered = self._entered(index, entry, start)
                 try:
                     first = next(entered)
-                except (Lost, StopIteration, PairError):
+                except (LostError, StopIteration, PairError):
                     continue  # decoding from the start says what is wrong, if anything is
                 yield first
                 yield from entered
@@ -163,7 +163,7 @@ class Video:
         """The frames from ``start`` on, decoded from a key frame.
 
         Raises:
-            Lost: before the first frame, if what is decoded does not have the expected time stamps.
+            LostError: before the first frame, if what is decoded does not have the expected time stamps.
 
         """
         with self._opened() as (container, stream):
@@ -172,7 +172,7 @@ class Video:
             for frame in frames:
                 number = index.number(frame.pts)
                 if number is None or expected is None or number > expected:
-                    raise Lost
+                    raise LostError
                 if number < expected:  # precedes the key frame, and may refer to what was not decoded
                     continue
                 if number == start:
@@ -371,4 +371,3 @@ def can_open(path: str) -> bool:
             return not any(n in _NO_VIDEOS or n.endswith("_pipe") for n in names) and bool(_streams(container))
     except PairError:
         return False
-
