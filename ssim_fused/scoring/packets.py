@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,19 +64,16 @@ class Index:
         """The packets from ``entry`` on, each checked against the index.
 
         Raises:
-            LostError: the seek cannot reach the entry, or another packet follows than without the seek.
+            LostError: no seek reaches the entry, or other packets follow it than without a seek.
 
         """
-        packets, place = self._sought(container, stream, entry)
-        for packet in packets:
+        for place, packet in enumerate(self._sought(container, stream, entry), start=entry.place):
             if packet.size and place < len(self.stamps) and packet.pts != self.stamps[place]:
                 raise LostError
-            if place >= entry.place:
-                yield packet
-            place += 1
+            yield packet
 
-    def _sought(self, container: Any, stream: Any, entry: Entry) -> tuple[Iterator[Any], int]:
-        """Seeks until the first packet lies at or before the entry; returns the packets and the first one's place."""
+    def _sought(self, container: Any, stream: Any, entry: Entry) -> Iterator[Any]:
+        """Seeks to the entry, from ever earlier times as long as FFmpeg lands behind it; the packets from it on."""
         import av
 
         places = {stamp: place for place, stamp in enumerate(self.stamps)}
@@ -86,20 +84,17 @@ class Index:
             except av.FFmpegError as error:
                 raise LostError from error
             packets = container.demux(stream)
-            first = next(packets)
-            place = places.get(first.pts, len(self.stamps)) if first.size else len(self.stamps)
-            if place <= entry.place:
-                return _with_first(first, packets), place
+            for packet in packets:
+                place = places.get(packet.pts)  # None for the rest of a packet in whose middle the seek landed
+                if packet.is_keyframe and place == entry.place:
+                    return chain([packet], packets)
+                if not packet.size or (place is not None and place > entry.place):
+                    break
             if at == 0:
                 raise LostError
             # MPEG program and transport streams land late, so the next seek asks for an earlier time.
             back = 2 * back + 1
             at = max(0, at - back)
-
-
-def _with_first(first: Any, others: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from others
 
 
 def read_index(container: Any, stream: Any) -> Index:
