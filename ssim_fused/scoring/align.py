@@ -127,7 +127,7 @@ class ByTime:
         if left and self._frames == (0, None, 1):
             yield f"matched by time: {left} of the reference's {self._passed} frames met no distorted frame"
         if self._beyond:
-            yield f"matched by time: {self._beyond} distorted frames come after the reference's end and were not scored"
+            yield f"matched by time: after the reference's end, distorted frames were not scored: {self._beyond}"
 
 
 def time_of(shot: Any, whose: str) -> Fraction:

@@ -40,6 +40,8 @@ _TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte2
               13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 17: "smpte428",
               18: "arib-std-b67"}  # fmt: skip
 _RANGES = {_LIMITED: "tv", _FULL: "pc"}
+_TAGS = (("matrix", "colorspace", _MATRICES), ("primaries", "color_primaries", _PRIMARIES),
+         ("transfer", "color_trc", _TRANSFERS), ("range", "color_range", _RANGES))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +257,15 @@ def turned(array: Array, turn: Turn) -> Array:
 
 def differences(reference: VideoFrame, distorted: VideoFrame) -> Iterator[str]:
     """Sentences on what the frames' headers say otherwise and the pixels do not show."""
-    for what, name, names in (
-        ("matrix", "colorspace", _MATRICES),
-        ("primaries", "color_primaries", _PRIMARIES),
-        ("transfer", "color_trc", _TRANSFERS),
-        ("range", "color_range", _RANGES),
-    ):
-        tags = [_tag(getattr(frame, name), names) for frame in (reference, distorted)]
-        if tags[0] != tags[1]:
-            yield f"the colour tags differ: {what} is {tags[0]} in the reference and {tags[1]} in the distorted video"
+    tags = [
+        [f"{what} {_tag(getattr(frame, name), names)}" for what, name, names in _TAGS]
+        for frame in (reference, distorted)
+    ]
+    if tags[0] != tags[1]:
+        ours, theirs = (
+            ", ".join(tag for tag, other in zip(*both, strict=True) if tag != other) for both in (tags, tags[::-1])
+        )
+        yield f"the colour tags differ: {ours} in the reference, {theirs} in the distorted video"
     if reference.interlaced_frame != distorted.interlaced_frame:
         which = "reference" if reference.interlaced_frame else "distorted video"
         yield f"the {which} is interlaced, the other is not; frames are compared with both fields woven"
@@ -286,5 +288,5 @@ def conversions(reference: VideoFrame, distorted: VideoFrame) -> Iterator[str]:
 
 def _tag(value: int, names: dict[int, str]) -> str:
     if value in (0, _UNSPECIFIED) and value not in names:
-        return "not given"
+        return "unknown"
     return names.get(value, str(value))

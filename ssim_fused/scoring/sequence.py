@@ -65,6 +65,7 @@ class Ahead:
     def __init__(self, elements: Iterator, depth: int) -> None:
         self._queue: queue.Queue = queue.Queue(depth)
         self._stopped = threading.Event()
+        self._over: BaseException | None = None  # what ended it, which is raised again by every later call
         self._thread = threading.Thread(target=self._run, args=(elements,), daemon=True)
         self._thread.start()
 
@@ -90,9 +91,11 @@ class Ahead:
         return self
 
     def __next__(self):
-        element, error = self._queue.get()
-        if error is not None:
-            raise error
+        if self._over is not None:
+            raise self._over
+        element, self._over = self._queue.get()
+        if self._over is not None:
+            raise self._over
         return element
 
     def close(self) -> None:

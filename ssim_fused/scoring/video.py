@@ -31,6 +31,7 @@ RAW_ENDINGS = frozenset({".yuv", ".raw", ".rgb", ".i420", ".nv12", ".p010", ".uy
 _READ = 1 << 20  # bytes that one call of Python fetches for FFmpeg
 _CHECKED = 16  # frames at the start whose time stamps have to be those of the packets
 _Y4M = b"YUV4MPEG2"
+_ALONE = {"protocol_whitelist": "none"}  # for demuxers that open other files past io_open, as that of lists
 # What FFmpeg opens as videos though it is text, one picture, or a list of other files.
 _NO_VIDEOS = ("tty", "bin", "xbin", "adf", "idf", "image2", "gif", "apng", "webp", "concat", "hls", "dash", "sdp")
 
@@ -268,7 +269,7 @@ def open_standard() -> Any:
             f"standard input is no y4m stream: {arrived}. Write it with ffmpeg -i FILE -f yuv4mpegpipe -, which "
             "needs -strict -1 for more than 8 bits"
         )
-    return av.open(_Standard(head, sys.stdin.buffer), "r", format="yuv4mpegpipe", io_open=_refused)
+    return av.open(_Standard(head, sys.stdin.buffer), "r", format="yuv4mpegpipe", options=_ALONE, io_open=_refused)
 
 
 @contextmanager
@@ -284,8 +285,8 @@ def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
     with _errors_of(path), open(path, "rb") as file:
         if raw is not None:
             _check_size(path, file, raw)
-        form, options = ("rawvideo", raw.options) if raw else (None, None)
-        with av.open(_File(file), "r", form, options, buffer_size=_READ, metadata_errors="replace",
+        form, options = ("rawvideo", raw.options) if raw else (None, {})
+        with av.open(_File(file), "r", form, options | _ALONE, buffer_size=_READ, metadata_errors="replace",
                      io_open=_refused) as container:  # fmt: skip
             yield container
 
