@@ -140,7 +140,8 @@ def _compare(options: argparse.Namespace) -> int:
     pools = check_pools(options.pool)
     pairs = _pairs(options)
     first = distributed.rank() == 0
-    rows = Rows(Columns(settings.metric, options.db, options.dssim), pools[0], options.per_frame)
+    planes = "" if settings.rgb or settings.resolved().luma else "YUV"
+    rows = Rows(Columns(settings.metric, options.db, options.dssim, planes), pools[0], options.per_frame)
     check = _Check(settings.metric[0], pools[0], options.fail_under)
     wanted = Wanted(pool=pools, maps=options.map, exhibits=EXHIBITS if options.report else 0)
     with _progress(pairs, first) as bar, opened(options.output) if first else nullcontext() as file:
