@@ -16,12 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from ssim_fused.scoring.errors import PairError
+
 _ANNEX_B_START = b"\0\0\1"
 _IDR = 5  # nal_unit_type of a coded slice of an IDR picture, ITU-T H.264, table 7-1
 
 
-class LostError(Exception):
+class LostError(PairError):
     """A seek did not lead to the packets that were expected; the frames are to be counted instead."""
+
+    def __init__(self) -> None:
+        super().__init__("other packets follow a seek than follow without one; remux the video")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ssim_fused.scoring.complete import missing_bytes
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.packets import Entry, Index, LostError, read_index
 
@@ -95,6 +96,9 @@ class Facts:
     notes: tuple[str, ...]
 
 
+_Decoded = tuple["VideoFrame", bool]
+
+
 class Video:
     """A video file, or a y4m stream on standard input.
 
@@ -133,15 +137,15 @@ class Video:
             PairError: the file cannot be opened or decoded, or one of these frames is damaged.
 
         """
-        for number, frame in self._from(start):
+        for number, (frame, damaged) in self._from(start):
             if stop is not None and number >= stop:
                 return
             if number >= start and (number - start) % step == 0:
-                if frame.is_corrupt:
+                if damaged:
                     raise PairError(_damaged(self.path, number))
                 yield number, frame
 
-    def _from(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
+    def _from(self, start: int) -> Iterator[tuple[int, _Decoded]]:
         """Frames in order, from ``start`` or a frame before it."""
         if start and (index := self._checked_index()).regular:
             if start >= len(index.order):
@@ -152,7 +156,7 @@ class Video:
                 entered = self._entered(index, entry, start)
                 try:
                     first = next(entered)
-                except (LostError, StopIteration, PairError):
+                except (StopIteration, PairError):
                     continue  # decoding from the start says what is wrong, if anything is
                 yield first
                 yield from entered
@@ -160,7 +164,7 @@ class Video:
         with self._opened() as (container, stream):
             yield from enumerate(self._decoded(container.demux(stream)))
 
-    def _entered(self, index: Index, entry: Entry, start: int) -> Iterator[tuple[int, VideoFrame]]:
+    def _entered(self, index: Index, entry: Entry, start: int) -> Iterator[tuple[int, _Decoded]]:
         """The frames from ``start`` on, decoded from a key frame.
 
         Raises:
@@ -171,7 +175,7 @@ class Video:
             expected = index.number(entry.stamp)
             frames = self._decoded(index.packets_from(container, stream, entry))
             for frame in frames:
-                number = index.number(frame.pts)
+                number = index.number(frame[0].pts)
                 if number is None or expected is None or number > expected:
                     raise LostError
                 if number < expected:  # precedes the key frame, and may refer to what was not decoded
@@ -192,14 +196,15 @@ class Video:
                 if self._index.regular:
                     with self._opened() as (container, stream):
                         first = islice(self._decoded(container.demux(stream)), _CHECKED)
-                        stamps = [frame.pts for frame in first]
+                        stamps = [frame.pts for frame, _ in first]
                     self._index.regular = stamps == self._index.order[:_CHECKED]
         return self._index
 
-    def _decoded(self, packets: Iterator[Any]) -> Iterator[VideoFrame]:
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[_Decoded]:
+        """Frames, each with whether it is damaged, or depends on what is."""
         import av
 
-        started = False
+        started = damaged = False
         for packet in packets:
             try:
                 frames = packet.decode()
@@ -209,7 +214,17 @@ class Video:
                     raise
                 continue
             started |= bool(frames)
-            yield from frames
+            damaged |= packet.is_corrupt
+            for frame in frames:
+                damaged |= frame.is_corrupt
+                damaged &= not frame.key_frame or frame.is_corrupt or packet.is_corrupt
+                yield frame, damaged
+        missing = 0 if self.path == STREAM or self._raw else missing_bytes(self.path)
+        if missing:
+            raise PairError(
+                f"{self.path}: the file was cut off, {missing} bytes or more before its end, so that its last frames are "
+                "missing or damaged; --frames A:B compares frames before them"
+            )
 
     @contextmanager
     def _opened(self) -> Generator[tuple[Any, Any]]:
