@@ -77,9 +77,11 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 
 def _ends_with_a_tag(file: BinaryIO, size: int) -> bool:
-    """Whether the last four bytes are the size of a tag that lies before them."""
+    """Whether the last four bytes are the size of a tag that lies before them, or 0, as some programs write."""
     file.seek(size - 4)
     length = int.from_bytes(file.read(4), "big")
+    if length == 0:
+        return True
     if not 11 <= length <= size - 13:
         return False
     file.seek(size - 4 - length + 1)
