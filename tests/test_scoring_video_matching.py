@@ -1,4 +1,4 @@
-"""Which frames of two videos meet, and how different formats are compared: by time, turned, of other chroma or colours."""
+"""Which frames of two videos meet, and how other formats are compared: turned, of other chroma, depths or colours."""
 
 from __future__ import annotations
 
@@ -98,8 +98,10 @@ def test_other_numbers_of_frames_are_told_with_both_counts_and_the_way_out(tmp_p
         paths, counts, rates = paths[::-1], counts[::-1], rates[::-1]
     code, _, err = run("compare", *paths)
     assert code == 2
-    told = (f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames a second; "
-            "--align pts matches frames by their time\n")  # fmt: skip
+    told = (
+        f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames a second; "
+        "--align pts matches frames by their time\n"
+    )
     assert told in err
     assert run("compare", *paths, "--align", "pts")[0] == 0
 

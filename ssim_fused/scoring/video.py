@@ -222,8 +222,8 @@ class Video:
         missing = 0 if self.path == STREAM or self._raw else missing_bytes(self.path)
         if missing:
             raise PairError(
-                f"{self.path}: the file was cut off, {missing} bytes or more before its end, so that its last frames are "
-                "missing or damaged; --frames A:B compares frames before them"
+                f"{self.path}: the file was cut off, {missing} bytes or more before its end; its last frames are lost "
+                "or damaged, and --frames A:B compares those before them"
             )
 
     @contextmanager
