@@ -7,12 +7,13 @@ the extra ``[scoring]``.
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
 from ssim_fused.scoring.run import compare
-from ssim_fused.scoring.score import Failed, Scored, score
+from ssim_fused.scoring.score import Failed, Noted, Scored, score
 from ssim_fused.scoring.settings import CONVENTIONS, Settings
 
 __all__ = [
     "CONVENTIONS",
     "Failed",
+    "Noted",
     "Pair",
     "PairError",
     "Scored",

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ssim_fused.scoring import distributed
@@ -106,11 +108,13 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _with_formula(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--luma`` taking what follows only if it is a formula, not a path."""
-    given = list(arguments)
+    """The arguments with a formula for each ``--luma`` that a path or nothing follows, so that it does not take it."""
+    given = [*arguments, "-"]
     return [
-        "--luma=bt601" if word == "--luma" and (i + 1 == len(given) or given[i + 1] not in LUMAS) else word
-        for i, word in enumerate(given)
+        "--luma=bt601"
+        if word == "--luma" and after not in LUMAS and (after.startswith("-") or Path(after).exists())
+        else word
+        for word, after in pairwise(given)
     ]
 
 

@@ -52,12 +52,14 @@ class Matched:
         reference: luma ``[1, H, W]``, or red, green and blue ``[3, H, W]``.
         distorted: the same of the other frame.
         chroma: both frames' planes U, then V, ``[1, h, w]``; empty if there are none or luma alone is scored.
+        frames: both as they were decoded, to be looked at in color.
 
     """
 
     reference: Picture
     distorted: Picture
     chroma: tuple[tuple[Picture, Picture], ...] = ()
+    frames: tuple[VideoFrame, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def matched_planes(reference: VideoFrame, distorted: VideoFrame, mode: Mode) -> 
     if frames[0].rgb:
         return Matched(_picture(x, bits, full), _picture(y, bits, full))
     pairs = [(_picture([a], bits, full), _picture([b], bits, full)) for a, b in zip(x, y, strict=False)]
-    return Matched(*pairs[0], tuple(pairs[1:]) if len(pairs) == 3 else ())
+    return Matched(*pairs[0], tuple(pairs[1:]), (reference, distorted)) if len(pairs) == 3 else Matched(*pairs[0])
 
 
 def _range_name(frame: _Planar) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,8 +22,11 @@ from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.meeting import Meeting
 from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.picture import Picture, cropped, matched, read_picture
-from ssim_fused.scoring.planes import Matched
+from ssim_fused.scoring.planes import Matched, rgb_of
 from ssim_fused.scoring.settings import Settings
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
 BATCH_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}
@@ -38,6 +43,7 @@ class Frame:
         distorted: pixels of the same size and type.
         mask: weights ``[H, W]`` in 0..1, or None.
         chroma: of two videos both frames' planes U, then V; empty where they are not compared.
+        in_color: makes RGB of both frames of two videos, or None.
 
     """
 
@@ -47,6 +53,11 @@ class Frame:
     distorted: Picture
     mask: Tensor | None = None
     chroma: tuple[tuple[Picture, Picture], ...] = ()
+    in_color: Callable[[], tuple[Picture, Picture]] | None = None
+
+    def shown(self) -> tuple[Picture, Picture]:
+        """Both pictures to be looked at, as large as those that are scored."""
+        return self.in_color() if self.in_color else (self.reference, self.distorted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Noted:
         note: a sentence.
 
     Example:
-        >>> from ssim_fused.scoring.score import Noted
+        >>> from ssim_fused.scoring import Noted
         >>> Noted(0, "alpha is not compared").note
         'alpha is not compared'
 
@@ -320,7 +331,13 @@ def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, 
             )
         x, y = matched(*both, settings.resize)
         chroma.append(tuple(_cropped(p, settings.crop // steps[0], settings.crop // steps[1]) for p in (x, y)))
-    return replace(frame, chroma=tuple(chroma))
+    in_color = partial(_colored, planes.frames, settings) if settings.keep and chroma else None
+    return replace(frame, chroma=tuple(chroma), in_color=in_color)
+
+
+def _colored(frames: Sequence[VideoFrame], settings: Settings) -> tuple[Picture, Picture]:
+    x, y = matched(*(rgb_of(frame) for frame in frames), settings.resize)
+    return cropped(x, settings.crop), cropped(y, settings.crop)
 
 
 def _cropped(picture: Picture, rows: int, columns: int) -> Picture:
