@@ -11,10 +11,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
-
-import numpy as np
 
 from ssim_fused.scoring.errors import PairError
 
@@ -135,11 +133,13 @@ def _entries(keys: list[tuple[int, bool]], stamps: list[int | None]) -> list[Ent
 def _equally_far_apart(order: list[int]) -> bool:
     if len(order) < 2:
         return len(order) == 1
-    found = np.asarray(order, np.float64)
-    expected = np.linspace(found[0], found[-1], len(found))
+    apart = (order[-1] - order[0]) / (len(order) - 1)
     # Matroska rounds to milliseconds; the time stamps of an irregular file are off by a good part of a frame.
-    slack = min(1.0, 0.25 * (found[-1] - found[0]) / (len(found) - 1))
-    return bool(np.all(np.diff(found) > 0) and np.all(np.abs(found - expected) <= slack + 1e-6))
+    slack = min(1.0, 0.25 * apart) + 1e-6
+    expected = (order[0] + apart * number for number in range(len(order)))
+    return all(a < b for a, b in pairwise(order)) and all(
+        abs(stamp - place) <= slack for stamp, place in zip(order, expected, strict=True)
+    )
 
 
 def _is_clean_of(stream: Any) -> Any:
