@@ -179,7 +179,7 @@ def test_bench_measures_what_it_says(monkeypatch):
     code, out, err = run("bench", "--seconds", 0.01)
     assert code == 0, err
     assert [line.split(":")[0] for line in out.splitlines() if "decoding alone" in line] == [
-        "JPEG, RGB", "H.264, luma", "H.264, RGB",
+        "JPEG, RGB", "H.264, luma", "H.264, Y, U and V",
     ]  # fmt: skip
     assert out.count("ms a pair\n") >= 3
 

@@ -13,6 +13,10 @@ import pytest
 from scoring_files import moving_picture, run, save, write_folders, write_video
 from skimage import data
 
+from ssim_fused.scoring import Settings, distributed, find_pairs, score
+from ssim_fused.scoring.results import collect
+from ssim_fused.scoring.score import score_parts, whole
+
 HERE = Path(__file__).parent
 
 
@@ -86,6 +90,31 @@ def test_frames_of_one_video_with_map_and_report(files, tmp_path):
         written[name] = drawn.name, drawn.read_bytes(), page
     assert written["one"] == written["two"]
     assert [frame["frame"] for frame in json.loads(out)["pairs"][0]["frames"]] == list(range(1, 24, 2))
+
+
+def _encoded(path, ending):
+    frames = moving_picture(40, 64, 48)
+    if ending == "mp4":  # with open groups of pictures
+        return write_video(path, frames, "libx265", x265_params="keyint=10:min-keyint=10:log-level=none")
+    return write_video(path, frames, g=10, bf=2)
+
+
+@pytest.mark.parametrize("ending", ["ts", "mp4", "avi"])
+def test_ranks_score_the_frames_that_one_process_scores(tmp_path, ending):
+    """Each rank's range, read as its process reads it, and put together; what cannot be entered late is one's."""
+    reference = write_video(tmp_path / "r.mkv", moving_picture(40, 64, 48), "ffv1")
+    pairs = find_pairs(str(reference), [str(_encoded(tmp_path / f"d.{ending}", ending))])
+    for frames in ((0, None, 1), (3, 38, 3)):
+        settings = Settings(frames=frames)
+        shares = []
+        for rank in range(3):
+            parts = distributed.share(pairs, settings, distributed.Group(rank, 3))
+            shares.append(list(collect(score_parts(parts, settings), parts, "ssim")))
+        (alone,) = collect(score(pairs, settings), list(whole(pairs, settings)), "ssim")
+        (result,) = distributed.merged(shares, "ssim")
+        assert (result.numbers, result.scores) == (alone.numbers, alone.scores)
+        assert result.numbers == list(range(40))[slice(*frames)]
+        assert [bool(share) for share in shares] == [True, ending != "avi", ending != "avi"]
 
 
 def test_a_score_below_is_said_by_the_exit_code(files):

@@ -8,12 +8,13 @@ from ssim_fused.scoring.errors import OutputError, PairError, UsageError
 from ssim_fused.scoring.listing import read_pairs
 from ssim_fused.scoring.pairs import Pair, find_pairs
 from ssim_fused.scoring.run import compare
-from ssim_fused.scoring.score import Failed, Scored, score
+from ssim_fused.scoring.score import Failed, Noted, Scored, score
 from ssim_fused.scoring.settings import CONVENTIONS, Settings
 
 __all__ = [
     "CONVENTIONS",
     "Failed",
+    "Noted",
     "OutputError",
     "Pair",
     "PairError",

@@ -38,7 +38,7 @@ def bench(seconds: float) -> None:
         for title, pairs, frames, options in (
             ("JPEG, RGB", pictures, PAIRS, settings),
             ("H.264, luma", videos, FRAMES, replace(settings, luma="bt601")),
-            ("H.264, RGB", videos, FRAMES, settings),
+            ("H.264, Y, U and V", videos, FRAMES, settings),
         ):
             decode = _time(lambda p=pairs, o=options: exhaust(decoded(whole(p, o), o)), seconds) / frames
             every = _time(lambda p=pairs, o=options: exhaust(score(p, o)), seconds) / frames

@@ -8,9 +8,11 @@ output; progress and errors to standard error.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from ssim_fused._version import __version__
@@ -18,7 +20,7 @@ from ssim_fused.scoring.destination import complain, destination, let_go_of_stan
 from ssim_fused.scoring.errors import OutputError, UsageError, lacks_extra
 from ssim_fused.scoring.ignored import Rectangle, parsed
 from ssim_fused.scoring.output import FORMATS
-from ssim_fused.scoring.settings import CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
+from ssim_fused.scoring.settings import ALIGNMENTS, CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
 OK, BELOW, FAILED, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
     try:
         try:
-            options = make_parser().parse_args(arguments)
+            options = make_parser().parse_args(_with_formula(sys.argv[1:] if arguments is None else arguments))
             status = options.command(options)
         finally:
             if sys.stdout is not None:
@@ -97,6 +99,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add("distorted", nargs="*", help="one or several to compare with it; each is pooled by itself")
     add("--pairs", metavar="LIST.CSV", help="read lines reference,distorted[,mask] from this file instead")
     add("--frames", type=_frames, metavar="A:B:STEP", help="score frames A to B - 1 of videos, every STEP-th")
+    add("--align", choices=ALIGNMENTS, help="match frames of two videos by number (the default), or by pts: their time")
+    add("--size", metavar="WxH", help="set the size of the frames of raw .yuv files")
+    add("--pix-fmt", metavar="FMT", help="set their pixel format, as FFmpeg names it: yuv420p10le")
     add("--mask", metavar="PATH", help="weigh the pixels by this picture, or by the pictures of this folder")
     add("--ignore", action="append", type=_rectangle, metavar="X,Y,W,H",
         help="leave out this rectangle, in pixels of the picture; may be repeated")  # fmt: skip
@@ -115,7 +120,9 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     add("--window", choices=WINDOWS, help="average over a window of this shape")
     add("--sigma", type=float, help="set the Gaussian window's standard deviation, in pixels")
     add("--kernel-size", type=int, metavar="N", help="set the side of the uniform window, odd")
-    add("--luma", choices=LUMAS, help="score luma; of two videos the plane as it is")
+    add("--luma", nargs="?", choices=LUMAS, const="bt601",
+        help="score luma alone: by this formula (bt601) of RGB, the plane Y of two videos")  # fmt: skip
+    add("--rgb", action="store_true", default=None, help="score two videos by RGB instead of their planes Y, U and V")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +146,17 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     add("--device", help="compute on auto, cpu, cuda or cuda:N (default auto)")
     add("--batch", type=int, metavar="N", help=f"score up to N pairs in a call (default {Settings.batch})")
     add("--workers", type=int, metavar="N", help="decode in N threads (default: one for each core)")
+
+
+def _with_formula(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a formula for each ``--luma`` that a path or nothing follows, so that it does not take it."""
+    given = [*arguments, "-"]
+    return [
+        "--luma=bt601"
+        if word == "--luma" and after not in LUMAS and (after.startswith("-") or os.path.exists(after))
+        else word
+        for word, after in pairwise(given)
+    ]
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -72,10 +72,12 @@ def compare_files(options: argparse.Namespace) -> Ended:
         threshold = Threshold(settings.metric[0], pools[0], options.fail_under)
     made = describe(settings, device_name(settings.device), pools, options.mask)
     pairs = _pairs(options)
-    rows = Rows(Columns(settings.metric, options.db, options.dssim), pools[0], options.per_frame, threshold)
+    planes = "" if settings.rgb or settings.resolved().luma else "YUV"
+    columns = Columns(settings.metric, options.db, options.dssim, planes)
+    rows = Rows(columns, pools[0], options.per_frame, threshold)
     wanted = Wanted(pool=pools, maps=options.map, exhibits=EXHIBITS if options.report else 0)
     first = distributed.rank() == 0
-    with _progress(pairs, first) as bar, _written(options, pairs, rows, made, first) as written:
+    with _progress(pairs, settings, first) as bar, _written(options, pairs, rows, made, first) as written:
 
         def enough() -> bool:
             only = not (options.report or options.map or options.fail_under is not None)
@@ -187,33 +189,35 @@ def _sum_up(totals: Totals, pairs: int, interrupted: bool, threshold: Threshold 
 
 @dataclass
 class _Complaints:
-    """A line on standard error for every pair that was not scored."""
+    """A line on standard error for every pair that was not scored, and for what is to be known of one that was."""
 
     bar: Any
 
     def pair(self, result: PairResult) -> None:
-        if result.error:
-            where = f"{result.origin}: " if result.origin else ""
+        where = f"{result.origin}: " if result.origin else ""
+        texts = [f"note: {note}" for note in result.notes] + ([result.error] if result.error else [])
+        for text in texts:
             with self.bar.external_write_mode(file=sys.stderr):
-                complain(f"{where}{result.reference}, {result.distorted}: {result.error}")
+                complain(f"{where}{result.reference}, {result.distorted}: {text}")
 
 
 @contextmanager
-def _progress(pairs: Sequence[Pair], first: bool) -> Generator[Any]:
+def _progress(pairs: Sequence[Pair], settings: Settings, first: bool) -> Generator[Any]:
     """A bar over frames on standard error, if that is a terminal."""
     from tqdm import tqdm
 
     visible = first and sys.stderr is not None and sys.stderr.isatty()
-    total = _frames_of(pairs) if visible else None
+    total = _frames_of(pairs, settings) if visible else None
     with tqdm(total=total, unit="frame", disable=not visible, dynamic_ncols=True) as bar:
         yield bar
 
 
-def _frames_of(pairs: Sequence[Pair]) -> int | None:
+def _frames_of(pairs: Sequence[Pair], settings: Settings) -> int | None:
     """How many frames there are, if that is soon known."""
     sequences = [pair for pair in pairs if pair.sequence and not pair.error]
     try:
-        counts = [frame_count(open_sequence(pair.reference, "RGB", 1)) for pair in sequences[:100]]
+        opened = [open_sequence(pair.reference, limits=settings.limits(), raw=settings.raw) for pair in sequences[:100]]
+        counts = [frame_count(sequence) for sequence in opened]
     except PairError:
         return None
     known = [count for count in counts if count]

@@ -92,16 +92,17 @@ def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]
     if len(cut) >= group.size:
         return parts[group.rank :: group.size]
     own = [part for part in parts if part not in cut][group.rank :: group.size]
-    ranges = [piece for part in cut for piece in _range_of(part, group)]
+    ranges = [piece for part in cut for piece in _range_of(part, group, settings)]
     return sorted([*own, *ranges], key=lambda part: part.number)
 
 
-def _range_of(part: Part, group: Alone) -> list[Part]:
+def _range_of(part: Part, group: Alone, settings: Settings) -> list[Part]:
     """The frames of a sequence for this process; the first takes one whole whose number of frames is unknown."""
     start, stop, step = part.frames
     try:
         paths = part.pair.reference, part.pair.distorted
-        counts = [frame_count(open_sequence(path, "Y", 1)) for path in paths]
+        sequences = [open_sequence(path, 1, settings.limits(), settings.raw) for path in paths]
+        counts = [] if settings.align == "pts" else [frame_count(sequence) for sequence in sequences]
     except PairError:
         counts = []
     ends = [min(count, stop or count) for count in counts if count]
@@ -134,5 +135,6 @@ def _append(whole: PairResult, more: PairResult, metric: str) -> None:
     whole.peak = more.peak if whole.peak is None else whole.peak
     if more.scores and (not whole.scores or more.lowest(metric) < whole.lowest(metric)):
         whole.map, whole.exhibit = more.map, more.exhibit
+    whole.notes += [note for note in more.notes if note not in whole.notes]
     whole.numbers += more.numbers
     whole.scores += more.scores

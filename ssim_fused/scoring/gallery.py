@@ -78,7 +78,7 @@ class Gallery:
         x, y = frame.reference, frame.distorted
         heat = colored(self._measure.map(x.pixels, y.pixels, x.peak, frame.mask), x, frame.mask)
         if exhibited:
-            result.exhibit = Exhibit(frame.number, _jpeg(to_image(x)), _jpeg(to_image(y)), _jpeg(heat))
+            result.exhibit = Exhibit(frame.number, *(_jpeg(to_image(p)) for p in frame.shown()), _jpeg(heat))
         if self._folder:
             file = io.BytesIO()
             panel(frame, heat, result).save(file, "PNG", compress_level=1)
@@ -112,7 +112,7 @@ class Gallery:
 
 def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
     """Reference, distorted picture and map side by side, with a line of text below each, and the map's colors."""
-    pictures = [to_image(frame.reference), to_image(frame.distorted), heat]
+    pictures = [*(to_image(picture) for picture in frame.shown()), heat]
     width, height = pictures[0].size
     size = max(12, height // 40)
     sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + 5 * size), "white")

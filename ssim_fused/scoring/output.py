@@ -44,6 +44,8 @@ class Rows:
         row |= self.scores(result)
         if self.threshold:
             row["below"] = self.below(result)
+        if result.notes:
+            row["notes"] = list(result.notes)
         return row | {"frames": self.frames(result)} if self.per_frame else row
 
     def below(self, result: PairResult) -> bool:
@@ -60,7 +62,14 @@ class Rows:
     def pooled(self, pooled: Pooled, pools: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """By column, then by pool."""
         by_pool = {name: _numbers(self.columns.of(scores)) for name, scores in pooled.pooled(pools).items()}
-        return {column: {name: row[column] for name, row in by_pool.items()} for column in self.columns.names}
+        first = next(iter(by_pool.values()), {})
+        columns = [*self.columns.names, *(name for name in self.columns.planes.values() if name in first)]
+        return {column: {name: row[column] for name, row in by_pool.items()} for column in columns}
+
+    def header(self, pairs: Sequence[Pair]) -> list[str]:
+        """The names of the columns that these pairs may fill."""
+        planes = self.columns.planes.values() if any(pair.sequence for pair in pairs) else ()
+        return [*self.columns.names, *planes]
 
     def summary(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
         """What is known at the end: the pooled scores of each distorted input, and how all was made.
@@ -145,18 +154,21 @@ class Csv(Writer):
     def begin(self, pairs: Sequence[Pair]) -> None:
         frame = ["frame"] if self.rows.per_frame else []
         below = ["below"] if self.rows.threshold else []
-        names = ["reference", "distorted", *frame, *self.rows.columns.names, *below, "error"]
+        notes = ["notes"] if any(pair.sequence for pair in pairs) else []
+        names = ["reference", "distorted", *frame, *self.rows.header(pairs), *below, "error", *notes]
         self._csv = csv.DictWriter(self.file, names, restval="", lineterminator="\n")
         self._csv.writeheader()
 
     def pair(self, result: PairResult) -> None:
         row = self.rows.pair(result)
+        if "notes" in row:
+            row["notes"] = "; ".join(row["notes"])
         for frame in row.pop("frames", [{}]):
             self._csv.writerow({name: "inf" if value is None else value for name, value in (row | frame).items()})
 
 
 class Ffmpeg(Writer):
-    """``n:1 R:0.98 G:0.98 B:0.98 All:0.98 (17.2)``, as FFmpeg's filter writes to its ``stats_file``; SSIM alone."""
+    """``n:1 Y:0.98 U:0.98 V:0.98 All:0.98 (17.2)``, as FFmpeg's filter writes to its ``stats_file``; SSIM alone."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         self._lines = 0
@@ -164,9 +176,7 @@ class Ffmpeg(Writer):
     def pair(self, result: PairResult) -> None:
         for scores in [] if result.error else result.scores:
             self._lines += 1
-            channels = [scores[f"ssim/{c}"] for c in range(3) if f"ssim/{c}" in scores]
-            letters = "Y" if len(channels) == 1 else "RGB"
-            each = " ".join(f"{letter}:{value:.6f}" for letter, value in zip(letters, channels, strict=True))
+            each = " ".join(f"{name[5:]}:{value:.6f}" for name, value in scores.items() if name.startswith("ssim/"))
             self.file.write(f"n:{self._lines} {each} All:{scores['ssim']:.6f} ({to_db(scores['ssim']):.6f})\n")
 
 
@@ -178,7 +188,7 @@ class Table(Writer):
     def begin(self, pairs: Sequence[Pair]) -> None:
         paths = [("reference", "distorted"), *((pair.reference, pair.distorted) for pair in pairs)]
         self._widths = [min(self.WIDEST, max(len(one_line(path[side])) for path in paths)) for side in (0, 1)]
-        self.file.write(self._line("reference", "distorted", self.rows.columns.names, "frame"))
+        self.file.write(self._line("reference", "distorted", self.rows.header(pairs), "frame"))
 
     def _line(self, first: str, second: str, cells: list[str], frame: str = "", mark: str = "") -> str:
         numbers = "".join(f"  {cell:>10}" for cell in cells)
@@ -224,6 +234,7 @@ class Markdown(Writer):
         self._rows: list[tuple[float, int, bool, str]] = []  # negated scores, for a heap whose top is the highest
         self._failed: list[str] = []
         self._below = 0
+        self._columns = ["reference", "distorted", *self.rows.header(pairs)]
 
     def pair(self, result: PairResult) -> None:
         names = [_cell(result.reference), _cell(result.distorted)]
@@ -246,7 +257,7 @@ class Markdown(Writer):
             write(f"{_cell(name or '')}: {_counted(pooled)}\n\n" if len(totals.inputs) > 1 else "")
             write(_markdown_table(["", *totals.pools], self._pooled(pooled, totals.pools)))
         ordered = sorted(self._rows, reverse=True)
-        columns = ["reference", "distorted", *self.rows.columns.names]
+        columns = self._columns
         write(_markdown_table(columns, [row for _, _, below, row in ordered if below]))
         write(_markdown_table(["reference", "distorted", "not scored"], self._failed))
         others = [row for _, _, below, row in ordered if not below]

@@ -1,7 +1,7 @@
 """Which files are compared with which: pairs of pictures, of folders, of videos.
 
 Folders are paired by relative path without its ending, so that ``a/x.png`` meets ``b/x.jpg``; a folder beside a video
-is the folder of its frames. Nothing is opened here: what a file is, its ending says.
+is the folder of its frames. What a file is, its ending says; files are opened here only if their ending is unknown.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 
 from ssim_fused.scoring.errors import UsageError, reading
 from ssim_fused.scoring.folders import Tree, is_junk, key_of, natural, read_tree, stem_of
-from ssim_fused.scoring.picture import is_animation
+from ssim_fused.scoring.picture import is_animation, is_picture
 from ssim_fused.scoring.readers.formats import ENDINGS
-
-STREAM = "-"  # a y4m stream on standard input
+from ssim_fused.scoring.video import RAW_ENDINGS, STREAM, can_open
 
 # What FFmpeg's demuxers do not list by ending in one place, and people have on disk.
 VIDEO_ENDINGS = frozenset({
-    ".264", ".265", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
-    ".mpg", ".mts", ".mxf", ".obu", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-})  # fmt: skip
+    ".264", ".265", ".266", ".3g2", ".3gp", ".amv", ".asf", ".avc", ".avi", ".divx", ".drc", ".dv", ".f4v", ".flv",
+    ".gxf", ".h261", ".h263", ".h264", ".h265", ".h266", ".hevc", ".ismv", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v",
+    ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf",
+    ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".swf", ".ts", ".vc1", ".vob", ".vvc", ".webm", ".wmv",
+    ".wtv", ".y4m",
+}) | RAW_ENDINGS  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,13 @@ def picture_endings() -> frozenset[str]:
 
 
 def is_video(path: str) -> bool:
-    """Whether the path's ending is a video's, or the path is the stream."""
-    return path == STREAM or Path(path).suffix.lower() in VIDEO_ENDINGS
+    """Whether the path is the stream or a video: by its ending, or by its content if no one knows the ending."""
+    ending = Path(path).suffix.lower()
+    if path == STREAM or ending in VIDEO_ENDINGS:
+        return True
+    if ending in picture_endings() or not Path(path).is_file():
+        return False
+    return not is_picture(path) and can_open(path)  # FFmpeg opens pictures as well
 
 
 def frames_of(folder: str) -> list[str]:

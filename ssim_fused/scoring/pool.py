@@ -62,10 +62,14 @@ class Columns:
         metrics: the names, in order.
         db: with each SSIM in dB, too: ``ssim-db``.
         dssim: with each DSSIM, too: ``dssim``, ``ms-dssim``.
+        planes: the planes, ``"YUV"``, whose scores stand behind those of whole frames where videos have them.
 
     """
 
-    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False) -> None:
+    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False, planes: str = "YUV") -> None:
+        metrics = tuple(metrics)
+        split = [metric for metric in metrics if metric != "ms-ssim"]
+        self._planes = {f"{metric}/{plane}": f"{metric}-{plane.lower()}" for metric in split for plane in planes}
         self._columns: list[tuple[str, str, Callable[[float], float]]] = []
         for metric in metrics:
             self._columns.append((metric, metric, float))
@@ -78,6 +82,12 @@ class Columns:
     def names(self) -> list[str]:
         return [name for name, _, _ in self._columns]
 
+    @property
+    def planes(self) -> dict[str, str]:
+        """The columns of planes, by the scores that they show."""
+        return self._planes
+
     def of(self, scores: dict[str, float]) -> dict[str, float]:
         """The row of a pair's, a frame's or the pooled scores; what is derived is so after pooling."""
-        return {name: derive(scores[metric]) for name, metric, derive in self._columns}
+        row = {name: derive(scores[metric]) for name, metric, derive in self._columns}
+        return row | {name: scores[score] for score, name in self._planes.items() if score in scores}

@@ -71,7 +71,8 @@ def sentence(made: dict[str, Any]) -> str:
         f"uniform window of {made['kernel_size']}x{made['kernel_size']}"
     )  # fmt: skip
     parts = [f"Convention {made['convention']}", window, f"{made['padding']} padding"]
-    parts.append(f"luma {made['luma']}" if made["luma"] else "RGB")
+    default = "RGB" if made["rgb"] else "RGB, of two videos Y, U and V"
+    parts.append(f"luma {made['luma']}" if made["luma"] else default)
     if made.get("data_range"):
         parts.append("range " + " and ".join(f"{peak:g}" for peak in made["data_range"]))
     parts += [f"mask {made['mask']}"] if made["mask"] else []
@@ -79,6 +80,8 @@ def sentence(made: dict[str, Any]) -> str:
     parts += [f"without x={x} y={y} w={w} h={h}" for x, y, w, h in made["ignore"]]
     parts += ["distorted scaled to the reference's size"] if made["resize"] else []
     parts += [f"frames {made['frames']}"] if made["frames"] else []
+    parts += ["frames matched by time"] if made["align"] == "pts" else []
+    parts += [f"bare pixels of {made['size']} {made['pix_fmt']}"] if made["size"] else []
     parts += [f"videos pooled by {made['pool'][0]}", f"on {made['device']}", f"ssim_fused {made['version']}"]
     return ", ".join(parts)
 

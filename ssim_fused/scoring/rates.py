@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from ssim_fused.scoring.errors import lacks_extra
+from ssim_fused.scoring.sequence import has_pictures
+from ssim_fused.scoring.video import is_raw, opened, video_stream
 
 
 def bit_rate(path: str) -> float | None:
-    """The kilobits a second of a file's video stream, from its packets; None where their times are not known."""
+    """The kilobits a second of a file's video stream, from its packets; None where they have no times, or none."""
+    if has_pictures(path) or is_raw(path):
+        return None
     try:
         return _bit_rate(path)
     except Exception as error:  # a file that was scored and is gone, or whose packets cannot be listed
@@ -16,10 +20,8 @@ def bit_rate(path: str) -> float | None:
 
 
 def _bit_rate(path: str) -> float | None:
-    import av
-
-    with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
-        stream = container.streams.video[0]
+    with opened(path) as container:
+        stream = video_stream(container, path)
         packets = [(p.size, p.pts, p.duration or 0) for p in container.demux(stream) if p.size]
         size = sum(size for size, _, _ in packets)
         seconds = 0.0

@@ -58,7 +58,7 @@ class Report:
             return
         scores = self._rows.scores(result)
         row = {"number": result.number, "reference": result.reference, "distorted": result.distorted, "scores": scores,
-               "below": self._rows.below(result)}  # fmt: skip
+               "below": self._rows.below(result), "notes": result.notes}  # fmt: skip
         order = (-self._score(row), -result.number)
         _keep(self._worst, (*order, row), ROWS)
         if result.sequence:
@@ -87,6 +87,8 @@ class Report:
             for name, one in totals.inputs.items()
         ]  # fmt: skip
         threshold = self._rows.threshold
+        shown = [row for *_, row in (*self._worst, *self._exhibits)]
+        planes = [name for name in self._rows.columns.planes.values() if any(name in row["scores"] for row in shown)]
         return self._template.render(
             title=self._title,
             version=__version__,
@@ -98,7 +100,8 @@ class Report:
             pools=SUMMARY,
             inputs=inputs,
             rated=any(one["rate"] for one in inputs),
-            columns=self._rows.columns.names,
+            columns=[*self._rows.columns.names, *planes],
+            planes=planes,
             plots=self._plots(totals, rates),
             rows=[row for *_, row in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)],
             exhibits=[row for *_, row in sorted(self._exhibits, key=lambda entry: entry[:2], reverse=True)],

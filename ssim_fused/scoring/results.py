@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.pool import pool
-from ssim_fused.scoring.score import Frame, Outcome, Part, Scored
+from ssim_fused.scoring.score import Frame, Noted, Outcome, Part, Scored
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class PairResult:
         input: the distorted input that the pair is part of.
         origin: the file and line that list the pair, or None.
         peak: the data range L of its frames, or None before one is scored.
+        notes: sentences on what is to be known of the score of videos.
 
     """
 
@@ -57,6 +58,7 @@ class PairResult:
     input: str | None = None
     origin: str | None = None
     peak: float | None = None
+    notes: list[str] = field(default_factory=list)
 
     def pooled(self, name: str) -> dict[str, float]:
         """One score for all frames, by metric."""
@@ -95,6 +97,8 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
                     current = _empty(by_number[outcome.pair])
                 if isinstance(outcome, Scored):
                     current.add(outcome, metric)
+                elif isinstance(outcome, Noted):
+                    current.notes.append(outcome.note)
                 else:
                     current.error = outcome.error
     except KeyboardInterrupt:
@@ -128,14 +132,15 @@ class Pooled:
             self.failed += 1
             return
         self.scored += 1
-        for metric, values in self.values.items():
-            values.extend(scores[metric] for scores in result.scores)
+        for scores in result.scores:
+            for name, value in scores.items():
+                self.values.setdefault(name, array("d")).append(value)
 
     def pooled(self, pools: Iterable[str]) -> dict[str, dict[str, float]]:
         """By pool, then by metric; empty where nothing was scored."""
         if not self.scored:
             return {}
-        return {name: {metric: pool(name, v) for metric, v in self.values.items()} for name in pools}
+        return {name: {metric: pool(name, v) for metric, v in self.values.items() if v} for name in pools}
 
 
 class Totals:

@@ -15,7 +15,7 @@ from ssim_fused.scoring.pairs import Pair, check_any, find_pairs
 from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.provenance import describe, device_name
 from ssim_fused.scoring.results import PairResult, Totals, collect
-from ssim_fused.scoring.score import choose_device, score_parts
+from ssim_fused.scoring.score import Noted, choose_device, score_parts
 from ssim_fused.scoring.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def run(
 def _ticked(batches: Iterator[list], ticker: Ticker | None) -> Iterator[list]:
     for batch in batches:
         if ticker is not None:
-            ticker.update(len(batch))
+            ticker.update(sum(not isinstance(outcome, Noted) for outcome in batch))
         yield batch
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,11 +20,17 @@ from ssim_fused.scoring.errors import PairError, UsageError, lacks_extra, readin
 from ssim_fused.scoring.ignored import without
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.measure import Measure
+from ssim_fused.scoring.meeting import Meeting
 from ssim_fused.scoring.pairs import STREAM, Pair
 from ssim_fused.scoring.picture import Picture, SeveralFramesError, cropped, matched, read_picture
+from ssim_fused.scoring.planes import Matched, rgb_of
 from ssim_fused.scoring.readers.samples import Limits
-from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Planes, Video, has_pictures, open_sequence
+from ssim_fused.scoring.sequence import Animation, Folder
 from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.video import Video
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
 BATCH_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}
@@ -39,6 +46,8 @@ class Frame:
         reference: pixels ``[C, H, W]``.
         distorted: pixels of the same size and type.
         mask: weights ``[H, W]`` in 0..1, or None.
+        chroma: of two videos both frames' planes U, then V; empty where they are not compared.
+        in_color: makes RGB of both frames of two videos, or None.
 
     """
 
@@ -47,6 +56,12 @@ class Frame:
     reference: Picture
     distorted: Picture
     mask: Tensor | None = None
+    chroma: tuple[tuple[Picture, Picture], ...] = ()
+    in_color: Callable[[], tuple[Picture, Picture]] | None = None
+
+    def shown(self) -> tuple[Picture, Picture]:
+        """Both pictures to be looked at, as large as those that are scored."""
+        return self.in_color() if self.in_color else (self.reference, self.distorted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,7 @@ class Scored:
     Attributes:
         pair: the number of the pair, from 0.
         frame: the number of the frame; 0 for a picture.
-        scores: by the metric's name; beside them ``ssim/0`` and so on where the settings ask for channels.
+        scores: by the metric's name, those of planes or channels by ``ssim/Y``, ``ssim/R`` and so on.
         pixels: both pictures where the settings keep them, or None.
         peak: the data range L that the scores are relative to.
 
@@ -95,7 +110,27 @@ class Failed:
     error: str
 
 
-Outcome = Scored | Failed
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What is to be known of a pair of videos that was scored nevertheless.
+
+    Attributes:
+        pair: the number of the pair, from 0.
+        note: a sentence.
+
+    Example:
+        >>> from ssim_fused.scoring import Noted
+        >>> Noted(0, "alpha is not compared").note
+        'alpha is not compared'
+
+    """
+
+    pair: int
+    note: str
+
+
+Outcome = Scored | Failed | Noted
+Decoded = Frame | Failed | Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +158,8 @@ def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[
         settings: what to compute.
 
     Yields:
-        Batches of :class:`Scored`, one for each picture or frame, and of :class:`Failed`.
+        Batches of :class:`Scored`, one for each picture or frame, of :class:`Failed`, and for videos of
+        :class:`Noted`.
 
     Example:
         >>> from ssim_fused.scoring import Settings, find_pairs, score
@@ -200,7 +236,7 @@ def in_order(pool: ThreadPoolExecutor, work: Callable, elements: Iterable, depth
             future.cancel()
 
 
-def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Frame | Failed]:
+def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Decoded]:
     """Frames of all parts in order, with failures where they happen."""
     with ThreadPoolExecutor(settings.workers, "decode") as pool:
         still: list[Part] = []
@@ -261,14 +297,6 @@ def _read(path: str, limits: Limits) -> Picture:
         raise reading(path, error) from error.__cause__
 
 
-def _frames(sequence: Video | Folder | Animation, part: Part) -> Iterator[tuple[int, Picture]]:
-    """The frames of a part; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
-    try:
-        yield from sequence.frames(*part.frames)
-    except Exception as error:
-        raise reading(sequence.path, error) from error.__cause__
-
-
 def frame_count(sequence: Video | Folder | Animation) -> int | None:
     """How many frames there are, or None where that is not known without decoding, or at all."""
     try:
@@ -286,6 +314,13 @@ def _ready(
     luma = settings.resolved().luma
     if luma:
         reference, distorted = to_luma(reference, luma), to_luma(distorted, luma)
+    return _finished(pair, number, reference, distorted, mask, settings)
+
+
+def _finished(
+    pair: int, number: int, reference: Picture, distorted: Picture, mask: Tensor | None, settings: Settings
+) -> Frame:
+    """Two pictures of one size, cropped, with their mask."""
     reference, distorted = cropped(reference, settings.crop), cropped(distorted, settings.crop)
     if mask is not None and mask.shape != reference.pixels.shape[1:]:
         raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
@@ -296,56 +331,68 @@ def _ready(
     return Frame(pair, number, reference, distorted, mask)
 
 
-def planes_of(pair: Pair, settings: Settings) -> Planes:
-    """Luma planes as they are where two videos are compared by luma; else RGB, as pictures have it."""
-    videos = not any(has_pictures(path) for path in (pair.reference, pair.distorted))
-    return "Y" if videos and settings.resolved().luma else "RGB"
-
-
-def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
-    opened: list[Ahead] = []
+def _read_sequences(part: Part, settings: Settings) -> Iterator[Decoded]:
+    meeting: Meeting | None = None
     try:
         mask = read_mask(part.pair.mask, settings)
-        planes = planes_of(part.pair, settings)
-        threads = max(1, settings.workers // 2)
-        paths = part.pair.reference, part.pair.distorted
-        sequences = [open_sequence(path, planes, threads, settings.limits()) for path in paths]
-        opened = [Ahead(_frames(sequence, part), 2 + settings.workers) for sequence in sequences]
+        meeting = Meeting(part.pair.reference, part.pair.distorted, settings)
         none = True
-        for left, right in zip_longest(*opened):
-            if left is None or right is None:
-                raise PairError(_unequal(part, sequences))
+        for number, pixels in meeting.frames(part.frames):
             none = False
-            yield _ready(part.number, left[0], left[1], right[1], mask, settings)
+            if isinstance(pixels, Matched):
+                yield _planes_ready(part.number, number, pixels, mask, settings)
+            else:
+                yield _ready(part.number, number, *pixels, mask, settings)
         if none:
             raise PairError("no frames in the range that was asked for")
     except PairError as error:
         yield Failed(part.number, str(error))
     finally:
-        for sequence in opened:
-            sequence.close()
+        if meeting:
+            meeting.close()
+    if meeting:
+        yield from (Noted(part.number, note) for note in meeting.take_notes())
 
 
-def _unequal(part: Part, sequences: Sequence[Video | Folder | Animation]) -> str:
-    left, right = [frame_count(sequence) for sequence in sequences]
-    if left is None or right is None or left == right:
-        return "one has more frames than the other; --frames A:B compares those that both have"
-    return (
-        f"{part.pair.reference} has {left} frames, {part.pair.distorted} has {right}; --frames 0:{min(left, right)} "
-        "compares those that both have"
-    )
+def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, settings: Settings) -> Frame:
+    """A frame whose planes are as large as one another, cropped and weighed as pictures are."""
+    reference, distorted = matched(planes.reference, planes.distorted, settings.resize)
+    frame = _finished(pair, number, reference, distorted, mask, settings)
+    chroma = []
+    for both in planes.chroma:
+        height, width = planes.reference.pixels.shape[1:]
+        steps = [round(whole / part) for whole, part in zip((height, width), both[0].pixels.shape[1:], strict=True)]
+        if any(settings.crop % step for step in steps):
+            raise PairError(
+                f"--crop {settings.crop} cuts through the pixels of chroma, which are {steps[1]}x{steps[0]} of luma; "
+                "give a multiple, or --luma"
+            )
+        x, y = matched(*both, settings.resize)
+        chroma.append(tuple(_cropped(p, settings.crop // steps[0], settings.crop // steps[1]) for p in (x, y)))
+    in_color = partial(_colored, planes.frames, settings) if settings.keep and chroma else None
+    return replace(frame, chroma=tuple(chroma), in_color=in_color)
 
 
-def _batches(frames: Generator[Frame | Failed], largest: int, values: int) -> Generator[list[Frame | Failed]]:
+def _colored(frames: Sequence[VideoFrame], settings: Settings) -> tuple[Picture, Picture]:
+    x, y = matched(*(rgb_of(frame) for frame in frames), settings.resize)
+    return cropped(x, settings.crop), cropped(y, settings.crop)
+
+
+def _cropped(picture: Picture, rows: int, columns: int) -> Picture:
+    height, width = picture.pixels.shape[1:]
+    return replace(picture, pixels=picture.pixels[:, rows : height - rows, columns : width - columns])
+
+
+def _batches(frames: Generator[Decoded], largest: int, values: int) -> Generator[list[Decoded]]:
     """Neighbours of one size and type, as many as fit; failures go along."""
-    batch: list[Frame | Failed] = []
+    batch: list[Decoded] = []
     kind: tuple | None = None
     with closing(frames):
         for frame in frames:
             if isinstance(frame, Frame):
                 x = frame.reference.pixels
                 fits = len(batch) < largest and (len(batch) + 1) * x.numel() <= values
-                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None)
+                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None, len(frame.chroma))
                 if batch and kind is not None and (same != kind or not fits):
                     yield batch
                     batch = []
@@ -358,20 +405,10 @@ def _batches(frames: Generator[Frame | Failed], largest: int, values: int) -> Ge
             yield batch
 
 
-def _scored(measure: Measure, batch: list[Frame | Failed], keep: bool) -> list[Outcome]:
+def _scored(measure: Measure, batch: list[Decoded], keep: bool) -> list[Outcome]:
     frames = [frame for frame in batch if isinstance(frame, Frame)]
-    masks = [frame.mask for frame in frames if frame.mask is not None]
     try:
-        scores = iter(
-            measure(
-                [frame.reference.pixels for frame in frames],
-                [frame.distorted.pixels for frame in frames],
-                frames[0].reference.peak,
-                masks or None,
-            )
-            if frames
-            else ()
-        )
+        scores = iter(_scores(measure, frames) if frames else ())
     except (ValueError, RuntimeError, OverflowError) as error:
         # Equally large pictures fail alike: they are too small for the window.
         failed = (str(error) or type(error).__name__).splitlines()[0]
@@ -382,3 +419,17 @@ def _scored(measure: Measure, batch: list[Frame | Failed], keep: bool) -> list[O
         else frame
         for frame in batch
     ]
+
+
+def _scores(measure: Measure, frames: Sequence[Frame]) -> list[dict[str, float]]:
+    """The scores of frames of one kind."""
+    masks = [frame.mask for frame in frames if frame.mask is not None]
+    peak = frames[0].reference.peak
+    x, y = [f.reference.pixels for f in frames], [f.distorted.pixels for f in frames]
+    if not frames[0].chroma:
+        return measure(x, y, peak, masks or None)
+    planes = [(x, y)]
+    for place in range(len(frames[0].chroma)):
+        both = [frame.chroma[place] for frame in frames]
+        planes.append(([x.pixels for x, _ in both], [y.pixels for _, y in both]))
+    return measure.planes(planes, peak, masks or None)
