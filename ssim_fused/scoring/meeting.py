@@ -128,7 +128,7 @@ class Meeting:
         whole = stop is None and step == 1 and (start == 0 or all(counts))
         within = "" if whole else " in the range of --frames"
         left, right = (count + (start if whole else 0) for count in counts)
-        told = f"{paths[0]} has {left} frames{within}, {paths[1]} has {right}"
+        told = f"{paths[0]} has {left} {'frame' if left == 1 else 'frames'}{within}, {paths[1]} has {right}"
         rates = [video.facts.rate for video in self._videos]
         if len(rates) < 2:
             return f"{told}; a folder or an animation needs a picture for every frame"

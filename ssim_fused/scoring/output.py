@@ -19,6 +19,7 @@ from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.pool import Columns, to_db
 from ssim_fused.scoring.provenance import of_run, sentence, with_range
 from ssim_fused.scoring.results import PairResult, Pooled, Threshold, Totals
+from ssim_fused.scoring.sequence import has_pictures
 
 
 class Rows:
@@ -68,7 +69,7 @@ class Rows:
 
     def header(self, pairs: Sequence[Pair]) -> list[str]:
         """The names of the columns that these pairs may fill."""
-        planes = self.columns.planes.values() if any(pair.sequence for pair in pairs) else ()
+        planes = self.columns.planes.values() if any(map(_of_videos, pairs)) else ()
         return [*self.columns.names, *planes]
 
     def summary(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +84,11 @@ class Rows:
         nothing = self.pooled(Pooled(()), totals.pools)
         single = {"pooled": inputs[0]["pooled"] if inputs else nothing} if len(inputs) < 2 else {}
         return single | {"inputs": inputs, "settings": of_run(made, totals)}
+
+
+def _of_videos(pair: Pair) -> bool:
+    """Whether two videos meet, which may have planes."""
+    return pair.sequence and not any(map(has_pictures, (pair.reference, pair.distorted)))
 
 
 def _numbers(scores: dict[str, float]) -> dict[str, float | None]:
