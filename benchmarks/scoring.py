@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from ssim_fused.scoring import Pair, Settings, score
 from ssim_fused.scoring.bench import exhaust, write_pictures, write_videos
+from ssim_fused.scoring.decoding import decoded, whole
 from ssim_fused.scoring.info import processor
-from ssim_fused.scoring.score import decoded, whole
 
 Figures = list[tuple[str, float | str, str]]  # what, how much, in what unit
 

@@ -14,6 +14,6 @@ if os.environ["RANK"] == "1":
         print(f"rank 1 cannot go on with {path}", file=sys.stderr, flush=True)
         os._exit(9)  # as a crash in a decoder would; an exception would fail the pair alone
 
-    importlib.import_module("ssim_fused.scoring.score").read_picture = read_picture
+    importlib.import_module("ssim_fused.scoring.decoding").read_picture = read_picture
 
 sys.exit(cli.main())

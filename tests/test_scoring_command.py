@@ -128,7 +128,7 @@ def test_a_reader_may_fail_in_any_way(monkeypatch, tmp_path, error, kind):
             save(tmp_path / f"frames/poisoned{number}.png", frames[0])
         arguments = videos[0], videos[1], tmp_path / "frames"
 
-    for name in ("score", "sequence"):
+    for name in ("decoding", "sequence"):
         module = importlib.import_module(f"ssim_fused.scoring.{name}")
         read = module.read_picture
 

@@ -14,8 +14,9 @@ from scoring_files import moving_picture, run, save, write_folders, write_video
 from skimage import data
 
 from ssim_fused.scoring import Settings, distributed, find_pairs, score
+from ssim_fused.scoring.decoding import whole
 from ssim_fused.scoring.results import collect
-from ssim_fused.scoring.score import score_parts, whole
+from ssim_fused.scoring.score import score_parts
 
 HERE = Path(__file__).parent
 

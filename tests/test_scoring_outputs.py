@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 import subprocess
@@ -98,9 +97,7 @@ def test_what_cannot_be_written_is_known_before_the_work(folders, tmp_path, monk
         pytest.skip("a folder, which is made")
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    # The package's name for the module is that of the function in it.
-    module = importlib.import_module("ssim_fused.scoring.score")
-    monkeypatch.setattr(module, "read_picture", lambda path: pytest.fail("has worked already"))
+    monkeypatch.setattr("ssim_fused.scoring.decoding.read_picture", lambda *_: pytest.fail("has worked already"))
     code, out, err = run("compare", *folders, option, path)
     assert (code, err.count("\n")) == (2, 1)
     assert out == "" or option == "--map"

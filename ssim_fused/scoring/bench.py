@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssim_fused.scoring.decoding import decoded, whole
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import Pair
-from ssim_fused.scoring.score import choose_device, decoded, score, whole
+from ssim_fused.scoring.score import choose_device, score
 from ssim_fused.scoring.settings import Settings
 
 WIDTH, HEIGHT = 1920, 1080

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ssim_fused.scoring import distributed
+from ssim_fused.scoring.decoding import frame_count
 from ssim_fused.scoring.destination import Destination, complain
 from ssim_fused.scoring.errors import OutputError, PairError, UsageError
 from ssim_fused.scoring.listing import read_pairs
@@ -21,7 +22,6 @@ from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.provenance import describe, device_name
 from ssim_fused.scoring.results import PairResult, Threshold, Totals
 from ssim_fused.scoring.run import Sink, Wanted, run
-from ssim_fused.scoring.score import frame_count
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import torch
 
+from ssim_fused.scoring.decoding import Part, frame_count, whole
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.pairs import STREAM, Pair
 from ssim_fused.scoring.results import PairResult
-from ssim_fused.scoring.score import Part, frame_count, whole
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
 

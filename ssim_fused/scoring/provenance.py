@@ -38,6 +38,7 @@ def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | 
         | convention
         | {
             "convention": settings.convention or "torchmetrics",
+            "ignore": [list(rectangle) for rectangle in settings.ignore],
             "frames": None if settings.frames == (0, None, 1) else f"{start}:{'' if stop is None else stop}:{step}",
             "mask": mask,
             "device": device,

@@ -7,9 +7,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ssim_fused.scoring.decoding import Frame, Noted, Part
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.pool import pool
-from ssim_fused.scoring.score import Frame, Noted, Outcome, Part, Scored
+from ssim_fused.scoring.score import Outcome, Scored
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ssim_fused.scoring import distributed
+from ssim_fused.scoring.decoding import Noted
 from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.listing import read_pairs
 from ssim_fused.scoring.output import Rows
@@ -15,7 +16,7 @@ from ssim_fused.scoring.pairs import Pair, check_any, find_pairs
 from ssim_fused.scoring.pool import Columns, check_pools
 from ssim_fused.scoring.provenance import describe, device_name
 from ssim_fused.scoring.results import PairResult, Totals, collect
-from ssim_fused.scoring.score import Noted, choose_device, score_parts
+from ssim_fused.scoring.score import choose_device, score_parts
 from ssim_fused.scoring.settings import Settings
 
 if TYPE_CHECKING:
