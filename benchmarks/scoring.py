@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from ssim_fused.scoring import Pair, Settings, score
 from ssim_fused.scoring.bench import exhaust, write_pictures, write_videos
+from ssim_fused.scoring.decoding import decoded, whole
 from ssim_fused.scoring.info import processor
-from ssim_fused.scoring.score import decoded, whole
 
 Figures = list[tuple[str, float | str, str]]  # what, how much, in what unit
 
@@ -55,7 +55,8 @@ def main() -> None:
         videos = write_videos(folder, options.frames)
         figures += against_decoding("1080p JPEG, RGB", pairs, Settings(), options.pairs, options.rounds)
         luma = Settings(luma="bt601")
-        figures += against_decoding("1080p H.264, luma", videos, luma, options.frames, options.rounds)
+        figures += against_decoding("1080p H.264, Y", videos, luma, options.frames, options.rounds)
+        figures += against_decoding("1080p H.264, Y, U and V", videos, Settings(), options.frames, options.rounds)
         figures += against_ffmpeg(videos[0], options.frames, options.rounds)
         figures += against_skimage(pairs[:4])
         figures += against_pyiqa(options.pyiqa, pairs, folder)
@@ -76,6 +77,7 @@ def against_decoding(title: str, pairs: Sequence[Pair], settings: Settings, fram
         (f"{title}: decoding alone / with SSIM", times["decoding"] / times["scoring"], ""),
         (f"{title}: decoding alone, of all cores", 1e3 * work["decoding"] / frames, "CPU ms a pair"),
         (f"{title}: with SSIM, of all cores", 1e3 * work["scoring"] / frames, "CPU ms a pair"),
+        (f"{title}: SSIM beyond decoding / decoding alone, of all cores", work["scoring"] / work["decoding"] - 1, ""),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -58,16 +59,34 @@ def write_video(
     **options: object,
 ) -> Path:
     """A video of frames ``[H, W, 3]``, or ``[H, W]``, of uint8."""
+    made = []
+    for array in frames:
+        frame = av.VideoFrame.from_ndarray(array, format="rgb24" if array.ndim == 3 else "gray")
+        frame = frame.reformat(format=pixels)
+        prepare(frame)
+        made.append(frame)
+    return write_frames(path, made, codec, pixels, **options)
+
+
+def write_frames(
+    path: Path,
+    frames: Sequence[av.VideoFrame],
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    rate: int = 25,
+    times: Sequence[int] | None = None,
+    prepare: Callable[[av.VideoStream], None] = lambda stream: None,
+    **options: object,
+) -> Path:
+    """A video of frames in their own pixel format; ``times`` are those of the frames, in frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pixels
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width, stream.pix_fmt = frames[0].height, frames[0].width, pixels
         stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
-        for array in frames:
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24" if array.ndim == 3 else "gray")
-            frame = frame.reformat(format=pixels)
-            prepare(frame)
+        prepare(stream)
+        for number, frame in enumerate(frames):
+            frame.pts, frame.time_base = times[number] if times else number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

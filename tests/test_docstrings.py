@@ -16,7 +16,7 @@ import pytest
 import torch
 
 PACKAGES = ("pytorch_msssim", "fused_ssim", "piq", "kornia", "monai", "skimage", "matlab", "ffmpeg")
-MODULES = ["ssim_fused", "ssim_fused.losses", "ssim_fused.metrics", "ssim_fused.scoring"]
+MODULES = ["ssim_fused", "ssim_fused.losses", "ssim_fused.metrics", "ssim_fused.scoring", "ssim_fused.testing"]
 MODULES += [f"ssim_fused.compat.{package}" for package in PACKAGES]
 # Of the extras, what a module cannot be imported without.
 NEEDED = {

@@ -61,7 +61,7 @@ def test_the_commands_on_the_pages_are_understood() -> None:
     commands = [
         command
         for path in paths
-        for command in re.findall(r"(?:ssim-fused|-m ssim_fused) (compare [^#`\n]+)", path.read_text())
+        for command in re.findall(r"(?:ssim-fused|-m ssim_fused) (compare [^#`\n>]+)", path.read_text())
         if "..." not in command
     ]
     assert len(commands) >= 7
@@ -75,7 +75,10 @@ def test_the_user_pages_have_blocks() -> None:
     expected = {
         "index.md",
         "quickstart.md",
-        *(f"guides/{name}.md" for name in ("restoration", "splatting", "volumes", "video", "evaluation")),
+        *(
+            f"guides/{name}.md"
+            for name in ("restoration", "splatting", "volumes", "video", "evaluation", "image_regression")
+        ),
     }
     assert expected <= set(PAGES)
 

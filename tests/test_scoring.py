@@ -39,7 +39,7 @@ def scores(*arguments):
 def test_json_of_folders_is_as_documented(folders):
     a, b = folders
     result = scores(a, b, "--metric", "ssim,ms-ssim,psnr")
-    assert list(result) == ["pairs", "pooled", "failed"]
+    assert set(result) == {"pairs", "pooled", "inputs", "failed", "settings"}
     assert result["failed"] == []
     names = [f"{folder}/{name}" for folder, name in (("sub0", "astronaut"), ("sub0", "coffee"), ("sub1", "cat"))]
     assert [pair["reference"] for pair in result["pairs"]] == [f"{a}/{name}.png" for name in names]
@@ -79,7 +79,9 @@ def test_db_and_dssim_stand_beside_the_score(folders):
 def test_json_lines_and_csv_have_a_row_a_pair(folders):
     pairs = scores(*folders)["pairs"]
     _, out, _ = run("compare", *folders, "--format", "jsonl")
-    assert [json.loads(line) for line in out.splitlines()] == pairs
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert all(line.pop("settings")["version"] == ssim_fused.__version__ for line in lines)
+    assert lines == pairs
     _, out, _ = run("compare", *folders, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row | {"ssim": float(row["ssim"])} for row in rows] == [pair | {"error": ""} for pair in pairs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import pty
@@ -12,15 +13,23 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 
 import pytest
-from scoring_files import run, save, write_folders
+from scoring_files import moving_picture, run, save, write_folders, write_video
 from skimage import data
 
 import ssim_fused
 from ssim_fused.scoring import bench as bench_module
+from ssim_fused.scoring.cli import make_parser
+from ssim_fused.scoring.pairs import picture_endings
 
 COMMAND = [sys.executable, "-m", "ssim_fused"]
+
+
+def take_interrupts():
+    """In a child: SIGINT ends it, also where the parent runs in the background or under nohup and ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_help_imports_nothing_that_it_does_not_need():
@@ -33,6 +42,123 @@ def test_help_imports_nothing_that_it_does_not_need():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
     assert "--fail-under" in done.stdout
+
+
+def test_a_fresh_install_without_the_extra_says_what_it_can():
+    """Only torch is a dependency of the package; what the extra brings is missing here."""
+    program = (
+        "import sys\n"
+        "for name in ('PIL', 'av', 'jinja2', 'matplotlib', 'numpy', 'tqdm'): sys.modules[name] = None\n"
+        "from ssim_fused.scoring import cli\n"
+        "for command in ['info'], ['--help'], ['compare', '--help'], ['--version']:\n"
+        "    try: print('status', cli.main(command))\n"
+        "    except SystemExit as end: print('status', end.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert done.stdout.count("status 0\n") == 4
+    info, top, compare, version, _ = done.stdout.split("status 0\n")
+    assert "missing, with av" in info
+    assert top.startswith("usage: ssim-fused [")
+    assert compare.startswith("usage: ssim-fused compare [")
+    assert version == f"ssim-fused {ssim_fused.__version__}\n"
+
+
+def test_compare_without_the_extra_names_it(monkeypatch, tmp_path):
+    a, b = write_folders(tmp_path)
+    files = "sub1/cat.png", "sub1/cat.jpg"
+    for name, arguments in (
+        ("PIL", (a, b)),
+        ("PIL", (a / files[0], b / files[1])),
+        ("numpy", (a / files[0], b / files[1])),
+        ("tqdm", (a, b)),
+        ("matplotlib", (a, b, "--report", tmp_path / "r.html")),
+    ):
+        with monkeypatch.context() as missing:
+            missing.setitem(sys.modules, name, None)
+            missing.delitem(sys.modules, "ssim_fused.scoring.readers.rules", raising=False)  # which has imported numpy
+            picture_endings.cache_clear()
+            code, _, err = run("compare", *arguments)
+        assert (code, err) == (2, f"ssim-fused: {name} is missing; pip install 'ssim_fused[scoring]'\n")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_help_stands_in_groups_and_has_a_word_for_every_option():
+    code, out, _ = run("compare", "--help")
+    assert code == 0
+    groups = ["inputs:", "scores:", "results:", "resources:", "Exit statuses:"]
+    assert [out.count(f"\n{group}") for group in groups] == [1] * len(groups)
+    compare = make_parser()._subparsers._group_actions[0].choices["compare"]
+    assert all(action.help for action in compare._actions)
+
+
+def test_version():
+    assert run("--version") == (0, f"ssim-fused {ssim_fused.__version__}\n", "")
+
+
+def test_a_bug_has_a_status_of_its_own(monkeypatch, tmp_path):
+    a, b = write_folders(tmp_path)
+
+    def broken(*arguments):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("ssim_fused.scoring.command.find_pairs", broken)
+    code, _, err = run("compare", a, b, "--fail-under", 0.5)
+    assert code == 3
+    assert "this is a bug; please report it" in err
+    assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("avif"), struct.error("gif"), TypeError("tiff"), KeyError(3), MemoryError(), AssertionError(),
+     RecursionError("deep"), ImportError("a codec"), UnicodeDecodeError("ascii", b"x", 0, 1, "no"), EOFError()],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["pictures", "frames"])
+def test_a_reader_may_fail_in_any_way(monkeypatch, tmp_path, error, kind):
+    a, b = write_folders(tmp_path)
+    save(a / "poisoned.png", data.camera()[:32, :32])
+    save(b / "poisoned.png", data.camera()[:32, :32])
+    arguments = a, b
+    if kind == "frames":
+        frames = [data.camera()[:192, :208]] * 2
+        videos = [write_video(tmp_path / f"{folder}/x.mkv", frames, "ffv1", "gray") for folder in "vw"]
+        for number in range(2):
+            save(tmp_path / f"frames/poisoned{number}.png", frames[0])
+        arguments = videos[0], videos[1], tmp_path / "frames"
+
+    for name in ("decoding", "sequence"):
+        module = importlib.import_module(f"ssim_fused.scoring.{name}")
+        read = module.read_picture
+
+        def poisoned(path, *limits, read=read):
+            if "poisoned" in path:
+                raise error
+            return read(path, *limits)
+
+        monkeypatch.setattr(module, "read_picture", poisoned)
+    code, out, err = run("compare", *arguments, "--format", "jsonl")
+    assert code == 2
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert ["error" in line for line in lines].count(True) == 1
+    assert len(lines) == (4 if kind == "pictures" else 2)
+    assert err.count("\n") == 2
+    assert "poisoned" in err
+    assert type(error).__name__ in err or str(error) in err
+
+
+def test_a_window_that_no_picture_has(tmp_path):
+    picture = save(tmp_path / "x.png", data.camera()[:32, :32])
+    for options in (
+        ("--window", "uniform", "--kernel-size", "9" * 30), ("--window", "uniform", "--kernel-size", 2**31 + 1),
+        ("--window", "uniform", "--kernel-size", 2**31 - 1), ("--sigma", "1e300"), ("--sigma", "1e8"),
+        ("--window", "uniform", "--padding", "zero", "--kernel-size", 99_999), ("--crop", "9" * 30),
+        ("--workers", "9" * 30), ("--workers", "100000"), ("--batch", "0"),
+    ):  # fmt: skip
+        code, _, err = run("compare", picture, picture, *options)
+        assert (code, "Traceback" in err) == (2, False), options
+        assert all(line.startswith("ssim-fused: ") for line in err.splitlines())
 
 
 def test_info_says_what_a_bug_report_needs():
@@ -53,7 +179,7 @@ def test_bench_measures_what_it_says(monkeypatch):
     code, out, err = run("bench", "--seconds", 0.01)
     assert code == 0, err
     assert [line.split(":")[0] for line in out.splitlines() if "decoding alone" in line] == [
-        "JPEG, RGB", "H.264, luma", "H.264, RGB",
+        "JPEG, RGB", "H.264, luma", "H.264, Y, U and V",
     ]  # fmt: skip
     assert out.count("ms a pair\n") >= 3
 
@@ -65,7 +191,7 @@ def test_an_interruption_prints_what_it_has(tmp_path, form):
     listing.write_text(f"{picture},{picture}\n" * 20000)
     command = [*COMMAND, "compare", "--pairs", str(listing), "--format", form]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
-    with subprocess.Popen(command, **pipes) as process:
+    with subprocess.Popen(command, preexec_fn=take_interrupts, **pipes) as process:
         assert process.stdout is not None
         first = b""
         while first.count(b"\n") < 20:  # some pairs are scored
@@ -78,6 +204,25 @@ def test_an_interruption_prints_what_it_has(tmp_path, form):
     out = (first + rest).decode()
     count = len(json.loads(out)["pairs"]) if form == "json" else len(out.splitlines()) - 1
     assert 0 < count < 20000
+
+
+def test_an_interruption_does_not_wait_for_standard_input(tmp_path):
+    video = write_video(tmp_path / "x.mp4", moving_picture(3))
+    command = [*COMMAND, "compare", str(video), "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, preexec_fn=take_interrupts, **pipes) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"YUV4MPEG2 W208 H192 F25:1 C420\n")  # and not a frame
+        process.stdin.flush()
+        while struct.unpack("i", fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, bytes(4))) != (0,):
+            time.sleep(0.05)  # until the header is read, and the process waits for more
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr is not None
+        err = process.stderr.read()
+        assert b"interrupted after 0 of 1 pairs" in err
+        assert b"Traceback" not in err
+        assert b"Fatal" not in err
 
 
 def test_progress_is_shown_on_a_terminal_and_apart_from_the_results(tmp_path):

@@ -107,3 +107,70 @@ def test_a_video_and_a_map_with_a_mask(tmp_path):
     heat = np.array(Image.open(drawn))[: half.shape[0], 2 * (half.shape[1] + 8) :]
     assert (heat[:, :90] == heat[0, 0]).all()  # windows that see nothing are alike
     assert not (heat[:, 120:] == heat[0, 0]).all()
+
+
+CLOCK = (10, 20, 60, 30)
+
+
+@pytest.fixture
+def spoiled(files, tmp_path):
+    """A picture, and the same with two rectangles inverted."""
+    a, _, _ = files
+    pixels = np.array(Image.open(a / "sub1/cat.png"))
+    for x, y, w, h in (CLOCK, (150, 150, 50, 50)):
+        pixels[y : y + h, x : x + w] = 255 - pixels[y : y + h, x : x + w]
+    return str(a / "sub1/cat.png"), str(save(tmp_path / "spoiled.png", pixels))
+
+
+def test_ignored_rectangles_do_not_count(spoiled, tmp_path):
+    metrics = "--metric", "ssim,ms-ssim,psnr", "--format", "json"
+    code, out, _ = run("compare", *spoiled, "--ignore", "10,20,60,30", "--ignore", "150,150,50,50", *metrics)
+    (pair,) = json.loads(out)["pairs"]
+    assert code == 0
+    assert (pair["ssim"], pair["ms-ssim"], pair["psnr"]) == (1.0, 1.0, None)
+    code, out, _ = run("compare", *spoiled, "--ignore", "10,20,60,30", *metrics)
+    assert json.loads(out)["pairs"][0]["ssim"] < 0.98
+    mask = np.full((SIDE, SIDE), 255, np.uint8)
+    mask[150:, 150:] = 0
+    path = str(save(tmp_path / "mask.png", mask))
+    assert compare(*spoiled, mask=path, ignore=[CLOCK])["pairs"][0]["ssim"] == 1.0
+    assert compare(*spoiled, ignore=[CLOCK], crop=50)["pairs"][0]["ssim"] == 1.0
+
+
+def test_ignored_rectangles_are_those_of_a_mask(files, tmp_path):
+    a, b, _ = files
+    mask = np.full((SIDE, SIDE), 255, np.uint8)
+    mask[20:50, 10:70] = 0
+    masked = compare(str(a), str(b), mask=str(save(tmp_path / "mask.png", mask)), crop=5)
+    assert compare(str(a), str(b), ignore=[CLOCK], crop=5)["pairs"] == masked["pairs"]
+
+
+def test_ignored_rectangles_of_videos(tmp_path):
+    frames = moving_picture(4)
+    spoiled = [frame.copy() for frame in frames]
+    for frame in spoiled:
+        frame[40:80, 60:100] = 0
+    x, y = (str(write_video(tmp_path / f"{k}.mkv", f, codec="ffv1")) for k, f in enumerate((frames, spoiled)))
+    assert compare(x, y, ignore=[(58, 38, 44, 44)])["pairs"][0]["ssim"] == 1.0
+    assert compare(x, y)["pairs"][0]["ssim"] < 0.99
+
+
+@pytest.mark.parametrize(("rectangle", "error"), [("190,0,11,5", "190,0,11,5 reaches beyond the picture of 200x200"),
+                                                  ("0,0,200,200", "leaves no pixel")])  # fmt: skip
+def test_rectangles_that_do_not_fit_the_picture(spoiled, rectangle, error):
+    code, _, err = run("compare", *spoiled, "--ignore", rectangle)
+    assert code == 2
+    assert error in err
+
+
+@pytest.mark.parametrize("rectangle", ["1,2,3", "1,2,3,x", "1,2,3,4,5", "1.5,2,3,4", "1,2,0,4", "-1,2,3,4"])
+def test_what_is_no_rectangle(spoiled, rectangle):
+    code, _, err = run("compare", *spoiled, f"--ignore={rectangle}")
+    assert code == 2
+    assert rectangle in err
+
+
+def test_the_report_names_the_ignored_rectangles(spoiled, tmp_path):
+    code, _, _ = run("compare", *spoiled, "--ignore", "10,20,60,30", "--report", tmp_path / "report.html")
+    assert code == 0
+    assert "x=10 y=20 w=60 h=30" in (tmp_path / "report.html").read_text()

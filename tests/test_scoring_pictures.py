@@ -100,7 +100,7 @@ def test_cmyk_is_converted(tmp_path):
 
 def test_what_has_no_range_or_several_frames_is_refused(tmp_path):
     Image.fromarray(COLOR[..., 0].astype(np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(PairError, match="pixels of mode F"):
+    with pytest.raises(PairError, match="float32 pixels have no range; give --data-range"):
         read_picture(str(tmp_path / "f.tif"))
     frames = [Image.fromarray(COLOR), Image.fromarray(COLOR[::-1])]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

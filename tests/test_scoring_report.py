@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,9 @@ from skimage import data
 
 import ssim_fused
 from ssim_fused.scoring import compare
-from ssim_fused.scoring.gallery import COLORS
+from ssim_fused.scoring.gallery import COLORS, GREY
+from ssim_fused.scoring.provenance import command
+from ssim_fused.scoring.rates import bit_rate
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,15 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folders):
     path = folders[0].parent / "report.html"
-    code, _, _ = run("compare", *folders, "--metric", "ssim,psnr", "--report", path, "--db")
-    assert code == 2  # one has no partner
+    write_page(folders, path)
     return path
+
+
+def write_page(folders, path):
+    with pytest.MonkeyPatch.context() as at:
+        at.setenv("SOURCE_DATE_EPOCH", "1700000000")
+        code, _, _ = run("compare", *folders, "--metric", "ssim,psnr", "--report", path, "--db", "--fail-under", 0.9)
+    assert code == 2  # one has no partner
 
 
 class Reader(HTMLParser):
@@ -100,6 +110,43 @@ def test_a_sequence_has_the_map_of_its_worst_frame(tmp_path):
     assert np.abs(sheet[:height, width + 8 : 2 * width + 8] - spoiled[4]).mean() < 4
 
 
+def test_a_report_does_not_shrink_the_maps(tmp_path):
+    clean = np.tile(data.camera(), (1, 2))[:64, :1000]
+    spoiled = clean.copy()
+    spoiled[:, 500:] = 255 - spoiled[:, 500:]
+    files = save(tmp_path / "x.png", clean), save(tmp_path / "y.png", spoiled)
+    drawn = []
+    for options in ((), ("--report", tmp_path / "r.html")):
+        assert run("compare", *files, "--map", tmp_path / f"m{len(options)}", *options)[0] == 0
+        drawn.append(np.array(Image.open(tmp_path / f"m{len(options)}/0_y.png")))
+    assert np.array_equal(*drawn)
+    assert drawn[0][:64, -40:].mean() > 60  # unlike up to the border
+
+
+def test_the_colors_of_maps_have_numbers_and_masked_pixels_are_none_of_them(tmp_path):
+    clean, mask = data.chelsea()[:120, :160], np.full((120, 160), 255, np.uint8)
+    spoiled = clean.copy()
+    spoiled[30:60, 40:80] = 255 - spoiled[30:60, 40:80]
+    mask[:, :20] = 0
+    files = [save(tmp_path / f"{n}.png", p) for n, p in (("x", clean), ("y", spoiled), ("m", mask))]
+    assert run("compare", *files[:2], "--mask", files[2], "--map", tmp_path / "maps")[0] == 0
+    sheet = np.array(Image.open(tmp_path / "maps/0_y.png"))
+    heat, left = sheet[:120, 2 * 168 :], 2 * 168
+    from matplotlib import colormaps
+
+    palette = (colormaps[COLORS](np.arange(256))[:, :3] * 255).round()
+    assert (heat[:, :20] == GREY).all()
+    assert np.abs(palette - GREY).max(1).min() > 20
+    assert np.abs(heat[100:, 100:].astype(int) - palette[0]).max() < 30  # alike is dark, and not grey
+    size = 12
+    bar = sheet[120 + 2 * size + 4, left : left + 160].astype(int)
+    assert np.abs(bar[0] - palette[0]).max() <= 2
+    assert np.abs(bar[-1] - palette[-1]).max() <= 2
+    below = sheet[120 + 3 * size + 2 :, left:]
+    assert (below[:, :12] < 100).any()  # "0"
+    assert (below[:, -12:] < 100).any()  # "1"
+
+
 def test_a_map_folder_that_cannot_be_made(folders, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run("compare", *folders, "--map", tmp_path / "file/maps")
@@ -119,10 +166,24 @@ def test_report_has_everything_and_asks_for_nothing(page, folders):
     assert f"{folders[1]} has no file of this name" in text
     assert ["mean", "min", "p1", "p5", "median", "max"] in reader.rows
     scores = [pair["ssim"] for pair in compare(*map(str, folders))["pairs"]]
-    table = [row for row in reader.rows if row and row[0].startswith(str(folders[0])) and len(row) == 5]
-    assert [float(row[2]) for row in table] == pytest.approx(sorted(scores), abs=1e-4)  # the worst first
+    table = [row for row in reader.rows if row and row[0].startswith(str(folders[0])) and len(row) >= 5]
+    assert [float(row[-3]) for row in table] == pytest.approx(sorted(scores), abs=1e-4)  # the worst first
     assert sum(tag == "article" for tag, _ in reader.tags) == 3
-    assert sum(tag == "svg" for tag, _ in reader.tags) == 1
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 2  # one for a screen, one for a phone
+    order = [text.index(f"<h2>{title}") for title in ("Summary", "Distribution", "Pairs", "The worst")]
+    assert order == sorted(order)
+
+
+def test_report_says_what_was_compared_when_and_how(page, folders):
+    text = page.read_text()
+    assert f"<h1>{folders[1]} against {folders[0]}</h1>" in text
+    assert f"<title>ssim: {folders[1]} against {folders[0]}</title>" in text
+    assert "2023-11-14 22:13 UTC" in text
+    assert html.escape(command(), quote=True).replace("&#x27;", "&#39;") in text
+    assert f"ssim_fused {ssim_fused.__version__}" in text
+    low = sum(pair["ssim"] < 0.9 for pair in compare(*map(str, folders))["pairs"])
+    assert f"{low} below ssim 0.9" in text
+    assert text.count("(below ssim 0.9)") == low > 0
 
 
 def test_report_of_names_that_are_markup(tmp_path):
@@ -140,6 +201,30 @@ def test_report_of_a_video_has_its_curve(tmp_path):
     text = (tmp_path / "r.html").read_text()
     assert "ssim over frames" in text
     assert "worst frame" in text
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "_underscore", "two\nlines", "$x$ ^_{", "</svg><b>"])
+def test_report_of_videos_whose_names_are_mathematics(tmp_path, name):
+    frames = moving_picture(3)
+    source, *encodes = (write_video(tmp_path / f"{c}.mp4", frames, crf=c) for c in (5, 20, 40))
+    folder = tmp_path / "named"
+    folder.mkdir()
+    encodes = [path.rename(folder / f"{name.replace('/', '')}{path.name}") for path in encodes]
+    code, _, err = run("compare", source, *encodes, "--luma", "bt601", "--report", tmp_path / "r.html")
+    assert (code, err) == (0, "")
+    text = (tmp_path / "r.html").read_text()
+    reader = Reader(text)
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 6
+    assert not any(tag == "b" for tag, _ in reader.tags if name.startswith("<")) or text.count("<svg><b>") == 0
+    assert text.count("<li>") == 2  # the curves' legend has both
+
+
+def test_bit_rates_are_those_of_the_video_stream(tmp_path):
+    path = write_video(tmp_path / "x.mp4", moving_picture(25), crf=30)
+    with av.open(str(path)) as container:
+        size = sum(packet.size for packet in container.demux(video=0))
+    assert bit_rate(str(path)) == pytest.approx(8 * size / 1000, rel=0.01)  # it lasts a second
+    assert bit_rate(str(tmp_path / "gone.mp4")) is None
 
 
 def test_report_where_nothing_was_scored(tmp_path):
@@ -177,6 +262,12 @@ def test_a_browser_shows_and_sorts_it(page, scheme):
         broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
         assert broken == 0
         assert view.evaluate("document.documentElement.scrollWidth") <= 390  # nothing hangs over on a phone
+        cells = view.locator(".summary td").all()
+        boxes = [cell.bounding_box() for cell in cells]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+        below = "figure => figure.querySelector('figcaption').offsetTop - figure.offsetTop"
+        captions = f"[...document.querySelectorAll('.pictures')].map(row => [...row.children].map({below}))"
+        assert all(len(set(row)) == 1 for row in view.evaluate(captions))
         ink, paper = (view.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
         brightness = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (ink, paper)]
         assert (brightness[0] > brightness[1]) == (scheme == "dark")
@@ -186,5 +277,5 @@ def test_a_browser_shows_and_sorts_it(page, scheme):
 
 def test_reports_are_the_same_on_every_run(page, folders, tmp_path):
     again = tmp_path / "again.html"
-    run("compare", *folders, "--metric", "ssim,psnr", "--report", again, "--db")
+    write_page(folders, again)
     assert again.read_bytes() == Path(page).read_bytes()

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from scoring_files import moving_picture, run, save, write_video
+from scoring_files import moving_picture, run, save, write_frames, write_video
 
 import ssim_fused
-from ssim_fused.scoring import compare
-from ssim_fused.scoring.sequence import Video
+from ssim_fused.scoring import UsageError, compare
+from ssim_fused.scoring.planes import matched_planes
 
 COUNT = 30
 
@@ -68,10 +68,70 @@ def test_luma_is_the_plane_as_it_is(videos):
     assert frames == frames_of(*videos, luma="bt601")  # no formula touches it
 
 
-def test_without_luma_frames_are_rgb(videos):
-    frames = frames_of(*videos)
-    theirs = [ssim(x, y) for x, y in zip(*(decoded(path, "rgb24") for path in videos), strict=True)]
+def planes(path):
+    """Each frame's planes, as float arrays."""
+    with av.open(path) as container:
+        return [all_planes(frame) for frame in container.decode(video=0)]
+
+
+def all_planes(frame):
+    whole = frame.to_ndarray().astype(float)
+    height, width = frame.height, frame.width
+    chroma = whole[height:].reshape(2, height // 2, width // 2)
+    return [whole[:height], *chroma]
+
+
+def test_planes_of_two_videos_are_compared_as_they_are(videos):
+    weights = np.array([4, 1, 1]) / 6
+    for frame, x, y in zip(frames_of(*videos, metric=("ssim", "psnr")), *map(planes, videos), strict=True):
+        each = [ssim(a, b) for a, b in zip(x, y, strict=True)]
+        assert [frame[f"ssim-{plane}"] for plane in "yuv"] == pytest.approx(each, abs=1e-6)
+        assert frame["ssim"] == pytest.approx(weights @ each, abs=1e-6)
+        errors = [np.mean((a - b) ** 2) for a, b in zip(x, y, strict=True)]
+        assert [frame[f"psnr-{plane}"] for plane in "yuv"] == pytest.approx(10 * np.log10(255**2 / np.array(errors)))
+        assert frame["psnr"] == pytest.approx(10 * np.log10(255**2 / (weights @ errors)))
+
+
+def test_ms_ssim_of_planes_is_that_of_luma(videos):
+    luma = frames_of(*videos, metric=("ms-ssim",), luma=True, frames=(0, 2, 1))
+    assert frames_of(*videos, metric=("ms-ssim",), frames=(0, 2, 1)) == luma
+
+
+def test_a_mask_weighs_chroma_by_its_means(videos, tmp_path):
+    weights = np.zeros((192, 208), np.uint8)
+    weights[64:128, 32:97] = 255
+    mask = str(save(tmp_path / "mask.png", weights))
+    (frame,) = frames_of(*videos, mask=mask, frames=(3, 4, 1))
+    x, y = (planes(path)[3] for path in videos)
+    small = weights.reshape(96, 2, 104, 2).mean((1, 3))
+    for plane, m, a, b in zip("yuv", (weights, small, small), x, y, strict=True):
+        batches = [torch.from_numpy(p)[None, None] for p in (b, a, m / 255.0)]
+        theirs = ssim_fused.structural_similarity_index_measure(*batches[:2], data_range=255.0, mask=batches[2])
+        assert frame[f"ssim-{plane}"] == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_a_crop_cuts_chroma_as_it_cuts_luma(videos):
+    (frame,) = frames_of(*videos, crop=6, frames=(3, 4, 1))
+    x, y = (planes(path)[3] for path in videos)
+    each = [ssim(a[n:-n, n:-n], b[n:-n, n:-n]) for n, a, b in zip((6, 3, 3), x, y, strict=True)]
+    assert [frame[f"ssim-{plane}"] for plane in "yuv"] == pytest.approx(each, abs=1e-6)
+    failed = compare(*videos, crop=3)["failed"][0]["error"]
+    assert "--crop 3 cuts through the pixels of chroma, which are 2x2 of luma" in failed
+
+
+def deep_rgb(path, deep="yuv420p16le"):
+    """RGB by way of 16 bits, as two videos of any depth are compared."""
+    with av.open(path) as container:
+        frames = (frame.reformat(format=deep, interpolation="BICUBIC") for frame in container.decode(video=0))
+        return [frame.reformat(format="rgb48le", interpolation="BICUBIC").to_ndarray() for frame in frames]
+
+
+def test_rgb_of_two_videos_has_16_bits(videos):
+    frames = frames_of(*videos, rgb=True)
+    theirs = [ssim(x, y, 65535.0) for x, y in zip(*map(deep_rgb, videos), strict=True)]
     assert [frame["ssim"] for frame in frames] == pytest.approx(theirs, abs=1e-6)
+    with pytest.raises(UsageError, match="rgb and luma are both given"):
+        compare(*videos, rgb=True, luma=True)
 
 
 def test_a_video_scores_as_its_frames_pooled(videos):
@@ -108,21 +168,11 @@ def test_a_range_without_frames_is_an_error(videos):
     assert failed[0]["error"] == "no frames in the range that was asked for"
 
 
-def test_every_start_finds_its_frame(videos):
-    """Seeking lands on the frame itself, with key frames apart and frames out of order."""
-    for path in videos:
-        whole = [picture.pixels.clone() for _, picture in Video(path, "Y", 1).frames()]
-        assert Video(path, "Y", 1).count() == len(whole) == COUNT
-        for start in range(COUNT):
-            number, picture = next(Video(path, "Y", 1).frames(start))
-            assert number == start
-            assert torch.equal(picture.pixels, whole[start])
-
-
 def test_a_video_meets_a_folder_of_its_frames(videos, tmp_path):
     for number, frame in enumerate(decoded(videos[1], "rgb24")):
         save(tmp_path / f"frame{number}.png", frame)  # frame10 lies behind frame9
-    assert frames_of(videos[0], str(tmp_path)) == frames_of(*videos)
+    theirs = [ssim(x, y) for x, y in zip(*(decoded(path, "rgb24") for path in videos), strict=True)]
+    assert [frame["ssim"] for frame in frames_of(videos[0], str(tmp_path))] == pytest.approx(theirs, abs=1e-6)
     assert frames_of(str(tmp_path), videos[1])[0]["ssim"] == 1.0
     # Luma of the pictures' formula, of both: planes of a video have another range.
     x, y = (decoded(path, "rgb24")[5].astype(float) @ [0.2126, 0.7152, 0.0722] for path in videos)
@@ -150,37 +200,58 @@ def test_deep_videos_keep_their_bits(tmp_path, pixels, bits):
     y = str(write_video(tmp_path / "y.mkv", frames, "libx265", pixels, crf=30, x265_params="log-level=none"))
     theirs = [ssim(a, b, 2.0**bits - 1) for a, b in zip(luma(x), luma(y), strict=True)]
     assert [frame["ssim"] for frame in frames_of(x, y, luma="bt601")] == pytest.approx(theirs, abs=1e-6)
-    theirs = [ssim(a, b, 65535.0) for a, b in zip(decoded(x, "rgb48le"), decoded(y, "rgb48le"), strict=True)]
-    assert [frame["ssim"] for frame in frames_of(x, y)] == pytest.approx(theirs, abs=2e-6)
+    sixteen = pixels.replace(f"p{bits}", "p16")
+    theirs = [ssim(a, b, 65535.0) for a, b in zip(deep_rgb(x, sixteen), deep_rgb(y, sixteen), strict=True)]
+    assert [frame["ssim"] for frame in frames_of(x, y, rgb=True)] == pytest.approx(theirs, abs=2e-6)
 
 
-def test_8_beside_10_bits(tmp_path):
-    frames = moving_picture(3)
-    eight = str(write_video(tmp_path / "8.mkv", frames, "ffv1", "yuv420p"))
-    ten = str(write_video(tmp_path / "10.mkv", frames, "ffv1", "yuv420p10le"))
-    assert compare(eight, ten, luma="bt601")["pairs"][0]["ssim"] > 0.995
+@pytest.mark.parametrize(("few", "many"), [("yuv420p", "yuv420p10le"), ("yuv444p", "yuv444p12le"),
+                                           ("yuv422p10le", "yuv422p12le"), ("bgr0", "gbrp10le")])  # fmt: skip
+@pytest.mark.parametrize("rgb", [False, True], ids=["planes", "rgb"])
+def test_equal_planes_of_other_depths_score_1(tmp_path, few, many, rgb):
+    frames = moving_picture(2)
+    first = str(write_video(tmp_path / "few.mkv", frames, "ffv1", few))
+    with av.open(first) as container:
+        deep = [frame.reformat(format=many) for frame in container.decode(video=0)]
+    second = str(write_frames(tmp_path / "many.mkv", deep, "ffv1", many))
+    for paths in ((first, second), (second, first)):
+        result = compare(*paths, rgb=rgb, metric=("ssim", "psnr"))["pairs"][0]
+        assert (result["ssim"], result["psnr"]) == (1.0, None)
 
 
-def test_semiplanar_luma(tmp_path, videos):
-    """NV12's first plane is luma, too; PyAV's own frames stand for a decoder that gives it."""
-    from ssim_fused.scoring.sequence import luma_plane
+def test_planes_of_full_range_keep_white_in_more_bits(tmp_path):
+    frames = [np.full((32, 32), value, np.uint8) for value in (0, 128, 255)]
+    first = str(write_video(tmp_path / "8.mkv", frames, "ffv1", "gray"))
+    with av.open(first) as container:
+        deep = [frame.reformat(format="gray10le") for frame in container.decode(video=0)]
+    assert [int(np.frombuffer(frame.planes[0], np.uint16)[0]) for frame in deep] == [0, 514, 1023]
+    second = str(write_frames(tmp_path / "10.mkv", deep, "ffv1", "gray10le"))
+    assert compare(first, second)["pairs"][0]["ssim"] == 1.0
 
+
+@pytest.mark.parametrize("pixels", ["nv12", "yuyv422", "uyvy422", "nv16", "p010le"])
+def test_packed_formats_are_laid_out_as_planes(videos, pixels):
+    """PyAV's own frames stand for a decoder that gives them."""
     with av.open(videos[0]) as container:
         frame = next(container.decode(video=0))
-    plane = torch.from_numpy(frame.to_ndarray()[: frame.height])
-    for pixels in ("nv12", "yuyv422", "uyvy422"):
-        assert torch.equal(luma_plane(frame.reformat(format=pixels)).pixels[0], plane)
-    deep = luma_plane(frame.reformat(format="p010le"))
-    assert (deep.peak, deep.pixels.dtype) == (1023, torch.uint16)
-    assert torch.equal(deep.pixels[0].int(), plane.int() * 4)
+    packed = frame.reformat(format=pixels)
+    met = matched_planes(frame, packed, "planes")
+    assert torch.equal(met.reference.pixels.int(), met.distorted.pixels.int())
+    assert (met.reference.peak, met.reference.full_range) == (1023 if pixels == "p010le" else 255, False)
+    assert len(met.chroma) == 2
+    if pixels in ("nv12", "p010le"):
+        assert all(torch.equal(x.pixels.int(), y.pixels.int()) for x, y in met.chroma)
 
 
-def test_full_beside_limited_range_is_refused_by_luma(tmp_path):
+def test_planes_of_full_beside_limited_range_are_refused(tmp_path):
     frames = moving_picture(2)
     limited = str(write_video(tmp_path / "l.mkv", frames, "ffv1", "yuv420p"))
     full = str(write_video(tmp_path / "f.mkv", frames, "mjpeg", "yuvj420p"))
-    assert "full range" in compare(limited, full, luma="bt601")["failed"][0]["error"]
-    assert compare(limited, full)["pairs"][0]["ssim"] > 0.8
+    for settings in ({}, {"luma": True}):
+        error = compare(limited, full, **settings)["failed"][0]["error"]
+        assert "the reference is of limited range (16..235), the distorted video of full range (0..255)" in error
+        assert "--rgb" in error
+    assert compare(limited, full, rgb=True)["pairs"][0]["ssim"] > 0.8
 
 
 def test_another_number_of_frames_is_named(tmp_path, videos):
@@ -189,8 +260,10 @@ def test_another_number_of_frames_is_named(tmp_path, videos):
     assert code == 2
     result = json.loads(out)
     assert [pair["distorted"] for pair in result["pairs"]] == [videos[1]]
-    assert "has 30 frames" in result["failed"][0]["error"]
-    assert "--frames 0:28" in err
+    assert result["failed"][0]["error"] == (
+        f"{videos[0]} has 30 frames, {short} has 28; --align pts matches frames by their time"
+    )
+    assert "--frames" not in err
     assert compare(videos[0], short, frames=(0, 28, 1))["failed"] == []
 
 

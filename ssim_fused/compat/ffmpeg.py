@@ -43,6 +43,30 @@ def ssim(main: Tensor, reference: Tensor, data_range: float = _RANGE) -> Tensor:
         torch.Size([8, 1])
 
     """
+    return similarity(main, reference, data_range)[..., ::_STRIDE, ::_STRIDE].mean((2, 3))
+
+
+@arguments.speaks_of(preds="main", target="reference")
+def similarity(main: Tensor, reference: Tensor, data_range: float = _RANGE) -> Tensor:
+    """SSIM of every window of 8x8 pixels, ``[B, C, H - 7, W - 7]``, of which :func:`ssim` takes every fourth.
+
+    Args:
+        main: as for :func:`ssim`.
+        reference: the same.
+        data_range: the same.
+
+    Raises:
+        ValueError: other dimensions, or a range below 255.
+        RuntimeError: a plane smaller than 8x8.
+
+    Example:
+        >>> import torch
+        >>> from ssim_fused.compat.ffmpeg import similarity
+        >>> luma = torch.randint(0, 256, (1, 1, 72, 128), dtype=torch.uint8)
+        >>> similarity(luma, luma).shape
+        torch.Size([1, 1, 65, 121])
+
+    """
     names = ("main", "reference")
     arguments.check_images(main, reference, names)
     data_range = arguments.check_range("data_range", data_range, main, reference, names, takes_wide_integers=True)
@@ -54,5 +78,4 @@ def ssim(main: Tensor, reference: Tensor, data_range: float = _RANGE) -> Tensor:
     c1 = math.floor((0.01 * data_range) ** 2 * pixels + 0.5) / pixels**2
     c2 = math.floor((0.03 * data_range) ** 2 * pixels * (pixels - 1) + 0.5) / pixels**2
     window = windows.uniform_window((_SIZE, _SIZE), (1.0, math.sqrt(c1), math.sqrt(c2)))
-    picture = windows.evaluate(main, reference, window, want_map=True)[1]
-    return picture[..., ::_STRIDE, ::_STRIDE].mean((2, 3))
+    return windows.evaluate(main, reference, window, want_map=True)[1]

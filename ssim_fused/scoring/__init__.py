@@ -4,15 +4,19 @@ What the command ``ssim-fused compare`` prints, :func:`compare` returns; :func:`
 the extra ``[scoring]``.
 """
 
-from ssim_fused.scoring.errors import PairError, UsageError
-from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
+from ssim_fused.scoring.decoding import Failed, Noted
+from ssim_fused.scoring.errors import OutputError, PairError, UsageError
+from ssim_fused.scoring.listing import read_pairs
+from ssim_fused.scoring.pairs import Pair, find_pairs
 from ssim_fused.scoring.run import compare
-from ssim_fused.scoring.score import Failed, Scored, score
+from ssim_fused.scoring.score import Scored, score
 from ssim_fused.scoring.settings import CONVENTIONS, Settings
 
 __all__ = [
     "CONVENTIONS",
     "Failed",
+    "Noted",
+    "OutputError",
     "Pair",
     "PairError",
     "Scored",

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssim_fused.scoring.decoding import decoded, whole
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import Pair
-from ssim_fused.scoring.score import choose_device, decoded, score, whole
+from ssim_fused.scoring.score import choose_device, score
 from ssim_fused.scoring.settings import Settings
 
 WIDTH, HEIGHT = 1920, 1080
@@ -38,7 +39,7 @@ def bench(seconds: float) -> None:
         for title, pairs, frames, options in (
             ("JPEG, RGB", pictures, PAIRS, settings),
             ("H.264, luma", videos, FRAMES, replace(settings, luma="bt601")),
-            ("H.264, RGB", videos, FRAMES, settings),
+            ("H.264, Y, U and V", videos, FRAMES, settings),
         ):
             decode = _time(lambda p=pairs, o=options: exhaust(decoded(whole(p, o), o)), seconds) / frames
             every = _time(lambda p=pairs, o=options: exhaust(score(p, o)), seconds) / frames

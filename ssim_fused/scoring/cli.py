@@ -1,105 +1,173 @@
 """The command line: ``ssim-fused compare | info | bench``.
 
-Exit codes: 0; 1 where a score lies below ``--fail-under``; 2 for a wrong call, or a pair that could not be scored; 130
-where the run was interrupted. Results on standard output; progress and errors on standard error.
+Exit statuses: 0; 1 if a score lies below ``--fail-under``; 2 for a wrong call, a pair that could not be scored, or a
+result that could not be written; 3 for a bug in this program; 130 if the run was interrupted. Results go to standard
+output; progress and errors to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import traceback
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from ssim_fused.scoring import distributed
-from ssim_fused.scoring.errors import PairError, UsageError
-from ssim_fused.scoring.output import FORMATS, Rows, opened
-from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
-from ssim_fused.scoring.pool import Columns, check_pools
-from ssim_fused.scoring.results import PairResult, Totals
-from ssim_fused.scoring.run import Sink, Wanted, run
-from ssim_fused.scoring.sequence import open_sequence
-from ssim_fused.scoring.settings import CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
+from ssim_fused._version import __version__
+from ssim_fused.scoring.destination import complain, destination, let_go_of_standard_output
+from ssim_fused.scoring.errors import OutputError, UsageError, lacks_extra
+from ssim_fused.scoring.ignored import Rectangle, parsed
+from ssim_fused.scoring.output import FORMATS
+from ssim_fused.scoring.settings import ALIGNMENTS, CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
-OK, BELOW, FAILED, INTERRUPTED = 0, 1, 2, 130
-EXHIBITS = 12  # pairs, the worst, that a report shows
+OK, BELOW, FAILED, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    """Runs a command; returns its exit status."""
     try:
-        return options.command(options)
-    except UsageError as error:
-        print(f"ssim-fused: {error}", file=sys.stderr)
-        return FAILED
-    except ModuleNotFoundError as error:
-        if error.name not in ("PIL", "av", "jinja2", "matplotlib", "numpy", "tqdm"):
-            raise
-        print(f"ssim-fused: {error.name} is missing; pip install 'ssim_fused[scoring]'", file=sys.stderr)
-        return FAILED
+        try:
+            options = make_parser().parse_args(_with_formula(sys.argv[1:] if arguments is None else arguments))
+            status = options.command(options)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return status
     except BrokenPipeError:  # `| head` has seen enough; nothing more is to be written, on closing neither
-        sys.stdout = None
+        let_go_of_standard_output()
         return OK
+    except (UsageError, OSError) as error:  # OSError: of writing; what cannot be read is a pair's error
+        let_go_of_standard_output()
+        complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and lacks_extra(error):
+            complain(f"{error.name} is missing; pip install 'ssim_fused[scoring]'")
+            return FAILED
+        traceback.print_exc()
+        complain("this is a bug; please report it with the lines above and what `ssim-fused info` prints")
+        return BUG
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that fails if its help cannot be written, which argparse's own passes over."""
+
+    def print_help(self, file: Any = None) -> None:
+        target = file or sys.stdout
+        if target is not None:
+            target.write(self.format_help())
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``command`` of what it returns is the function to call."""
-    parser = argparse.ArgumentParser(
-        "ssim-fused", description="SSIM, MS-SSIM and PSNR of pictures, folders and videos."
-    )
+    parser = Parser("ssim-fused", description="Compute SSIM, MS-SSIM and PSNR of pictures, folders and videos.")
+    parser.add_argument("--version", action="version", version=f"ssim-fused {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_compare(commands.add_parser("compare", help="score distorted pictures, folders or videos against a reference"))
-    info = commands.add_parser("info", help="what is built and would be used; to paste into a bug report")
+    _add_compare(
+        commands.add_parser(
+            "compare",
+            help="score distorted pictures, folders or videos against a reference",
+            description="Score distorted pictures, folders or videos against a reference.",
+            epilog="Exit statuses: 0 success; 1 a score below --fail-under; 2 a wrong call, a pair that was not "
+            "scored, or a result that cannot be written; 3 a bug; 130 interrupted.",
+        )
+    )
+    info = commands.add_parser("info", help="print what is built and would be used, for a bug report")
     info.set_defaults(command=_info)
-    bench = commands.add_parser("bench", help="how fast this machine is, in a minute, and where the time goes")
+    bench = commands.add_parser("bench", help="measure in a minute how fast this machine is, and where the time goes")
     bench.add_argument("--seconds", type=float, default=5, help="time for each measurement (default %(default)g)")
     bench.set_defaults(command=_bench)
     return parser
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    """Adds the options; one whose name is a field of ``Settings`` reaches it without more ado."""
     parser.set_defaults(command=_compare)
+    for add_group in (_add_inputs, _add_scores, _add_results, _add_resources):
+        add_group(parser)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("inputs")
+    add = group.add_argument
     add("reference", nargs="?", help="a picture, a folder, a video, or - for a y4m stream on standard input")
-    add("distorted", nargs="*", help="what is compared with it; folders are paired by relative path without ending")
-    add("--pairs", metavar="LIST.CSV", help="instead: a file of lines reference,distorted[,mask]")
+    add("distorted", nargs="*", help="one or several to compare with it; each is pooled by itself")
+    add("--pairs", metavar="LIST.CSV", help="read lines reference,distorted[,mask] from this file instead")
+    add("--frames", type=_frames, metavar="A:B:STEP", help="score frames A to B - 1 of videos, every STEP-th")
+    add("--align", choices=ALIGNMENTS, help="match frames of two videos by number (the default), or by pts: their time")
+    add("--size", metavar="WxH", help="set the size of the frames of raw .yuv files")
+    add("--pix-fmt", metavar="FMT", help="set their pixel format, as FFmpeg names it: yuv420p10le")
+    add("--mask", metavar="PATH", help="weigh the pixels by this picture, or by the pictures of this folder")
+    add("--ignore", action="append", type=_rectangle, metavar="X,Y,W,H",
+        help="leave out this rectangle, in pixels of the picture; may be repeated")  # fmt: skip
+    add("--crop", type=int, metavar="N", help="cut N pixels off each side first")
+    add("--resize", action="store_true", default=None, help="scale the distorted picture to the reference's size")
+    add("--data-range", type=float, metavar="R", help="set the value of white of float pictures, and of 12 bits in 16")
+    add("--max-pixels", type=int, metavar="N", help=f"refuse larger pictures (default {Settings.max_pixels})")
 
-    group = parser.add_argument_group("what is computed")
-    group.add_argument("--metric", type=_names, default=("ssim",), help=f"of {','.join(METRICS)} (default ssim)")
-    group.add_argument("--convention", choices=CONVENTIONS, help="what this library computes (default torchmetrics)")
-    group.add_argument("--padding", choices=PADDINGS, help="beyond the borders (default: the convention's)")
-    group.add_argument("--window", choices=WINDOWS)
-    group.add_argument("--sigma", type=float, help="of the Gaussian window, in pixels")
-    group.add_argument("--kernel-size", type=int, help="side of the uniform window")
-    group.add_argument("--luma", choices=LUMAS, help="score luma; of two videos the plane as it is")
-    group.add_argument("--crop", type=int, default=0, metavar="N", help="cut N pixels off each side first")
-    group.add_argument("--mask", metavar="PATH", help="a picture that weighs the pixels, or a folder of them")
-    group.add_argument("--resize", action="store_true", help="scale the distorted picture to the reference's size")
-    group.add_argument("--frames", type=_frames, default=(0, None, 1), metavar="A:B:STEP", help="of videos")
 
-    group = parser.add_argument_group("where")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
-    group.add_argument("--batch", type=int, default=Settings.batch, metavar="N", help="pairs a kernel's call")
-    group.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one a core)")
+def _add_scores(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scores")
+    add = group.add_argument
+    add("--metric", type=_names, metavar="NAMES", help=f"compute these, of {','.join(METRICS)} (default ssim)")
+    add("--convention", choices=CONVENTIONS, help="compute what this library computes (default torchmetrics)")
+    add("--padding", choices=PADDINGS, help="continue pictures beyond their borders like this")
+    add("--window", choices=WINDOWS, help="average over a window of this shape")
+    add("--sigma", type=float, help="set the Gaussian window's standard deviation, in pixels")
+    add("--kernel-size", type=int, metavar="N", help="set the side of the uniform window, odd")
+    add("--luma", nargs="?", choices=LUMAS, const="bt601",
+        help="score luma alone: by this formula (bt601) of RGB, the plane Y of two videos")  # fmt: skip
+    add("--rgb", action="store_true", default=None, help="score two videos by RGB instead of their planes Y, U and V")
 
-    group = parser.add_argument_group("what is printed")
-    group.add_argument("--format", choices=FORMATS, default="table")
-    group.add_argument("--output", metavar="FILE", help="instead of standard output")
-    group.add_argument("--per-frame", action="store_true", help="each frame's scores, too")
-    group.add_argument("--pool", type=_names, default=("mean",), metavar="NAMES",
-                       help="of mean,min,max,median,harmonic,p0..p100; the first makes a video's score")  # fmt: skip
-    group.add_argument("--db", action="store_true", help="with -10 log10(1 - SSIM)")
-    group.add_argument("--dssim", action="store_true", help="with (1 - SSIM) / 2")
-    group.add_argument("--map", metavar="DIR", help="write each pair's heat map, beside its pictures, into this folder")
-    group.add_argument("--report", metavar="FILE.html", help="write a page to look at")
-    group.add_argument("--fail-under", type=float, metavar="VALUE", help="exit with 1 where a pair scores less")
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results")
+    add = group.add_argument
+    add("--format", choices=FORMATS, default="table", help="print results like this (default %(default)s)")
+    add("--output", metavar="FILE", help="write results to this file instead of standard output")
+    add("--per-frame", action="store_true", help="include the scores of each frame")
+    pools = "of mean,min,max,median,harmonic,p0..p100; the first makes a video's score"
+    add("--pool", type=_names, default=("mean",), metavar="NAMES", help=f"pool frames by these, {pools}")
+    add("--db", action="store_true", help="include -10 log10(1 - SSIM)")
+    add("--dssim", action="store_true", help="include (1 - SSIM) / 2")
+    add("--map", metavar="DIR", help="write each pair's heat map, next to its pictures, into this folder")
+    add("--report", metavar="FILE.html", help="write a page to look at")
+    add("--fail-under", type=float, metavar="VALUE", help="exit with status 1 if any score is below VALUE")
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("resources")
+    add = group.add_argument
+    add("--device", help="compute on auto, cpu, cuda or cuda:N (default auto)")
+    add("--batch", type=int, metavar="N", help=f"score up to N pairs in a call (default {Settings.batch})")
+    add("--workers", type=int, metavar="N", help="decode in N threads (default: one for each core)")
+
+
+def _with_formula(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a formula for each ``--luma`` that a path or nothing follows, so that it does not take it."""
+    given = [*arguments, "-"]
+    return [
+        "--luma=bt601"
+        if word == "--luma" and after not in LUMAS and (after.startswith("-") or os.path.exists(after))
+        else word
+        for word, after in pairwise(given)
+    ]
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
+
+
+def _rectangle(text: str) -> Rectangle:
+    try:
+        return parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected four whole numbers X,Y,W,H") from error
 
 
 def _frames(text: str) -> tuple[int, int | None, int]:
@@ -113,109 +181,22 @@ def _frames(text: str) -> tuple[int, int | None, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    names = ("metric", "convention", "padding", "window", "sigma", "kernel_size", "luma", "crop", "resize", "frames",
-             "device", "batch", "workers")  # fmt: skip
-    settings = Settings(
-        channels=options.format == "ffmpeg",
-        **{name: getattr(options, name) for name in names if getattr(options, name) is not None},
-    )
-    if options.format == "ffmpeg" and "ssim" not in settings.metric:
-        raise UsageError("--format ffmpeg prints ssim, which --metric leaves out.")
-    pools = check_pools(options.pool)
-    pairs = _pairs(options)
-    first = distributed.rank() == 0
-    rows = Rows(Columns(settings.metric, options.db, options.dssim), pools[0], options.per_frame)
-    check = _Check(settings.metric[0], pools[0], options.fail_under)
-    wanted = Wanted(pool=pools, maps=options.map, exhibits=EXHIBITS if options.report else 0)
-    with _progress(pairs, first) as bar, opened(options.output) if first else nullcontext() as file:
-        writers = [FORMATS[options.format](file, rows)] if file else []
-        for writer in writers:
-            writer.begin(pairs)
-        report = _report(options, settings, rows) if options.report and first else None
-        sinks: list[Sink] = [*writers, _Complaints(bar), check, *([report] if report else [])]
-        totals, interrupted = run(pairs, settings, wanted, sinks, bar)
-        for writer in writers:
-            writer.end(totals)
-        if report:
-            report.end(totals)
-    if first:
-        _say_what_is_missing(totals, len(pairs), interrupted)
-    if interrupted:
-        return INTERRUPTED
-    return FAILED if totals.failed else BELOW if check.below else OK
+    from ssim_fused.scoring.command import compare_files
 
-
-def _pairs(options: argparse.Namespace) -> list[Pair]:
-    if options.pairs:
-        if options.reference is not None:
-            raise UsageError("--pairs lists what is compared; leave out the other arguments.")
-        return read_pairs(options.pairs, options.mask)
-    if options.reference is None or not options.distorted:
-        raise UsageError("give a REFERENCE and what is compared with it, or --pairs LIST.CSV.")
-    return find_pairs(options.reference, options.distorted, options.mask)
-
-
-def _say_what_is_missing(totals: Totals, pairs: int, interrupted: bool) -> None:
-    if interrupted:
-        print(f"ssim-fused: interrupted after {totals.scored + totals.failed} of {pairs} pairs", file=sys.stderr)
-    if totals.failed:
-        print(f"ssim-fused: {totals.failed} of {pairs} pairs were not scored", file=sys.stderr)
-
-
-class _Check:
-    """Whether a pair's score, by the first metric and pool, lies below the bound."""
-
-    def __init__(self, metric: str, pool: str, least: float | None) -> None:
-        self._metric, self._pool, self._least, self.below = metric, pool, least, False
-
-    def pair(self, result: PairResult) -> None:
-        if self._least is not None and not result.error:
-            self.below |= result.pooled(self._pool)[self._metric] < self._least
-
-
-@dataclass
-class _Complaints:
-    """A line on standard error for every pair that was not scored."""
-
-    bar: Any
-
-    def pair(self, result: PairResult) -> None:
-        if result.error:
-            self.bar.write(f"ssim-fused: {result.reference}, {result.distorted}: {result.error}", file=sys.stderr)
-
-
-@contextmanager
-def _progress(pairs: Sequence[Pair], first: bool) -> Generator[Any]:
-    """A bar over frames on standard error, where that is a terminal."""
-    from tqdm import tqdm
-
-    visible = first and sys.stderr.isatty()
-    total = _frames_of(pairs) if visible else None
-    with tqdm(total=total, unit="frame", disable=not visible, dynamic_ncols=True) as bar:
-        yield bar
-
-
-def _frames_of(pairs: Sequence[Pair]) -> int | None:
-    """How many frames there are, where that is soon known."""
-    sequences = [pair for pair in pairs if pair.sequence and not pair.error]
     try:
-        counts = [open_sequence(pair.reference, "RGB", 1).count() for pair in sequences[:100]]
-    except PairError:
-        return None
-    known = [count for count in counts if count]
-    return len(pairs) - len(sequences) + sum(known) if len(known) == len(sequences) else None
-
-
-def _report(options: argparse.Namespace, settings: Settings, rows: Rows) -> Any:
-    from ssim_fused.scoring.report import Report
-
-    return Report(options.report, settings, rows)
+        ended = compare_files(options)
+    except BrokenPipeError as error:  # not of standard output, whose reader may leave: of another process
+        raise OutputError(str(error)) from error
+    if ended.interrupted:
+        return INTERRUPTED
+    return FAILED if ended.failed else BELOW if ended.below else OK
 
 
 def _info(options: argparse.Namespace) -> int:
     from ssim_fused.scoring.info import info
 
-    print(info())
+    with destination(None) as file:
+        file.write(info() + "\n")
     return OK
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import torch
 
+from ssim_fused.scoring.decoding import Part, frame_count, whole
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.pairs import STREAM, Pair
 from ssim_fused.scoring.results import PairResult
-from ssim_fused.scoring.score import Part, whole
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
 
@@ -92,15 +92,17 @@ def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]
     if len(cut) >= group.size:
         return parts[group.rank :: group.size]
     own = [part for part in parts if part not in cut][group.rank :: group.size]
-    ranges = [piece for part in cut for piece in _range_of(part, group)]
+    ranges = [piece for part in cut for piece in _range_of(part, group, settings)]
     return sorted([*own, *ranges], key=lambda part: part.number)
 
 
-def _range_of(part: Part, group: Alone) -> list[Part]:
+def _range_of(part: Part, group: Alone, settings: Settings) -> list[Part]:
     """The frames of a sequence for this process; the first takes one whole whose number of frames is unknown."""
     start, stop, step = part.frames
     try:
-        counts = [open_sequence(path, "Y", 1).count() for path in (part.pair.reference, part.pair.distorted)]
+        paths = part.pair.reference, part.pair.distorted
+        sequences = [open_sequence(path, 1, settings.limits(), settings.raw) for path in paths]
+        counts = [] if settings.align == "pts" else [frame_count(sequence) for sequence in sequences]
     except PairError:
         counts = []
     ends = [min(count, stop or count) for count in counts if count]
@@ -130,7 +132,9 @@ def merged(shares: Sequence[Sequence[PairResult]], metric: str) -> Iterator[Pair
 
 def _append(whole: PairResult, more: PairResult, metric: str) -> None:
     whole.error = whole.error or more.error
+    whole.peak = more.peak if whole.peak is None else whole.peak
     if more.scores and (not whole.scores or more.lowest(metric) < whole.lowest(metric)):
         whole.map, whole.exhibit = more.map, more.exhibit
+    whole.notes += [note for note in more.notes if note not in whole.notes]
     whole.numbers += more.numbers
     whole.scores += more.scores

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import io
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +19,20 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ssim_fused.scoring.errors import UsageError
+from ssim_fused.scoring.decoding import Frame, in_order
+from ssim_fused.scoring.errors import OutputError, UsageError, one_line
 from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import STREAM
 from ssim_fused.scoring.picture import Picture
 from ssim_fused.scoring.results import Exhibit, PairResult
-from ssim_fused.scoring.score import Frame, in_order
 from ssim_fused.scoring.settings import Settings
 
 COLORS = "magma"  # of matplotlib; its brightness rises evenly, in print and for the color-blind
 WIDEST = 960  # pixels of a picture in the report: what a screen shows of three side by side
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+GREY = 128  # of what does not count; no color of the map is grey
+LONGEST_NAME = 255  # bytes, of nearly every file system
 
 _GAP = 8  # pixels between the pictures
 
@@ -56,8 +60,10 @@ class Gallery:
         if folder:
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UsageError(f"--map {folder}: {error.strerror}.") from error
+            except (OSError, ValueError) as error:
+                raise UsageError(f"--map {folder}: {getattr(error, 'strerror', None) or error}.") from error
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UsageError(f"--map {folder}: Permission denied.")
 
     def shown(self, results: Iterator[PairResult]) -> Iterator[PairResult]:
         """The results, in order, with maps on disk and exhibits attached, and without the pixels."""
@@ -70,9 +76,9 @@ class Gallery:
         if frame is None or result.error or not (exhibited or self._folder):
             return result
         x, y = frame.reference, frame.distorted
-        heat = _colored(self._measure.map(x.pixels, y.pixels, x.peak, frame.mask), x)
+        heat = colored(self._measure.map(x.pixels, y.pixels, x.peak, frame.mask), x, frame.mask)
         if exhibited:
-            result.exhibit = Exhibit(frame.number, _jpeg(to_image(x)), _jpeg(to_image(y)), _jpeg(heat))
+            result.exhibit = Exhibit(frame.number, *(_jpeg(to_image(p)) for p in frame.shown()), _jpeg(heat))
         if self._folder:
             file = io.BytesIO()
             panel(frame, heat, result).save(file, "PNG", compress_level=1)
@@ -85,7 +91,11 @@ class Gallery:
         """Writes the map that the result carries, if any."""
         if result.map and self._folder:
             stem = "stream" if result.distorted == STREAM else Path(result.distorted).stem
-            Path(self._folder, f"{result.number:0{self._digits}}_{stem}.png").write_bytes(result.map)
+            path = Path(self._folder, file_name(f"{result.number:0{self._digits}}_{stem}", ".png"))
+            try:
+                path.write_bytes(result.map)
+            except OSError as error:
+                raise OutputError(f"--map {path}: {error.strerror or error}") from error
             result.map = None
 
     def _is_among_the_worst(self, result: PairResult) -> bool:
@@ -101,11 +111,11 @@ class Gallery:
 
 
 def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
-    """Reference, distorted picture and map side by side, with a line of text below each."""
-    pictures = [to_image(frame.reference), to_image(frame.distorted), heat]
+    """Reference, distorted picture and map side by side, with a line of text below each, and the map's colors."""
+    pictures = [*(to_image(picture) for picture in frame.shown()), heat]
     width, height = pictures[0].size
     size = max(12, height // 40)
-    sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + 2 * size), "white")
+    sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + 5 * size), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
     of_frame = f", frame {frame.number}" if result.sequence else ""
     score = result.scores[result.numbers.index(frame.number)]
@@ -114,13 +124,28 @@ def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
     for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
         left = place * (width + _GAP)
         sheet.paste(picture, (left, 0))
-        draw.text((left, height + size // 3), _fitting(text, draw, font, width), "black", font)
+        draw.text((left, height + size // 3), _fitting(one_line(text), draw, font, width), "black", font)
+    legend = "map: 1 - SSIM; grey pixels do not count"
+    draw.text((0, height + 2 * size), _fitting(legend, draw, font, 2 * width), "black", font)
+    _draw_scale(draw, font, (2 * (width + _GAP), height + 2 * size), width, size)
     return sheet
 
 
-def _fitting(
-    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> str:
+def _draw_scale(draw: ImageDraw.ImageDraw, font: Font, place: tuple[int, int], width: int, size: int) -> None:
+    """A bar of the map's colors with numbers below it."""
+    left, top = place
+    for x in range(width):
+        color = tuple(int(value) for value in _palette()[255 * x // max(1, width - 1)])
+        draw.line((left + x, top, left + x, top + size), color)
+    marks = ("0", "0.25", "0.5", "0.75", "1") if width > 12 * size else ("0", "1")
+    for number, mark in enumerate(marks):
+        share = number / (len(marks) - 1)
+        # Each number is centred below its color, as far as it stays below the bar.
+        x = left + share * width - share * draw.textlength(mark, font)
+        draw.text((x, top + size * 1.25), mark, "black", font)
+
+
+def _fitting(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
     while len(text) > 1 and draw.textlength(text, font) > width:
         text = text[:-2] + "…"
     return text
@@ -133,13 +158,21 @@ def to_image(picture: Picture) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array.numpy()))
 
 
-def _colored(similarity: Tensor, picture: Picture) -> Image.Image:
-    """The map as large as its picture: without padding it has a border, which is grey."""
+def file_name(stem: str, ending: str) -> str:
+    """A name that a file can have: on one line, in UTF-8, of 255 bytes at most."""
+    clean = one_line(stem).replace("/", "_").replace("\\", "_").encode()
+    return clean[: LONGEST_NAME - len(ending)].decode(errors="ignore") + ending
+
+
+def colored(similarity: Tensor, picture: Picture, mask: Tensor | None = None) -> Image.Image:
+    """The map as large as its picture. What does not count is grey: masked pixels, a border without windows."""
     height, width = picture.pixels.shape[1:]
     levels = ((1 - similarity.clamp(0, 1)) * 255).round().to(torch.uint8).numpy()
-    sheet = np.full((height, width, 3), 128, np.uint8)
+    sheet = np.full((height, width, 3), GREY, np.uint8)
     top, left = (height - levels.shape[0]) // 2, (width - levels.shape[1]) // 2
     sheet[top : top + levels.shape[0], left : left + levels.shape[1]] = _palette()[levels]
+    if mask is not None:
+        sheet[mask.cpu().numpy() == 0] = GREY
     return Image.fromarray(sheet)
 
 
@@ -151,7 +184,8 @@ def _palette() -> np.ndarray:  # [256, 3]
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    image.thumbnail((WIDEST, WIDEST))
+    small = image.copy()  # thumbnail() shrinks in place, and the sheet of --map needs the whole
+    small.thumbnail((WIDEST, WIDEST))
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=88)
+    small.save(file, "JPEG", quality=88)
     return file.getvalue()

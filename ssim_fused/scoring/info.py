@@ -12,7 +12,8 @@ import ssim_fused
 from ssim_fused.scoring.score import choose_device
 from ssim_fused.scoring.settings import Settings, cores
 
-PACKAGES = ("torch", "numpy", "pillow", "av", "tqdm", "jinja2", "matplotlib")
+PACKAGES = ("torch", "numpy", "pillow", "av", "tqdm", "jinja2", "matplotlib", "imagecodecs", "tifffile", "netpbmfile",
+            "OpenEXR", "pi-heif")  # fmt: skip
 
 
 def info() -> str:

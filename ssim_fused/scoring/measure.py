@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 import ssim_fused
 from ssim_fused._core.multiscale import BETAS
+from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
 
@@ -28,7 +29,7 @@ class Measure:
         self._metrics, self._channels, self.device = settings.metric, settings.channels, device
         self._multiscale = ssim_fused.multiscale_structural_similarity_index_measure
         convention = settings.resolved()
-        self._padded_pooling = convention.padded_pooling
+        self._padded_pooling, self._blocks = convention.padded_pooling, convention.blocks
         self._arguments: dict[str, Any] = {
             "gaussian_kernel": convention.window == "gaussian",
             "sigma": convention.sigma,
@@ -39,7 +40,11 @@ class Measure:
             self._arguments["padding"] = convention.padding
 
     def __call__(
-        self, reference: Sequence[Tensor], distorted: Sequence[Tensor], peak: int, masks: Sequence[Tensor] | None = None
+        self,
+        reference: Sequence[Tensor],
+        distorted: Sequence[Tensor],
+        peak: float,
+        masks: Sequence[Tensor] | None = None,
     ) -> list[dict[str, float]]:
         """One dictionary of scores for each pair, by the names of the metrics.
 
@@ -49,13 +54,23 @@ class Measure:
             peak: the range L.
             masks: weights ``[H, W]`` in 0..1, one for each pair, or None.
 
-        Where channels are asked for, ``"ssim/0"`` and so on are those of each.
+        Where channels are asked for, ``"ssim/R"`` and so on are those of each.
 
         """
+        return self._rows(reference, distorted, peak, masks, self._metrics)
+
+    def _rows(
+        self,
+        reference: Sequence[Tensor],
+        distorted: Sequence[Tensor],
+        peak: float,
+        masks: Sequence[Tensor] | None,
+        metrics: Sequence[str],
+    ) -> list[dict[str, float]]:
         x, y = self._batch(reference), self._batch(distorted)
         weights = None if masks is None else torch.stack(list(masks)).to(self.device)[:, None]
         columns: dict[str, list[float]] = {}
-        for metric in self._metrics:
+        for metric in metrics:
             if metric == "psnr":
                 columns[metric] = _psnr(x, y, peak, weights)
             elif metric == "ms-ssim":
@@ -64,9 +79,36 @@ class Measure:
                 columns |= self._ssim(x, y, peak, weights)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def map(self, reference: Tensor, distorted: Tensor, peak: int, mask: Tensor | None = None) -> Tensor:
+    def planes(
+        self,
+        planes: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]],
+        peak: float,
+        masks: Sequence[Tensor] | None = None,
+    ) -> list[dict[str, float]]:
+        """The scores of frames of luma and chroma: each plane's, and all planes' weighted by their pixels.
+
+        MS-SSIM is that of luma alone, as in VMAF; PSNR is that of the weighted mean of squares, as FFmpeg has it.
+
+        Args:
+            planes: for Y, U and V the reference's and the distorted frames' ``[1, H, W]``.
+            peak: the range L.
+            masks: weights ``[H, W]`` of luma in 0..1, one for each pair, or None; chroma takes their means.
+
+        """
+        split = [metric for metric in self._metrics if metric != "ms-ssim"]
+        rows = []
+        for place, (x, y) in enumerate(planes):
+            metrics = split if place else self._metrics
+            if metrics:
+                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics))
+        weights = [reference[0].numel() for reference, _ in planes]
+        return [_weighted(frame, weights) for frame in zip(*rows, strict=True)]
+
+    def map(self, reference: Tensor, distorted: Tensor, peak: float, mask: Tensor | None = None) -> Tensor:
         """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
         x, y = self._batch([reference]), self._batch([distorted])
+        if self._blocks:
+            return ffmpeg.similarity(y, x, peak)[0].mean(0).cpu()
         arguments: dict[str, Any] = self._arguments | {"return_full_image": True}
         if mask is not None:
             arguments["mask"] = mask[None, None].to(self.device)
@@ -79,21 +121,31 @@ class Measure:
             return batch
         return batch.contiguous().pin_memory().to(self.device, non_blocking=True)
 
-    def _ssim(self, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> dict[str, list[float]]:
+    def _ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> dict[str, list[float]]:
         ssim = ssim_fused.structural_similarity_index_measure
-        if not self._channels:
+        if self._blocks:
+            if weights is not None:
+                raise ValueError("convention ffmpeg takes no mask, as FFmpeg's filter takes none")
+            single = ffmpeg.ssim(y, x, peak)
+        elif self._channels:
+            single = self._scores(ssim, x, y, peak, weights, per_channel=True)
+        else:
             return {"ssim": self._score(ssim, x, y, peak, weights)}
-        single = self._scores(ssim, x, y, peak, weights, per_channel=True)
-        return {"ssim": _means(single)} | {f"ssim/{c}": column for c, column in enumerate(single.T.tolist())}
+        if not self._channels:
+            return {"ssim": _means(single)}
+        letters = "Y" if x.shape[1] == 1 else "RGB"
+        return {"ssim": _means(single)} | {
+            f"ssim/{letter}": column for letter, column in zip(letters, single.T.tolist(), strict=True)
+        }
 
-    def _ms_ssim(self, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+    def _ms_ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         if not self._padded_pooling:
             return self._score(self._multiscale, x, y, peak, weights)
         if weights is not None:
             raise ValueError("ms-ssim as pytorch-msssim has it takes no mask")
         return _means(self._padded_ms_ssim(x, y, peak))
 
-    def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: int) -> Tensor:
+    def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: float) -> Tensor:
         """``[B, C]``: each channel's product, with zeros beside odd sides that the means of 2x2 pixels count."""
         product = torch.ones(())
         for level, beta in enumerate(BETAS):
@@ -109,11 +161,11 @@ class Measure:
                 x, y = (avg_pool2d(p.float(), 2, padding=odd) for p in (x, y))
         return product
 
-    def _score(self, function: Any, x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+    def _score(self, function: Any, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         return self._scores(function, x, y, peak, weights).reshape(-1).tolist()
 
     def _scores(
-        self, function: Any, x: Tensor, y: Tensor, peak: int, weights: Tensor | None, **arguments: Any
+        self, function: Any, x: Tensor, y: Tensor, peak: float, weights: Tensor | None, **arguments: Any
     ) -> Tensor:
         """``[B]``, or ``[B, C]`` where ``per_channel`` is among the arguments."""
         if weights is not None:
@@ -126,7 +178,34 @@ def _means(channels: Tensor) -> list[float]:
     return [math.fsum(row) / len(row) for row in channels.tolist()]
 
 
-def _psnr(x: Tensor, y: Tensor, peak: int, weights: Tensor | None) -> list[float]:
+def _reduced(masks: Sequence[Tensor] | None, size: Sequence[int]) -> list[Tensor] | None:
+    """Weights of a plane of this size: the means of the weights of the pixels that its pixels cover."""
+    if masks is None:
+        return None
+    return [interpolate(mask[None, None], tuple(size), mode="area")[0, 0] for mask in masks]
+
+
+def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dict[str, float]:
+    """One frame's scores from those of its planes."""
+    scores: dict[str, float] = {}
+    for metric in planes[0]:
+        if "/" in metric:  # a single plane's, which is its score
+            continue
+        values = [plane[metric] for plane in planes if metric in plane]
+        if metric == "psnr":
+            errors = [w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)]  # mean squares, of L^2
+            error = math.fsum(errors) / sum(weights)
+            scores[metric] = math.inf if error == 0 else -10 * math.log10(error)
+        elif metric == "ssim":
+            scores[metric] = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+        else:
+            scores[metric] = values[0]
+        if metric != "ms-ssim":
+            scores |= {f"{metric}/{letter}": value for letter, value in zip("YUV", values, strict=True)}
+    return scores
+
+
+def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
     """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs; sums of integers are exact in any order."""
     if weights is None and not x.is_floating_point():
         squares = (x.to(torch.int32) - y.to(torch.int32)).abs().to(torch.int64).square_()

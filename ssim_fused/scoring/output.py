@@ -1,4 +1,4 @@
-"""The formats: a table to read, JSON, JSON lines, CSV, and the lines of FFmpeg's ``ssim`` filter.
+"""The formats: a table to read, JSON, JSON lines, CSV, Markdown, and the lines of FFmpeg's ``ssim`` filter.
 
 Each is written as the results come, so that what was scored before an interruption has been printed.
 """
@@ -6,20 +6,20 @@ Each is written as the results come, so that what was scored before an interrupt
 from __future__ import annotations
 
 import csv
+import heapq
 import json
 import math
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TextIO
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ssim_fused.scoring.errors import UsageError
+from ssim_fused.scoring.destination import Destination
+from ssim_fused.scoring.errors import one_line
 from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.pool import Columns, to_db
-from ssim_fused.scoring.results import PairResult, Totals
+from ssim_fused.scoring.provenance import of_run, sentence, with_range
+from ssim_fused.scoring.results import PairResult, Pooled, Threshold, Totals
+from ssim_fused.scoring.sequence import has_pictures
 
 
 class Rows:
@@ -29,18 +29,29 @@ class Rows:
         columns: the scores that are shown.
         pool: how a sequence's frames make its score.
         per_frame: with the scores of each frame.
+        threshold: the bound that marks the rows below it, or None.
 
     """
 
-    def __init__(self, columns: Columns, pool: str = "mean", per_frame: bool = False) -> None:
-        self.columns, self._pool, self.per_frame = columns, pool, per_frame
+    def __init__(
+        self, columns: Columns, pool: str = "mean", per_frame: bool = False, threshold: Threshold | None = None
+    ) -> None:
+        self.columns, self._pool, self.per_frame, self.threshold = columns, pool, per_frame, threshold
 
     def pair(self, result: PairResult) -> dict[str, Any]:
         row: dict[str, Any] = {"reference": result.reference, "distorted": result.distorted}
         if result.error:
             return row | {"error": result.error}
         row |= self.scores(result)
+        if self.threshold:
+            row["below"] = self.below(result)
+        if result.notes:
+            row["notes"] = list(result.notes)
         return row | {"frames": self.frames(result)} if self.per_frame else row
+
+    def below(self, result: PairResult) -> bool:
+        """Whether the result lies below the bound, if there is one."""
+        return self.threshold is not None and self.threshold.fails(result)
 
     def scores(self, result: PairResult) -> dict[str, float | None]:
         return _numbers(self.columns.of(result.pooled(self._pool)))
@@ -49,10 +60,35 @@ class Rows:
         shown = zip(result.numbers, result.scores, strict=True)
         return [{"frame": number} | _numbers(self.columns.of(scores)) for number, scores in shown]
 
-    def pooled(self, totals: Totals) -> dict[str, dict[str, float | None]]:
+    def pooled(self, pooled: Pooled, pools: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """By column, then by pool."""
-        by_pool = {name: _numbers(self.columns.of(scores)) for name, scores in totals.pooled().items()}
-        return {column: {name: row[column] for name, row in by_pool.items()} for column in self.columns.names}
+        by_pool = {name: _numbers(self.columns.of(scores)) for name, scores in pooled.pooled(pools).items()}
+        first = next(iter(by_pool.values()), {})
+        columns = [*self.columns.names, *(name for name in self.columns.planes.values() if name in first)]
+        return {column: {name: row[column] for name, row in by_pool.items()} for column in columns}
+
+    def header(self, pairs: Sequence[Pair]) -> list[str]:
+        """The names of the columns that these pairs may fill."""
+        planes = self.columns.planes.values() if any(map(_of_videos, pairs)) else ()
+        return [*self.columns.names, *planes]
+
+    def summary(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
+        """What is known at the end: the pooled scores of each distorted input, and how all was made.
+
+        ``pooled`` is there if there is one input: one number for several encodes would mean nothing.
+        """
+        inputs = [
+            {"distorted": name, "pairs": one.scored, "failed": one.failed, "pooled": self.pooled(one, totals.pools)}
+            for name, one in totals.inputs.items()
+        ]
+        nothing = self.pooled(Pooled(()), totals.pools)
+        single = {"pooled": inputs[0]["pooled"] if inputs else nothing} if len(inputs) < 2 else {}
+        return single | {"inputs": inputs, "settings": of_run(made, totals)}
+
+
+def _of_videos(pair: Pair) -> bool:
+    """Whether two videos meet, which may have planes."""
+    return pair.sequence and not any(map(has_pictures, (pair.reference, pair.distorted)))
 
 
 def _numbers(scores: dict[str, float]) -> dict[str, float | None]:
@@ -65,10 +101,17 @@ def _text(value: float | None) -> str:
 
 
 class Writer:
-    """A format: ``begin``, every pair's result, ``end``."""
+    """A format: ``begin``, every pair's result, ``end``.
 
-    def __init__(self, file: TextIO, rows: Rows) -> None:
-        self.file, self.rows = file, rows
+    Args:
+        file: takes the text.
+        rows: how results are shown.
+        made: how they were made, from :func:`provenance.describe`.
+
+    """
+
+    def __init__(self, file: Destination, rows: Rows, made: dict[str, Any]) -> None:
+        self.file, self.rows, self.made = file, rows, made
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         """Writes what stands above the results of these pairs."""
@@ -81,7 +124,7 @@ class Writer:
 
 
 class Json(Writer):
-    """One object: ``pairs``, ``pooled``, ``failed``."""
+    """One object: ``pairs``, ``failed``, then :meth:`Rows.summary`."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         self._failed: list[dict[str, Any]] = []
@@ -99,14 +142,16 @@ class Json(Writer):
         failed = ",\n  ".join(json.dumps(row) for row in self._failed)
         if failed:
             failed = f"\n  {failed}\n"
-        self.file.write(f'\n], "pooled": {json.dumps(self.rows.pooled(totals))}, "failed": [{failed}]}}\n')
+        summary = json.dumps(self.rows.summary(totals, self.made))
+        self.file.write(f'\n], "failed": [{failed}], {summary[1:]}\n')
 
 
 class JsonLines(Writer):
-    """A line a pair; one that failed has ``error``."""
+    """A line a pair, which says how it was made, so that lines can be merged and sorted; a failure has ``error``."""
 
     def pair(self, result: PairResult) -> None:
-        self.file.write(json.dumps(self.rows.pair(result)) + "\n")
+        made = with_range(self.made, [] if result.peak is None else [result.peak])
+        self.file.write(json.dumps(self.rows.pair(result) | {"settings": made}) + "\n")
 
 
 class Csv(Writer):
@@ -114,18 +159,22 @@ class Csv(Writer):
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         frame = ["frame"] if self.rows.per_frame else []
-        names = ["reference", "distorted", *frame, *self.rows.columns.names, "error"]
+        below = ["below"] if self.rows.threshold else []
+        notes = ["notes"] if any(pair.sequence for pair in pairs) else []
+        names = ["reference", "distorted", *frame, *self.rows.header(pairs), *below, "error", *notes]
         self._csv = csv.DictWriter(self.file, names, restval="", lineterminator="\n")
         self._csv.writeheader()
 
     def pair(self, result: PairResult) -> None:
         row = self.rows.pair(result)
+        if "notes" in row:
+            row["notes"] = "; ".join(row["notes"])
         for frame in row.pop("frames", [{}]):
             self._csv.writerow({name: "inf" if value is None else value for name, value in (row | frame).items()})
 
 
 class Ffmpeg(Writer):
-    """``n:1 R:0.98 G:0.98 B:0.98 All:0.98 (17.2)``, as FFmpeg's filter writes to its ``stats_file``; SSIM alone."""
+    """``n:1 Y:0.98 U:0.98 V:0.98 All:0.98 (17.2)``, as FFmpeg's filter writes to its ``stats_file``; SSIM alone."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         self._lines = 0
@@ -133,9 +182,7 @@ class Ffmpeg(Writer):
     def pair(self, result: PairResult) -> None:
         for scores in [] if result.error else result.scores:
             self._lines += 1
-            channels = [scores[f"ssim/{c}"] for c in range(3) if f"ssim/{c}" in scores]
-            letters = "Y" if len(channels) == 1 else "RGB"
-            each = " ".join(f"{letter}:{value:.6f}" for letter, value in zip(letters, channels, strict=True))
+            each = " ".join(f"{name[5:]}:{value:.6f}" for name, value in scores.items() if name.startswith("ssim/"))
             self.file.write(f"n:{self._lines} {each} All:{scores['ssim']:.6f} ({to_db(scores['ssim']):.6f})\n")
 
 
@@ -146,76 +193,127 @@ class Table(Writer):
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         paths = [("reference", "distorted"), *((pair.reference, pair.distorted) for pair in pairs)]
-        self._widths = [min(self.WIDEST, max(len(path[side]) for path in paths)) for side in (0, 1)]
-        self.file.write(self._line("reference", "distorted", self.rows.columns.names, "frame"))
+        self._widths = [min(self.WIDEST, max(len(one_line(path[side])) for path in paths)) for side in (0, 1)]
+        self.file.write(self._line("reference", "distorted", self.rows.header(pairs), "frame"))
 
-    def _line(self, first: str, second: str, cells: list[str], frame: str = "") -> str:
+    def _line(self, first: str, second: str, cells: list[str], frame: str = "", mark: str = "") -> str:
         numbers = "".join(f"  {cell:>10}" for cell in cells)
         shown = f"  {frame:>6}" if self.rows.per_frame else ""
-        sides = zip((first, second), self._widths, strict=True)
-        return "  ".join(f"{_end_of(path, width):<{width}}" for path, width in sides) + f"{shown}{numbers}\n"
+        sides = zip(map(one_line, (first, second)), self._widths, strict=True)
+        return "  ".join(f"{_end_of(path, width):<{width}}" for path, width in sides) + f"{shown}{numbers}{mark}\n"
 
     def pair(self, result: PairResult) -> None:
         if result.error:
             return
         paths = result.reference, result.distorted
+        mark = f"  < {self.rows.threshold.least:g}" if self.rows.threshold and self.rows.below(result) else ""
         if self.rows.per_frame:
             for row in self.rows.frames(result):
                 frame = row.pop("frame")
-                self.file.write(self._line(*paths, [_text(value) for value in row.values()], str(frame)))
+                self.file.write(self._line(*paths, [_text(value) for value in row.values()], str(frame), mark))
         else:
-            self.file.write(self._line(*paths, [_text(value) for value in self.rows.scores(result).values()]))
+            scores = [_text(value) for value in self.rows.scores(result).values()]
+            self.file.write(self._line(*paths, scores, mark=mark))
 
     def end(self, totals: Totals) -> None:
-        pooled = self.rows.pooled(totals)
-        for name in next(iter(pooled.values())):
-            self.file.write(self._line(name, "", [_text(column[name]) for column in pooled.values()]))
-        failed = f", {totals.failed} not scored" if totals.failed else ""
-        self.file.write(f"{totals.scored} {'pair' if totals.scored == 1 else 'pairs'} scored{failed}\n")
+        for name, one in totals.inputs.items():
+            of_input = name or "" if len(totals.inputs) > 1 else ""
+            pooled = self.rows.pooled(one, totals.pools)
+            for pool in next(iter(pooled.values())):
+                self.file.write(self._line(pool, of_input, [_text(column[pool]) for column in pooled.values()]))
+        self.file.write(_counted(totals) + "\n")
 
 
 def _end_of(path: str, width: int) -> str:
     return path if len(path) <= width else f"…{path[len(path) - width + 1 :]}"
 
 
-FORMATS: dict[str, Callable[[TextIO, Rows], Writer]] = {
+class Markdown(Writer):
+    """For a pull request: a headline, the pooled scores, what is below the bound or was not scored, then the rest.
+
+    Long runs show the lowest ``ROWS`` pairs, since GitHub cuts a summary at a mebibyte.
+    """
+
+    ROWS = 200
+
+    def begin(self, pairs: Sequence[Pair]) -> None:
+        self._rows: list[tuple[float, int, bool, str]] = []  # negated scores, for a heap whose top is the highest
+        self._failed: list[str] = []
+        self._below = 0
+        self._columns = ["reference", "distorted", *self.rows.header(pairs)]
+
+    def pair(self, result: PairResult) -> None:
+        names = [_cell(result.reference), _cell(result.distorted)]
+        if result.error:
+            self._failed += [_row([*names, _cell(result.error)])] if len(self._failed) < self.ROWS else []
+            return
+        below = self.rows.below(result)
+        self._below += below
+        scores = [_text(value) for value in self.rows.scores(result).values()]
+        if below:
+            scores[0] = f"**{scores[0]}** ❌"
+        lowest = self.rows.scores(result)[self.rows.columns.names[0]]
+        entry = (-(math.inf if lowest is None else lowest), -result.number, below, _row([*names, *scores]))
+        (heapq.heappushpop if len(self._rows) == self.ROWS else heapq.heappush)(self._rows, entry)
+
+    def end(self, totals: Totals) -> None:
+        write = self.file.write
+        write(f"### {_headline(totals, self._below, self.rows.threshold)}\n\n")
+        for name, pooled in totals.inputs.items():
+            write(f"{_cell(name or '')}: {_counted(pooled)}\n\n" if len(totals.inputs) > 1 else "")
+            write(_markdown_table(["", *totals.pools], self._pooled(pooled, totals.pools)))
+        ordered = sorted(self._rows, reverse=True)
+        columns = self._columns
+        write(_markdown_table(columns, [row for _, _, below, row in ordered if below]))
+        write(_markdown_table(["reference", "distorted", "not scored"], self._failed))
+        others = [row for _, _, below, row in ordered if not below]
+        if others:
+            shown = f"{len(others)} of {totals.scored}" if len(ordered) < totals.scored else str(len(others))
+            title = "other pairs" if self._below else "pairs"
+            write(f"<details><summary>{shown} {title}, lowest first</summary>\n\n")
+            write(_markdown_table(columns, others) + "</details>\n\n")
+        write(f"<sub>{_cell(sentence(of_run(self.made, totals)))}</sub>\n")
+
+    def _pooled(self, pooled: Pooled, pools: Sequence[str]) -> list[str]:
+        table = self.rows.pooled(pooled, pools)
+        return [_row([column, *map(_text, values.values())]) for column, values in table.items() if values]
+
+
+def _headline(totals: Totals, below: int, threshold: Threshold | None) -> str:
+    parts = [_counted(totals)]
+    if threshold:
+        parts.append(f"{below} below {threshold.metric} {threshold.least:g} ❌" if below else "none below the bound ✅")
+    return ", ".join(parts)
+
+
+def _counted(results: Totals | Pooled) -> str:
+    failed = f", {results.failed} not scored" if results.failed else ""
+    return f"{results.scored} {'pair' if results.scored == 1 else 'pairs'} scored{failed}"
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table in Markdown, whose characters mean nothing."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~$@])", r"\\\1", one_line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _markdown_table(names: Sequence[str], rows: Sequence[str]) -> str:
+    """A table, whose columns of numbers stand at the right; nothing without rows."""
+    if not rows:
+        return ""
+    marks = ["---" if name in ("", "reference", "distorted", "not scored") else "---:" for name in names]
+    return _row(names) + _row(marks) + "".join(rows) + "\n"
+
+
+FORMATS: dict[str, Callable[[Destination, Rows, dict[str, Any]], Writer]] = {
     "table": Table,
     "json": Json,
     "jsonl": JsonLines,
     "csv": Csv,
+    "markdown": Markdown,
     "ffmpeg": Ffmpeg,
 }
-
-
-@contextmanager
-def opened(path: str | None) -> Generator[TextIO]:
-    """Standard output, or a file that appears under its name once it is complete.
-
-    Raises:
-        UsageError: its folder is missing or not to be written.
-
-    """
-    if path is None:
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", text=True)
-    except OSError as error:
-        raise UsageError(f"{path!r} cannot be written: {error.strerror}.") from error
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """What the operating system takes off the rights of new files, which a temporary file has not got."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,27 +1,31 @@
 """Pixels of one picture or frame, as they are in the file, and how two of them are made comparable.
 
-``[C, H, W]`` of uint8 or uint16, with one channel (grey, or a video's luma) or three (RGB). Files are read by
-Pillow; those of 16 bits a color, which Pillow would cut to 8, by PyAV.
+``[C, H, W]`` of uint8 or uint16, or of float32 or float64 from files of floating point, with one channel (grey, or a
+video's luma) or three (RGB). ``readers/`` has the readers of all formats.
 """
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssim_fused.scoring.errors import PairError
+from ssim_fused.scoring.errors import PairError, lacks_extra
+from ssim_fused.scoring.readers import formats, png
+from ssim_fused.scoring.readers.pool import POOL
+from ssim_fused.scoring.readers.samples import Limits, ReadError, Samples
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import numpy as np
 
-ORIENTATION = 0x0112  # the EXIF tag: which way up the camera was
+
+NO_LIMITS = Limits()  # Pillow's number of pixels, and no range for floating point
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,14 @@ class Picture:
     """Pixels ``[C, H, W]`` and what the largest of them means.
 
     Attributes:
-        pixels: uint8, uint16, or float32 (luma of RGB), in 0..peak; of any strides.
-        peak: the range: 255, 65535, or a video's ``2 ** bits - 1``.
+        pixels: uint8, uint16, float32 or float64, in 0..peak, those of floating point also outside; of any strides.
+        peak: the value of white: 255, 65535, ``2 ** bits - 1``, or ``--data-range``.
         full_range: False for a plane of a video whose black is 16 and white 235 (of 255).
 
     """
 
     pixels: Tensor
-    peak: int
+    peak: float
     full_range: bool = True
 
     @property
@@ -44,98 +48,117 @@ class Picture:
         return f"{self.pixels.shape[2]}x{self.pixels.shape[1]}"
 
 
-def read_picture(path: str) -> Picture:
-    """The pixels of a picture file, upright, as 8 or 16 bit RGB or grey.
+class SeveralFramesError(PairError):
+    """A file of several frames where a still picture is expected."""
 
-    Palettes become RGB. What is transparent is composited over white. CMYK and the like are converted to RGB; color
-    profiles are not applied.
 
-    Raises:
-        PairError: the file is missing or broken, has several frames, or has pixels without a range (float, 32 bit).
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture file whose header was read.
+
+    Attributes:
+        path: its name.
+        count: the number of frames: more than one for animations, and for TIFF of several pages.
 
     """
-    from PIL import Image, UnidentifiedImageError
 
+    path: str
+    count: int
+    _samples: Callable[[int], Samples]
+
+    def frame(self, number: int) -> Picture:
+        """Decodes a frame.
+
+        Raises:
+            PairError: the file is broken, or has pixels without a range.
+
+        """
+        with _named(self.path):
+            samples = self._samples(number)
+        return Picture(channels_first(samples.pixels), samples.white)
+
+
+@contextmanager
+def opened_picture(path: str, limits: Limits) -> Generator[PictureFile]:
+    """Opens a picture file of any format, in a worker process where its decoder may crash.
+
+    Raises:
+        PairError: the file is missing, broken, too large, or has what its reader does not read.
+
+    """
+    with ExitStack() as stack:
+        with _named(path):
+            data = Path(path).read_bytes()  # Read at once: one call for the operating system.
+            name = formats.format_of(data)
+            if name in formats.IN_PROCESS and not (name == "PNG" and png.interlaced(data)):
+                from ssim_fused.scoring.readers.rules import finished
+
+                opened = formats.open_bytes(data, limits)
+                count = opened.count
+
+                def samples(number: int) -> Samples:
+                    return formats.guarded(lambda: finished(opened.frame(number), limits), name)
+
+            else:
+                worker = stack.enter_context(POOL.lease())
+                count, samples = worker.open(data, limits), worker.frame
+        yield PictureFile(path, count, samples)
+
+
+def is_picture(path: str) -> bool:
+    """Whether a regular file starts as one of the picture formats does; a file that cannot be read is none."""
     try:
-        # Read at once: one call for the operating system, and the pixels are decoded from memory.
-        image = Image.open(io.BytesIO(Path(path).read_bytes()))
-        # Cameras put previews behind the picture (MPO); the frames of an animation are no pictures of their own.
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise PairError(f"{path}: has {getattr(image, 'n_frames', 0)} frames; only still pictures are compared")
-        deep = _has_16_bits(image)  # before Exif is asked for, which in a PNG lies behind the pixels and decodes them
-        orientation = image.getexif().get(ORIENTATION, 1)
-        return _upright(_composited(_pixels(image, path, deep)), orientation)
-    except UnidentifiedImageError as error:
-        raise PairError(f"{path}: no picture that Pillow can read") from error
+        if not Path(path).is_file():
+            return False
+        with open(path, "rb") as file:
+            return formats.format_of(file.read(64)) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def is_animation(path: str) -> bool:
+    """Whether a picture file has several frames; a file that cannot be read is none."""
+    try:
+        with opened_picture(path, NO_LIMITS) as file:
+            return file.count > 1
+    except PairError:
+        return False
+
+
+def read_picture(path: str, limits: Limits = NO_LIMITS) -> Picture:
+    """The pixels of a still picture, upright, opaque, grey or RGB, at the depth of the file.
+
+    Raises:
+        SeveralFramesError: the file is an animation, or has several pages.
+        PairError: the file is missing or broken, or has pixels without a range.
+
+    """
+    with opened_picture(path, limits) as file:
+        if file.count != 1:
+            raise SeveralFramesError(f"{path}: has {file.count} frames; a still picture is expected here")
+        return file.frame(0)
+
+
+@contextmanager
+def _named(path: str) -> Generator[None]:
+    """Puts the file's name before what is wrong with it."""
+    try:
+        yield
+    except ReadError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and lacks_extra(error.__cause__):
+            raise error.__cause__ from None  # the run's trouble, not the file's
+        raise PairError(f"{path}: {error}") from error
     except OSError as error:
         raise PairError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # a plugin's words for a broken file
-        raise PairError(f"{path}: {error}") from error
-
-
-def _pixels(image: Image, path: str, deep: bool) -> Picture:
-    """Pixels with one to four channels, the fourth being opacity."""
-    if image.mode.startswith("I;16"):
-        return Picture(channels_first(np.array(image).astype(np.uint16)), 65535)
-    if image.mode in ("I", "F"):
-        raise PairError(f"{path}: pixels of mode {image.mode} (32 bit) have no range; save it with 8 or 16 bits")
-    if deep:
-        return _deep_pixels(path)
-    return Picture(channels_first(np.array(image.convert(_mode(image)))), 255)
-
-
-def _mode(image: Image) -> str:
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        return "RGBA"
-    return "L" if image.mode in ("1", "L") else "RGB"
-
-
-def _has_16_bits(image: Image) -> bool:
-    """Whether Pillow would cut 16 bits a color to 8: the decoder's raw mode says what lies in the file."""
-    tiles = getattr(image, "tile", [])
-    return bool(tiles) and ";16" in str(tiles[0][3])
-
-
-def _deep_pixels(path: str) -> Picture:
-    import av
-
-    try:
-        with av.open(path) as container:
-            frame = next(container.decode(video=0))
-            alpha = any(component.is_alpha for component in frame.format.components)
-            array = frame.to_ndarray(format="rgba64le" if alpha else "rgb48le")
-    except (av.FFmpegError, StopIteration) as error:
-        raise PairError(f"{path}: {error}") from error
-    return Picture(channels_first(array), 65535)
+    except ValueError as error:  # a path with a null byte
+        raise PairError(f"{path!r}: {error}") from error
 
 
 def channels_first(array: np.ndarray) -> Tensor:
     """Pixels ``[H, W]`` or ``[H, W, C]`` as ``[C, H, W]``."""
-    pixels = torch.from_numpy(array)
+    pixels = torch.from_numpy(array if array.flags.writeable else array.copy())
     # A plane a channel: the copy takes less than what the kernel loses on pixels that lie three apart.
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
-
-
-def _composited(picture: Picture) -> Picture:
-    if picture.pixels.shape[0] != 4:
-        return picture
-    *color, opacity = picture.pixels.long()
-    peak = picture.peak
-    white = peak * (peak - opacity) + peak // 2
-    mixed = torch.stack([(channel * opacity + white) // peak for channel in color])
-    return replace(picture, pixels=mixed.to(picture.pixels.dtype))
-
-
-def _upright(picture: Picture, orientation: int) -> Picture:
-    pixels = picture.pixels
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 2)
-    flipped = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
-    if flipped and pixels.dtype == torch.uint16:  # torch flips signed integers only; the bits are the same
-        pixels = pixels.view(torch.int16).flip(flipped).view(torch.uint16)
-    elif flipped:
-        pixels = pixels.flip(flipped)
-    return replace(picture, pixels=pixels)
 
 
 def cropped(picture: Picture, border: int) -> Picture:
@@ -151,8 +174,9 @@ def cropped(picture: Picture, border: int) -> Picture:
 def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Picture, Picture]:
     """Both pictures with as many channels, as many bits and of one size.
 
-    Grey beside RGB becomes RGB, and the fewer bits are scaled to the more. With ``resize`` the distorted picture
-    becomes as large as the reference, by a bicubic filter that does not alias.
+    Grey with RGB becomes RGB, the smaller range of integers is scaled to the larger one, and integers with floating
+    point are scaled to its range. With ``resize`` the distorted picture becomes as large as the reference, by a bicubic
+    filter with antialiasing.
 
     Raises:
         PairError: the sizes differ, or one is a plane of full and the other of limited range.
@@ -164,8 +188,8 @@ def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Pictu
             "are compared as RGB"
         )
     channels = max(reference.pixels.shape[0], distorted.pixels.shape[0])
-    peak = max(reference.peak, distorted.peak)
-    reference, distorted = (_deepened(_widened(p, channels), peak) for p in (reference, distorted))
+    peak, dtype = _common_range(reference, distorted)
+    reference, distorted = (_converted(_widened(p, channels), peak, dtype) for p in (reference, distorted))
     if reference.size == distorted.size:
         return reference, distorted
     if not resize:
@@ -174,21 +198,38 @@ def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Pictu
             "reference's size"
         )
     height, width = reference.pixels.shape[1:]
-    scaled = interpolate(distorted.pixels[None].float(), (height, width), mode="bicubic", antialias=True)[0]
-    return reference, replace(distorted, pixels=_rounded(scaled, peak, distorted.pixels.dtype))
+    scaled = interpolate(_wide(distorted.pixels)[None], (height, width), mode="bicubic", antialias=True)[0]
+    if dtype.is_floating_point:
+        return reference, replace(distorted, pixels=scaled.to(dtype))
+    return reference, replace(distorted, pixels=_rounded(scaled, peak, dtype))
 
 
 def _widened(picture: Picture, channels: int) -> Picture:
     return replace(picture, pixels=picture.pixels.expand(channels, -1, -1))
 
 
-def _deepened(picture: Picture, peak: int) -> Picture:
+def _common_range(reference: Picture, distorted: Picture) -> tuple[float, torch.dtype]:
+    """The larger range of two, or that of floating point, and the type that holds both pictures' pixels."""
+    floating = [p for p in (reference, distorted) if p.pixels.is_floating_point()]
+    peak = max(p.peak for p in floating or (reference, distorted))
+    types = {reference.pixels.dtype, distorted.pixels.dtype}
+    # Scaled integers, and those of two types, are of the wider one.
+    return peak, max(types, key=(torch.uint8, torch.uint16, torch.float32, torch.float64).index)
+
+
+def _converted(picture: Picture, peak: float, dtype: torch.dtype) -> Picture:
     if picture.peak == peak:
-        return picture
+        return picture if picture.pixels.dtype == dtype else replace(picture, pixels=picture.pixels.to(dtype))
     # Full range maps white to white; of a video's limited range every bit more doubles the numbers, by its standard.
     scale = peak / picture.peak if picture.full_range else (peak + 1) // (picture.peak + 1)
-    return replace(picture, pixels=_rounded(picture.pixels.double() * scale, peak, torch.uint16), peak=peak)
+    scaled = picture.pixels.double() * scale
+    pixels = scaled.to(dtype) if dtype.is_floating_point else _rounded(scaled, peak, dtype)
+    return replace(picture, pixels=pixels, peak=peak)
 
 
-def _rounded(pixels: Tensor, peak: int, dtype: torch.dtype) -> Tensor:
+def _wide(pixels: Tensor) -> Tensor:
+    return pixels if pixels.dtype == torch.float64 else pixels.float()
+
+
+def _rounded(pixels: Tensor, peak: float, dtype: torch.dtype) -> Tensor:
     return pixels.clamp(0, peak).round().to(dtype)

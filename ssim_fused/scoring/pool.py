@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from ssim_fused.scoring.errors import UsageError
 
 _NAMES = re.compile(r"mean|min|max|median|harmonic|p(\d{1,2}|100)")
@@ -40,10 +38,10 @@ def pool(name: str, values: Sequence[float]) -> float:
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
-    # numpy interpolates between two infinite values, the PSNR of identical frames, to NaN.
-    ordered = np.sort(np.asarray(values, np.float64))
+    # Two infinite values, the PSNR of identical frames, must not be interpolated: their difference is NaN.
+    ordered = sorted(values)
     place = (len(ordered) - 1) * percent / 100
-    low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
     return low if low == high else low + (high - low) * (place - math.floor(place))
 
 
@@ -64,10 +62,14 @@ class Columns:
         metrics: the names, in order.
         db: with each SSIM in dB, too: ``ssim-db``.
         dssim: with each DSSIM, too: ``dssim``, ``ms-dssim``.
+        planes: the planes, ``"YUV"``, whose scores stand behind those of whole frames where videos have them.
 
     """
 
-    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False) -> None:
+    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False, planes: str = "YUV") -> None:
+        metrics = tuple(metrics)
+        split = [metric for metric in metrics if metric != "ms-ssim"]
+        self._planes = {f"{metric}/{plane}": f"{metric}-{plane.lower()}" for metric in split for plane in planes}
         self._columns: list[tuple[str, str, Callable[[float], float]]] = []
         for metric in metrics:
             self._columns.append((metric, metric, float))
@@ -80,6 +82,12 @@ class Columns:
     def names(self) -> list[str]:
         return [name for name, _, _ in self._columns]
 
+    @property
+    def planes(self) -> dict[str, str]:
+        """The columns of planes, by the scores that they show."""
+        return self._planes
+
     def of(self, scores: dict[str, float]) -> dict[str, float]:
         """The row of a pair's, a frame's or the pooled scores; what is derived is so after pooling."""
-        return {name: derive(scores[metric]) for name, metric, derive in self._columns}
+        row = {name: derive(scores[metric]) for name, metric, derive in self._columns}
+        return row | {name: scores[score] for score, name in self._planes.items() if score in scores}

@@ -1,50 +1,55 @@
-"""The report: one HTML file that needs no network, with a summary, a plot, the pairs and the worst of them."""
+"""The report: one HTML file that needs no network, with a summary, plots, the pairs and the worst of them."""
 
 from __future__ import annotations
 
 import base64
 import heapq
-import io
+import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from ssim_fused import __version__
-from ssim_fused.scoring.output import Rows, opened
+from ssim_fused._version import __version__
+from ssim_fused.scoring import provenance
+from ssim_fused.scoring.output import Rows
+from ssim_fused.scoring.pairs import Pair
+from ssim_fused.scoring.plots import LINES, Plot, curves, histogram, rate_distortion
+from ssim_fused.scoring.rates import bit_rate
 from ssim_fused.scoring.results import PairResult, Totals
-from ssim_fused.scoring.settings import Settings
 
 ROWS = 1000  # pairs in the table, the worst; a page of more is slow to open
 EXHIBITS = 12  # pairs to look at
-LINES = 8  # sequences in the plot
 FAILURES = 200  # pairs named that were not scored
+RATES = 200  # videos whose packets are read for their bit rates
+NAMED = 3  # distorted inputs in the title
 IMAGES = ("reference", "distorted", "map")
 SUMMARY = ("mean", "min", "p1", "p5", "median", "max")
 
-_INK = "#010203"  # drawn in this color, then in that of the page's text, which is dark or light
-_LINE = "#2f81d6"
-
 
 class Report:
-    """Takes the results, and writes the page.
+    """Takes the results, and makes the page.
 
     Args:
-        path: of the HTML file.
-        settings: what was computed.
         rows: how results are shown.
+        made: how they were made, from :func:`provenance.describe`.
+        pairs: what is compared.
 
     """
 
-    def __init__(self, path: str, settings: Settings, rows: Rows) -> None:
-        import jinja2  # so that it is missed before the work, not after
+    def __init__(self, rows: Rows, made: dict[str, Any], pairs: Sequence[Pair]) -> None:
+        import jinja2
 
+        importlib.import_module("matplotlib")  # so that it is missed before the work, not after
         loader = jinja2.PackageLoader("ssim_fused.scoring", "templates")
         environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._template = environment.get_template("report.html.j2")
-        self._path, self._settings, self._rows = path, settings, rows
-        self._metric = settings.metric[0]
+        self._rows, self._made, self._metric = rows, made, made["metric"][0]
+        self._title = _title(pairs)
         self._worst: list[tuple[float, int, dict[str, Any]]] = []  # negated scores
         self._exhibits: list[tuple[float, int, dict[str, Any]]] = []
         self._lines: list[tuple[str, list[int], list[float]]] = []
+        self._videos: list[tuple[str, str, float]] = []  # reference, distorted, score
+        self._sequences = 0
         self._failures: list[PairResult] = []
 
     def pair(self, result: PairResult) -> None:
@@ -52,11 +57,16 @@ class Report:
             self._failures += [result] if len(self._failures) < FAILURES else []
             return
         scores = self._rows.scores(result)
-        row = {"number": result.number, "reference": result.reference, "distorted": result.distorted, "scores": scores}
+        row = {"number": result.number, "reference": result.reference, "distorted": result.distorted, "scores": scores,
+               "below": self._rows.below(result), "notes": result.notes}  # fmt: skip
         order = (-self._score(row), -result.number)
         _keep(self._worst, (*order, row), ROWS)
-        if result.sequence and len(self._lines) < LINES:
-            self._lines.append((result.distorted, result.numbers, [s[self._metric] for s in result.scores]))
+        if result.sequence:
+            self._sequences += 1
+            if len(self._videos) < RATES:
+                self._videos.append((result.reference, result.distorted, self._score(row)))
+            if len(self._lines) < LINES:
+                self._lines.append((result.distorted, result.numbers, [s[self._metric] for s in result.scores]))
         if result.exhibit:
             shown = {
                 "frame": result.exhibit.frame if result.sequence else None,
@@ -68,38 +78,66 @@ class Report:
         value = row["scores"][self._metric]
         return float("inf") if value is None else value
 
-    def end(self, totals: Totals) -> None:
-        """Writes the file."""
-        summary = Totals(self._settings.metric, SUMMARY)
-        summary.take(totals)
-        page = self._template.render(
+    def page(self, totals: Totals) -> str:
+        """The HTML page."""
+        rates = {distorted: bit_rate(distorted) for _, distorted, _ in self._videos}
+        inputs = [
+            {"name": name, "scored": one.scored, "failed": one.failed, "rate": rates.get(name or ""),
+             "pooled": self._rows.pooled(one, SUMMARY)}
+            for name, one in totals.inputs.items()
+        ]  # fmt: skip
+        threshold = self._rows.threshold
+        shown = [row for *_, row in (*self._worst, *self._exhibits)]
+        planes = [name for name in self._rows.columns.planes.values() if any(name in row["scores"] for row in shown)]
+        return self._template.render(
+            title=self._title,
             version=__version__,
-            settings=_described(self._settings),
+            command=provenance.command(),
+            date=provenance.now(),
+            settings=provenance.sentence(provenance.of_run(self._made, totals)),
             totals=totals,
+            below=threshold and {"count": threshold.below, "least": f"{threshold.metric} {threshold.least:g}"},
             pools=SUMMARY,
-            pooled=self._rows.pooled(summary),
-            columns=self._rows.columns.names,
-            plots=self._plots(totals),
+            inputs=inputs,
+            rated=any(one["rate"] for one in inputs),
+            columns=[*self._rows.columns.names, *planes],
+            planes=planes,
+            plots=self._plots(totals, rates),
             rows=[row for *_, row in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)],
             exhibits=[row for *_, row in sorted(self._exhibits, key=lambda entry: entry[:2], reverse=True)],
             failures=self._failures,
             metric=self._metric,
         )
-        with opened(self._path) as file:
-            file.write(page)
 
-    def _plots(self, totals: Totals) -> list[dict[str, str]]:
-        values = totals.values(self._metric)
+    def _plots(self, totals: Totals, rates: dict[str, float | None]) -> list[Plot]:
         plots = []
+        points: dict[str, list[tuple[float, float, str]]] = {}
+        for reference, distorted, score in self._videos:
+            if (rate := rates[distorted]) is not None:
+                points.setdefault(reference, []).append((rate, score, distorted))
+        if any(len(encodes) > 1 for encodes in points.values()):
+            plots.append(rate_distortion({name: sorted(encodes) for name, encodes in points.items()}, self._metric))
         if self._lines:
-            plots.append({"title": f"{self._metric} over frames", "svg": _lines_plot(self._lines, self._metric)})
+            plots.append(curves(self._lines, self._metric, self._sequences))
+        values = totals.values(self._metric)
         if len(values) > 1:
-            plots.append({"title": f"Distribution of {self._metric}", "svg": _histogram(values, self._metric)})
+            plots.append(histogram(values, self._metric))
         return plots
 
 
+def _title(pairs: Sequence[Pair]) -> str:
+    """What is compared with what."""
+    inputs = list(dict.fromkeys(pair.input or pair.distorted for pair in pairs))
+    if pairs[0].origin:
+        return f"Pairs of {inputs[0]}"
+    more = f" and {len(inputs) - NAMED} more" if len(inputs) > NAMED else ""
+    references = list(dict.fromkeys(pair.reference for pair in pairs))
+    against = references[0] if len(references) == 1 else os.path.commonpath(references) or "the references"
+    return f"{', '.join(inputs[:NAMED])}{more} against {against}"
+
+
 def _keep(heap: list, entry: tuple, size: int) -> None:
-    """Keeps the ``size`` greatest; numbers differ, so what stands behind them is never compared."""
+    """Keeps the ``size`` greatest; numbers differ, so that what follows them is never compared."""
     if len(heap) < size:
         heapq.heappush(heap, entry)
     else:
@@ -108,63 +146,3 @@ def _keep(heap: list, entry: tuple, size: int) -> None:
 
 def _embedded(image: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(image).decode()
-
-
-def _described(settings: Settings) -> str:
-    """What was computed, in a line."""
-    convention = settings.resolved()
-    window = f"Gaussian of sigma {convention.sigma:g}"
-    if convention.window == "uniform":
-        window = f"uniform window of {convention.kernel_size}x{convention.kernel_size}"
-    parts = [window, f"{convention.padding} padding", f"luma {convention.luma}" if convention.luma else "RGB"]
-    if settings.convention:
-        parts.insert(0, f"as {settings.convention}")
-    if settings.crop:
-        parts.append(f"{settings.crop} pixels cropped")
-    return ", ".join(parts)
-
-
-def _figure():
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
-    for spine in axes.spines.values():
-        spine.set_color(_INK)
-    return figure, axes
-
-
-def _lines_plot(lines: Sequence[tuple[str, list[int], list[float]]], metric: str) -> str:
-    figure, axes = _figure()
-    for name, numbers, values in lines:
-        axes.plot(numbers, values, linewidth=1.2, label=name, color=_LINE if len(lines) == 1 else None)
-    axes.set_xlabel("frame", color=_INK)
-    axes.set_ylabel(metric, color=_INK)
-    if len(lines) > 1:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize="small")
-    return _svg(figure)
-
-
-def _histogram(values: Sequence[float], metric: str) -> str:
-    import numpy as np
-
-    figure, axes = _figure()
-    finite = np.asarray(values)[np.isfinite(values)]
-    axes.hist(finite, bins=min(60, max(10, len(finite) // 5)), color=_LINE)
-    axes.set_xlabel(metric, color=_INK)
-    axes.set_ylabel("frames", color=_INK)
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure)
-
-
-def _svg(figure: Any) -> str:
-    """The figure as an element of the page, in its font and the color of its text."""
-    import matplotlib as mpl
-
-    file = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ssim_fused", "font.family": "sans-serif"}):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ssim_fused.scoring import distributed
+from ssim_fused.scoring.decoding import Noted
 from ssim_fused.scoring.errors import UsageError
+from ssim_fused.scoring.listing import read_pairs
 from ssim_fused.scoring.output import Rows
-from ssim_fused.scoring.pairs import Pair, find_pairs, read_pairs
+from ssim_fused.scoring.pairs import Pair, check_any, find_pairs
 from ssim_fused.scoring.pool import Columns, check_pools
+from ssim_fused.scoring.provenance import describe, device_name
 from ssim_fused.scoring.results import PairResult, Totals, collect
 from ssim_fused.scoring.score import choose_device, score_parts
 from ssim_fused.scoring.settings import Settings
@@ -49,9 +52,22 @@ class Ticker(Protocol):
 
 
 def run(
-    pairs: Sequence[Pair], settings: Settings, wanted: Wanted, sinks: Sequence[Sink], ticker: Ticker | None = None
+    pairs: Sequence[Pair],
+    settings: Settings,
+    wanted: Wanted,
+    sinks: Sequence[Sink],
+    ticker: Ticker | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> tuple[Totals, bool]:
     """Scores pairs and hands every result to the sinks, in the process of rank 0.
+
+    Args:
+        pairs: what is compared.
+        settings: how.
+        wanted: what is made in addition to the scores.
+        sinks: who takes the results.
+        ticker: is told of every frame.
+        enough: is asked after each pair whether nobody takes the others.
 
     Returns:
         What all pairs together came to, and whether the run was interrupted.
@@ -71,6 +87,8 @@ def run(
                     totals.add(result)
                     for sink in sinks:
                         sink.pair(result)
+                    if enough():
+                        break
     except KeyboardInterrupt:
         interrupted = True
     return totals, interrupted
@@ -79,7 +97,7 @@ def run(
 def _ticked(batches: Iterator[list], ticker: Ticker | None) -> Iterator[list]:
     for batch in batches:
         if ticker is not None:
-            ticker.update(len(batch))
+            ticker.update(sum(not isinstance(outcome, Noted) for outcome in batch))
         yield batch
 
 
@@ -120,7 +138,8 @@ def compare(
         **settings: those of :class:`Settings`.
 
     Returns:
-        ``{"pairs": [...], "pooled": {...}, "failed": [...]}``.
+        ``{"pairs": [...], "failed": [...], "pooled": {...}, "inputs": [...], "settings": {...}}``. With several
+        distorted ones, ``"inputs"`` has the pooled scores of each, and there is no ``"pooled"``.
 
     Raises:
         UsageError: what was asked for cannot be meant, or a path does not exist.
@@ -136,10 +155,11 @@ def compare(
     pools = check_pools(pool)
     found = _found(reference, [distorted] if isinstance(distorted, str) else distorted, pairs, mask)
     document = Document(Rows(Columns(options.metric, db, dssim), pools[0], per_frame))
+    made = describe(options, device_name(options.device), pools, mask)
     totals, interrupted = run(found, options, Wanted(pool=pools, maps=map), [document])
     if interrupted:
         raise KeyboardInterrupt
-    return document.complete(totals)
+    return document.complete(totals, made)
 
 
 def _found(
@@ -149,7 +169,10 @@ def _found(
         raise UsageError("give a reference and what is compared with it, or pairs.")
     if isinstance(pairs, str):
         return read_pairs(pairs, mask)
-    return pairs if pairs is not None else find_pairs(str(reference), distorted, mask)
+    if pairs is None:
+        return find_pairs(str(reference), distorted, mask)
+    check_any(pairs, "the list")
+    return pairs
 
 
 class Document:
@@ -163,5 +186,5 @@ class Document:
     def pair(self, result: PairResult) -> None:
         (self._failed if result.error else self._pairs).append(self._rows.pair(result))
 
-    def complete(self, totals: Totals) -> dict[str, Any]:
-        return {"pairs": self._pairs, "pooled": self._rows.pooled(totals), "failed": self._failed}
+    def complete(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
+        return {"pairs": self._pairs, "failed": self._failed} | self._rows.summary(totals, made)

@@ -1,51 +1,25 @@
-"""From pairs to scores: decoding runs ahead in threads, and the kernel takes batches of equally large pairs.
+"""From pairs to scores: the kernel takes batches of equally large pairs, while decoding runs ahead.
 
 At any time at most ``2 workers + 2 batch`` pairs of pictures are in memory, whatever the number of pairs.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ssim_fused.scoring.errors import PairError, UsageError
-from ssim_fused.scoring.luma import to_luma
+from ssim_fused.scoring.decoding import Decoded, Failed, Frame, Noted, Part, decoded, in_order, whole
+from ssim_fused.scoring.errors import UsageError
 from ssim_fused.scoring.measure import Measure
-from ssim_fused.scoring.pairs import STREAM, Pair
-from ssim_fused.scoring.picture import Picture, cropped, matched, read_picture
-from ssim_fused.scoring.sequence import Ahead, Folder, Planes, Video, open_sequence
+from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.settings import Settings
 
 # A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
 BATCH_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A pair of pictures ready to be scored.
-
-    Attributes:
-        pair: the number of the pair.
-        number: the number of the frame; 0 for a picture.
-        reference: pixels ``[C, H, W]``.
-        distorted: pixels of the same size and type.
-        mask: weights ``[H, W]`` in 0..1, or None.
-
-    """
-
-    pair: int
-    number: int
-    reference: Picture
-    distorted: Picture
-    mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +29,9 @@ class Scored:
     Attributes:
         pair: the number of the pair, from 0.
         frame: the number of the frame; 0 for a picture.
-        scores: by the metric's name; beside them ``ssim/0`` and so on where the settings ask for channels.
+        scores: by the metric's name, those of planes or channels by ``ssim/Y``, ``ssim/R`` and so on.
         pixels: both pictures where the settings keep them, or None.
+        peak: the data range L that the scores are relative to.
 
     Example:
         >>> from ssim_fused.scoring import Pair, score
@@ -70,44 +45,10 @@ class Scored:
     frame: int
     scores: dict[str, float]
     pixels: Frame | None = None
+    peak: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Why a pair was not scored, or not to its end.
-
-    Attributes:
-        pair: the number of the pair, from 0.
-        error: the reason, in a sentence.
-
-    Example:
-        >>> from ssim_fused.scoring import Pair, score
-        >>> [[failed]] = score([Pair("clean/cat.png", "clean/no.png")])
-        >>> "no.png" in failed.error
-        True
-
-    """
-
-    pair: int
-    error: str
-
-
-Outcome = Scored | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A pair with its number, and which frames of a sequence: those asked for, or of them one process's range."""
-
-    pair: Pair
-    number: int
-    frames: tuple[int, int | None, int]
-    shared: bool = False
-
-
-def whole(pairs: Iterable[Pair], settings: Settings) -> Iterator[Part]:
-    """Each pair with all the frames that the settings ask for."""
-    return (Part(pair, number, settings.frames) for number, pair in enumerate(pairs))
+Outcome = Scored | Failed | Noted
 
 
 def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[list[Outcome]]:
@@ -120,7 +61,8 @@ def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[
         settings: what to compute.
 
     Yields:
-        Batches of :class:`Scored`, one for each picture or frame, and of :class:`Failed`.
+        Batches of :class:`Scored`, one for each picture or frame, of :class:`Failed`, and for videos of
+        :class:`Noted`.
 
     Example:
         >>> from ssim_fused.scoring import Settings, find_pairs, score
@@ -182,126 +124,16 @@ def ssim_fused_cuda() -> bool:
     return bool(build_info().get("cuda"))
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable, elements: Iterable, depth: int) -> Iterator:
-    """``map(work, elements)`` in threads, in order, with at most ``depth`` results waiting."""
-    waiting: deque[Future] = deque()
-    try:
-        for element in elements:
-            waiting.append(pool.submit(work, element))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Frame | Failed]:
-    """Frames of all parts in order, with failures where they happen."""
-    with ThreadPoolExecutor(settings.workers, "decode") as pool:
-        still: list[Part] = []
-
-        def pictures() -> Iterator[Part]:
-            # Up to the next sequence, which is decoded by threads of its own.
-            for part in stream:
-                if part.pair.sequence and not part.pair.error:
-                    still.append(part)
-                    return
-                yield part
-
-        stream = iter(parts)
-        while True:
-            still.clear()
-            yield from in_order(pool, lambda part: _read_pair(part, settings), pictures(), settings.workers)
-            if not still:
-                return
-            yield from _read_sequences(still[0], settings)
-
-
-def _read_pair(part: Part, settings: Settings) -> Frame | Failed:
-    pair = part.pair
-    try:
-        if pair.error:
-            raise PairError(pair.error)
-        mask = read_mask(pair.mask, settings)
-        return _ready(part.number, 0, read_picture(pair.reference), read_picture(pair.distorted), mask, settings)
-    except PairError as error:
-        return Failed(part.number, str(error))
-
-
-def read_mask(path: str | None, settings: Settings) -> Tensor | None:
-    """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
-    if path is None:
-        return None
-    picture = cropped(to_luma(read_picture(path), "bt601"), settings.crop)
-    return picture.pixels[0].float() / picture.peak
-
-
-def _ready(
-    pair: int, number: int, reference: Picture, distorted: Picture, mask: Tensor | None, settings: Settings
-) -> Frame:
-    reference, distorted = matched(reference, distorted, settings.resize)
-    luma = settings.resolved().luma
-    if luma:
-        reference, distorted = to_luma(reference, luma), to_luma(distorted, luma)
-    reference, distorted = cropped(reference, settings.crop), cropped(distorted, settings.crop)
-    if mask is not None and mask.shape != reference.pixels.shape[1:]:
-        raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
-    if mask is not None and not mask.any():
-        raise PairError("the mask is black everywhere, so that no pixel counts")
-    return Frame(pair, number, reference, distorted, mask)
-
-
-def planes_of(pair: Pair, settings: Settings) -> Planes:
-    """Luma planes as they are where two videos are compared by luma; else RGB, as pictures have it."""
-    videos = all(path == STREAM or not Path(path).is_dir() for path in (pair.reference, pair.distorted))
-    return "Y" if videos and settings.resolved().luma else "RGB"
-
-
-def _read_sequences(part: Part, settings: Settings) -> Iterator[Frame | Failed]:
-    opened: list[Ahead] = []
-    try:
-        mask = read_mask(part.pair.mask, settings)
-        planes = planes_of(part.pair, settings)
-        threads = max(1, settings.workers // 2)
-        sequences = [open_sequence(path, planes, threads) for path in (part.pair.reference, part.pair.distorted)]
-        opened = [Ahead(sequence.frames(*part.frames), 2 + settings.workers) for sequence in sequences]
-        none = True
-        for left, right in zip_longest(*opened):
-            if left is None or right is None:
-                raise PairError(_unequal(part, sequences))
-            none = False
-            yield _ready(part.number, left[0], left[1], right[1], mask, settings)
-        if none:
-            raise PairError("no frames in the range that was asked for")
-    except PairError as error:
-        yield Failed(part.number, str(error))
-    finally:
-        for sequence in opened:
-            sequence.close()
-
-
-def _unequal(part: Part, sequences: Sequence[Video | Folder]) -> str:
-    left, right = [None if sequence.path == STREAM else sequence.count() for sequence in sequences]
-    if left is None or right is None or left == right:
-        return "one has more frames than the other; --frames A:B compares those that both have"
-    return (
-        f"{part.pair.reference} has {left} frames, {part.pair.distorted} has {right}; --frames 0:{min(left, right)} "
-        "compares those that both have"
-    )
-
-
-def _batches(frames: Generator[Frame | Failed], largest: int, values: int) -> Generator[list[Frame | Failed]]:
+def _batches(frames: Generator[Decoded], largest: int, values: int) -> Generator[list[Decoded]]:
     """Neighbours of one size and type, as many as fit; failures go along."""
-    batch: list[Frame | Failed] = []
+    batch: list[Decoded] = []
     kind: tuple | None = None
     with closing(frames):
         for frame in frames:
             if isinstance(frame, Frame):
                 x = frame.reference.pixels
                 fits = len(batch) < largest and (len(batch) + 1) * x.numel() <= values
-                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None)
+                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None, len(frame.chroma))
                 if batch and kind is not None and (same != kind or not fits):
                     yield batch
                     batch = []
@@ -314,24 +146,31 @@ def _batches(frames: Generator[Frame | Failed], largest: int, values: int) -> Ge
             yield batch
 
 
-def _scored(measure: Measure, batch: list[Frame | Failed], keep: bool) -> list[Outcome]:
+def _scored(measure: Measure, batch: list[Decoded], keep: bool) -> list[Outcome]:
     frames = [frame for frame in batch if isinstance(frame, Frame)]
-    masks = [frame.mask for frame in frames if frame.mask is not None]
     try:
-        scores = iter(
-            measure(
-                [frame.reference.pixels for frame in frames],
-                [frame.distorted.pixels for frame in frames],
-                frames[0].reference.peak,
-                masks or None,
-            )
-            if frames
-            else ()
-        )
-    except (ValueError, RuntimeError) as error:  # equally large pictures fail alike: too small for the window
-        failed = str(error).splitlines()[0]
+        scores = iter(_scores(measure, frames) if frames else ())
+    except (ValueError, RuntimeError, OverflowError) as error:
+        # Equally large pictures fail alike: they are too small for the window.
+        failed = (str(error) or type(error).__name__).splitlines()[0]
         return [Failed(f.pair, failed) if isinstance(f, Frame) else f for f in batch]
     return [
-        Scored(frame.pair, frame.number, next(scores), frame if keep else None) if isinstance(frame, Frame) else frame
+        Scored(frame.pair, frame.number, next(scores), frame if keep else None, frame.reference.peak)
+        if isinstance(frame, Frame)
+        else frame
         for frame in batch
     ]
+
+
+def _scores(measure: Measure, frames: Sequence[Frame]) -> list[dict[str, float]]:
+    """The scores of frames of one kind."""
+    masks = [frame.mask for frame in frames if frame.mask is not None]
+    peak = frames[0].reference.peak
+    x, y = [f.reference.pixels for f in frames], [f.distorted.pixels for f in frames]
+    if not frames[0].chroma:
+        return measure(x, y, peak, masks or None)
+    planes = [(x, y)]
+    for place in range(len(frames[0].chroma)):
+        both = [frame.chroma[place] for frame in frames]
+        planes.append(([x.pixels for x, _ in both], [y.pixels for _, y in both]))
+    return measure.planes(planes, peak, masks or None)

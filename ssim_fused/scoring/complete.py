@@ -1,0 +1,100 @@
+"""Whether a video file ends where its container says it does.
+
+FFmpeg reads a file that was cut off without an error, and its decoder may make a whole frame of the rest of the last
+packet. So the sizes that the outermost structures of the common containers have are compared with the file's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_PACKETS = {0: 188, 4: 192}  # bytes of a packet of a transport stream, by the offset of its first sync byte
+_SYNC = 0x47
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+
+
+def missing_bytes(path: str) -> int:
+    """How many bytes a file is shorter than it says, 0 if it is whole or says nothing.
+
+    Args:
+        path: of the file: Matroska, MP4 and its kin, AVI, FLV, or a transport stream.
+
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] == _EBML:
+            expected = _end_of_matroska(file)
+        elif head[:4] == b"RIFF":
+            expected = 8 + int.from_bytes(head[4:8], "little")
+        elif head[4:8] in _FIRST_BOXES:
+            expected = _end_of_boxes(file, size)
+        elif head[:3] == b"FLV":
+            return 0 if _ends_with_a_tag(file, size) else 1
+        else:
+            return _rest_of_transport_stream(file, size)
+    return max(0, expected - size)
+
+
+def _end_of_matroska(file: BinaryIO) -> int:
+    """The offset behind the segment; 0 if a live recording left it open."""
+    file.seek(4)
+    length = _variable(file)
+    if length is None:
+        return 0
+    file.seek(length, os.SEEK_CUR)
+    if file.read(4) != _SEGMENT:
+        return 0
+    length = _variable(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _variable(file: BinaryIO) -> int | None:
+    """An EBML number, whose first byte's leading zeros count the bytes that follow; None for unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """The offset behind the last box."""
+    place = 0
+    while place < size:
+        file.seek(place)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length == 0 or not head[4:8].isalnum():  # up to the end of the file; or no box, but what someone appended
+            return size
+        place += max(length, 8)
+    return place
+
+
+def _ends_with_a_tag(file: BinaryIO, size: int) -> bool:
+    """Whether the last four bytes are the size of a tag that lies before them, or 0, as some programs write."""
+    file.seek(size - 4)
+    length = int.from_bytes(file.read(4), "big")
+    if length == 0:
+        return True
+    if not 11 <= length <= size - 13:
+        return False
+    file.seek(size - 4 - length + 1)
+    return int.from_bytes(file.read(3), "big") + 11 == length
+
+
+def _rest_of_transport_stream(file: BinaryIO, size: int) -> int:
+    for first, length in _PACKETS.items():
+        if size > 4 * length and all(_byte(file, first + k * length) == _SYNC for k in range(4)):
+            return -size % length
+    return 0
+
+
+def _byte(file: BinaryIO, place: int) -> int:
+    file.seek(place)
+    return file.read(1)[0]

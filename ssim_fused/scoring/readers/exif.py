@@ -1,0 +1,26 @@
+"""Orientation from EXIF: one tag, read here since Pillow's parser warns of files' faults on standard error."""
+
+from __future__ import annotations
+
+import struct
+
+_ORIENTATION = 0x0112
+_SHORT = 3
+
+
+def orientation_of(exif: bytes | None) -> int:
+    """The orientation that the first directory states, 1 if it states none, or is broken, as viewers have it."""
+    block = bytes(exif or b"").removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", block, at)
+            if (tag, kind) == (_ORIENTATION, _SHORT):
+                return value if value in range(1, 9) else 1
+    except struct.error:  # The block ends before what it announces.
+        pass
+    return 1

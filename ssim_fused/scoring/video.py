@@ -1,0 +1,393 @@
+"""A video file, or a y4m stream on standard input: its frames with their exact numbers, decoded by PyAV.
+
+Frame k is the k-th that comes of decoding from the start. A later start is entered at a key frame if the packets tell
+which one (packets.py); otherwise frames are counted. Files are opened here and handed to FFmpeg as file objects, so
+that no name and no playlist reaches its protocols, and a file's content, not its ending, says what it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ssim_fused.scoring.complete import missing_bytes
+from ssim_fused.scoring.errors import PairError, UsageError
+from ssim_fused.scoring.packets import Entry, Index, LostError, read_index
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+STREAM = "-"  # a y4m stream on standard input
+
+# Files of bare pixels, which only --size and --pix-fmt explain.
+RAW_ENDINGS = frozenset({".yuv", ".raw", ".i420", ".nv12", ".p010", ".uyvy", ".yuyv", ".v210"})
+
+_READ = 1 << 20  # bytes that one call of Python fetches for FFmpeg
+_CHECKED = 16  # frames at the start whose time stamps have to be those of the packets
+_Y4M = b"YUV4MPEG2"
+_ALONE = {"protocol_whitelist": "none"}  # for demuxers that open other files past io_open, as that of lists
+# What FFmpeg opens as videos though it is text, one picture, or a list of other files.
+_NO_VIDEOS = ("tty", "bin", "xbin", "adf", "idf", "image2", "gif", "apng", "webp", "concat", "hls", "dash", "sdp")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What the pixels of a file without a header are.
+
+    Attributes:
+        width: pixels in a row.
+        height: rows.
+        pix_fmt: FFmpeg's name of the pixel format.
+
+    """
+
+    width: int
+    height: int
+    pix_fmt: str
+
+    def __post_init__(self) -> None:
+        from av import VideoFormat
+
+        try:
+            VideoFormat(self.pix_fmt, self.width, self.height)
+        except ValueError as error:
+            raise UsageError(
+                f"pix_fmt is {self.pix_fmt!r}; expected a pixel format of FFmpeg, as yuv420p or yuv420p10le."
+            ) from error
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"video_size": f"{self.width}x{self.height}", "pixel_format": self.pix_fmt}
+
+    def frame_bytes(self) -> int:
+        """The bytes of a frame: what FFmpeg's encoder of bare pixels makes of one."""
+        from av import CodecContext, VideoFrame
+
+        encoder = CodecContext.create("rawvideo", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = self.width, self.height, self.pix_fmt
+        encoder.time_base = Fraction(1, 25)
+        return sum(packet.size for packet in encoder.encode(VideoFrame(self.width, self.height, self.pix_fmt)))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the header of a video says.
+
+    Attributes:
+        pix_fmt: FFmpeg's name of the pixel format, or None.
+        rgb: whether frames are RGB or palettes, not luma and chroma.
+        rate: frames a second, the finest that the time stamps need, or None.
+        tick: seconds of one unit of a time stamp.
+        notes: sentences on what is left out, for the results.
+
+    """
+
+    pix_fmt: str | None
+    rgb: bool
+    rate: Fraction | None
+    tick: Fraction
+    notes: tuple[str, ...]
+
+
+_Decoded = tuple["VideoFrame", bool]
+
+
+class Video:
+    """A video file, or a y4m stream on standard input.
+
+    Args:
+        path: of the file, or ``-``.
+        threads: that decode it.
+        raw: what a file without a header holds.
+
+    """
+
+    def __init__(self, path: str, threads: int = 1, raw: Raw | None = None) -> None:
+        self.path, self._threads = path, threads
+        self._raw = raw if is_raw(path) else None
+        if is_raw(path) and raw is None:
+            raise PairError(f"{path}: bare pixels without a header; give --size WxH and --pix-fmt FORMAT")
+        self._index: Index | None = None
+        self._facts: Facts | None = None
+        self._standard: Any = None
+
+    @property
+    def facts(self) -> Facts:
+        if self._facts is None:
+            with self._opened() as (container, stream):
+                self._facts = _facts_of(container, stream, self.path)
+        return self._facts
+
+    def count(self) -> int | None:
+        """How many frames there are; None if only decoding can tell."""
+        index = self._checked_index()
+        return len(index.order) if index.regular else None
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames ``start:stop:step`` with their numbers.
+
+        Raises:
+            PairError: the file cannot be opened or decoded, or one of these frames is damaged.
+
+        """
+        for number, (frame, damaged) in self._from(start):
+            if stop is not None and number >= stop:
+                return
+            if number >= start and (number - start) % step == 0:
+                if damaged:
+                    raise PairError(_damaged(self.path, number))
+                yield number, frame
+
+    def _from(self, start: int) -> Iterator[tuple[int, _Decoded]]:
+        """Frames in order, from ``start`` or a frame before it."""
+        if start and (index := self._checked_index()).regular:
+            if start >= len(index.order):
+                return
+            for entry in index.entries_before(start)[:2]:
+                if entry.place == 0:
+                    break
+                entered = self._entered(index, entry, start)
+                try:
+                    first = next(entered)
+                except (StopIteration, PairError):
+                    continue  # decoding from the start says what is wrong, if anything is
+                yield first
+                yield from entered
+                return
+        with self._opened() as (container, stream):
+            yield from enumerate(self._decoded(container.demux(stream)))
+
+    def _entered(self, index: Index, entry: Entry, start: int) -> Iterator[tuple[int, _Decoded]]:
+        """The frames from ``start`` on, decoded from a key frame.
+
+        Raises:
+            LostError: before the first frame, if what is decoded does not have the expected time stamps.
+
+        """
+        with self._opened() as (container, stream):
+            expected = index.number(entry.stamp)
+            frames = self._decoded(index.packets_from(container, stream, entry))
+            for frame in frames:
+                number = index.number(frame[0].pts)
+                if number is None or expected is None or number > expected:
+                    raise LostError
+                if number < expected:  # precedes the key frame, and may refer to what was not decoded
+                    continue
+                if number == start:
+                    yield number, frame
+                    break
+                expected += 1
+            yield from enumerate(frames, start + 1)
+
+    def _checked_index(self) -> Index:
+        """The index, regular only if the first frames have the time stamps of the packets."""
+        if self._index is None:
+            self._index = Index()
+            if self.path != STREAM:
+                with self._opened() as (container, stream):
+                    self._index = read_index(container, stream)
+                if self._index.regular:
+                    with self._opened() as (container, stream):
+                        first = islice(self._decoded(container.demux(stream)), _CHECKED)
+                        stamps = [frame.pts for frame, _ in first]
+                    self._index.regular = stamps == self._index.order[:_CHECKED]
+        return self._index
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[_Decoded]:
+        """Frames, each with whether it is damaged, or depends on what is."""
+        import av
+
+        started = damaged = False
+        for packet in packets:
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                # A recording may begin within a group of pictures; whatever precedes its first frame is no frame.
+                if started or packet.is_keyframe:
+                    raise
+                continue
+            started |= bool(frames)
+            damaged |= packet.is_corrupt
+            for frame in frames:
+                damaged |= frame.is_corrupt
+                damaged &= not frame.key_frame or frame.is_corrupt or packet.is_corrupt
+                yield frame, damaged
+        missing = 0 if self.path == STREAM or self._raw else missing_bytes(self.path)
+        if missing:
+            raise PairError(
+                f"{self.path}: the file was cut off, {missing} bytes or more before its end; its last frames are lost "
+                "or damaged, and --frames A:B compares those before them"
+            )
+
+    @contextmanager
+    def _opened(self) -> Generator[tuple[Any, Any]]:
+        if self.path == STREAM:
+            with _errors_of(self.path):
+                if self._standard is None:  # opened once: for its header, then for its frames
+                    self._standard = open_standard()
+                yield self._standard, self._prepared(self._standard)
+            return
+        with opened(self.path, self._raw) as container:
+            yield container, self._prepared(container)
+
+    def _prepared(self, container: Any) -> Any:
+        stream = video_stream(container, self.path)
+        stream.thread_type, stream.thread_count = "AUTO", self._threads
+        return stream
+
+
+def is_raw(path: str) -> bool:
+    """Whether the ending says that the file is bare pixels."""
+    return os.path.splitext(path)[1].lower() in RAW_ENDINGS
+
+
+class _File:
+    """A file without a name, so that FFmpeg judges it by its content."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+class _Standard:
+    """Standard input, whose first bytes were read already."""
+
+    def __init__(self, head: bytes, file: Any) -> None:
+        self._head, self._file = head, file
+
+    def read(self, count: int) -> bytes:
+        if self._head:
+            piece, self._head = self._head[:count], self._head[count:]
+            return piece
+        return self._file.read(count)
+
+
+def open_standard() -> Any:
+    """The y4m stream on standard input, as a container of FFmpeg.
+
+    Raises:
+        PairError: something else arrived, or nothing.
+
+    """
+    import av
+
+    # The raw file has no lock, which a stalled read would hold while the interpreter ends.
+    file = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    head = b""
+    while len(head) < len(_Y4M) and (piece := file.read(len(_Y4M) - len(head))):
+        head += piece
+    if head != _Y4M:
+        arrived = f"it begins with {head!r}" if head else "nothing arrived"
+        raise PairError(
+            f"standard input is no y4m stream: {arrived}. Write it with ffmpeg -i FILE -f yuv4mpegpipe -, which "
+            "needs -strict -1 for more than 8 bits"
+        )
+    return av.open(_Standard(head, file), "r", format="yuv4mpegpipe", options=_ALONE, io_open=_refused)
+
+
+@contextmanager
+def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
+    """A container of FFmpeg.
+
+    Raises:
+        PairError: the file is missing, or FFmpeg cannot read it.
+
+    """
+    import av
+
+    with _errors_of(path), open(path, "rb") as file:
+        if raw is not None:
+            _check_size(path, file, raw)
+        form, options = ("rawvideo", raw.options) if raw else (None, {})
+        with av.open(_File(file), "r", form, options | _ALONE, buffer_size=_READ, metadata_errors="replace",
+                     io_open=_refused) as container:  # fmt: skip
+            yield container
+
+
+@contextmanager
+def _errors_of(path: str) -> Generator[None]:
+    """What FFmpeg and the operating system refuse, as the pair's error."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        name = "standard input" if path == STREAM else path
+        raise PairError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _refused(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError(0, f"the file refers to {url!r}; other files are not opened")
+
+
+def _check_size(path: str, file: Any, raw: Raw) -> None:
+    one = raw.frame_bytes()
+    size = os.fstat(file.fileno()).st_size
+    if size == 0 or size % one:
+        raise PairError(
+            f"{path}: {size} bytes are no whole number of frames of {one} bytes, which {raw.width}x{raw.height} pixels "
+            f"of {raw.pix_fmt} take; check --size and --pix-fmt"
+        )
+
+
+def video_stream(container: Any, path: str) -> Any:
+    """The largest video of a file, the first among equals; cover art and thumbnails are no videos."""
+    streams = _streams(container)
+    if not streams:
+        raise PairError(f"{path}: has no video in it")
+    return max(streams, key=lambda stream: (_pixels(stream), -stream.index))
+
+
+def _streams(container: Any) -> list[Any]:
+    from av.stream import Disposition
+
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if s.codec_context is not None and not s.disposition & stills]
+
+
+def _pixels(stream: Any) -> int:
+    return (stream.codec_context.width or 0) * (stream.codec_context.height or 0)
+
+
+def _facts_of(container: Any, stream: Any, path: str) -> Facts:
+    context = stream.codec_context
+    notes = []
+    others = len(_streams(container)) - 1
+    if others:
+        notes.append(
+            f"{path} has {others + 1} videos; the one of {context.width}x{context.height} pixels, stream "
+            f"{stream.index}, is compared"
+        )
+    form = context.format
+    rates = [rate for rate in (stream.base_rate, stream.average_rate) if rate]
+    return Facts(
+        context.pix_fmt,
+        form is not None and (form.is_rgb or form.has_palette),
+        max(rates) if rates else None,
+        Fraction(stream.time_base),
+        tuple(notes),
+    )
+
+
+def _damaged(path: str, number: int) -> str:
+    name = "standard input" if path == STREAM else path
+    return (
+        f"{name}: frame {number} is damaged, and the decoder patched it up; --frames leaves it out, or pipe what the "
+        f"decoder makes of it: ffmpeg -i FILE -f yuv4mpegpipe - | ssim-fused compare REFERENCE -"
+    )
+
+
+def can_open(path: str) -> bool:
+    """Whether FFmpeg finds a video in the file, by its content."""
+    try:
+        with opened(path) as container:
+            names = container.format.name.split(",")
+            return not any(n in _NO_VIDEOS or n.endswith("_pipe") for n in names) and bool(_streams(container))
+    except PairError:
+        return False

@@ -1,0 +1,34 @@
+"""Where a failed comparison leaves its heat map."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ssim_fused.testing.comparison import Comparison
+
+
+def heat_map_path() -> Path:
+    """Where a heat map is written by default: the plugin names it after the running test; else a temporary folder."""
+    plugin = sys.modules.get("pytest_ssim_fused")
+    path = plugin.failure_path() if plugin else None
+    return path or Path(tempfile.mkdtemp(prefix="ssim-fused-failures-"), "heat_map.png")
+
+
+def write_heat_map(result: Comparison, path: str | os.PathLike[str]) -> str:
+    """Writes the heat map; returns a line that says where it is, or why there is none."""
+    try:
+        from ssim_fused.testing.drawing import draw
+
+        sheet = draw(result)
+    except ModuleNotFoundError as error:
+        return f"heat map: not drawn, since {error.name} is missing; pip install 'ssim_fused[scoring]'"
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(target, "PNG")
+    except OSError as error:
+        return f"heat map: not written to {target}: {error.strerror or error}"
+    return f"heat map: {target}"

@@ -1,0 +1,318 @@
+"""Images as tests have them: arrays, tensors, PIL images and paths, read into one form.
+
+A layout or dtype that could mean two things is an error that names the argument and the conversion.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ssim_fused.scoring.picture import Picture
+
+# pytest leaves the frames of a module with this out of the traceback of a failure or of a wrong call. In case of any
+# other exception they are shown.
+HIDDEN = operator.methodcaller("errisinstance", (AssertionError, TypeError, ValueError, OSError))
+__tracebackhide__ = HIDDEN
+
+Range = float | tuple[float, float] | None
+Rectangle = tuple[int, int, int, int]  # x, y, width, height
+
+# The channels of each layout that is understood; 2 could be grey with alpha, a flow or a complex number.
+CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
+# What a type's range is without `data_range`. Wider integers hold anything.
+PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.bool: 1.0}
+# How far a float may lie outside of its range before that is an error: float16 rounds by half of it at 1.
+SLACK = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of an argument.
+
+    Attributes:
+        name: the argument's name, for messages.
+        pixels: ``[C, H, W]`` with one or three channels, of any dtype, on the CPU.
+        alpha: opacity ``[H, W]`` in [0, 1] as float64, or None for an opaque image.
+        is_picture: whether it is a file or PIL image, whose integers have a range of their own whatever ``data_range``
+            is.
+        described: dtype, size and channels, for messages.
+        white: the largest value that the integers of a file may have, or None for that of their type.
+
+    """
+
+    name: str
+    pixels: Tensor
+    alpha: Tensor | None
+    is_picture: bool
+    described: str
+    white: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.pixels.is_floating_point()
+
+
+def read(image: Any, name: str, data_range: Range = None) -> Image:
+    """The image of an argument of this name.
+
+    Args:
+        image: the argument.
+        name: what it is called.
+        data_range: the range of float images, which transparency of a float file is composited by.
+
+    Raises:
+        TypeError: it is no image.
+        ValueError: its shape is not that of an image, or the file cannot be read.
+        FileNotFoundError: the path doesn't exist.
+
+    """
+    if isinstance(image, Tensor):
+        return _from_tensor(image, name)
+    if isinstance(image, str | os.PathLike):
+        try:
+            return _from_path(Path(os.fspath(image)), name, data_range)
+        except ModuleNotFoundError as error:
+            raise lacking(error) from error
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(image).__mro__}
+    if "numpy.ndarray" in kinds:
+        return _from_array(image, name)
+    if "PIL.Image" in kinds:
+        return _from_pil(image, name)
+    if hasattr(image, "__array__"):  # an array of another library
+        import numpy as np
+
+        return _from_array(np.asarray(image), name)
+    raise TypeError(
+        f"`{name}` is a {type(image).__name__}, expected an image: a NumPy array, a tensor, a PIL image or a path."
+    )
+
+
+def lacking(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The same error with the command that installs the module."""
+    return ModuleNotFoundError(f"{error.name} is missing: pip install 'ssim_fused[scoring]'", name=error.name)
+
+
+def _from_tensor(tensor: Tensor, name: str) -> Image:
+    pixels = tensor.detach().cpu()
+    _check_dtype(pixels, name)
+    if pixels.ndim == 4 and pixels.shape[0] == 1:
+        pixels = pixels[0]
+    shape = tuple(tensor.shape)
+    if pixels.ndim == 4:
+        raise ValueError(f"`{name}` has the shape {shape}, a batch; expected one image: compare `{name}[i]` in a loop.")
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3 or pixels.shape[0] not in CHANNELS:
+        hint = f": use `{name}.permute(2, 0, 1)`" if pixels.ndim == 3 and pixels.shape[2] in CHANNELS else ""
+        raise ValueError(
+            f"`{name}` has the shape {shape}, expected a tensor [H, W] or [C, H, W] of 1, 3 or 4 channels{hint}."
+        )
+    return _image(name, pixels, "tensor", is_picture=False)
+
+
+def _from_array(array: Any, name: str) -> Image:
+    import numpy as np
+
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise TypeError(f"`{name}` is a masked array; pass `{name}.data`, and `mask=~{name}.mask` for what counts.")
+    hwc = array if array.ndim != 2 else array[:, :, None]
+    if hwc.ndim != 3 or hwc.shape[2] not in CHANNELS:
+        hint = ""
+        if hwc.ndim == 3 and hwc.shape[0] in CHANNELS:
+            hint = f": use `{name}.transpose(1, 2, 0)`, or a tensor, which is read as [C, H, W]"
+        elif hwc.ndim == 4:
+            hint = f": compare `{name}[i]` in a loop"
+        raise ValueError(
+            f"`{name}` has the shape {array.shape}, expected an array [H, W] or [H, W, C] of 1, 3 or 4 channels{hint}."
+        )
+    native = np.ascontiguousarray(hwc.transpose(2, 0, 1)).astype(array.dtype.newbyteorder("="), copy=True)
+    try:
+        pixels = torch.from_numpy(native)
+    except TypeError as error:
+        raise TypeError(f"`{name}` has the dtype {array.dtype}, expected integers, floats or bool.") from error
+    _check_dtype(pixels, name)
+    return _image(name, pixels, "array", is_picture=False)
+
+
+def _from_pil(image: Any, name: str, kind: str = "PIL image") -> Image:
+    """A PIL image turned upright, as the same file would be read from its path."""
+    import numpy as np
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if not image.mode.startswith("I;16") and image.mode not in ("1", "L", "I", "F", "RGB", "RGBA"):
+        image = image.convert("RGBA" if has_alpha(image) else "RGB")
+    elif has_alpha(image):
+        image = image.convert("RGBA")
+    array = np.array(image)
+    if image.mode.startswith("I;16"):
+        array = array.astype(np.uint16)
+    pixels = torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1).contiguous()
+    return _image(name, pixels, kind, is_picture=True)
+
+
+def has_alpha(image: Any) -> bool:
+    """Whether some pixels of a PIL image may be transparent."""
+    return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+
+
+def _from_path(path: Path, name: str, data_range: Range) -> Image:
+    from ssim_fused.scoring.errors import PairError
+
+    if not path.exists():
+        raise FileNotFoundError(f"`{name}` is {str(path)!r}, which doesn't exist.")
+    try:
+        picture = _read_picture(path, data_range)
+    except PairError as error:
+        raise ValueError(f"`{name}` cannot be read: {error}.") from error
+    # `read_picture` composites over white. Transparency is kept where it can be, since white on white is nothing.
+    transparent = _with_alpha(path, name) if picture.pixels.dtype == torch.uint8 else None
+    if transparent is not None:
+        return transparent
+    image = _image(name, picture.pixels.contiguous(), f"file {path}", is_picture=True)
+    return replace(image, white=picture.peak) if image.is_integer else image
+
+
+def _read_picture(path: Path, data_range: Range) -> Picture:
+    from ssim_fused.scoring.picture import read_picture
+    from ssim_fused.scoring.readers.samples import Limits
+
+    picture = read_picture(str(path), Limits(data_range=1.0))  # the default of floats; below any range of integers
+    _, white = checked_range(data_range)
+    if picture.pixels.is_floating_point() and white != 1:
+        return read_picture(str(path), Limits(data_range=white))
+    return picture
+
+
+def _with_alpha(path: Path, name: str) -> Image | None:
+    """A picture of 8 bits with its transparency, or None if Pillow sees none."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as image:
+            return _from_pil(image, name, f"file {path}") if has_alpha(image) else None
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+        return None  # a format that `read_picture` reads and Pillow does not
+
+
+def _image(name: str, pixels: Tensor, kind: str, *, is_picture: bool) -> Image:
+    if 0 in pixels.shape:
+        raise ValueError(f"`{name}` has the shape {tuple(pixels.shape)}, expected at least one pixel.")
+    height, width = pixels.shape[1:]
+    dtype = str(pixels.dtype).removeprefix("torch.")
+    described = f"{kind} of {dtype}, {width}x{height}, {CHANNELS[pixels.shape[0]]}"
+    alpha = None
+    if pixels.shape[0] == 4:
+        alpha = pixels[3].double()
+        alpha = alpha / PEAKS[pixels.dtype] if pixels.dtype in PEAKS else alpha
+        if not ((alpha >= -SLACK) & (alpha <= 1 + SLACK)).all():
+            raise ValueError(
+                f"`{name}` has four channels, of which the last, the opacity, has values of {alpha.min():g} to "
+                f"{alpha.max():g}; expected uint8, uint16, or floats in [0, 1]."
+            )
+        pixels = pixels[:3]
+        if bool((alpha == 1).all()):
+            alpha = None
+    return Image(name, pixels, alpha, is_picture, described)
+
+
+def _check_dtype(pixels: Tensor, name: str) -> None:
+    if pixels.is_complex() or pixels.layout != torch.strided or pixels.is_quantized:
+        raise TypeError(f"`{name}` is {pixels.dtype}, {pixels.layout}; expected dense, real numbers.")
+
+
+def bounds(image: Image, other: Image, data_range: Range) -> tuple[float, float]:
+    """The values of an image that mean black and white.
+
+    Raises:
+        TypeError: it has integers of more than 16 bits and no range.
+        ValueError: ``data_range`` is no range.
+
+    """
+    low, high = checked_range(data_range)
+    given = data_range is not None and (not image.is_integer or other.is_integer)
+    if image.pixels.dtype in PEAKS and (image.is_picture or not given):
+        return 0.0, image.white or PEAKS[image.pixels.dtype]
+    if image.is_integer and not given:
+        dtype = str(image.pixels.dtype).removeprefix("torch.")
+        raise TypeError(
+            f"`{image.name}` has the dtype {dtype}, whose range is unknown; convert it to uint8, or give the range of "
+            "both images, such as `data_range=255`."
+        )
+    return low, high
+
+
+def checked_range(data_range: Range) -> tuple[float, float]:
+    """The lowest and highest value of a range, [0, 1] if it is None."""
+    if data_range is None:
+        return 0.0, 1.0
+    try:
+        low, high = (float(v) for v in (data_range if isinstance(data_range, tuple | list) else (0.0, data_range)))
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"`data_range` is {data_range!r}, expected a positive number or a tuple (low, high).")
+    return low, high
+
+
+def scaled(image: Image, limits: tuple[float, float], seen: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Pixels as floats, 0 for black and 1 for white.
+
+    Args:
+        image: of one or three channels.
+        limits: what is black and white.
+        seen: the pixels ``[H, W]`` that count, or None for all of them; the others may have any value.
+        dtype: of the result.
+
+    Raises:
+        AssertionError: `actual` has a NaN or infinity that counts.
+        ValueError: another argument has; or values beyond the limits.
+
+    """
+    low, high = limits
+    values = image.pixels.to(dtype)
+    _check_finite(image, values, seen)
+    counted = values if seen is None else values[:, seen]
+    least, most = (float(v) for v in counted.aminmax())
+    slack = SLACK * (high - low)
+    if least < low - slack or most > high + slack:
+        integer = "" if image.is_integer else ", or convert integers before they become floats"
+        raise ValueError(
+            f"`{image.name}` has values of {least:g} to {most:g}, expected {low:g} to {high:g}: give their range by "
+            f"`data_range`, such as `data_range={_suggested(least, most)}`{integer}."
+        )
+    return values if limits == (0.0, 1.0) else (values - low) / (high - low)
+
+
+def _check_finite(image: Image, values: Tensor, seen: Tensor | None) -> None:
+    finite = values.isfinite().all(0)
+    bad = ~finite if seen is None else ~finite & seen
+    if not bad.any():
+        return
+    y, x = (int(v) for v in bad.nonzero()[0])
+    kind = AssertionError if image.name == "actual" else ValueError
+    raise kind(
+        f"`{image.name}` is NaN or infinite in {int(bad.sum())} pixels, the first at x={x}, y={y}: fix them, or leave "
+        "them out by `ignore` or `mask`."
+    )
+
+
+def _suggested(least: float, most: float) -> str:
+    for peak in (255, 1023, 4095, 65535):
+        if least >= 0 and most <= peak:
+            return str(peak)
+    return f"({math.floor(least)}, {math.ceil(most)})"
