@@ -50,8 +50,22 @@ def evaluate(
     value = composite.level_product(means, score.betas, score.normalize)
     if score.pixel_term != "none":
         images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
-        return score.with_pixels(*images, 1 - value, masked)
+        return score.with_pixels(_pixel_mean(score, *images, mask), 1 - value)
     return [score.reduced(1 - value if score.as_distance else value)]
+
+
+def _pixel_mean(score: Score, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of the pixel term, ``[B]``, by the operator: PyTorch's own mean depends on the number of threads.
+
+    SSIM has the weight zero, and a window of one pixel costs the least. Its constants are positive, so that it is
+    finite for finite pixels.
+    """
+    one_pixel = Window((), (1,) * (preds.ndim - 2), padding="valid")
+    of_pixels = Score(
+        one_pixel, _ops.REDUCTIONS["none"], as_distance=True, mask_mode=score.mask_mode, pixel_term=score.pixel_term,
+        ssim_weight=0.0, pixel_eps=score.pixel_eps,
+    )  # fmt: skip
+    return autograd.evaluate(of_pixels, preds, target, mask=mask)[0]
 
 
 def fitting_betas(

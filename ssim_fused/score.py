@@ -80,11 +80,11 @@ class Score(NamedTuple):
         if self.betas:
             value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize, masked)
             if self.pixel_term != "none":
-                return self.with_pixels(preds, target, 1 - value, masked)
+                return self.with_pixels(self._pixel_mean(preds, target, masked), 1 - value)
             return (self.reduced(1 - value if self.as_distance else value),)
         loss, contrast_loss, image = composite.similarity(preds, target, constants, self.window, masked, self.want_map)
         if self.pixel_term != "none":
-            return self.with_pixels(preds, target, loss, masked)
+            return self.with_pixels(self._pixel_mean(preds, target, masked), loss)
         outputs = [self.reduced(loss if self.as_distance else 1 - loss)]
         if self.want_contrast:
             outputs.append(contrast_loss if self.as_distance else 1 - contrast_loss)
@@ -92,11 +92,11 @@ class Score(NamedTuple):
             outputs.append(image)
         return tuple(outputs)
 
-    def with_pixels(
-        self, preds: Tensor, target: Tensor, distance: Tensor, masked: composite.Masked | None = None
-    ) -> tuple[Tensor, ...]:
-        """Both terms' sum, by PyTorch's own operations; and the terms where wanted."""
-        mean = composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
+    def _pixel_mean(self, preds: Tensor, target: Tensor, masked: composite.Masked | None) -> Tensor:
+        return composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
+
+    def with_pixels(self, mean: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
+        """The weighted sum of the pixel term's mean and SSIM's distance, both ``[B]``; and the two where wanted."""
         value = self.reduced((1 - self.ssim_weight) * mean + self.ssim_weight * distance)
         return (value, torch.stack((mean, distance), -1).detach()) if self.want_terms else (value,)
 

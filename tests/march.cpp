@@ -79,7 +79,9 @@ void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t
       const int64_t begin = r * height / splits / kSegment * kSegment;
       const int64_t end = r + 1 == splits ? height : (r + 1) * height / splits / kSegment * kSegment;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
-      const Strip<float> strip{problem, {0, 0, slice}, place, begin, end, {pivot, 0}, sums.data()};
+      const Strip<float> strip{problem,    {0, 0, slice},
+                               place,      {problem.rows, {begin, end}, Derivatives > 0},
+                               {pivot, 0}, sums.data()};
       March<float, Bytes, Derivatives, pass, false>(strip, work).run();
       for (const Sums& sum : sums) {
         std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity_loss, sum.contrast_loss, sum.by_c1, sum.by_c2);

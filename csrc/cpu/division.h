@@ -1,7 +1,6 @@
-// How the planes of a call are divided into strips and rows, and where their sums lie.
+// How the planes of a call are divided into strips and rows, and where their sums lie. No torch:
+// tests/tasks.cpp checks it alone.
 #pragma once
-
-#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -14,10 +13,12 @@ namespace ssim_fused::cpu {
 // How a plane is divided.
 struct Division {
   int64_t strips;  // of one plane
-  int64_t rows;    // input rows of one task, whole segments
+  int64_t rows;    // input rows of one task, whole segments; the last task may have fewer or some more
   int64_t tasks_down;
 
-  Division(const Axis& rows_axis, const Axis& columns, int64_t planes, bool whole_columns = false) {
+  // `whole_columns`: one task for all rows, as a march needs that writes over what it has read.
+  Division(const Axis& rows_axis, const Axis& columns, int64_t planes, int64_t threads,
+           bool whole_columns = false) {
     // Wide enough that the columns computed twice, up to 4 radius, cost little; narrow enough for the cache.
     const int64_t reach = std::max(columns.radius, columns.pad);
     // A strip's rings have six to eight arrays of 2.5 radius rows: those of a window wider than that are
@@ -29,13 +30,18 @@ struct Division {
     while (strips > 1 && columns.n / strips - kBoundary <= reach) --strips;
     // Enough tasks to keep the threads evenly busy, but each at least 8 radius rows: its first 4 radius rows
     // are computed twice. The division does not change the result.
-    const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
+    const int64_t wanted = 4 * threads;
     const int64_t places = std::max<int64_t>(1, planes * strips);
     const int64_t splits = whole_columns ? 1 : (wanted + places - 1) / places;
     const int64_t least = std::max<int64_t>(kSegment, 8 * rows_axis.radius);
     rows = std::max(least, (rows_axis.n + splits - 1) / splits);
     rows = (rows + kSegment - 1) / kSegment * kSegment;
-    tasks_down = (rows_axis.n + rows - 1) / rows;
+    tasks_down = whole_columns ? 1 : task_count(rows_axis, rows);
+  }
+
+  // Task k of those down a strip.
+  TaskRows task(const Axis& rows_axis, int64_t k, bool with_gradient) const {
+    return {rows_axis, {k * rows, k + 1 == tasks_down ? rows_axis.n : (k + 1) * rows}, with_gradient};
   }
 
   // First input column of strip k.
@@ -56,6 +62,11 @@ struct Partial {
       : segments((rows.n + kSegment - 1) / kSegment),
         per_plane(division.strips * segments),
         sums(planes * per_plane) {}
+
+  // Those of the segments of a task.
+  Sums* of_task(int64_t plane, int64_t strip, const TaskRows& task) {
+    return sums.data() + (plane * per_plane + strip * segments + task.rows.begin / kSegment);
+  }
 
   // Added up over the planes of each image, in the order of the places, whatever the threads did.
   std::vector<Sums> of_images(int64_t batch) const {

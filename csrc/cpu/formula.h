@@ -122,7 +122,7 @@ class Outputs {
     Row row[kStepRows];
     for (int j = 0; j < kStepRows; ++j) {
       const bool exists = s_.problem.rows.is_output(q + j);
-      row[j] = {exists, exists && q + j >= s_.owned_begin && q + j < s_.owned_end,
+      row[j] = {exists, exists && s_.task.outputs.contains(q + j),
                 s_.strip.slice_counts && s_.problem.rows.is_in_crop(q + j),
                 s_.derivatives.slot(2 * s_.radius + j) * kLanes};
       if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);

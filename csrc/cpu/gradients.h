@@ -25,7 +25,7 @@ class Gradients {
   SSIM_INLINE Gradients(const State& state, const Pixels<State>& pixels, const Slices<State>& slices)
       : s_(state), pixels_(pixels), slices_(slices) {
     const int64_t before = 2 * s_.radius;
-    for (int64_t k = 0; k < before && s_.begin == 0; ++k)
+    for (int64_t k = 0; k < before && s_.task.computed.begin == 0; ++k)
       s_.derivatives.clear(k);  // there are no such outputs
     if constexpr (pass != Pass::depth) clear_beside_sums();
   }
@@ -34,8 +34,8 @@ class Gradients {
   SSIM_INLINE void take(int64_t q) const {
     if (s_.mirrors_rows) mirror_rows(q);
     const int64_t first = q - s_.problem.rows.pad;
-    const int64_t begin = std::max(first, s_.strip.row_begin),
-                  end = std::min(first + kStepRows, s_.strip.row_end);
+    const RowRange completed = s_.task.completed_rows(s_.problem.rows, q);
+    const int64_t begin = completed.begin, end = completed.end;
     if (begin >= end) return;
     bool folded = false;
     for (int64_t row = begin; row < end; ++row) folded |= !s_.mirrors_rows && s_.problem.rows.is_folded(row);

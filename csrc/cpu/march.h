@@ -45,7 +45,8 @@ class March {
 
   SSIM_INLINE void run() {
     int64_t filled = 0;  // places of the first ring
-    for (int64_t q = state_.begin; q < state_.end; q += kStepRows) {
+    const RowRange outputs = state_.task.computed;
+    for (int64_t q = outputs.begin; q < outputs.end; q += kStepRows) {
       if constexpr (pass == Pass::gradient) {
         outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { slices_.load_derivatives(q); });
       } else {
@@ -62,13 +63,14 @@ class March {
 
  private:
   // For outputs q ... q + kStepRows - 1, the moments along the rows from place `filled` on; extended rows
-  // that mirror others have theirs. Rows beyond are seen by no output.
+  // that mirror others have theirs.
   SSIM_INLINE void fill_moments(int64_t q, int64_t filled) {
     const Axis& rows = state_.problem.rows;
-    const int64_t first = q - rows.pad, places = 2 * state_.radius + kStepRows;
+    const RowRange seen = TaskRows::rows_seen(rows, q);
+    const int64_t first = seen.begin, places = seen.length();
     const auto mirrors = [&](int64_t e)
                              SSIM_INLINE_LAMBDA { return state_.mirrors_rows && (e < 0 || e >= rows.n); };
-    for (int64_t k = filled; k < places && first + k < rows.n + rows.pad; ++k) {
+    for (int64_t k = filled; k < places; ++k) {
       const int64_t e = first + k, slot = state_.moments.slot(k);
       if (mirrors(e)) continue;
       outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA {
@@ -79,7 +81,7 @@ class March {
         }
       });
     }
-    for (int64_t k = filled; k < places && first + k < rows.n + rows.pad; ++k) {
+    for (int64_t k = filled; k < places; ++k) {
       if (mirrors(first + k))
         state_.moments.copy(state_.moments.slot(rows.source(first + k) - first), state_.moments.slot(k));
     }

@@ -33,6 +33,7 @@ struct MarchState {
 
   SSIM_INLINE MarchState(const Strip<T>& strip, Workspace<T>& work)
       : strip(strip),
+        task(strip.rows),
         problem(strip.problem),
         columns(strip.columns),
         work(work),
@@ -44,14 +45,6 @@ struct MarchState {
         objective(objective_of(problem, batch)),
         moments(work.moments, kMomentFields, vectors, work.slots),
         derivatives(work.derivatives, Derivatives, vectors, work.slots) {
-    const Axis& rows = problem.rows;
-    const bool first = strip.row_begin == 0, last = strip.row_end == rows.n;
-    owned_begin = first ? 0 : rows.output_at(strip.row_begin);
-    owned_end = last ? rows.output_length() : rows.output_at(strip.row_end);
-    // Steps begin at the same outputs in every march.
-    const int64_t wanted = Derivatives > 0 ? strip.row_begin + rows.pad - 2 * radius : owned_begin;
-    begin = wanted <= 0 ? 0 : wanted / kStepRows * kStepRows;
-    end = Derivatives > 0 ? strip.row_end + rows.pad : owned_end;
     for (size_t axis = 0; axis < 2; ++axis) {
       fill_taps(work.taps[axis], problem.taps[axis]);
       fill_taps(work.reversed[axis], problem.reversed[axis]);
@@ -105,10 +98,11 @@ struct MarchState {
     return T(1);
   }
 
-  // Those that an input row counts in.
-  SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[(row - strip.row_begin) / kSegment]; }
+  // Those that an input row, or an output centred there, counts in.
+  SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[task.segment_of(row)]; }
 
   const Strip<T>& strip;
+  const TaskRows& task;
   const Problem<T>& problem;
   const Columns& columns;
   Workspace<T>& work;
@@ -121,8 +115,6 @@ struct MarchState {
   // Of outputs q - 2 radius ... a step for outputs q ... finds the derivatives, and of extended rows q - pad
   // ... the moments along the row.
   Ring<T, Bytes> moments, derivatives;
-  int64_t owned_begin, owned_end;  // outputs whose value counts here
-  int64_t begin, end;              // outputs that are computed, from the first step on
 
  private:
   static SSIM_INLINE Objective objective_of(const Problem<T>& problem, size_t batch) {

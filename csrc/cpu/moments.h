@@ -22,7 +22,7 @@ class Pixels {
       : s_(state),
         preds_(s_.problem.preds.offset(s_.strip.plane)),
         target_(s_.problem.target.offset(s_.strip.plane)),
-        first_(s_.begin - s_.problem.rows.pad),
+        first_(s_.task.computed.begin - s_.problem.rows.pad),
         begin_(s_.work.is_row ? 0 : s_.work.positions.origin - s_.work.reach),
         from_(s_.work.is_row ? 0 : std::max(begin_, -s_.problem.columns.pad)),
         to_(s_.work.is_row ? s_.problem.columns.n
@@ -47,8 +47,7 @@ class Pixels {
       s_.mask.read(row, from_, to_ - from_, weights + (from_ - begin_));
       take_field(weights, out + 2 * field);
     }
-    if (Derivatives == 0 && problem.pixels && e == row && row >= s_.strip.row_begin &&
-        row < s_.strip.row_end) {
+    if (Derivatives == 0 && problem.pixels && e == row && s_.task.rows.contains(row)) {
       const int64_t own = s_.columns.begin - begin_;
       s_.sums_of(row).pixels +=
           problem.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr, own_columns());

@@ -10,6 +10,8 @@
 
 namespace ssim_fused::cpu {
 
+inline int64_t thread_count() { return static_cast<int64_t>(torch::stable::get_num_threads()); }
+
 template <class Task>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const Task& task) {
   std::atomic<bool> failed = false;

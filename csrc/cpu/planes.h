@@ -33,14 +33,12 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
     for (int64_t task = begin; task < end; ++task) {
       const int64_t strip = task / per_strip;
       const int64_t plane = task % per_strip / division.tasks_down;
-      const int64_t row = task % division.tasks_down * division.rows;
       Strip<T> place{
           problem,
           planes.plane(plane),
           Columns(problem.columns, division.boundary(problem.columns, strip),
                   division.boundary(problem.columns, strip + 1), derivatives > 0, problem.mirrors(1)),
-          row,
-          std::min(row + division.rows, problem.rows.n),
+          division.task(problem.rows, task % division.tasks_down, derivatives > 0),
           {},
           nullptr};
       complete(place, plane, strip);
@@ -54,15 +52,14 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
 template <class T>
 std::vector<Sums> march_images(const Problem<T>& problem, const Request& request, int derivatives) {
   const Planes planes{0, request.planes(), request.preds.channels(), 1};
-  const Division division(problem.rows, problem.columns, planes.count());
+  const Division division(problem.rows, problem.columns, planes.count(), thread_count());
   Partial partial(problem.rows, division, planes.count());
-  march_planes(
-      problem, Pass::image, derivatives, planes, division,
-      [&](Strip<T>& place, int64_t plane, int64_t strip) {
-        place.pivots = choose_pivots(problem, place.plane, 1, place.columns.begin, place.columns.end);
-        place.sums =
-            &partial.sums[plane * partial.per_plane + strip * partial.segments + place.row_begin / kSegment];
-      });
+  march_planes(problem, Pass::image, derivatives, planes, division,
+               [&](Strip<T>& place, int64_t plane, int64_t strip) {
+                 place.pivots =
+                     choose_pivots(problem, place.plane, 1, place.columns.begin, place.columns.end);
+                 place.sums = partial.of_task(plane, strip, place.rows);
+               });
   return partial.of_images(request.preds.batch());
 }
 

@@ -11,11 +11,9 @@
 #include "../math/pixel_term.h"
 #include "../math/ssim.h"
 #include "image.h"
+#include "task_rows.h"
 
 namespace ssim_fused::cpu {
-
-constexpr int64_t kStepRows = 8;  // rows a step
-constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
 
 // Fields of moments. Masked, a window has its weight, too; and in the ring, a row beside it the weights of
 // the outputs that are centred there.
@@ -138,11 +136,11 @@ struct Strip {
   const Problem<T>& problem;
   Plane plane;
   Columns columns;
-  int64_t row_begin, row_end;  // input rows owned
-  Pivots<T> pivots;            // the same for all passes over a volume
-  Sums* sums;                  // [segments of rows owned]
-  int64_t volume = 0;          // in `fields`
-  bool slice_counts = true;    // for the contrast sensitivity
+  TaskRows rows;
+  Pivots<T> pivots;          // the same for all passes over a volume
+  Sums* sums;                // [segments of rows owned]
+  int64_t volume = 0;        // in `fields`
+  bool slice_counts = true;  // for the contrast sensitivity
 };
 
 }  // namespace ssim_fused::cpu

@@ -50,7 +50,8 @@ class Slices {
   // The moments of outputs q ... q + kStepRows - 1, from the ring to the fields.
   SSIM_INLINE void store_moments(int64_t q) const {
     const Fields<T>& fields = s_.problem.fields;
-    if (fields.in_lanes && q >= s_.owned_begin && q + kStepRows <= s_.owned_end) {
+    const RowRange owned = s_.task.outputs;
+    if (fields.in_lanes && q >= owned.begin && q + kStepRows <= owned.end) {
       convolve_all<T, Bytes>(
           s_.moments.down(0, s_.vectors, kMoments, 0, outputs(q, 0), kLanes, fields.field, fields.row),
           s_.window(0));
@@ -60,7 +61,7 @@ class Slices {
     convolve_all<T, Bytes>(s_.moments.down(0, s_.vectors, kMoments, 0, s_.column_sums(0, kMoments, 0), kLanes,
                                            row, kMoments * row),
                            s_.window(0));
-    for (int64_t j = std::max<int64_t>(0, s_.owned_begin - q); j < kStepRows && q + j < s_.owned_end; ++j) {
+    for (int64_t j = std::max<int64_t>(0, owned.begin - q); j < kStepRows && q + j < owned.end; ++j) {
       for (int m = 0; m < kMoments; ++m) {
         const T* sums = s_.column_sums(j, kMoments, m);
         if (in_lanes()) {

@@ -1,8 +1,6 @@
 // The three passes over volumes, and the fields between them.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -25,15 +23,15 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
                 width = slices.columns.output_length();
   const Axis across_columns{width, 0, 0, false};
   // A single strip has the same columns in every pass, unless gradients have more than the outputs.
-  const bool in_lanes = Division(slices.rows, slices.columns, 1).strips == 1 &&
-                        Division(request.windows.axes[0], across_columns, 1).strips == 1 &&
+  const bool in_lanes = Division(slices.rows, slices.columns, 1, 1).strips == 1 &&
+                        Division(request.windows.axes[0], across_columns, 1, 1).strips == 1 &&
                         (derivatives == 0 || slices.mirrors(1));
   const int lanes = march_of(slices, Pass::moments, 0).lanes;
   const int64_t of_row = in_lanes ? Positions::vectors_of(width, lanes) * lanes : width;
   // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
   const int64_t row_of_fields = slices.moment_fields() * of_row + (width >= 4 * kLanes ? kLanes : 0);
   const int64_t volume = height * depth * row_of_fields;
-  const int64_t affordable = kBytesOfThread * torch::stable::get_num_threads() / (volume * sizeof(T));
+  const int64_t affordable = kBytesOfThread * thread_count() / (volume * static_cast<int64_t>(sizeof(T)));
   const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
   const Scratch<T> scratch(slab * volume);
 
@@ -75,24 +73,21 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
       place.pivots = pivots[volume];
     };
 
-    const Division division(slices.rows, slices.columns, of_slices.count());
+    const Division division(slices.rows, slices.columns, of_slices.count(), thread_count());
     if (!of_pixels && slices.pixels) of_pixels.emplace(slices.rows, division, request.planes() * depth);
     const auto place_slice = [&](Strip<T>& place, int64_t plane, int64_t strip) {
       place_in_fields(place, plane / depth);
-      if (of_pixels)
-        place.sums = &of_pixels->sums[(begin * depth + plane) * of_pixels->per_plane +
-                                      strip * of_pixels->segments + place.row_begin / kSegment];
+      if (of_pixels) place.sums = of_pixels->of_task(begin * depth + plane, strip, place.rows);
     };
     march_planes(first, Pass::moments, 0, of_slices, division, place_slice);
     // Derivatives take the place of moments that the same march has read: one march from end to end.
-    const Division down(across.rows, across.columns, across_rows.count(), derivatives > 0);
+    const Division down(across.rows, across.columns, across_rows.count(), thread_count(), derivatives > 0);
     if (!partial) partial.emplace(across.rows, down, request.planes() * height);
     march_planes(across, Pass::depth, derivatives, across_rows, down,
                  [&](Strip<T>& place, int64_t plane, int64_t strip) {
                    place_in_fields(place, plane / height);
                    place.slice_counts = slices.rows.is_in_crop(place.plane.slice);
-                   place.sums = &partial->sums[(begin * height + plane) * partial->per_plane +
-                                               strip * partial->segments + place.row_begin / kSegment];
+                   place.sums = partial->of_task(begin * height + plane, strip, place.rows);
                  });
     if (derivatives == 0) continue;
     march_planes(last, Pass::gradient, derivatives, of_slices, division, place_slice);
