@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "cpu/march_float.cpp"
-#include "cpu/rows.h"
+#include "cpu/march/float.cpp"
+#include "cpu/rows/read_write.h"
 
 namespace {
 

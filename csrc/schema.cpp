@@ -5,7 +5,7 @@
 #include <string>
 #include <tuple>
 
-#include "cpu/instruction_set.h"
+#include "cpu/simd/instruction_set.h"
 
 // Images are [B, C, H, W], volumes [B, C, D, H, W]. Windows, ranges and constants: request.h. `reduction`
 // over the batch is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return one minus SSIM (and

@@ -5,13 +5,13 @@
 #ifndef MARCH_BYTES
 #define MARCH_BYTES 16
 #endif
-#include "cpu/march.h"
+#include "cpu/march/march.h"
 
 #include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "cpu/rows.h"
+#include "cpu/rows/read_write.h"
 
 namespace {
 

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "../operators.h"
-#include "mask_sums.h"
 #include "parallel.h"
-#include "pixel_rows.h"
 #include "planes.h"
 #include "pyramid.h"
-#include "rows.h"
+#include "rows/mask.h"
+#include "rows/pixel_term.h"
+#include "rows/read_write.h"
 #include "scratch.h"
 #include "volumes.h"
 

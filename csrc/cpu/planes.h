@@ -8,10 +8,10 @@
 
 #include "../request.h"
 #include "division.h"
+#include "march/pivot.h"
+#include "march/select.h"
+#include "march/workspace.h"
 #include "parallel.h"
-#include "pivot.h"
-#include "select.h"
-#include "workspace.h"
 
 namespace ssim_fused::cpu {
 

@@ -1,5 +1,5 @@
 // The SSIM formula and its partial derivatives, for one window position. Host and device; T is float, double,
-// or a vector of either (cpu/lanes.h).
+// or a vector of either (cpu/simd/lanes.h).
 //
 // The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
 //

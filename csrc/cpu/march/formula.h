@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {

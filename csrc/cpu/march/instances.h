@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "instruction_set.h"
+#include "../simd/instruction_set.h"
 #include "march.h"
 #include "select.h"
 

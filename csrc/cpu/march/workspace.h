@@ -7,10 +7,10 @@
 #include <optional>
 #include <vector>
 
-#include "../math/pass.h"
-#include "convolve.h"
-#include "problem.h"
-#include "scratch.h"
+#include "../../math/pass.h"
+#include "../pass_spec.h"
+#include "../scratch.h"
+#include "../simd/convolve.h"
 
 namespace ssim_fused::cpu {
 

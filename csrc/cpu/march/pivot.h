@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../math/ssim.h"
-#include "problem.h"
+#include "../../math/ssim.h"
+#include "../pass_spec.h"
 
 namespace ssim_fused::cpu {
 

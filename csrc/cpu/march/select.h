@@ -3,8 +3,8 @@
 
 #include <type_traits>
 
-#include "../math/pass.h"
-#include "problem.h"
+#include "../../math/pass.h"
+#include "../pass_spec.h"
 #include "workspace.h"
 
 namespace ssim_fused::cpu {

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
-#include "image.h"
-#include "lanes.h"
-#include "problem.h"
+#include "../../math/ssim.h"
+#include "../pass_spec.h"
+#include "../rows/image.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 

@@ -7,11 +7,11 @@
 #include <type_traits>
 #include <vector>
 
-#include "../math/pixel_term.h"
-#include "../pixel_request.h"
-#include "instruction_set.h"
-#include "lanes.h"
-#include "problem.h"
+#include "../../math/pixel_term.h"
+#include "../../pixel_request.h"
+#include "../pass_spec.h"
+#include "../simd/instruction_set.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 

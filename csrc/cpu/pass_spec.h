@@ -10,8 +10,8 @@
 #include "../math/geometry.h"
 #include "../math/pixel_term.h"
 #include "../math/ssim.h"
-#include "image.h"
-#include "task_rows.h"
+#include "march/task_rows.h"
+#include "rows/image.h"
 
 namespace ssim_fused::cpu {
 
@@ -40,7 +40,7 @@ template <class T>
 using PixelRowFunction = double (*)(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared,
                                     T weight);
 
-// The pixel term of a problem (pixel_rows.h).
+// The pixel term of a problem (rows/pixel_term.h).
 template <class T>
 struct PixelTerms {
   PixelTerm term = PixelTerm::none;

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 #include "moments.h"
 #include "slices.h"

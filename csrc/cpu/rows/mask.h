@@ -9,12 +9,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "../math/pixel_types.h"
-#include "../request.h"
+#include "../../math/pixel_types.h"
+#include "../../request.h"
+#include "../scratch.h"
+#include "../simd/instruction_set.h"
 #include "image.h"
-#include "instruction_set.h"
-#include "rows.h"
-#include "scratch.h"
+#include "read_write.h"
 
 namespace ssim_fused::cpu {
 

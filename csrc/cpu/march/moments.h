@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
-#include "image.h"
+#include "../../math/ssim.h"
+#include "../rows/image.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {

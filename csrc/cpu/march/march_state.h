@@ -7,12 +7,12 @@
 #include <cstring>
 #include <vector>
 
-#include "../math/pass.h"
-#include "convolve.h"
-#include "interleave.h"
-#include "lanes.h"
+#include "../../math/pass.h"
+#include "../pass_spec.h"
+#include "../simd/convolve.h"
+#include "../simd/interleave.h"
+#include "../simd/lanes.h"
 #include "mask.h"
-#include "problem.h"
 #include "ring.h"
 #include "workspace.h"
 

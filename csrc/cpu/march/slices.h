@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {

@@ -17,11 +17,11 @@
 #include <immintrin.h>
 #endif
 
-#include "../math/pixel_types.h"
-#include "../request.h"
+#include "../../math/pixel_types.h"
+#include "../../request.h"
+#include "../simd/instruction_set.h"
+#include "../simd/lanes.h"
 #include "image.h"
-#include "instruction_set.h"
-#include "lanes.h"
 
 namespace ssim_fused::cpu {
 

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "../math/geometry.h"
-#include "lanes.h"
+#include "../../math/geometry.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 
