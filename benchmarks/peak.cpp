@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "cpu/march/float.cpp"
+#include "cpu/march/march_float.cpp"
 #include "cpu/rows/read_write.h"
 
 namespace {
