@@ -1,5 +1,5 @@
 // The CPU kernels from requests on, for the sanitizers (tests/sanitizers.sh): images, volumes, halved images
-// and gathered gradients, each by several threads of its own and by several callers at a time. Torch's
+// and row_sums gradients, each by several threads of its own and by several callers at a time. Torch's
 // parallel loop is OpenMP's, whose barriers ThreadSanitizer does not know, so here it is one of std::thread.
 // Exits with 1 where two callers get other bits.
 #include <atomic>
@@ -103,7 +103,7 @@ struct Case {
     results.halves.resize(static_cast<size_t>(2 * half_count));
     const View to[2] = {View::of(results.halves.data(), kType<T>, half),
                         View::of(results.halves.data() + half_count, kType<T>, half)};
-    Cpu::downsample({request.preds, request.target}, to, like);
+    Cpu::downsample({{{request.preds, request.target}, {to[0], to[1]}, {}, {}}}, like);
     const std::vector<T> factors(2 * batch, T(0.5));
     GatherRequest gather;
     gather.finest = request.grad_preds;

@@ -3,7 +3,7 @@
 
 namespace ssim_fused::cpu {
 
-template MarchInstance<float> select_march<float, true>(Pass, int);
-template MarchInstance<double> select_march<double, true>(Pass, int);
+template MarchInstance<float> select_march<float, true>(Pass, GradientsOf);
+template MarchInstance<double> select_march<double, true>(Pass, GradientsOf);
 
 }  // namespace ssim_fused::cpu

@@ -17,8 +17,8 @@ namespace ssim_fused::cpu {
 // of those of the same pixels. Zero, from which nothing is rounded, where they lie on both sides of it, or
 // where windows may see nothing but zero padding. It does not depend on the rows of a march.
 template <class T>
-Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin, int64_t end) {
-  if (!problem.columns.reflects && problem.columns.pad > problem.columns.radius) return {};
+Pivots<T> choose_pivots(const PassSpec<T>& spec, Plane plane, int64_t slices, int64_t begin, int64_t end) {
+  if (!spec.columns.reflects && spec.columns.pad > spec.columns.radius) return {};
   std::array<T, 27> pixels, differences;
   size_t count = 0;
   for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {
@@ -26,10 +26,10 @@ Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, 
     for (int64_t i = 1; i <= 3; ++i) {
       for (int64_t j = 1; j <= 3; ++j) {
         T x, y, weight = T(1);
-        const int64_t row = problem.rows.n * i / 4, column = begin + (end - begin) * j / 4;
-        problem.preds.read_into(&x, problem.preds.offset(plane), row, column, 1);
-        problem.target.read_into(&y, problem.target.offset(plane), row, column, 1);
-        if (problem.mask) problem.mask.read_into(&weight, problem.mask.offset(plane), row, column, 1);
+        const int64_t row = spec.rows.n * i / 4, column = begin + (end - begin) * j / 4;
+        spec.preds.read_into(&x, spec.preds.offset(plane), row, column, 1);
+        spec.target.read_into(&y, spec.target.offset(plane), row, column, 1);
+        if (spec.mask) spec.mask.read_into(&weight, spec.mask.offset(plane), row, column, 1);
         if (!std::isfinite(x - y) || !(weight > 0)) continue;
         pixels[count] = y;
         differences[count++] = x - y;

@@ -12,22 +12,22 @@ namespace ssim_fused::cpu {
 // An instance of the march, and the lanes of the vectors that it is compiled for.
 template <class T>
 struct MarchInstance {
-  void (*run)(const Strip<T>&, Workspace<T>&);
+  void (*run)(const StripTask<T>&, Workspace<T>&);
   int lanes;
 };
 
 // Derivatives kept by a march whose only gradient is that for preds: in double, where instances would only
 // cost time to compile, it is computed along with target's.
 template <class T>
-constexpr int kFewestDerivatives = std::is_same_v<T, double> ? 4 : 3;
+constexpr GradientsOf kFewestGradients = std::is_same_v<T, double> ? GradientsOf::both : GradientsOf::preds;
 
-// `derivatives`: 0, kFewestDerivatives or 4 (see march.h).
+// `derivatives`: 0, kFewestGradients or 4 (see march.h).
 template <class T, bool Masked>
-MarchInstance<T> select_march(Pass pass, int derivatives);
+MarchInstance<T> select_march(Pass pass, GradientsOf gradients);
 
-extern template MarchInstance<float> select_march<float, false>(Pass, int);
-extern template MarchInstance<float> select_march<float, true>(Pass, int);
-extern template MarchInstance<double> select_march<double, false>(Pass, int);
-extern template MarchInstance<double> select_march<double, true>(Pass, int);
+extern template MarchInstance<float> select_march<float, false>(Pass, GradientsOf);
+extern template MarchInstance<float> select_march<float, true>(Pass, GradientsOf);
+extern template MarchInstance<double> select_march<double, false>(Pass, GradientsOf);
+extern template MarchInstance<double> select_march<double, true>(Pass, GradientsOf);
 
 }  // namespace ssim_fused::cpu
