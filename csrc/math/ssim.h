@@ -32,7 +32,7 @@ struct Moments {
 };
 
 // The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
-// last. Only the functions below convert between fields and moments.
+// last. The functions below convert between fields and moments.
 enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
 constexpr int moment_fields(bool masked) { return masked ? kWindowWeight + 1 : int{kPlainMoments}; }
 

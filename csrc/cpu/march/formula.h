@@ -252,8 +252,10 @@ class Outputs {
   // Derivatives, into the second ring: none where there is no output.
   SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const V& exist) const {
     const int64_t field = constants.next_field;
-    to_fields<gradients>(
-        f, [&](int m, const V& value) SSIM_INLINE_LAMBDA { store(out + m * field, only(value, exist)); });
+    store(out + kByA * field, only(f.a, exist));
+    store(out + kByP * field, only(f.p, exist));
+    store(out + kByD * field, only(f.d, exist));
+    if constexpr (gradients == GradientsOf::both) store(out + kByB * field, only(f.b, exist));
   }
 
   SSIM_INLINE void finish_row(int64_t q, int j, bool counts, const V (&sum)[kSums][kStepRows]) const {

@@ -156,8 +156,9 @@ class Gradients {
     const Pivots<V> pivots = s_.pivots();
     const V scale = broadcast<V>(s_.scale_of_derivatives());
     for (int64_t i = 0; i < count; i += kLanes, sum += kLanes, x += kLanes, gradient += kLanes) {
-      const auto f = partials_of_fields<gradients, V>(
-          [&](int m) SSIM_INLINE_LAMBDA { return load<V>(sum + m * next_sum); });
+      Partials<V> f{load<V>(sum + kByA * next_sum), V{}, load<V>(sum + kByP * next_sum),
+                    load<V>(sum + kByD * next_sum)};
+      if constexpr (gradients == GradientsOf::both) f.b = load<V>(sum + kByB * next_sum);
       const V of_x = load<V>(x), of_y = load<V>(x + next_image);
       PixelGradient<V> pixel;
       if constexpr (Masked) pixel = masked_pixel_gradient(of_x, of_y, pivots, f, load<V>(x + 2 * next_image));
