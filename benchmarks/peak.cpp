@@ -97,7 +97,8 @@ double march(GradientsOf gradients, int rounds = kRounds) {
   const MarchInstance<float> instance = select_march<float, false>(Pass::image, gradients);
   const Columns columns(spec.columns, 0, kSize, gradients != GradientsOf::none, spec.mirrors(1));
   std::vector<Sums> sums(kSize / kSegment);
-  const StripTask<float> strip{spec, {0, 0, 0}, columns, 0, kSize, {0.5f, 0}, sums.data()};
+  const TaskRows rows(spec.rows, {0, kSize}, gradients != GradientsOf::none);
+  const StripTask<float> strip{spec, {0, 0, 0}, columns, rows, {0.5f, 0}, sums.data()};
   const double seconds = best_seconds(
       [&] {
         Workspace<float> work(spec, columns, Pass::image, gradients, instance.lanes);

@@ -83,13 +83,12 @@ def similarity(
             a, delta, p, d = _filter(pixels, window)
 
         delta_squared = delta**2
-        # Clamped as the kernels do it: a NaN stays one, and the slope at the bound is that of what is clamped.
-        variance = d - delta_squared
-        variance = torch.where(variance < 0, 0.0, variance)
+        variance = _at_least(d - delta_squared, 0.0)
+        covariance = _at_least(p - a * (a - delta), -variance / 4)
         b1 = (a + pivot) ** 2 + (a - delta + pivot) ** 2 + c1
-        b2 = 2 * (p - a * (a - delta)) + variance + c2
-        b2 = torch.where(b2 < c2, c2, b2)
-        luminance_loss, contrast_loss = delta_squared / b1, variance / b2
+        b2 = 2 * covariance + (c2 + variance)
+        luminance_loss = -_at_least(-delta_squared / b1, -2.0)
+        contrast_loss = variance / b2
         if exists is not None:  # where a window sees nothing there is no output
             luminance_loss = torch.where(exists[0], luminance_loss, 0.0)
             contrast_loss = torch.where(exists[0], contrast_loss, 0.0)
@@ -99,6 +98,15 @@ def similarity(
             _mean(*(_crop(t, window) for t in (contrast_loss, weights))),
             (1 - loss).to(picture_dtype(preds.dtype)),
         )
+
+
+def _at_least(value: Tensor, bound: Tensor | float) -> Tensor:
+    """The larger of the two, with the slope of ``value``, as in ``csrc/math/ssim.h``; a NaN in ``value`` stays one.
+
+    Only rounding takes ``value`` beneath these bounds, so its own slope is the right one there, too.
+    """
+    fixed = bound.detach() if isinstance(bound, Tensor) else bound
+    return torch.where(value < fixed, fixed + (value - value.detach()), value)
 
 
 def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:

@@ -55,6 +55,15 @@ def cases() -> list[Case]:
     contrast = {"objective": "contrast_sensitivity", "symmetric": True}
     every += [Case((1, 1, 20, 60), single_strip=True, **contrast), Case((1, 1, 20, 130), strip_columns=128, **contrast)]
     every += [replace(case, gradients="preds target", strip_columns=64) for case in (every[-2], every[-1])]
+    # "valid": no output is centred on the last rows, of which a last split may have nothing else. Each pixel counts
+    # once in the pixel term, with a gradient and without.
+    for rows in (1, 3, 8, 12):
+        for height in (11, 12, *(24 + more for more in (1, 4, 5, 6))):
+            valid = Case((1, 2, height, 30), pad=(0, 0), split_rows=rows, pixels=[*PHI][height % 3])
+            every += [valid, replace(valid, gradients="", want_map=True), replace(valid, gradients="preds target")]
+    for rows in (5, 13, 27, 50):
+        valid = Case((2, 2, 25, 70), pad=(0, 0), split_rows=rows, crossing=True, pixels="l1")
+        every += [valid, replace(valid, gradients="", pixels="", want_map=True)]
     # Modes, on shapes that are whole vectors and that are not.
     for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
         for mode, pad in (

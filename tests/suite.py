@@ -10,6 +10,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -108,4 +109,17 @@ def _pairs(is_volume: bool) -> dict[str, Pair]:
     ]
     if is_volume:
         pairs.append(Pair("deep", uniform(1, 1, 60, 7, 6), uniform(1, 1, 60, 7, 6)))
+    # Steps in brightness inside of windows: of a thousand ranges, where all digits of half of the windows are lost to
+    # any choice of what is subtracted, and of thirty, where some are.
+    for name, height in (("step", 1000), ("low_step", 30)):
+        stepped = uniform(*photograph)
+        stepped[..., photograph[-1] // 2 :] += height
+        pairs.append(Pair(name, blurred(stepped), stepped))
     return {pair.name: pair for pair in pairs}
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Means of 3x3 pixels or 3x3x3 voxels."""
+    axes = images.ndim - 2
+    padded = functional.pad(images, (1, 1) * axes, mode="replicate")
+    return {2: functional.avg_pool2d, 3: functional.avg_pool3d}[axes](padded, 3, 1)

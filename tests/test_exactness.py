@@ -47,13 +47,13 @@ CASES = [
     if not pair.is_volume or call in VOLUME_CALLS[window]
 ]
 
-# In half precision 1000 + [0, 1] is a constant, the gradient of a picture of range 1e-6 overflows float16,
-# and where many pixels tie for the largest, autograd adds two gradients already rounded.
+# In half precision 1000 + [0, 1] is a constant, as half of the step is; the gradient of a picture of range 1e-6
+# overflows float16; and where many pixels tie for the largest, autograd adds two gradients already rounded.
 HALF_CASES = [
     pytest.param(pair, call, id=f"{pair.name}-{call}")
     for pair in suite().values()
     for call in CALLS
-    if pair.name not in {"identical", "offset", "tiny_values", "saturated"}
+    if pair.name not in {"identical", "offset", "step", "tiny_values", "saturated"}
     if not pair.is_volume or pair.name in {"volume_noisy", "volume_bytes", "volume_channels"}
 ]
 
@@ -201,6 +201,64 @@ def test_large_offset(device: str) -> None:
         assert (ours[name] - exact[name]).abs().max() <= 1e-4, name
     theirs = evaluate(reference, *rounded(pair, torch.float32), **arguments)
     assert (theirs["similarity"] - exact["similarity"]).abs().max() > 1e-2
+
+
+def blurred_by_zeros(target: Tensor) -> Tensor:
+    return torch.nn.functional.avg_pool2d(target, 3, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
+    """A thousand ranges high. The borders of the bright half differ so much that only the dark half has digits to lose,
+    so that the reference is exact.
+    """
+    target = torch.rand(1, 1, 12, 16, generator=torch.Generator().manual_seed(seed))
+    target[..., 8:] += 1000
+    assert_no_farther_than_the_reference(blurred_by_zeros(target), target)
+
+
+@pytest.mark.parametrize("change", ["blur", "quantized"])
+def test_photographs_with_a_range_that_is_too_small(change: str) -> None:
+    """Pixels of 0..255 with a range of 1: of a black background, a pivot at the mean left no digits."""
+    data = pytest.importorskip("skimage.data")
+    target = torch.from_numpy(data.astronaut().copy()).movedim(-1, 0).unsqueeze(0).float()
+    preds = blurred_by_zeros(target) if change == "blur" else (target / 8).round() * 8
+    exact = reference(preds.double(), target.double(), data_range=1.0)
+    theirs = reference(preds, target, data_range=1.0).double() - exact
+    ours = ssim(preds, target, data_range=1.0).double() - exact
+    assert abs(ours) <= abs(theirs) + FLOAT32_SLACK
+    similarity = ssim(preds, target, data_range=1.0, reduction="none", return_full_image=True)[1]
+    assert similarity.abs().max() <= 1 + FLOAT32_SLACK
+
+
+def assert_no_farther_than_the_reference(preds: Tensor, target: Tensor) -> None:
+    arguments = {"data_range": 1.0}
+    exact = evaluate(reference, preds.double(), target.double(), **arguments)
+    permitted = errors(evaluate(reference, preds, target, **arguments), exact)
+    for name, found in errors(evaluate(ssim, preds, target, **arguments), exact).items():
+        assert found <= permitted[name] + FLOAT32_SLACK, name
+
+
+@pytest.mark.parametrize("name", ["step", "low_step", "volume_step", "volume_low_step"])
+@pytest.mark.parametrize("options", [{}, {"padding": "valid"}, {"padding": "zero"}, {"masked": True}], ids=str)
+def test_scores_and_contrast_sensitivities_lie_within_one(device: str, name: str, options: dict[str, Any]) -> None:
+    """Whatever rounding leaves of a covariance; so do the plain operations of PyTorch."""
+    options, pair = dict(options), suite()[name]
+    if options.get("padding") == "valid" and not all(n >= 11 for n in pair.preds.shape[2:]):
+        options["sigma"] = 0.5
+    if options.pop("masked", False):
+        generator = torch.Generator().manual_seed(0)
+        options["mask"] = torch.rand(pair.preds.shape, generator=generator).to(device) > 0.1
+    for preds, target in (rounded(pair, torch.float32, device), rounded(pair, torch.float32, device)[::-1]):
+        call = {"data_range": 1.0, "reduction": "none", **options}
+        similarity = ssim(preds, target, return_full_image=True, **call)[1]
+        assert similarity.abs().max() <= 1 + FLOAT32_SLACK
+        tracked = preds.clone().requires_grad_()
+        value = ssim(tracked, target, **call)
+        (gradient,) = torch.autograd.grad(value.sum(), tracked, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.sum(), tracked)
+        assert gradient.isfinite().all()
+        assert second.isfinite().all()
 
 
 # A shift is where `d - delta^2` is a small difference of two large numbers. The kernels' own float64 is exact here:

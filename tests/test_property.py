@@ -148,6 +148,37 @@ def test_float32_of_volumes(example: Example) -> None:
     assert_float32(example)
 
 
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any], str]:
+    """Images with a step in brightness inside of windows, of up to a thousand ranges; along either axis."""
+    window, radii, _ = draw(windows(2))
+    shape = 1, draw(st.integers(1, 2)), *(radius + draw(st.integers(2, 30)) for radius in radii)
+    seed, height = draw(st.integers(0, 2**31)), draw(st.sampled_from([3.0, 30.0, 255.0, 1000.0]))
+    axis, distance = draw(st.sampled_from([2, 3])), draw(st.sampled_from([1e-2, 0.3, 1.0]))
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.rand(shape, generator=generator)
+    preds = (1 - distance) * target + distance * torch.rand(shape, generator=generator)
+    place = draw(st.integers(1, shape[axis] - 1))
+    for image in (preds, target):
+        image.narrow(axis, place, shape[axis] - place).add_(height)
+    return preds, target, window, f"{shape=}, {seed=}, {height=}, {axis=}, {place=}, {distance=}"
+
+
+@settings(max_examples=effort(100))
+@given(steps())
+def test_steps_in_brightness(example: tuple[Tensor, Tensor, dict[str, Any], str]) -> None:
+    """Of single pixels either side may be right by luck; over a map, ours are the closer, and none lies beyond one."""
+    preds, target, window, _ = example
+    call = {"data_range": 1.0, "reduction": "none", "return_full_image": True, **window}
+    exact = reference(preds.double(), target.double(), **call)[1]
+    theirs = (reference(preds, target, **call)[1] - exact).square().mean().sqrt()
+    for device in DEVICES:
+        found = ssim(preds.to(device), target.to(device), **call)[1].cpu()
+        assert found.abs().max() <= 1 + FLOAT32_SLACK
+        if device == "cpu":
+            assert (found - exact).square().mean().sqrt() <= FLOAT32_FACTOR * theirs + FLOAT32_SLACK
+
+
 def assert_float32(example: Example) -> None:
     exact = run(reference, example, dtype=torch.float64)
     theirs = errors(run(reference, example), exact)

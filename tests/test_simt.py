@@ -127,6 +127,21 @@ def test_a_tiny_distance_has_digits(sizes: tuple[int, int], host: Host) -> None:
     torch.testing.assert_close(host.run(case, preds, target)["similarity"], expected, rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (13, 13), (23, 23)])
+def test_scores_stay_within_their_bounds(sizes: tuple[int, int], host: Host) -> None:
+    """Where a window sees a step of a thousand ranges, and the covariance of some windows is all rounding."""
+    case = Case((1, 1, 30, 64), sizes=sizes, want_map=True, gradients="preds")
+    _, target = pictures(case)
+    target[..., 32:] += 1000
+    preds = torch.nn.functional.avg_pool2d(target, 3, 1, 1)
+    results = host.run(case, preds, target)
+    assert results["map"].abs().max() <= 1 + 1e-6
+    exact_map = exact(case, preds, target)["map"]
+    assert (results["map"] - exact_map).abs().max() <= 2
+    assert (results["map"] - exact_map)[..., 20:].abs().mean() <= 0.02
+    assert results["grad_preds"].isfinite().all()
+
+
 def test_the_planner_cuts_the_picture(host: Host) -> None:
     """Left to itself, on a device of four SMs, it uses several splits; with the right results."""
     case = Case((1, 1, 70, 70), strip_columns=0)

@@ -12,6 +12,12 @@ SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
   return bound > value ? bound : value;
 }
 
+// The smaller of the two; a NaN in `value` passes through.
+template <class T>
+SSIM_HOST_DEVICE T clamp_above(T value, T bound) {
+  return bound < value ? bound : value;
+}
+
 template <class T>
 SSIM_HOST_DEVICE T reciprocal(T value) {
   return 1 / value;

@@ -9,10 +9,16 @@
 //
 //     B1 = mu_x^2 + mu_y^2 + c1                luminance             l  = 1 - delta^2 / B1
 //     V  = max(d - delta^2, 0)                 (variance of x - y)
-//     B2 = max(2 (p - ab) + c2 + V, c2)        contrast sensitivity  cs = 1 - V / B2
+//     C  = max(p - ab, -V/4)                   (covariance)
+//     B2 = 2 C + c2 + V                        contrast sensitivity  cs = 1 - V / B2
 //
 // which is the textbook formula rearranged so that nothing subtracts two large numbers when x is close to y:
 // identical images give exactly 1 and a gradient of exactly 0, also with approximate reciprocals.
+//
+// The bounds hold without rounding: d - delta^2 is the variance of x - y, and p - ab + V/4 a quarter of that
+// of x + y. With rounding, p - ab may be anything if a window's pixels lie far from the pivot. Then the
+// bounds keep 1 - cs = V / B2 in [0, 2]: B2 >= c2 + V/2. Likewise 1 - l is at most 2, since B1 >= delta^2 / 2
+// + c1. The derivatives are those of the formula without the bounds, at the bounded values.
 //
 // Where the images differ by about a constant, V is a small difference of two large numbers again. So the
 // differences may have a pivot of their own, s (`Pivots`): delta' = w*(x-y) - s and d' = w*((x-y-s)^2) take
@@ -171,12 +177,12 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, const Pivo
   LocalTerms<T> t;
   set_means(t, moments.m, moments.delta, pivot);
   const T delta_squared = t.delta * t.delta;
-  const T covariance = moments.p - t.a * t.b;
-  // d is not below delta^2 but for rounding; written so that a NaN stays one.
+  // Written so that a NaN stays one.
   const T variance = clamp_below(moments.d - t.centred_delta * t.centred_delta, T{});
+  const T covariance = clamp_below(moments.p - t.a * t.b, variance * -0.25f);
   t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
-  t.inverse_b2 = reciprocal(clamp_below(2 * covariance + (c2 + variance), c2));
-  t.luminance_loss = delta_squared * t.inverse_b1;
+  t.inverse_b2 = reciprocal(2 * covariance + (c2 + variance));
+  t.luminance_loss = clamp_above(delta_squared * t.inverse_b1, T{} + 2);
   t.contrast_loss = variance * t.inverse_b2;
   return t;
 }

@@ -29,11 +29,17 @@ constexpr int kWarpSize = 32;
 namespace ssim_fused {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// One instruction; plain fmaxf would swallow the NaN.
+// One instruction each; plain fmaxf and fminf would swallow the NaN.
 template <>
 SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
   float result;
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
+  return result;
+}
+template <>
+SSIM_HOST_DEVICE float clamp_above(float value, float bound) {
+  float result;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(value), "f"(bound));
   return result;
 }
 #endif
