@@ -154,7 +154,10 @@ class MomentsAlongRows {
       if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivots, weight);
       if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivots);
       T* const out = staged + i;
-      to_fields(moments, [&](int m, const V& value) SSIM_INLINE_LAMBDA { store(out + m * field, value); });
+      store(out + kMomentM * field, moments.m);
+      store(out + kMomentDelta * field, moments.delta);
+      store(out + kMomentP * field, moments.p);
+      store(out + kMomentD * field, moments.d);
       if constexpr (Masked) store(out + kWindowWeight * field, weight);
     }
   }
