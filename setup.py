@@ -163,11 +163,18 @@ rule link
     macros = {"SSIM_FUSED_BUILD_ID": build_id, "SSIM_FUSED_CUDA_BUILD": cuda}  # of one small file: the others stay
     defines = " ".join(shlex.quote(f'-D{name}="{value}"') for name, value in macros.items())
     defines += " -DPy_LIMITED_API=0x030a0000" if LIMITED else ""
-    cpu = [ROOT / "csrc/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))]
+    cpu = [ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))]
     # It uses nothing of the libc that it names, by which auditwheel tells what system a wheel is for.
     libc = "" if sys.platform == "darwin" else "-Wl,--no-as-needed"
     libraries = {
-        f"_C{suffix}": ("cxx", [ROOT / "csrc/python.cpp"], libc, f"{suffix}.o", defines, sysconfig.get_path("include")),
+        f"_C{suffix}": (
+            "cxx",
+            [ROOT / "csrc/api/python.cpp"],
+            libc,
+            f"{suffix}.o",
+            defines,
+            sysconfig.get_path("include"),
+        ),
         f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
     }
     if cuda:
@@ -223,7 +230,7 @@ class BuildLibraries(build_ext):
 
 
 setup(
-    ext_modules=[Extension("ssim_fused._C", ["csrc/python.cpp"], py_limited_api=LIMITED)],
+    ext_modules=[Extension("ssim_fused._C", ["csrc/api/python.cpp"], py_limited_api=LIMITED)],
     cmdclass={"build_ext": BuildLibraries},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED else {},
 )

@@ -82,6 +82,11 @@ def called(module: str, name: str, **arguments: Any) -> Callable[[], Measure]:
     return found
 
 
+def of_odd_sides(function: Measure) -> Measure:
+    """Of 511x509 pixels, which the packages' MS-SSIM halves in other ways than ours."""
+    return lambda x, y: function(x[..., :511, :509], y[..., :511, :509])
+
+
 def on_cuda() -> Measure:
     """fused-ssim, which has no kernel for the CPU, in float32."""
     function = imported("fused_ssim", "fused_ssim")
@@ -157,6 +162,12 @@ def rows() -> list[Row]:
             partial(pytorch_msssim.ms_ssim, data_range=1.0), "`from ssim_fused.compat.pytorch_msssim import ms_ssim`",
         ),
         Row(
+            "pytorch-msssim `ms_ssim`, 511x509",
+            lambda: of_odd_sides(called("pytorch_msssim", "ms_ssim", data_range=1.0)()), of_odd_sides(plain_multiscale),
+            of_odd_sides(partial(pytorch_msssim.ms_ssim, data_range=1.0)),
+            "`from ssim_fused.compat.pytorch_msssim import ms_ssim`",
+        ),
+        Row(
             "fused-ssim", on_cuda, plain, fused_ssim.fused_ssim,
             "`from ssim_fused.compat.fused_ssim import fused_ssim`",
         ),
@@ -170,6 +181,11 @@ def rows() -> list[Row]:
         Row(
             "piq `multi_scale_ssim`", called("piq.ms_ssim", "multi_scale_ssim"), plain_multiscale,
             piq.multi_scale_ssim, "`from ssim_fused.compat.piq import multi_scale_ssim`",
+        ),
+        Row(
+            "piq `multi_scale_ssim`, 511x509", lambda: of_odd_sides(called("piq.ms_ssim", "multi_scale_ssim")()),
+            of_odd_sides(plain_multiscale), of_odd_sides(piq.multi_scale_ssim),
+            "`from ssim_fused.compat.piq import multi_scale_ssim`",
         ),
         Row(
             "kornia `metrics.ssim(11).mean()`", called("kornia.metrics", "ssim", window_size=11), plain,

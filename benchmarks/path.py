@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused import _ops, autograd
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+import ssim_fused
+from ssim_fused._core import _ops, autograd, prepared
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 from . import peers
 from .cases import GRADIENT, MS_SSIM, SSIM, VALUE, Case, make_inputs, make_step
@@ -33,6 +34,8 @@ RESULTS, PAGE = ROOT / "benchmarks/results/path", ROOT / "docs/path.md"
 SHAPES = {"cpu": [(SSIM, (1, 1, 16, 16)), (MS_SSIM, (1, 1, 176, 176))],
           "cuda": [(SSIM, (8, 1, 64, 64)), (SSIM, (64, 3, 256, 256))]}  # fmt: skip
 MSE, TRIVIAL = "F.mse_loss", "a trivial Function"
+# Modules next to functions: their ratio is to PyTorch's own module.
+MODULES = {"nn.MSELoss": torch.nn.MSELoss, "SSIMLoss": ssim_fused.SSIMLoss}
 COUNTED = ("aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty")
 
 
@@ -87,6 +90,9 @@ def calls_of(op: str, shape: tuple[int, ...], device: str, libraries: list[peers
         case = Case(op, shape, mode)
         preds, target = make_inputs(case, device)
         calls[f"{MSE} | {mode}"] = make_step(case, F.mse_loss, preds, target)
+        if op == SSIM:
+            for name, module in MODULES.items():
+                calls[f"{name} | {mode}"] = make_step(case, module(), preds, target)
         if mode == GRADIENT:
             calls[f"{TRIVIAL} | {mode}"] = make_step(case, lambda x, y: Trivial.apply(x), preds, target)
         for library in libraries:
@@ -99,24 +105,28 @@ def calls_of(op: str, shape: tuple[int, ...], device: str, libraries: list[peers
 
 def layers() -> dict[str, Callable[[], Any]]:
     """A value and a step of 1x1x16x16, cut off at each layer on the way down; and the ways that were compared."""
-    x, y = make_inputs(Case(SSIM, (1, 1, 16, 16), VALUE), "cpu")
+    case = Case(SSIM, (1, 1, 16, 16), VALUE)
+    x, y = make_inputs(case, "cpu")
     x = x.detach()
-    window = Window((1.5,), (11,))
-    score = Score(window)
-    taps = Window((), (11, 11), tuple(window.per_axis(torch.ones((), dtype=torch.float64), 2)[0].tolist()) * 2)
+    spec = Spec(Window((1.5,), (11,)))
+    entry = prepared.prepare(spec)
+    assert entry is not None
     gradient, one = torch.empty_like(x), torch.ones(())
     none = (False, False, False)
     outputs = autograd._outputs
-    whole = make_step(Case(SSIM, (1, 1, 16, 16), VALUE), peers.create(peers.OURS).function(
-        Case(SSIM, (1, 1, 16, 16), VALUE), "cpu"), x, y)  # fmt: skip
+    whole = make_step(case, peers.create(peers.OURS).function(case, "cpu"), x, y)
     return {
         "value: the function": whole,
-        "value: autograd.evaluate": lambda: autograd.evaluate(score, x, y),
-        "value: the operator, pixels included": lambda: outputs(score, x, y, None, none),
-        "value: the operator through register_autograd": lambda: score.outputs(x, y, None, none),
-        "value: the operator, the window as 22 taps": lambda: outputs(score._replace(window=taps), x, y, None, none),
-        "step: the operator with one gradient": lambda: outputs(score, x, y, None, (True, False, False)),
-        "step: the multiplication, factor one": lambda: _ops.multiply_gradient_(gradient, one, 1.0, 1.0, 0.01, 0.03),
+        "value: a prepared call": lambda: prepared.run(entry, x, y),
+        "value: the prepared operator, pixels included": lambda: _ops.prepared_value(x, y, entry.number),
+        "value: autograd.evaluate, not prepared": lambda: autograd.evaluate(spec, x, y),
+        "value: the full operator": lambda: outputs(spec, x, y, None, none),
+        "value: the full operator through register_autograd": lambda: spec.outputs(x, y, None, none),
+        "step: the prepared operator with one gradient": lambda: _ops.prepared(x, y, entry.number, True, False),
+        "step: the full operator with one gradient": lambda: outputs(spec, x, y, None, (True, False, False)),
+        "step: the prepared multiplication, factor minus one": lambda: _ops.prepared_multiply_(
+            gradient, one, entry.number
+        ),
         "one empty tensor": lambda: torch.empty(1),
     }
 
@@ -140,6 +150,8 @@ def measure(device: str, rounds: int) -> list[dict[str, Any]]:
         for key, spent in found.items():
             who, mode = key.split(" | ")
             floor = found[f"{MSE} | {VALUE}" if mode == VALUE else f"{TRIVIAL} | {GRADIENT}"]
+            if who in MODULES:
+                floor = found[f"nn.MSELoss | {mode}"]
             allocations, operators = (0, 0) if "graph" in who else counts(calls[key])
             rows.append(
                 {"table": f"{op} {'x'.join(map(str, shape))}", "mode": mode, "what": who, "us": round(spent, 2),
@@ -166,7 +178,7 @@ def page(paths: list[Path]) -> str:
                     f"| {row['what']} | {row['us']} |" for row in mine))  # fmt: skip
                 continue
             parts.append(
-                f"{table}; the ratio of a value is to `{MSE}`, of a step to {TRIVIAL}:\n\n"
+                f"{table}; the ratio of a value is to `{MSE}`, of a step to {TRIVIAL}, of a module to `nn.MSELoss`:\n\n"
                 "| | | us | ratio | allocations | operators |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
                 + "\n".join(
                     f"| {row['what']} | {row['mode']} | {row['us']} | {row['ratio']} | {row['allocations']} | "

@@ -1,16 +1,16 @@
 """SSIM as one fused kernel per device, with the numbers of torchmetrics and a handwritten backward."""
 
-from ssim_fused import registration as registration  # which tells PyTorch of the operators
-from ssim_fused._ops import build_info
+from ssim_fused._core import registration as registration  # which tells PyTorch of the operators
+from ssim_fused._core._ops import build_info
 from ssim_fused._version import __version__
 from ssim_fused.functional import (
+    fitting_betas,
     ms_ssim,
     multiscale_structural_similarity_index_measure,
     ssim,
     structural_similarity_index_measure,
 )
 from ssim_fused.losses import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss
-from ssim_fused.multiscale import fitting_betas
 
 __all__ = [
     "L1SSIMLoss",

@@ -1,25 +1,20 @@
-"""The public functions: what they mean, and their way to the operators.
-
-The operators check what they are given; once one of them has refused, :mod:`ssim_fused.checks` explains why.
-"""
+"""SSIM and MS-SSIM as functions, with the signatures of torchmetrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
-from ssim_fused import _ops, checks, multiscale
-from ssim_fused.autograd import evaluate
-from ssim_fused.checks import Call
-from ssim_fused.score import Score
-from ssim_fused.window import DataRange, Window, apply_range
+from ssim_fused._core import call, checks, multiscale, prepared
+from ssim_fused._core.autograd import evaluate
+from ssim_fused._core.multiscale import fitting_betas as fitting_betas
+from ssim_fused._core.spec import REDUCTIONS, MaskMode, Spec
+from ssim_fused._core.window import DataRange, Padding, Window, apply_range
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
-Padding = Literal["reflect", "zero", "valid"]
-MaskMode = Literal["window", "map"]
 
 
 # What differs between the overloads is the last two of the reference's arguments, and the result.
@@ -126,32 +121,43 @@ def structural_similarity_index_measure(
         >>> loss.backward()
 
     """
+    key, may_prepare = None, False
+    if mask is None and not (return_full_image or return_contrast_sensitivity or per_channel or is_dynamo_compiling()):
+        key = (
+            gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode,
+            type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
+        )  # fmt: skip
+        if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
+            return outputs[0]
+        may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
     if return_full_image and return_contrast_sensitivity:
         raise ValueError(
             "Arguments `return_full_image` and `return_contrast_sensitivity` are both True and mutually "
             "exclusive: ask for one of them, or call twice."
         )
+    if mask is not None or mask_mode != "window":
+        checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
-        preds, target, dtype = _prepare_images(preds, target)
+        preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = _as_batch(preds, target, mask)
-        preds, target, number, constants = apply_range(preds, target, _range_of(preds, data_range), k1, k2, each)
-        score = Score(
+            preds, target, each = call.as_batch(preds, target, mask)
+        preds, target, number, constants = apply_range(preds, target, call.range_of(preds, data_range), k1, k2, each)
+        spec = Spec(
             Window(sigma, kernel_size, None, padding, number, k1, k2),
-            _ops.REDUCTIONS[reduction],
+            REDUCTIONS[reduction],
             want_contrast=return_contrast_sensitivity,
             want_map=return_full_image,
             mask_mode=mask_mode,
         )
-        results = evaluate(score, preds, target, constants, each)
-        return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
+        results = evaluate(spec, preds, target, constants, each)
+        if may_prepare:
+            prepared.remember(key, spec)
+        return call.in_dtype(call.by_channel(results, shape) if per_channel else results, dtype)
 
-    if mask is not None or mask_mode != "window":
-        checks.check_mask(preds, target, mask, mask_mode)
-    call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel)
-    results = _explained(compute, preds, target, call)
+    arguments = call.Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel)
+    results = call.explained(compute, preds, target, arguments)
     return results[0] if len(results) == 1 else (results[0], results[1])
 
 
@@ -224,95 +230,41 @@ def multiscale_structural_similarity_index_measure(
         >>> loss.backward()
 
     """
+    key, may_prepare = None, False
+    if mask is None and type(betas) is tuple and not (per_channel or is_dynamo_compiling()):
+        key = (
+            gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode, betas, normalize,
+            type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
+            *map(type, betas),
+        )  # fmt: skip
+        if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
+            return outputs[0]
+        may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
     checks.check_levels(betas, normalize)
     if mask is not None or mask_mode != "window":
         checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         checks.check_pyramid(preds.shape, kernel_size, len(betas))
-        preds, target, dtype = _prepare_images(preds, target)
+        preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = _as_batch(preds, target, mask)
+            preds, target, each = call.as_batch(preds, target, mask)
         window = Window(sigma, kernel_size, None, padding, 1.0, k1, k2)
-        score = Score(
-            window, _ops.REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none",
+        spec = Spec(
+            window, REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none",
             mask_mode=mask_mode,
         )  # fmt: skip
-        results = multiscale.evaluate(score, preds, target, _range_of(preds, data_range), each)
-        return _in_dtype(_by_channel(results, shape) if per_channel else results, dtype)
+        results = multiscale.evaluate(spec, preds, target, call.range_of(preds, data_range), each)
+        if may_prepare:
+            prepared.remember(key, spec._replace(window=window._replace(data_range=data_range)))
+        return call.in_dtype(call.by_channel(results, shape) if per_channel else results, dtype)
 
-    call = Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel, len(betas))
-    return _explained(compute, preds, target, call)[0]
+    arguments = call.Call(
+        gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel, len(betas)
+    )
+    return call.explained(compute, preds, target, arguments)[0]
 
 
 ssim = structural_similarity_index_measure
 ms_ssim = multiscale_structural_similarity_index_measure
-
-
-def _explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: Tensor, call: Call) -> Sequence[Tensor]:
-    """What ``compute`` returns, or the reference's exception for what is wrong with the call."""
-    given = _elements(call.sigma), _elements(call.kernel_size)
-    # What a trace refuses is not tried again.
-    if not call.gaussian_kernel or None in given or torch.compiler.is_compiling():
-        return compute(preds, target, *checks.check_call(preds, target, call))
-    try:
-        return compute(preds, target, *given)
-    except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
-        if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
-            raise torch.OutOfMemoryError(str(error)) from error
-        if "driver version is insufficient" in str(error):  # for the CUDA runtime in the library; torch's may be older
-            raise RuntimeError(f"{error}\n{_ops.driver_is_too_old()}") from error
-        meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
-        if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
-            raise
-    return compute(preds, target, *meant)  # numbers of types that the operators do not take
-
-
-def _elements(value: float | Sequence[float]) -> Sequence[float] | None:
-    """As the operators take it; None where these would take for all axes, or for none, what the reference refuses."""
-    if isinstance(value, tuple | list):
-        return value if len(value) > 1 else None
-    return (value,)
-
-
-def _prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both images as the operators take them, and the dtype of the results.
-
-    That is the dtype of ``preds``, of integers and under autocast float32. Of two dtypes, target's is cast, but where
-    the operators read it as it is.
-    """
-    dtype = preds.dtype
-    if dtype is torch.float32 and target.dtype is torch.float32:
-        return preds, target, dtype
-    if target.is_complex():
-        checks.check_images(preds, target)
-    is_autocast = torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64
-    of_results = torch.float32 if is_autocast else _ops.picture_dtype(dtype)
-    if dtype == target.dtype or dtype in _ops.LARGEST or _ops.has_integers_of(preds, target):
-        return preds, target, of_results
-    if is_autocast:
-        return preds.float(), target.float(), of_results
-    return preds, target.to(dtype), of_results
-
-
-def _range_of(preds: Tensor, data_range: DataRange) -> DataRange:
-    """The range, by default that of the type where this has integers."""
-    return _ops.LARGEST.get(preds.dtype) if data_range is None else data_range
-
-
-def _as_batch(preds: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Each channel as an image of its own: a batch of ``B C`` with one channel."""
-    checks.check_images(preds, target)  # before the shapes are hidden
-    if mask is not None:
-        mask = mask.expand(preds.shape).flatten(0, 1).unsqueeze(1)
-    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), mask
-
-
-def _by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
-    """The results of such a batch for the images of that shape; what is reduced already stays."""
-    return [result.reshape(*shape[:2], *result.shape[2:]) if result.ndim else result for result in results]
-
-
-def _in_dtype(results: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
-    return results if results[-1].dtype is dtype and results[0].dtype is dtype else [r.to(dtype) for r in results]

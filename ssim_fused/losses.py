@@ -8,15 +8,19 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
 
-from ssim_fused import autograd, checks, functional, multiscale
-from ssim_fused.autograd import evaluate
-from ssim_fused.score import Score
-from ssim_fused.window import DataRange, Window, apply_range, check_bounds, check_range
+from ssim_fused._core import autograd, call, checks, multiscale, prepared
+from ssim_fused._core.autograd import evaluate
+from ssim_fused._core.spec import LOSS_REDUCTIONS, PIXEL_TERMS, MaskMode, PixelTerm, Reduction, Spec
+from ssim_fused._core.window import DataRange, Padding, Window, apply_range, check_bounds, check_range
 
-Reduction = Literal["mean", "elementwise_mean", "sum", "none"] | None
-_REDUCTIONS = {"mean": 1, "elementwise_mean": 1, "sum": 2, "none": 0, None: 0}
-_PIXELS = ("l1", "l2", "charbonnier")
+ReductionName = Literal["mean", "elementwise_mean", "sum", "none"] | None
+# The attributes that a loss computes with.
+_CONFIGURATION = frozenset(
+    {"data_range", "gaussian_kernel", "sigma", "kernel_size", "k1", "k2", "padding", "reduction"}
+    | {"betas", "normalize", "pixel", "ssim_weight", "eps"}
+)
 
 
 class Terms(NamedTuple):
@@ -47,6 +51,7 @@ class _Loss(nn.Module):
     betas: tuple[float, ...] = ()
     normalize: Literal["relu", "simple"] | None = "relu"
     _shown: tuple[str, ...] = ()
+    _prepared: prepared.Prepared | None = None
 
     def __init__(
         self,
@@ -57,11 +62,11 @@ class _Loss(nn.Module):
         kernel_size: int | Sequence[int] = 11,
         k1: float = 0.01,
         k2: float = 0.03,
-        padding: Literal["reflect", "zero", "valid"] = "reflect",
-        reduction: Reduction = "mean",
+        padding: Padding = "reflect",
+        reduction: ReductionName = "mean",
     ) -> None:
         super().__init__()
-        if reduction not in _REDUCTIONS:
+        if reduction not in LOSS_REDUCTIONS:
             raise ValueError(f"`reduction` is {reduction!r}, expected 'mean', 'sum', 'none' or None.")
         checks.check_padding(padding)
         if isinstance(data_range, tuple):
@@ -80,7 +85,7 @@ class _Loss(nn.Module):
         target: Tensor,
         weight: Tensor | None = None,
         mask: Tensor | None = None,
-        mask_mode: functional.MaskMode = "window",
+        mask_mode: MaskMode = "window",
     ) -> Tensor:
         """The loss of two batches.
 
@@ -103,46 +108,72 @@ class _Loss(nn.Module):
         """
         return self._outputs(preds, target, weight, mask, mask_mode)[0]
 
-    def _score(self, window: Window, reduction: int) -> Score:
-        return Score(window, reduction, as_distance=True, betas=self._rounded(), normalize=self.normalize or "none")
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _CONFIGURATION:
+            self.__dict__["_prepared"] = None
 
-    def _rounded(self) -> tuple[float, ...]:
-        return multiscale.rounded(self.betas) if self.betas else ()
+    def __getstate__(self) -> dict[str, Any]:
+        """The state of a copy: it prepares its calls anew, since their numbers are this process's."""
+        return self.__dict__ | {"_prepared": None}
+
+    def _spec(self, window: Window, reduction: Reduction) -> Spec:
+        betas = multiscale.rounded(self.betas) if self.betas else ()
+        return Spec(window, reduction, as_distance=True, betas=betas, normalize=self.normalize or "none")
 
     def _outputs(
-        self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: str
+        self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: MaskMode
     ) -> Sequence[Tensor]:
-        """The reduced loss, and what else the score returns."""
+        """The reduced loss, and the terms if the loss has some."""
+        if not is_dynamo_compiling() and weight is None and mask is None and mask_mode == "window":
+            entry = self._prepared
+            if entry is not None and (outputs := prepared.run(entry, preds, target)) is not None:
+                return outputs
+        return self._outputs_unprepared(preds, target, weight, mask, mask_mode)
+
+    def _outputs_unprepared(
+        self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: MaskMode
+    ) -> Sequence[Tensor]:
         if weight is not None:
             _check_weight(preds, weight)
         if mask is not None or mask_mode != "window":
             checks.check_mask(preds, target, mask, mask_mode)
-        reduction = _REDUCTIONS[self.reduction]
+        reduction = LOSS_REDUCTIONS[self.reduction]
         levels = len(self.betas)
 
         def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], size: Sequence[int]) -> Sequence[Tensor]:
             if levels:
                 checks.check_pyramid(preds.shape, size, levels)
-            preds, target, dtype = functional._prepare_images(preds, target)
-            data_range = functional._range_of(preds, self.data_range)
+            preds, target, dtype = call.prepare_images(preds, target)
+            data_range = call.range_of(preds, self.data_range)
             window = Window(sigma, size, None, self.padding, 1.0, self.k1, self.k2)
-            score = self._score(window, reduction if weight is None else 0)._replace(mask_mode=mask_mode)
+            spec = self._spec(window, reduction if weight is None else Reduction.NONE)._replace(mask_mode=mask_mode)
             if levels:
-                value, *others = multiscale.evaluate(score, preds, target, data_range, mask)
+                value, *others = multiscale.evaluate(spec, preds, target, data_range, mask)
             else:
                 preds, target, number, constants = apply_range(preds, target, data_range, self.k1, self.k2, mask)
-                score = score._replace(window=window._replace(data_range=number))
-                value, *others = evaluate(score, preds, target, constants, mask)
+                spec = spec._replace(window=window._replace(data_range=number))
+                value, *others = evaluate(spec, preds, target, constants, mask)
             if weight is not None:
-                value = score._replace(reduction=reduction).reduced(value * weight)
+                value = spec._replace(reduction=reduction).reduced(value * weight)
+            elif mask is None and not is_dynamo_compiling():
+                self._prepare(spec)
             return [value.to(dtype), *others]
 
-        word = {0: "none", 1: "elementwise_mean", 2: "sum"}[reduction]
-        call = checks.Call(
-            self.gaussian_kernel, self.sigma, self.kernel_size, word, self.data_range, self.k1, self.k2, self.padding,
+        arguments = call.Call(
+            self.gaussian_kernel, self.sigma, self.kernel_size, "none", self.data_range, self.k1, self.k2, self.padding,
             levels=levels,
         )  # fmt: skip
-        return functional._explained(compute, preds, target, call)
+        return call.explained(compute, preds, target, arguments)
+
+    def _prepare(self, spec: Spec) -> None:
+        """Prepares the calls of this loss, once one of them was accepted."""
+        data_range = self.data_range
+        if isinstance(data_range, float | int) and prepared.may_prepare(
+            self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2
+        ):
+            window = spec.window._replace(data_range=data_range)
+            self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
 
     def extra_repr(self) -> str:
         """Arguments, as they were given."""
@@ -275,7 +306,7 @@ class PixelSSIMLoss(_Loss):
 
     def __init__(
         self,
-        pixel: Literal["l1", "l2", "charbonnier"] = "l1",
+        pixel: PixelTerm = "l1",
         ssim_weight: float = 0.2,
         eps: float = 1e-3,
         multiscale: bool = False,
@@ -284,7 +315,7 @@ class PixelSSIMLoss(_Loss):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        if pixel not in _PIXELS:
+        if pixel not in PIXEL_TERMS:
             raise ValueError(f"`pixel` is {pixel!r}, expected 'l1', 'l2' or 'charbonnier'.")
         if not isinstance(ssim_weight, numbers.Real) or not 0 <= ssim_weight <= 1:
             raise ValueError(f"`ssim_weight` is {ssim_weight!r}, expected a number from 0 to 1.")
@@ -299,10 +330,10 @@ class PixelSSIMLoss(_Loss):
             self._shown = (*self._shown, "multiscale", "betas", "normalize")
         self._last: tuple[Tensor, Tensor | None] | None = None
 
-    def _score(self, window: Window, reduction: int) -> Score:
+    def _spec(self, window: Window, reduction: Reduction) -> Spec:
         return (
             super()
-            ._score(window, reduction)
+            ._spec(window, reduction)
             ._replace(pixel_term=self.pixel, ssim_weight=self.ssim_weight, pixel_eps=self.eps, want_terms=True)
         )
 
@@ -312,11 +343,11 @@ class PixelSSIMLoss(_Loss):
         target: Tensor,
         weight: Tensor | None = None,
         mask: Tensor | None = None,
-        mask_mode: functional.MaskMode = "window",
+        mask_mode: MaskMode = "window",
     ) -> Tensor:
         """The loss of two batches, as :meth:`SSIMLoss.forward`."""
         value, terms = self._outputs(preds, target, weight, mask, mask_mode)
-        if torch.compiler.is_compiling() or not autograd._transforms_active():
+        if torch.compiler.is_compiling() or not autograd.transforms_active():
             self._last = terms.detach(), None if weight is None else weight.detach()
         else:  # a tensor of torch.func's means nothing outside of the transform
             self._last = None
@@ -338,8 +369,8 @@ class PixelSSIMLoss(_Loss):
         terms, weight = self._last
         if weight is not None:
             terms = terms * weight.unsqueeze(1)
-        reduction = _REDUCTIONS[self.reduction]
-        terms = terms.mean(0) if reduction == 1 else terms.sum(0) if reduction == 2 else terms
+        reduction = LOSS_REDUCTIONS[self.reduction]
+        terms = terms.mean(0) if reduction == Reduction.MEAN else terms.sum(0) if reduction == Reduction.SUM else terms
         return Terms(*terms.unbind(-1))
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssim_fused import functional
-from ssim_fused.checks import check_padding
+from ssim_fused._core.checks import check_padding
 
 try:
     from torchmetrics import image

@@ -21,7 +21,7 @@ for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
     continue
   fi
   objects=()
-  for source in csrc/schema.cpp $(find csrc/cpu -name '*.cpp'); do
+  for source in csrc/api/schema.cpp $(find csrc/cpu -name '*.cpp'); do
     object="$place/$compiler-$(basename "$source").o"
     echo "$compiler -O3 $source"
     # shellcheck disable=SC2086

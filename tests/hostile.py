@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssim_fused import _ops
+from ssim_fused._core import _ops
 
 EXAMPLES, SEED, PATH = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 OPERATORS = [
     _ops.similarity, _ops.similarity_backward, _ops.multiscale, _ops.multiply_gradient, _ops.multiply_gradient_,
+    _ops.prepared, _ops.prepared_value, _ops.prepared_multiply_,
 ]  # fmt: skip
 EXPECTED = (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError, IndexError)
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -38,6 +39,7 @@ WORDS = {
 }
 COUNTS = {"reduction": st.sampled_from([0, 1, 2])}
 SIZES = st.sampled_from([1, 3, 5, 7, 11, 1, 3])
+PREPARED = [_ops.prepare(**keywords) for keywords in ({}, {"sigma": [0.5], "reduction": 0}, {"betas": [0.4, 0.6]})]
 
 
 @st.composite
@@ -96,6 +98,8 @@ def values(draw: st.DrawFn, argument: Any, shape: tuple[int, ...], dtype: torch.
         return draw(st.lists(INTEGERS, max_size=4))
     if kind == "str":
         return draw(st.text(max_size=9)) if hostile or name not in WORDS else draw(st.sampled_from(WORDS[name]))
+    if name == "number":
+        return draw(INTEGERS if hostile else st.sampled_from(PREPARED))
     if kind == "int":
         return draw(INTEGERS if hostile or name not in COUNTS else COUNTS[name])
     if kind == "float":
@@ -106,12 +110,12 @@ def values(draw: st.DrawFn, argument: Any, shape: tuple[int, ...], dtype: torch.
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> tuple[Any, list[Any]]:
+def calls(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
     operator = draw(st.sampled_from(OPERATORS))
     sides = draw(st.lists(st.one_of(st.integers(6, 14), st.integers(1, 14)), min_size=2, max_size=3))
     shape = (draw(st.sampled_from([1, 2, 3, 0])), draw(st.sampled_from([1, 2, 1, 2, 1, 2, 0])), *sides)
     dtype = draw(st.sampled_from(FLOATS))
-    return operator, [draw(values(argument, shape, dtype)) for argument in operator._schema.arguments]
+    return operator, {argument.name: draw(values(argument, shape, dtype)) for argument in operator._schema.arguments}
 
 
 def shown(value: Any) -> str:
@@ -123,13 +127,12 @@ def shown(value: Any) -> str:
 @seed(SEED)
 @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(calls())
-def search(call: tuple[Any, list[Any]]) -> None:
+def search(call: tuple[Any, dict[str, Any]]) -> None:
     operator, arguments = call
-    names = [argument.name for argument in operator._schema.arguments]
-    lines = [f"{name} = {shown(value)}" for name, value in zip(names, arguments, strict=True)]
+    lines = [f"{name} = {shown(value)}" for name, value in arguments.items()]
     PATH.write_text("\n".join([str(operator), *lines]))
     try:
-        results = operator(*arguments)
+        results = operator(**arguments)
     except EXPECTED:
         outcomes["refused"] += 1
         return

@@ -67,17 +67,17 @@ struct Pair {
   }
 };
 
-// A pass over a plane, cut into strips and ranges of rows; prints the sums.
+// A pass over a plane, cut into strips and into tasks of so many rows, as Division has them; prints the sums.
 template <int Bytes, GradientsOf gradients, Pass pass>
-void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t splits, float pivot) {
+void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t rows_of_task, float pivot) {
   const int64_t height = spec.rows.n, width = spec.columns.n;
   for (int64_t s = 0; s < strips; ++s) {
     const Columns place(spec.columns, s * width / strips, (s + 1) * width / strips,
                         gradients != GradientsOf::none, spec.mirrors(1));
     Workspace<float> work(spec, place, pass, gradients, Bytes / sizeof(float));
-    for (int64_t r = 0; r < splits; ++r) {
-      const int64_t begin = r * height / splits / kSegment * kSegment;
-      const int64_t end = r + 1 == splits ? height : (r + 1) * height / splits / kSegment * kSegment;
+    const int64_t tasks = task_count(spec.rows, rows_of_task);
+    for (int64_t k = 0; k < tasks; ++k) {
+      const int64_t begin = k * rows_of_task, end = k + 1 == tasks ? height : begin + rows_of_task;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
       const StripTask<float> strip{spec,       {0, 0, slice},
                                    place,      {spec.rows, {begin, end}, gradients != GradientsOf::none},
@@ -90,17 +90,21 @@ void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t s
   }
 }
 
+constexpr int64_t kWhole = int64_t{1} << 20;  // rows of the only task
+
 template <int Bytes>
-void run(Axis rows, Axis columns, int64_t strips, int64_t splits) {
+void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
   Pair pair(rows.n * columns.n);
   const PassSpec<float> spec = pair.spec(rows, columns);
-  march<Bytes, GradientsOf::both, Pass::image>(spec, 0, strips, splits, 0.5f);
+  march<Bytes, GradientsOf::both, Pass::image>(spec, 0, strips, rows_of_task, 0.5f);
+  march<Bytes, GradientsOf::none, Pass::image>(spec, 0, strips, rows_of_task, 0.5f);
   pair.print();
 }
 
-// The three passes over a volume, whose fields have no room to spare.
-template <int Bytes>
-void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes) {
+// The three passes over a volume, whose fields have no room to spare; without derivatives, two.
+template <int Bytes, GradientsOf gradients = GradientsOf::both>
+void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes,
+                int64_t rows_of_task = kWhole) {
   Pair pair(depth.n * rows.n * columns.n);
   PassSpec<float> slices = pair.spec(rows, columns);
   const int64_t height = rows.output_length(), width = columns.output_length();
@@ -115,27 +119,38 @@ void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lan
   across.slice_sum = 1;
   std::swap(across.fields.slice, across.fields.row);
   for (int64_t z = 0; z < depth.n; ++z)
-    march<Bytes, GradientsOf::none, Pass::moments>(slices, z, strips, 1, 0.5f);
+    march<Bytes, GradientsOf::none, Pass::moments>(slices, z, strips, rows_of_task, 0.5f);
   for (int64_t y = 0; y < height; ++y)
-    march<Bytes, GradientsOf::both, Pass::depth>(across, y, strips, 1, 0.5f);
-  for (int64_t z = 0; z < depth.n; ++z)
-    march<Bytes, GradientsOf::both, Pass::gradient>(slices, z, strips, 1, 0.5f);
-  pair.print();
+    march<Bytes, gradients, Pass::depth>(across, y, strips,
+                                         gradients != GradientsOf::none ? kWhole : kSegment, 0.5f);
+  if constexpr (gradients != GradientsOf::none) {
+    for (int64_t z = 0; z < depth.n; ++z)
+      march<Bytes, gradients, Pass::gradient>(slices, z, strips, rows_of_task, 0.5f);
+    pair.print();
+  }
 }
 
 template <int Bytes>
 void run_all() {
-  run<Bytes>({21, 2, 2, true}, {37, 3, 3, true}, 1, 1);
-  run<Bytes>({70, 6, 6, true}, {90, 8, 8, true}, 2, 2);
-  run<Bytes>({9, 1, 0, true}, {100, 4, 2, false}, 3, 1);
-  run<Bytes>({6, 5, 5, true}, {6, 5, 5, true}, 1, 1);
-  run<Bytes>({75, 5, 5, false}, {61, 5, 0, true}, 2, 2);
-  run<Bytes>({20, 3, 3, true}, {40, 1, 1, true}, 1, 1);  // whole rows of whole vectors
-  run<Bytes>({20, 3, 3, true}, {64, 3, 3, true}, 1, 1);  // and blocks
+  run<Bytes>({21, 2, 2, true}, {37, 3, 3, true}, 1, kWhole);
+  run<Bytes>({70, 6, 6, true}, {90, 8, 8, true}, 2, 32);
+  run<Bytes>({9, 1, 0, true}, {100, 4, 2, false}, 3, kWhole);
+  run<Bytes>({6, 5, 5, true}, {6, 5, 5, true}, 1, kWhole);
+  run<Bytes>({75, 5, 5, false}, {61, 5, 0, true}, 2, 32);
+  run<Bytes>({20, 3, 3, true}, {40, 1, 1, true}, 1, kWhole);  // whole rows of whole vectors
+  run<Bytes>({20, 3, 3, true}, {64, 3, 3, true}, 1, kWhole);  // and blocks
+  for (int64_t more : {1, 4, 5, 6, 33}) run<Bytes>({64 + more, 5, 0, true}, {21, 5, 0, true}, 1, 32);
   run_volume<Bytes>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2, false);
   run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1, false);
   run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1, false);
   run_volume<Bytes>({12, 5, 5, true}, {19, 5, 5, true}, {27, 5, 5, true}, 1, true);
+  // "valid": no output is centred on the last rows, of which a last task would have nothing else.
+  for (int64_t more : {1, 4, 5, 6}) {
+    const Axis depth{6, 1, 0, true}, rows{32 + more, 5, 0, true}, columns{30, 5, 0, true};
+    run_volume<Bytes>(depth, rows, columns, 2, false, 32);
+    run_volume<Bytes, GradientsOf::none>(depth, rows, columns, 1, true, 32);
+    run_volume<Bytes, GradientsOf::none>({32 + more, 5, 0, true}, {5, 1, 0, true}, columns, 1, true, 32);
+  }
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused.window import gaussian_taps
+from ssim_fused._core.window import gaussian_taps
 
 MODES = ["window", "map"]
 C1, C2 = 0.01**2, 0.03**2

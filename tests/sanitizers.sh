@@ -9,7 +9,7 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 include=$("$python" -c 'from torch.utils.cpp_extension import include_paths; print(*("-isystem" + p for p in include_paths()))')
 torch=$("$python" -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parent / "lib")')
-flags="-std=c++20 -O1 -g1 -Wno-psabi -Wno-tsan -DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
+flags="-std=c++20 -O1 -g1 -Wno-psabi -Wno-tsan  -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
 export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 # torch's own singletons are never freed
 

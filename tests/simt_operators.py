@@ -9,8 +9,6 @@ from torch import Tensor
 
 import ssim_fused  # noqa: F401  (registers the operators)
 
-NO_PIXELS = "none", 1.0, 1e-3, False
-
 
 def is_operators(case: Case) -> bool:
     """Whether the operators offer it, with the same outputs: padding by half the window, or none."""
@@ -33,30 +31,27 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
     if case.constants:
         constants = torch.tensor([C1, C2], dtype=compute, device=device)
         constants = constants if case.constants == 1 else constants.repeat(batch, 1)
-    shared = [
-        place(preds, case.shape),
-        place(target, case.shape),
-        [],  # sigma
-        list(case.sizes),
-        [tap for window in windows(case) for tap in window.tolist()],
-        case.padding_mode if case.pad is None else "valid",
-        1.0,
-        *K,
-        constants,
-        None,
-        "window",
-    ]
-    wanted = [name in case.gradients for name in ("preds", "target", "constants")]
-    names = [name for name, want in zip(("grad_preds", "grad_target", "grad_constants"), wanted, strict=True) if want]
+    images = place(preds, case.shape), place(target, case.shape), constants, None
+    shared = {
+        "sigma": [],
+        "kernel_size": list(case.sizes),
+        "taps": [tap for window in windows(case) for tap in window.tolist()],
+        "padding": case.padding_mode if case.pad is None else "valid",
+        "k1": K[0],
+        "k2": K[1],
+    }
+    names = [f"grad_{name}" for name in ("preds", "target", "constants") if name in case.gradients]
+    wanted = {f"want_{name}": True for name in names}
     # The forward's gradients are those of the similarity, summed up; everything else takes a pass of its own.
     is_backward = bool(case.upstream) or case.objective != "similarity"
     forward = torch.ops.ssim_fused.similarity(
-        *shared, *NO_PIXELS, 0, case.as_distance, True, case.want_map, *([False] * 3 if is_backward else wanted)
-    )
+        *images, **shared, reduction=0, distance=case.as_distance, want_contrast=True, want_map=case.want_map,
+        **({} if is_backward else wanted),
+    )  # fmt: skip
     results = dict(zip(("similarity", "contrast_sensitivity"), forward, strict=False))
     if case.want_map:
         results["map"] = forward[2]
-    (mean,) = torch.ops.ssim_fused.similarity(*shared, *NO_PIXELS, 1, case.as_distance, *[False] * 5)
+    (mean,) = torch.ops.ssim_fused.similarity(*images, **shared, distance=case.as_distance)
     results["batch_similarity"] = mean.view(1)
     if is_backward:
         given = upstream(case) or {"grad_contrast": torch.ones(batch, dtype=torch.float64)}
@@ -64,7 +59,9 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
             given[name].to(device, compute) if name in given else None for name in ("grad_similarity", "grad_contrast")
         ]
         picture = place(given["grad_map"], case.output_shape) if "grad_map" in given else None
-        gradients = torch.ops.ssim_fused.similarity_backward(*shared, 0, False, *scalars, picture, *wanted)
+        gradients = torch.ops.ssim_fused.similarity_backward(
+            *images, *scalars, picture, **shared, reduction=0, **wanted
+        )
         results |= zip(names, gradients, strict=True)
     else:  # of the distance
         ones = torch.ones(batch, dtype=compute, device=device)
@@ -72,7 +69,7 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
             if name == "grad_constants":
                 results[name] = -gradient
             else:
-                results[name] = torch.ops.ssim_fused.multiply_gradient(gradient, ones, -1.0, 1.0, *K)
+                results[name] = torch.ops.ssim_fused.multiply_gradient(gradient, ones, factor=-1.0, k1=K[0], k2=K[1])
     return {name: result.double().cpu() for name, result in results.items()}
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 from ssim_fused import structural_similarity_index_measure as ssim
+from ssim_fused._core import _ops, prepared
 
 # What a user may ask for; each is a path of its own through the kernels.
 CALLS: dict[str, dict[str, Any]] = {
@@ -32,6 +34,13 @@ FLOAT32_SLACK = 4 * torch.finfo(torch.float32).eps
 def effort(examples: int) -> int:
     """So many examples, or in the nightly profile thirty times as many."""
     return examples * settings.default.max_examples // 100
+
+
+def without_kernels(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Makes calls behave as on a device that the operators have no kernels for."""
+    monkeypatch.setattr(_ops, "has_kernels", lambda preds: _ops._warn_of_composite(device))
+    monkeypatch.setattr(prepared, "run", lambda *arguments: None)
+    _ops._warn_of_composite.cache_clear()
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

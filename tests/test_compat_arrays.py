@@ -75,9 +75,10 @@ def test_skimage_channels(channel_axis: int) -> None:
 def test_skimage_gradient(shape: tuple[int, ...], gaussian_weights: bool, full: bool) -> None:
     images = arrays(*shape)
     options = {"data_range": 1.0, "gradient": True, "full": full, "gaussian_weights": gaussian_weights}
-    assert_like_skimage(*images, use_sample_covariance=False, **options)
-    # With sample covariance the package's is not the derivative of its own map; ours is.
-    gradient = ours(*images, **options)[1]
+    for use_sample_covariance in (False, True):
+        assert_like_skimage(*images, use_sample_covariance=use_sample_covariance, **options)
+    # With sample covariance the package's is not the derivative of its own map; the corrected one is.
+    gradient = ours(*images, corrected=True, **options)[1]
     where, step = tuple(n // 2 for n in shape), 1e-5
     nudged = [images[1].copy(), images[1].copy()]
     nudged[0][where] += step
@@ -90,12 +91,17 @@ def test_skimage_gradient(shape: tuple[int, ...], gaussian_weights: bool, full: 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float16])
 def test_skimage_dtypes(dtype: Any) -> None:
     images = arrays(21, 24, dtype=dtype)
+    planes = arrays(21, 24, 3, dtype=dtype)
     given = {} if np.issubdtype(dtype, np.integer) else {"data_range": 1.0}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for full in (False, True):
             # Of float32 the package's own variances round.
-            assert_like_skimage(*images, tolerance=1e-10 if given == {} else 1e-4, full=full, **given)
+            tolerance = 1e-10 if given == {} else 1e-4
+            assert_like_skimage(*images, tolerance=tolerance, full=full, **given)
+            for gradient in (False, True):  # of channels, their mean is of the images' dtype
+                more = {"channel_axis": 2, "full": full, "gradient": gradient} | given
+                assert_like_skimage(*planes, tolerance=10 * tolerance, **more)
     of_ours = [w for w in caught if "data_range" in str(w.message)]
     assert bool(of_ours) == (dtype in (np.uint16, np.int16))
 
@@ -115,6 +121,8 @@ def test_skimage_of_a_photograph() -> None:
         (lambda x: x, {"data_range": 1.0, "win_size": 4}, "odd"),
         (lambda x: x, {"data_range": 1.0, "win_size": 23}, "exceeds"),
         (lambda x: x, {"data_range": 1.0, "K1": -1}, "`K1`"),
+        (lambda x: x, {"data_range": 1.0, "sigma": -1}, "`sigma`"),
+        (lambda x: x + 1j, {"data_range": 1.0}, "`im1` has the dtype complex128"),
     ],
 )
 def test_skimage_mistakes(change: Any, arguments: dict[str, Any], match: str) -> None:
@@ -123,6 +131,34 @@ def test_skimage_mistakes(change: Any, arguments: dict[str, Any], match: str) ->
         ours(change(first), second, **arguments)
     with pytest.raises(ValueError):  # noqa: PT011 - in words of their own
         theirs(change(first), second, **arguments)
+
+
+@pytest.mark.parametrize("gaussian_weights", [False, True])
+def test_skimage_of_a_window_of_one_pixel(gaussian_weights: bool) -> None:
+    """There is no sample covariance of one pixel; without it, SSIM is the luminance."""
+    images, given = arrays(21, 24), {"data_range": 1.0, "gaussian_weights": gaussian_weights}
+    for function in (ours, theirs):
+        with pytest.raises(ZeroDivisionError):
+            function(*images, win_size=1, **given)
+    with pytest.raises(ValueError, match="`use_sample_covariance=False`"):
+        ours(*images, win_size=1, **given)
+    assert_like_skimage(*images, win_size=1, use_sample_covariance=False, **given)
+    assert_like_skimage(*images, use_sample_covariance=False, sigma=0, data_range=1.0, gaussian_weights=True)
+
+
+def test_skimage_refuses_what_it_cannot_compare() -> None:
+    first, second = arrays(21, 24)
+    with pytest.raises(ValueError, match="`im2` has the dtype complex128"):
+        ours(first, second + 1j, data_range=1.0)
+    with pytest.raises(IndexError, match="`channel_axis` is 2"):
+        ours(first, second, data_range=1.0, channel_axis=2)
+    for data_range in (-1.0, 0, float("nan")):
+        with pytest.raises(ValueError, match="`data_range`"):
+            ours(first, second, data_range=data_range)
+    with pytest.raises(TypeError, match="`win_size`"):
+        ours(first, second, data_range=1.0, win_size=7.5)
+    with pytest.raises(ValueError, match="one to three axes"):
+        ours(first.reshape(1, 1, 1, 21, 24), second.reshape(1, 1, 1, 21, 24), data_range=1.0, win_size=1)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -195,7 +231,7 @@ def test_matlab_windows_and_constants() -> None:
             matlab.ssim(*images, **arguments)
     with pytest.raises(ValueError, match="expected"):
         matlab.ssim(images[0][None], images[1][None])
-    with pytest.raises(RuntimeError, match="smaller than the window"):
+    with pytest.raises(ValueError, match=r"`img1` .* its height 10 must be at least 11 for the `window`"):
         matlab.ssim(images[0][:10], images[1][:10])
 
 
@@ -259,5 +295,5 @@ def test_ffmpeg_of_planes_and_its_mistakes() -> None:
         torch.testing.assert_close(ffmpeg.ssim(*(f[:, plane : plane + 1] for f in frames))[0], value[:, plane])
     with pytest.raises(ValueError, match="`data_range` is 1"):
         ffmpeg.ssim(*frames, data_range=1)
-    with pytest.raises(RuntimeError, match="smaller than the window"):
+    with pytest.raises(ValueError, match=r"`main` .* its width 7 must be at least 8"):
         ffmpeg.ssim(*(f[..., :7] for f in frames))

@@ -19,13 +19,16 @@ LOSSES: dict[str, Loss] = {
     "pytorch_msssim.SSIM": pytorch_msssim.SSIM(data_range=1.0),
     "pytorch_msssim.SSIM 9": pytorch_msssim.SSIM(data_range=1.0, win_size=9, nonnegative_ssim=True),
     "pytorch_msssim.MS_SSIM": pytorch_msssim.MS_SSIM(data_range=1.0, win_size=5, weights=[0.4, 0.6]),
+    "pytorch_msssim.MS_SSIM corrected": pytorch_msssim.MS_SSIM(
+        data_range=1.0, win_size=5, weights=[0.4, 0.6], corrected=True
+    ),
     "fused_ssim": fused_ssim.fused_ssim,
     "piq.SSIMLoss": piq.SSIMLoss(),
     "piq.MultiScaleSSIMLoss": piq.MultiScaleSSIMLoss(kernel_size=5, scale_weights=THREE),
     "kornia.SSIMLoss": kornia.SSIMLoss(7),
     "kornia.ssim": lambda x, y: kornia.ssim(x, y, 11).square().mean(),
-    "monai.SSIMLoss": monai.SSIMLoss(2, win_size=(7, 11)),
-    "monai.SSIMLoss even": monai.SSIMLoss(2, win_size=(4, 11)),
+    "monai.SSIMLoss": monai.SSIMLoss(2, win_size=(7, 11), corrected=True),  # in float64
+    "monai.SSIMLoss even": monai.SSIMLoss(2, win_size=(4, 11), corrected=True),
     "matlab.ssim": lambda x, y: matlab.ssim(x, y, L=1).mean(),
 }
 
@@ -83,7 +86,7 @@ def step(name: str, part: slice) -> list[Tensor]:
     torch.manual_seed(0)
     network = nn.Conv2d(3, 3, 3, padding=1, dtype=torch.float64)
     model = nn.parallel.DistributedDataParallel(network) if torch.distributed.is_initialized() else network
-    LOSSES[name](model(x[part]), y[part]).backward()
+    LOSSES[name](model(x[part]).sigmoid(), y[part]).backward()
     return [parameter.grad for parameter in network.parameters()]
 
 

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
-from ssim_fused.autograd import evaluate
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core.autograd import evaluate
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {
@@ -46,7 +46,7 @@ def kept(loss: Loss, preds: Tensor, target: Tensor) -> Tensor:
 def stored(value: Tensor) -> Tensor:
     """The gradient that the last node of ssim_fused stores."""
     node = value.grad_fn
-    while "Score" not in node.name():
+    while "Spec" not in node.name():
         node = node.next_functions[0][0]
     return node.saved_tensors[-1]
 
@@ -204,7 +204,7 @@ def test_the_distance_has_digits_where_images_are_nearly_equal(
     for picture in (smooth, rough, torch.full((64, 64), 0.3)):
         target = picture.expand(1, 2, 64, 64)
         preds = target + amount * torch.randn(target.shape, generator=generator)
-        score = Score(Window((1.5,), (11,)), as_distance=True, betas=betas)
+        score = Spec(Window((1.5,), (11,)), as_distance=True, betas=betas)
         found, exact = (
             evaluate(score, preds.to(device, dtype), target.to(device, dtype))[0].item()
             for dtype in (torch.float32, torch.float64)

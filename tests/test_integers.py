@@ -172,7 +172,5 @@ def test_integer_preds_want_a_target_of_their_type() -> None:
 
 def test_operators_have_no_gradient_of_integers() -> None:
     preds, target = pictures(torch.uint8, "cpu", 30, 31)
-    window = [1.5], [11], None, "reflect", 255.0, 0.01, 0.03, None, None, "window"
-    no_pixels = "none", 1.0, 1e-3, False
     with pytest.raises(RuntimeError, match="want_grad_preds to be false"):
-        torch.ops.ssim_fused.similarity(preds, target, *window, *no_pixels, 1, False, False, False, True, False, False)
+        torch.ops.ssim_fused.similarity(preds, target, data_range=255.0, want_grad_preds=True)

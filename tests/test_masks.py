@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
-from ssim_fused.window import gaussian_taps
+from ssim_fused._core.window import gaussian_taps
 
 CASES = [
     ((2, 3, 37, 41), 1.5, "reflect"),

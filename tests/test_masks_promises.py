@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from mask_oracle import MODES, assert_close, gradients, images, masks
+from support import without_kernels
 from torch import Tensor
 
-from ssim_fused import _ops
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
+from ssim_fused._core import _ops
 from ssim_fused.losses import MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss
 
 
@@ -216,30 +217,30 @@ def test_16_bit(device: str, dtype: torch.dtype, pyramid: bool) -> None:
         assert function(preds, target).dtype == torch.float32
 
 
-def operator_calls(device: str) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+def operator_calls(device: str) -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     preds, target = (image.float().to(device) for image in images(2, 3, 14, 17))
     holes, weights = (masks(preds.cpu())[kind].to(device) for kind in ("holes", "weights"))
-    head, pixels = ([1.0], [7], None, "reflect", 1.0, 0.01, 0.03, None), ("none", 1.0, 1e-3, False)
-    pyramid, every = ([0.5], [3], None, "zero", 1.0, 0.01, 0.03, None), (True, True, True)
+    window = {"sigma": [1.0], "kernel_size": [7]}
+    pyramid = {"sigma": [0.5], "kernel_size": [3], "padding": "zero", "betas": [0.4, 0.6]}
+    every = {"want_grad_preds": True, "want_grad_target": True, "want_grad_constants": True}
     batch, constants = torch.rand(2, device=device), torch.tensor([1e-4, 9e-4], device=device)
+    outputs = {"reduction": 0, "distance": True, "want_contrast": True, "want_map": True}
     return {
-        "similarity": (_ops.similarity, (preds, target, *head, holes, "window", *pixels, 0, True, True, True, *every)),
+        "similarity": (_ops.similarity, (preds, target, None, holes), window | outputs | every),
         "backward": (
-            _ops.similarity_backward,
-            (preds, target, *head[:-1], constants, weights, "map", 0, True, batch, None, None, *every),
+            _ops.similarity_backward, (preds, target, constants, weights, batch),
+            window | every | {"mask_mode": "map", "reduction": 0, "distance": True},
         ),
-        "multiscale": (
-            _ops.multiscale, (preds, target, *pyramid, holes, "window", *pixels, [0.4, 0.6], "relu", 1, True, *every),
-        ),
+        "multiscale": (_ops.multiscale, (preds, target, None, holes), pyramid | every | {"distance": True}),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["similarity", "backward", "multiscale"])
 def test_opcheck(device: str, name: str) -> None:
-    operator, arguments = operator_calls(device)[name]
-    torch.library.opcheck(operator, arguments)
-    requiring = [a.clone().requires_grad_() if i < 2 else a for i, a in enumerate(arguments)]
-    torch.library.opcheck(operator, tuple(requiring))
+    operator, tensors, keywords = operator_calls(device)[name]
+    torch.library.opcheck(operator, tensors, keywords)
+    requiring = [a.clone().requires_grad_() if i < 2 else a for i, a in enumerate(tensors)]
+    torch.library.opcheck(operator, tuple(requiring), keywords)
 
 
 REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
@@ -265,18 +266,20 @@ def test_what_is_wrong_is_said(
 
 
 @pytest.mark.parametrize(
-    ("message", "place", "value"),
+    ("message", "wrong"),
     [
-        ("mask has shape [2, 2, 14, 17], expected that of preds, [2, 3, 14, 17]", 10, torch.ones(2, 2, 14, 17)),
-        ("mask has dtype Byte, expected bool or a float type", 10, torch.ones(2, 1, 14, 17).byte()),
-        ("mask_mode is 'soft', expected 'window' or 'map'", 11, "soft"),
+        (
+            "mask has shape [2, 2, 14, 17], expected that of preds, [2, 3, 14, 17]",
+            {"mask": torch.ones(2, 2, 14, 17)},
+        ),
+        ("mask has dtype Byte, expected bool or a float type", {"mask": torch.ones(2, 1, 14, 17).byte()}),
+        ("mask_mode is 'soft', expected 'window' or 'map'", {"mask_mode": "soft"}),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(message: str, place: int, value: Any) -> None:
-    operator, arguments = operator_calls("cpu")["similarity"]
-    arguments = [*arguments[:place], value, *arguments[place + 1 :]]
+def test_direct_callers_are_told_what_is_wrong(message: str, wrong: dict[str, Any]) -> None:
+    operator, (preds, target, *_), keywords = operator_calls("cpu")["similarity"]
     with pytest.raises(RuntimeError) as raised:
-        operator(*arguments)
+        operator(preds, target, **(keywords | wrong))
     assert message in str(raised.value)
 
 
@@ -290,7 +293,7 @@ def test_a_device_without_a_kernel(monkeypatch: pytest.MonkeyPatch, mode: str) -
         lambda x, y: msssim(x, y, data_range=1.0, mask=mask, mask_mode=mode, betas=(0.4, 0.6), kernel_size=5),
     ]
     fused = [gradients(form, preds, target) for form in forms]
-    monkeypatch.setattr(_ops, "serve", lambda preds: False)
+    without_kernels(monkeypatch, "cpu")
     for ours, form in zip(fused, forms, strict=True):
         for found, expected in zip(ours, gradients(form, preds, target), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)

@@ -11,15 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suite import waves
-from support import effort, error, evaluate, upstream
+from support import effort, error, evaluate, upstream, without_kernels
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
 
-from ssim_fused import _ops
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
-from ssim_fused.autograd import evaluate as evaluate_score
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core import _ops
+from ssim_fused._core.autograd import evaluate as evaluate_score
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 
 @pytest.fixture(autouse=True)
@@ -246,8 +246,7 @@ def test_a_device_without_a_kernel_takes_the_composite(
 ) -> None:
     preds, target = noisy_waves(1, 2, *sides)
     fused = evaluate(msssim, preds, target, data_range=1.0, **levels)
-    monkeypatch.setattr(_ops, "serve", lambda preds: _ops._warn_of_composite("cpu"))
-    _ops._warn_of_composite.cache_clear()
+    without_kernels(monkeypatch, "cpu")
     with pytest.warns(UserWarning, match="no kernel") as warned:
         plain = evaluate(msssim, preds, target, data_range=1.0, **levels)
     assert Path(warned[0].filename).parent == Path(__file__).parent  # the caller's line, not the package's
@@ -314,7 +313,7 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
             inputs = [t.clone().requires_grad_(want) for t, want in zip((*images, constants), wanted, strict=True)]
             results = []
             for use in (lambda s, *t: s.composite(*t)[0], lambda s, *t: evaluate_score(s, *t)[0]):
-                value = use(Score(window, reduction, betas=betas, normalize=normalize), *inputs)
+                value = use(Spec(window, reduction, betas=betas, normalize=normalize), *inputs)
                 asked = [t for t in inputs if t.requires_grad]
                 results.append((value, *torch.autograd.grad(value, asked, torch.full_like(value, 1.5))))
             for ours, theirs in zip(*results, strict=True):
@@ -332,24 +331,18 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
 def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
     images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
     given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
-    window = Window((), (1,))
-    no_pixels = "none", 1.0, 1e-3, False
     with pytest.raises(RuntimeError) as raised:
-        _ops.multiscale(
-            *images, *window, None, None, "window", *no_pixels, *given.values(), 1, False, True, False, False
-        )
+        _ops.multiscale(*images, sigma=[], kernel_size=[1], want_grad_preds=True, **given)
     assert message in str(raised.value)
 
 
 def test_float16_stores_all_gradients_at_one_scale() -> None:
     # Of two levels, of which only the finest has its own gradient stored in float16.
     images = [image.half() for image in noisy_waves(2, 1, 50, 52)]
-    window, no_pixels, multiscale = Window((1.5,), (11,)), ("none", 1.0, 1e-3, False), ([0.4, 0.6], "relu", 1, True)
+    wanted = {"betas": [0.4, 0.6], "distance": True, "want_grad_preds": True, "want_grad_constants": True}
     stored = [
-        _ops.multiscale(*(image.to(dtype) for image in images), *window, None, None, "window", *no_pixels, *multiscale,
-                        True, False, True)
-        for dtype in (torch.float16, torch.float32)
-    ]  # fmt: skip
+        _ops.multiscale(*(image.to(dtype) for image in images), **wanted) for dtype in (torch.float16, torch.float32)
+    ]
     scale = stored[0][1].double().norm() / stored[1][1].double().norm()
     assert scale > 2
     torch.testing.assert_close(stored[0][2], scale.float() * stored[1][2], rtol=1e-3, atol=0)

@@ -12,7 +12,7 @@ import ssim_fused  # noqa: F401, loads the operators
 def multiply(image: Tensor, factor: float) -> Tensor:
     """`image` read, multiplied and written by the CPU kernel's rows; a range of zero leaves the factor as it is."""
     upstream = torch.ones((), dtype=torch.float32)
-    return torch.ops.ssim_fused.multiply_gradient(image, upstream, factor, 0.0, 0.01, 0.03)
+    return torch.ops.ssim_fused.multiply_gradient(image, upstream, factor=factor, data_range=0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

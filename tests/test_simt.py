@@ -12,6 +12,7 @@ from simt_cases import C1, C2, Case, check, exact, pictures, terms
 from simt_host import Host
 from simt_image_cases import cases
 from simt_operators import check_operators, is_operators
+from suite import blurred
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 
@@ -129,17 +130,19 @@ def test_a_tiny_distance_has_digits(sizes: tuple[int, int], host: Host) -> None:
 
 @pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (13, 13), (23, 23)])
 def test_scores_stay_within_their_bounds(sizes: tuple[int, int], host: Host) -> None:
-    """Where a window sees a step of a thousand ranges, and the covariance of some windows is all rounding."""
+    """Where a window sees a step of a thousand ranges, and the covariance of some windows is all rounding. Over the
+    map, that is less than the textbook formula is off by in float32.
+    """
     case = Case((1, 1, 30, 64), sizes=sizes, want_map=True, gradients="preds")
     _, target = pictures(case)
     target[..., 32:] += 1000
-    preds = torch.nn.functional.avg_pool2d(target, 3, 1, 1)
+    preds = blurred(target)
     results = host.run(case, preds, target)
     assert results["map"].abs().max() <= 1 + 1e-6
-    exact_map = exact(case, preds, target)["map"]
-    assert (results["map"] - exact_map).abs().max() <= 2
-    assert (results["map"] - exact_map)[..., 20:].abs().mean() <= 0.02
     assert results["grad_preds"].isfinite().all()
+    expected, textbook = (exact(case, *images)["map"] for images in ((preds, target), (preds.float(), target.float())))
+    ours, theirs = ((image - expected).square().mean().sqrt() for image in (results["map"], textbook))
+    assert ours <= theirs
 
 
 def test_the_planner_cuts_the_picture(host: Host) -> None:

@@ -11,8 +11,8 @@ from simt_cases import C1, C2, FULL, TOLERANCE, Case, pictures, type_name, upstr
 from simt_host import Host
 from torch import Tensor
 
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window
 
 TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -41,7 +41,7 @@ def exact(case: Case, preds: Tensor, target: Tensor, mask: Tensor, mode: str) ->
     taps = torch.cat(windows(case)).tolist()
     padding = case.padding_mode if case.pad is None else "valid"
     window = Window((), case.sizes, taps, padding)
-    score = Score(window, 0, False, want_contrast=True, want_map=True, mask_mode=mode)
+    score = Spec(window, 0, False, want_contrast=True, want_map=True, mask_mode=mode)
     similarity, contrast, image = score.composite(preds, target, constants, mask)
     given = upstream(case)
     if not given:

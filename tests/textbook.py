@@ -7,7 +7,7 @@ the size of the range, it is good to 1e-13.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -82,12 +82,14 @@ def ms_ssim(
     *,
     betas: Sequence[float] = BETAS,
     per_channel: bool = False,
+    pool: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """MS-SSIM, means clamped at zero: ``[B]``, or ``[B, C]`` where every channel has its own product."""
+    pool = pool or (lambda image: POOL[len(windows)](image, 2))
     value = torch.ones((), dtype=x.dtype)
     for level, beta in enumerate(betas):
         if level:
-            x, y = (POOL[len(windows)](image, 2) for image in (x, y))
+            x, y = pool(x), pool(y)
         similarity, contrast = channel_means(x, y, windows, c1, c2, padding)
         mean = similarity if level == len(betas) - 1 else contrast
         value = value * F.relu(mean if per_channel else mean.mean(1)) ** beta

@@ -1,7 +1,9 @@
 // The CPU kernels from requests on, for the sanitizers (tests/sanitizers.sh): images, volumes, halved images
-// and row_sums gradients, each by several threads of its own and by several callers at a time. Torch's
-// parallel loop is OpenMP's, whose barriers ThreadSanitizer does not know, so here it is one of std::thread.
-// Exits with 1 where two callers get other bits.
+// and gathered gradients, each by several threads of its own and by several callers at a time; and by many
+// threads, which divide planes into the smallest tasks. Torch's parallel loop is OpenMP's, whose barriers
+// ThreadSanitizer does not know, so here it is one of std::thread. Exits with 1 where two callers, or two
+// numbers of threads, get other bits.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -11,7 +13,10 @@
 
 namespace {
 
-constexpr int kThreads = 4, kCallers = 3, kRepeats = 2;
+constexpr int kThreads = 4, kManyThreads = 64, kCallers = 3, kRepeats = 2;
+
+// Of a parallel loop; planes are divided accordingly.
+int number_of_threads = kThreads;
 
 }  // namespace
 
@@ -20,7 +25,7 @@ extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t
                                              void* context) {
   std::atomic<int64_t> next = begin;
   std::vector<std::thread> threads;
-  for (int i = 0; i < kThreads; ++i)
+  for (int i = 0; i < number_of_threads; ++i)
     threads.emplace_back([&] {
       for (int64_t k = next++; k < end; k = next++) task(k, k + 1, context);
     });
@@ -29,7 +34,7 @@ extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t
 }
 
 extern "C" AOTITorchError torch_get_num_threads(uint32_t* count) {
-  *count = kThreads;
+  *count = static_cast<uint32_t>(number_of_threads);
   return 0;
 }
 
@@ -50,7 +55,7 @@ std::vector<T> pixels(int64_t count, int64_t factor) {
 // Everything that is written; no room to spare, so that AddressSanitizer sees a step beyond.
 template <class T>
 struct Results {
-  std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves;
+  std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves, value;
 
   bool operator==(const Results&) const = default;
 };
@@ -61,6 +66,7 @@ struct Case {
   std::vector<double> sigma;
   std::vector<int64_t> kernel_size;
   bool is_volume;
+  std::string padding = "reflect";
   int64_t count = shape[0] * shape[1] * shape[2] * shape[3] * shape[4];
   std::vector<T> preds = pixels<T>(count, 7919), target = pixels<T>(count, 6007);
 
@@ -73,7 +79,9 @@ struct Case {
     request.target = view(target);
     request.is_volume = is_volume;
     const std::optional<std::vector<double>> taps;
-    request.windows = check_windows(request.preds, is_volume, {sigma, kernel_size, taps, "reflect"});
+    request.windows = check_windows(
+        request.preds, is_volume,
+        {sigma, kernel_size, taps, parse_name<Padding>("padding", padding, kPaddingNames), 1, 0.01, 0.03});
     request.constants = {1e-4, 9e-4};
     request.of_similarity.scale = 1 / request.outputs();
     const auto batch = static_cast<size_t>(shape[0]);
@@ -87,6 +95,7 @@ struct Case {
                        std::vector<T>(all),
                        std::vector<T>(all),
                        std::vector<T>(2 * batch),
+                       {},
                        {}};
     request.similarity = results.similarity.data();
     request.contrast = results.contrast.data();
@@ -94,7 +103,16 @@ struct Case {
     request.grad_preds = view(results.grad_preds);
     request.grad_target = view(results.grad_target);
     request.grad_constants = results.grad_constants.data();
+    request.pixels = check_pixels({"l1", 0.5, 1});
+    request.pixels.slope_scale = 0.5 / request.pixels_of_image();
     Cpu::similarity(request, like);
+    // And the value alone, which has marches of its own.
+    Request value = request;
+    value.grad_preds = value.grad_target = value.map = View{};
+    value.grad_constants = nullptr;
+    results.value.resize(batch);
+    value.similarity = results.value.data();
+    Cpu::similarity(value, like);
 
     auto half = shape;
     int64_t half_count = 1;
@@ -127,6 +145,20 @@ struct Case {
                 static_cast<double>(first.grad_preds[0]), others.load());
     return others == 0;
   }
+
+  // Whether planes divided for many threads, and for one, give the same bits.
+  bool is_the_same_on_any_number_of_threads() {
+    const auto run_on = [&](int threads) {
+      number_of_threads = threads;
+      return run();
+    };
+    const Results<T> one = run_on(1), some = run_on(kThreads), many = run_on(kManyThreads);
+    number_of_threads = kThreads;
+    const bool same = one == some && one == many;
+    std::printf("%lldx%lldx%lld %s: %s\n", static_cast<long long>(shape[2]), static_cast<long long>(shape[3]),
+                static_cast<long long>(shape[4]), padding.c_str(), same ? "the same" : "OTHER BITS");
+    return same;
+  }
 };
 
 template <class T>
@@ -137,6 +169,19 @@ bool all_are_the_same() {
     for (double sigma : {1.5, 2.5}) same &= Case<T>{sides, {sigma}, {11}, false}.is_the_same_for_all();
   for (double sigma : {1.5, 0.6})
     same &= Case<T>{{2, 1, 12, 13, 90}, {sigma}, {11}, true}.is_the_same_for_all();
+  // Heights at the edges of tasks, with "valid" padding also those at which a last task would have no output.
+  for (const char* padding : {"valid", "zero"}) {
+    for (int64_t height : {65, 66, 68, 69, 129, 132}) {
+      same &=
+          Case<T>{{1, 1, 1, height, 24}, {1.5}, {11}, false, padding}.is_the_same_on_any_number_of_threads();
+      same &= Case<T>{{1, 1, 4, height, 20}, {0.4, 1.5, 1.5}, {11}, true, padding}
+                  .is_the_same_on_any_number_of_threads();
+    }
+  }
+  for (const std::array<int64_t, 5>& sides :
+       {std::array<int64_t, 5>{2, 1, 12, 257, 20}, std::array<int64_t, 5>{1, 1, 48, 13, 24},
+        std::array<int64_t, 5>{1, 1, 11, 513, 18}})
+    same &= Case<T>{sides, {1.5}, {11}, true, "valid"}.is_the_same_on_any_number_of_threads();
   return same;
 }
 

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "../operators.h"
+#include "../api/operators.h"
 #include "parallel.h"
 #include "planes.h"
 #include "pyramid.h"
@@ -266,6 +266,6 @@ struct Cpu {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CPU, m) { register_operators<Cpu>(m); }
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CPU, m) { Operators<Cpu>::add_to(m); }
 
 }  // namespace ssim_fused::cpu

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "../request.h"
+#include "../api/request.h"
 #include "division.h"
 #include "march/pivot.h"
 #include "march/select.h"

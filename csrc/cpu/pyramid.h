@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "../operators.h"
+#include "../api/pyramid_request.h"
 #include "parallel.h"
 #include "rows/mask.h"
 #include "rows/pixel_term.h"

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "../request.h"
+#include "../api/request.h"
 #include "planes.h"
 #include "scratch.h"
 

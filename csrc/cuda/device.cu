@@ -3,7 +3,7 @@
 // volumes.cu, wide.cu and pyramid.cu compile the kernels.
 #include <torch/csrc/stable/library.h>
 
-#include "../operators.h"
+#include "../api/operators.h"
 #include "launch/from_request.cuh"
 #include "launch/launcher.cuh"
 #include "launch/pyramid.cuh"
@@ -105,6 +105,14 @@ struct Cuda {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CUDA, m) { register_operators<Cuda>(m); }
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CUDA, m) { Operators<Cuda>::add_to(m); }
+
+// `prepare` for this library's own table of specs.
+STABLE_TORCH_LIBRARY_FRAGMENT(ssim_fused, m) {
+  m.def(signatures::Prepare::schema("prepare_cuda", "()").c_str());
+}
+STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CompositeExplicitAutograd, m) {
+  m.impl("prepare_cuda", &signatures::Prepare::boxed<&prepare>);
+}
 
 }  // namespace ssim_fused::cuda

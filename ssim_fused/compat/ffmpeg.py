@@ -12,25 +12,28 @@ import math
 
 from torch import Tensor
 
-from ssim_fused.compat import windows
+from ssim_fused.compat import arguments, windows
 
 _SIZE, _STRIDE = 8, 4
+_RANGE = arguments.DefaultRange(255)
 
 
-def ssim(main: Tensor, reference: Tensor, data_range: int = 255) -> Tensor:
+@arguments.speaks_of(preds="main", target="reference")
+def ssim(main: Tensor, reference: Tensor, data_range: float = _RANGE) -> Tensor:
     """SSIM of each plane.
 
     Args:
         main: frames ``[B, C, H, W]``, their planes one size; integers, or floats of an integer format's values.
         reference: frames of the same shape.
-        data_range: the largest value of the format: 255 for 8 bits, 1023 for 10.
+        data_range: the largest value of the format: 255 for 8 bits, 1023 for 10; by default 255, of integers the range
+            of their type.
 
     Returns:
         ``[B, C]``, as "Y", "U", "V" are printed; "All" is their mean, weighted by the planes' pixels.
 
     Raises:
-        ValueError: other dimensions, or a range below 255.
-        RuntimeError: a plane smaller than 8x8.
+        TypeError: something is no tensor, or no number.
+        ValueError: shapes differ or have other dimensions, planes smaller than 8x8, or a range below 255.
 
     Example:
         >>> import torch
@@ -40,11 +43,12 @@ def ssim(main: Tensor, reference: Tensor, data_range: int = 255) -> Tensor:
         torch.Size([8, 1])
 
     """
-    if main.ndim != 4 or data_range < 255:
-        raise ValueError(
-            f"`main` has the shape {tuple(main.shape)} and `data_range` is {data_range}, expected [B, C, H, W] and 255 "
-            "or more."
-        )
+    names = ("main", "reference")
+    arguments.check_images(main, reference, names)
+    data_range = arguments.check_range("data_range", data_range, main, reference, names, takes_wide_integers=True)
+    if data_range < 255:
+        raise ValueError(f"`data_range` is {data_range}, expected 255 or more: FFmpeg's formats have at least 8 bits.")
+    arguments.check_room("main", main.shape, (_SIZE, _SIZE), "windows of 8x8 pixels")
     pixels = _SIZE**2
     # Of sums over the window: (sum x)^2 is pixels^2 times the mean's square.
     c1 = math.floor((0.01 * data_range) ** 2 * pixels + 0.5) / pixels**2

@@ -1,38 +1,47 @@
 """piq 0.8.0: ``ssim``, ``multi_scale_ssim``, ``SSIMLoss`` and ``MultiScaleSSIMLoss``, without padding, downsampling.
 
-What differs: the loss of ``reduction="sum"`` is the sum of one minus SSIM (the package's is one minus the sum); each
-level of MS-SSIM is the mean of whole blocks of 2x2 pixels (the package repeats the first row and column of both axes
-where either side is odd, which shifts the grid); losses are computed, not subtracted from one; that the pixels lie in
-the range is not checked, which would take a pass and wait for the device; complex images are refused (the package's
-covariance has its real and imaginary part exchanged).
+As in the package, levels of odd sides repeat the first row and column before they are halved, ``SSIMLoss`` with
+``reduction="sum"`` is one minus the sum of scores, and pixels outside of the range are refused, which takes a pass over
+the images, and on an accelerator waits for it; ``python -O`` leaves that out. With ``corrected=True`` each level is the
+mean of whole blocks of 2x2 pixels, the losses' sum is the sum of losses, and the pixels are not looked at.
+
+What differs: complex images are refused. Losses are computed, not subtracted from one.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused.compat import windows
-from ssim_fused.multiscale import BETAS
-from ssim_fused.window import Window
+from ssim_fused.compat import arguments, windows
+from ssim_fused.compat.arguments import DefaultRange
+from ssim_fused.compat.windows import BETAS, Window
 
 Reduction = Literal["none", "mean", "sum"]
+_REDUCTIONS = ("none", "mean", "sum")
+_RANGE = DefaultRange(1.0)
+_NAMES = ("x", "y")
+_TRANSLATED = {"preds": "x", "target": "y", "betas": "scale_weights", "sigma": "kernel_sigma"}
 
 
+@arguments.speaks_of(**_TRANSLATED)
 def ssim(
     x: Tensor,
     y: Tensor,
     kernel_size: int = 11,
     kernel_sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float = _RANGE,
     reduction: Reduction = "mean",
     full: bool = False,
     downsample: bool = True,
     k1: float = 0.01,
     k2: float = 0.03,
+    *,
+    corrected: bool = False,
 ) -> Tensor | list[Tensor]:
     """SSIM of two batches ``[N, C, H, W]``.
 
@@ -41,18 +50,21 @@ def ssim(
         y: images of the same shape.
         kernel_size: taps of the Gaussian, odd.
         kernel_sigma: its standard deviation.
-        data_range: the images' range.
+        data_range: the images' range; by default 1, of integers that of their type.
         reduction: over the batch: ``"mean"``, ``"sum"`` or ``"none"``.
         full: whether to return the contrast sensitivity, too, reduced likewise.
         downsample: whether images of more than 384 pixels are reduced by the means of blocks, to about 256.
         k1: luminance constant.
         k2: contrast constant.
+        corrected: whether to skip the check that pixels lie between zero and the range.
 
     Returns:
         A scalar, or ``[N]`` without reduction; with ``full`` a list of it and the contrast sensitivity.
 
     Raises:
-        ValueError: an even ``kernel_size``, another ``reduction`` or number of dimensions.
+        TypeError: something is no tensor, or no number.
+        ValueError: shapes differ or have other dimensions, an even ``kernel_size`` or one that the images do not hold,
+            pixels outside of the range, or another ``reduction``.
 
     Example:
         >>> import torch
@@ -61,26 +73,34 @@ def ssim(
         >>> value, contrast = ssim(0.9 * target, target, data_range=1.0, full=True)
 
     """
-    x, y, window = _prepared(x, y, kernel_size, kernel_sigma, data_range, reduction, downsample, k1, k2)
+    x, y, window = _prepared(
+        x, y, kernel_size, kernel_sigma, data_range, reduction, downsample, k1, k2, corrected=corrected
+    )
     value, *others = windows.evaluate(x, y, window, reduction=reduction, want_contrast=full)
     return [value, *(_reduced(other, reduction) for other in others)] if full else value
 
 
+@arguments.speaks_of(**_TRANSLATED)
 def multi_scale_ssim(
     x: Tensor,
     y: Tensor,
     kernel_size: int = 11,
     kernel_sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float = _RANGE,
     reduction: Reduction = "mean",
     scale_weights: Tensor | None = None,
     k1: float = 0.01,
     k2: float = 0.03,
+    *,
+    corrected: bool = False,
 ) -> Tensor:
     """MS-SSIM of two batches ``[N, C, H, W]``: the mean of each channel's product of levels, clamped at zero.
 
-    Arguments, result and errors as of :func:`ssim`; ``scale_weights`` are the levels' exponents ``[levels]``, divided
-    by their sum, by default the usual five as they are. Five levels of eleven taps need sides of at least 176 pixels.
+    Arguments, result and errors as of :func:`ssim`. ``scale_weights`` are the levels' exponents ``[levels]``, divided
+    by their sum, by default the usual five as they are. Sides must be larger than ``(kernel_size - 1) 2^(levels - 1)``,
+    160 pixels for five levels of eleven taps. A level of which a side is odd gets its first row and its first column
+    twice before it is halved, which shifts it; with ``corrected`` the last row or column is dropped instead, and the
+    coarsest level has to hold the window, which takes 176 pixels.
 
     Example:
         >>> import torch
@@ -89,12 +109,15 @@ def multi_scale_ssim(
         >>> score = multi_scale_ssim(0.9 * target, target, scale_weights=torch.tensor([0.3, 0.7]))
 
     """
-    x, y, window = _prepared(x, y, kernel_size, kernel_sigma, data_range, reduction, False, k1, k2)
-    return _multi_scale(x, y, window, reduction, _exponents(scale_weights), as_distance=False)
+    exponents = _exponents(scale_weights, x)
+    x, y, window = _prepared(
+        x, y, kernel_size, kernel_sigma, data_range, reduction, False, k1, k2, len(exponents), corrected
+    )
+    return _multi_scale(x, y, window, reduction, exponents, corrected)
 
 
 class SSIMLoss(nn.Module):
-    """One minus :func:`ssim`, of the same arguments.
+    """One minus :func:`ssim`, of the same arguments; with ``corrected`` the sum is that of the images' losses.
 
     Example:
         >>> import torch
@@ -113,23 +136,29 @@ class SSIMLoss(nn.Module):
         k2: float = 0.03,
         downsample: bool = True,
         reduction: Reduction = "mean",
-        data_range: float = 1.0,
+        data_range: float = _RANGE,
+        *,
+        corrected: bool = False,
     ) -> None:
         super().__init__()
-        _check(kernel_size, reduction)
+        _check(kernel_size, kernel_sigma, k1, k2, reduction)
         self.kernel_size, self.kernel_sigma, self.k1, self.k2 = kernel_size, kernel_sigma, k1, k2
-        self.downsample, self.reduction, self.data_range = downsample, reduction, data_range
+        self.downsample, self.reduction, self.data_range, self.corrected = downsample, reduction, data_range, corrected
 
+    @arguments.speaks_of(**_TRANSLATED)
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x, y, window = _prepared(
             x, y, self.kernel_size, self.kernel_sigma, self.data_range, self.reduction, self.downsample, self.k1,
-            self.k2,
+            self.k2, corrected=self.corrected,
         )  # fmt: skip
-        return windows.evaluate(x, y, window, reduction=self.reduction, as_distance=True)[0]
+        loss = windows.evaluate(x, y, window, reduction=self.reduction, as_distance=True)[0]
+        return _as_package_sums(loss, x, self.reduction, self.corrected)
 
 
 class MultiScaleSSIMLoss(nn.Module):
     """One minus :func:`multi_scale_ssim`; as in the package, the default exponents are divided by their sum, too.
+
+    They are a buffer, ``scale_weights``, as in the package's checkpoints.
 
     Example:
         >>> import torch
@@ -140,6 +169,8 @@ class MultiScaleSSIMLoss(nn.Module):
 
     """
 
+    scale_weights: Tensor
+
     def __init__(
         self,
         kernel_size: int = 11,
@@ -148,61 +179,145 @@ class MultiScaleSSIMLoss(nn.Module):
         k2: float = 0.03,
         scale_weights: Tensor | None = None,
         reduction: Reduction = "mean",
-        data_range: float = 1.0,
+        data_range: float = _RANGE,
+        *,
+        corrected: bool = False,
     ) -> None:
         super().__init__()
-        _check(kernel_size, reduction)
+        _check(kernel_size, kernel_sigma, k1, k2, reduction)
         self.kernel_size, self.kernel_sigma, self.k1, self.k2 = kernel_size, kernel_sigma, k1, k2
-        self.reduction, self.data_range = reduction, data_range
-        self.scale_weights = _exponents(
-            torch.tensor(BETAS, dtype=torch.float64) if scale_weights is None else scale_weights
-        )
+        self.reduction, self.data_range, self.corrected = reduction, data_range, corrected
+        weights = torch.tensor(BETAS) if scale_weights is None else scale_weights
+        _exponents(weights, weights)  # checks them
+        self.register_buffer("scale_weights", weights)
+        self._known: tuple[Tensor, int, Sequence[float] | Tensor] | None = None
+        self._update_exponents(self.scale_weights)
 
+    def _update_exponents(self, of: Tensor) -> Sequence[float] | Tensor:
+        """The exponents, read from the buffer when it has changed: that may wait for a device."""
+        known = self._known
+        if known is None or (not torch.compiler.is_compiling() and (known[0] is not of or known[1] != of._version)):
+            known = self._known = (of, of._version, _exponents(of, of))
+        return known[2]
+
+    @arguments.speaks_of(**_TRANSLATED)
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        exponents = self._update_exponents(self.scale_weights)
         x, y, window = _prepared(
-            x, y, self.kernel_size, self.kernel_sigma, self.data_range, self.reduction, False, self.k1, self.k2
-        )
-        return _multi_scale(x, y, window, self.reduction, self.scale_weights, as_distance=True)
+            x, y, self.kernel_size, self.kernel_sigma, self.data_range, self.reduction, False, self.k1, self.k2,
+            len(exponents), self.corrected,
+        )  # fmt: skip
+        loss = _multi_scale(x, y, window, self.reduction, exponents, self.corrected, as_distance=True)
+        return _as_package_sums(loss, x, self.reduction, self.corrected)
 
 
-def _check(kernel_size: int, reduction: str) -> None:
-    if kernel_size % 2 != 1:
-        raise ValueError(f"`kernel_size` is {kernel_size}, expected an odd number.")
-    if reduction not in windows.REDUCTIONS:
-        raise ValueError(f"`reduction` is {reduction!r}, expected 'none', 'mean' or 'sum'.")
+def _as_package_sums(loss: Tensor, x: Tensor, reduction: str, corrected: bool) -> Tensor:
+    """The sum of losses, or as in the package one minus the sum of scores."""
+    return loss if corrected or reduction != "sum" else loss - (x.shape[0] - 1)
+
+
+def _check(kernel_size: Any, kernel_sigma: Any, k1: Any, k2: Any, reduction: Any) -> tuple[int, float, list[float]]:
+    arguments.check_choice("reduction", reduction, _REDUCTIONS)
+    size, sigma = (
+        arguments.check_size("kernel_size", kernel_size),
+        arguments.check_positive("kernel_sigma", kernel_sigma),
+    )
+    return size, sigma, arguments.check_constants(k1=k1, k2=k2)
 
 
 def _prepared(
-    x: Tensor, y: Tensor, size: int, sigma: float, data_range: float, reduction: str, downsample: bool, k1: float,
-    k2: float,
+    x: Tensor, y: Tensor, kernel_size: int, kernel_sigma: float, data_range: float, reduction: str, downsample: bool,
+    k1: float, k2: float, levels: int = 1, corrected: bool = False,
 ) -> tuple[Tensor, Tensor, Window]:  # fmt: skip
-    _check(size, reduction)
-    if x.ndim != 4:
-        raise ValueError(f"`x` has the shape {tuple(x.shape)}, expected [N, C, H, W]: real images.")
+    """Both images as they are compared, and the window."""
+    size, sigma, (k1, k2) = _check(kernel_size, kernel_sigma, k1, k2, reduction)
+    arguments.check_images(x, y, _NAMES)
+    number = arguments.check_range("data_range", data_range, x, y, _NAMES, takes_wide_integers=True)
+    if __debug__ and not corrected:
+        _check_pixels(x, y, number)
     factor = max(1, round(min(x.shape[-2:]) / 256)) if downsample else 1
+    least = size << levels - 1 if corrected else (size - 1 << levels - 1) + 1
+    why = f"`kernel_size` {size}"
+    if levels > 1:
+        why += f" and {levels} `scale_weights`: use fewer of these, or a smaller `kernel_size`"
+    elif factor > 1:
+        why += f" after its reduction by {factor}: pass `downsample=False`"
+    arguments.check_room("x", x.shape, (least * factor,) * 2, why)
     if factor > 1:
-        x, y = (F.avg_pool2d(image if image.is_floating_point() else image.float(), factor) for image in (x, y))
-    return x, y, windows.gaussian_window((size, size), (sigma, sigma), (float(data_range), k1, k2))
+        x, y = (F.avg_pool2d(image, factor) for image in windows.in_floats(x, y))
+    return x, y, windows.gaussian_window((size, size), (sigma, sigma), (number, k1, k2))
 
 
-def _exponents(weights: Tensor | None) -> tuple[float, ...]:
+def _check_pixels(x: Tensor, y: Tensor, data_range: float) -> None:
+    """Refuses what lies outside of the range, unless that cannot be known: in a trace or a transform."""
+    if torch.compiler.is_compiling() or x.numel() == 0 or x.is_meta or torch._C._are_functorch_transforms_active():
+        return
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        return
+    for name, image in zip(_NAMES, (x, y), strict=True):
+        if image.dtype in (torch.uint8, torch.bool) and data_range >= 255:
+            continue
+        # PyTorch has no extremes of uint16.
+        low, high = torch.stack(
+            torch.aminmax(image.detach().float() if image.dtype == torch.uint16 else image.detach())
+        )
+        if low < 0 or high > data_range:
+            raise ValueError(
+                f"`{name}` has pixels from {low.item():g} to {high.item():g}, expected 0 to the `data_range`, "
+                f"{data_range:g}: pass the `data_range` that the images have, or clamp them."
+            )
+
+
+def _exponents(weights: Tensor | None, like: Tensor) -> Sequence[float] | Tensor:
+    """The levels' exponents, divided by their sum; a tensor if they have a gradient."""
     if weights is None:
         return BETAS
-    if weights.ndim != 1:
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"`scale_weights` is a {type(weights).__name__}, expected a torch.Tensor or None.")
+    if weights.ndim == 0 or weights.shape[0] != weights.numel() or weights.numel() == 0:
         raise ValueError(f"`scale_weights` has the shape {tuple(weights.shape)}, expected [levels].")
-    weights = weights.detach().double()
-    return tuple((weights / weights.sum()).tolist())
+    if weights.is_complex():
+        raise TypeError(f"`scale_weights` has the dtype {weights.dtype}, expected real numbers.")
+    shares = weights.reshape(-1) / weights.sum()
+    if weights.requires_grad and torch.is_grad_enabled():
+        return shares.to(like.device)
+    return tuple(shares.detach().double().tolist())
 
 
 def _multi_scale(
-    x: Tensor, y: Tensor, window: Window, reduction: str, betas: tuple[float, ...], as_distance: bool
-) -> Tensor:
-    if reduction == "mean":
-        return windows.evaluate(x, y, window, reduction="mean", per_channel=True, betas=betas, as_distance=as_distance)[
-            0
-        ]
-    of_channels = windows.evaluate(x, y, window, per_channel=True, betas=betas, as_distance=as_distance)[0]
-    return _reduced(of_channels.mean(1), reduction)
+    x: Tensor, y: Tensor, window: Window, reduction: str, exponents: Sequence[float] | Tensor, corrected: bool,
+    as_distance: bool = False,
+) -> Tensor:  # fmt: skip
+    """MS-SSIM, or one minus it, reduced over the images."""
+    levels, is_mean = len(exponents), reduction == "mean"
+    is_even = windows.halves_evenly(x.shape[2:], levels) and min(x.shape[2:]) >= window.kernel_size[0] << levels - 1
+    if not isinstance(exponents, Tensor) and (corrected or is_even):
+        of_channels = windows.evaluate(
+            x, y, window, reduction="mean" if is_mean else "none", per_channel=True, betas=exponents,
+            as_distance=as_distance,
+        )[0]  # fmt: skip
+        return of_channels if is_mean else _reduced(of_channels.mean(1), reduction)
+    dtype = windows.readable(x, y)[2]
+    contrast = windows.contrast_alone(window)
+
+    def of_level(x: Tensor, y: Tensor, is_last: bool) -> Tensor:
+        return windows.evaluate(x, y, window if is_last else contrast, per_channel=True)[0]
+
+    pool = _halved_in_blocks if corrected else _halved
+    of_channels = windows.multiscale(*windows.in_floats(x, y), exponents, pool, of_level)
+    if as_distance:
+        of_channels = 1 - of_channels
+    return _reduced(of_channels.mean(1), reduction).to(dtype)
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Means of 2x2 pixels; if a side is odd, the first row and the first column count twice."""
+    more = max(n % 2 for n in image.shape[2:])
+    return F.avg_pool2d(F.pad(image, (more, 0, more, 0), mode="replicate"), 2)
+
+
+def _halved_in_blocks(image: Tensor) -> Tensor:
+    return F.avg_pool2d(image, 2)
 
 
 def _reduced(values: Tensor, reduction: str) -> Tensor:

@@ -1,8 +1,12 @@
 """pytorch-msssim 1.0.0: ``ssim``, ``ms_ssim``, ``SSIM`` and ``MS_SSIM``, without padding, a power for each channel.
 
-What differs: the window is exact (the package's is rounded to float32 and sums to 1 - 3e-8); a ``win`` is divided by
-its sum; each level of MS-SSIM is the mean of whole blocks of 2x2 pixels (the package pads odd sides by zeros and counts
-them, so that borders darken and the grid shifts); float16 and bfloat16 are computed in float32.
+As in the package, the window is rounded to float32, so that it does not sum to one, levels of odd sides are padded by
+zeros that count, and an axis shorter than the window is not filtered. With ``corrected=True`` the window is exact, and
+each level is the mean of whole blocks of 2x2 pixels.
+
+What differs: float16 and bfloat16 are computed in float32, with an exact window. In float32 the rounding of the window
+changes the value (by some 1e-6), not the gradient (by less than float32 rounds). The gradient of a level that is
+clamped at zero is zero, not NaN. Fewer than five weights take smaller images than the package does.
 """
 
 from __future__ import annotations
@@ -12,41 +16,55 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused.compat import windows
-from ssim_fused.multiscale import BETAS
-from ssim_fused.window import Window
+from ssim_fused.compat import arguments, windows
+from ssim_fused.compat.arguments import DefaultRange
+from ssim_fused.compat.filters import Filter, check_window, filters_of
+from ssim_fused.compat.windows import BETAS
+
+_RANGE = DefaultRange(255)
+_SHAPES = arguments.IMAGES | arguments.VOLUMES
+_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+_NAMES = {"preds": "X", "target": "Y", "betas": "weights", "kernel_size": "win_size", "sigma": "win_sigma"}
 
 
+@arguments.speaks_of(**_NAMES)
 def ssim(
     X: Tensor,  # noqa: N803
     Y: Tensor,  # noqa: N803
-    data_range: float = 255,
+    data_range: float = _RANGE,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
     win: Tensor | None = None,
     K: Sequence[float] = (0.01, 0.03),  # noqa: N803
     nonnegative_ssim: bool = False,
+    *,
+    corrected: bool = False,
 ) -> Tensor:
     """SSIM of two batches.
 
     Args:
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; axes of one pixel are dropped.
         Y: images of the same shape.
-        data_range: the images' range.
+        data_range: the images' range; by default 255, of integers that of their type.
         size_average: whether to return the mean of the batch, not a value for each image.
         win_size: taps of the Gaussian, odd. An axis that is shorter is not filtered, after a warning.
         win_sigma: its standard deviation.
-        win: a window of one's own in its place, ``[C, 1, ..., 1, taps]``, the same for all channels.
+        win: a custom window in its place, ``[C, 1, ..., 1, taps]``.
         K: the constants k1 and k2.
         nonnegative_ssim: whether a channel's negative value counts as zero.
+        corrected: whether the window is exact and sums to one. By default it is rounded to float32, as in the package;
+            the operators' windows sum to one, so that this takes four more passes without a gradient, in float64 with.
 
     Returns:
         A scalar, or ``[N]``.
 
     Raises:
-        ValueError: shapes differ, or the window is even.
+        TypeError: something is no tensor, or no number.
+        ValueError: shapes differ or have other dimensions, the window is even, or a number is out of its range.
+        NotImplementedError: a dtype that is not one of the floating-point ones or an integer of 8 or 16 bits.
 
     Example:
         >>> import torch
@@ -57,29 +75,39 @@ def ssim(
         torch.Size([2])
 
     """
-    x, y = _squeezed(X, Y)
-    window = _window(x, win_size, win_sigma, win, data_range, K)
-    if not nonnegative_ssim:
-        return windows.evaluate(x, y, window, reduction="mean" if size_average else "none")[0]
-    of_channels = windows.evaluate(x, y, window, per_channel=True)[0].relu()
-    return of_channels.mean() if size_average else of_channels.mean(1)
+    x, y, constants = _prepared(X, Y, data_range, K)
+    filters = filters_of(x, win_size, win_sigma, win, corrected)
+    x, y, dtype = _for_window(x, y, filters)
+    _warn_of_short_axes(X, x.shape, filters[0].size)
+    reduction = "mean" if size_average else "none"
+    if len(filters) == 1 and not nonnegative_ssim:
+        return _level(x, y, filters[0], constants, reduction=reduction, per_channel=False).to(dtype)
+    of_channels = _of_channels(x, y, filters, constants)
+    of_channels = of_channels.relu() if nonnegative_ssim else of_channels
+    return (of_channels.mean() if size_average else of_channels.mean(1)).to(dtype)
 
 
+@arguments.speaks_of(**_NAMES)
 def ms_ssim(
     X: Tensor,  # noqa: N803
     Y: Tensor,  # noqa: N803
-    data_range: float = 255,
+    data_range: float = _RANGE,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
     win: Tensor | None = None,
     weights: Sequence[float] | None = None,
     K: Sequence[float] = (0.01, 0.03),  # noqa: N803
+    *,
+    corrected: bool = False,
 ) -> Tensor:
     """MS-SSIM of two batches: of each channel the product of its levels, clamped at zero, to the powers ``weights``.
 
-    Arguments, result and errors as of :func:`ssim`; the coarsest level has to hold the window, so that five levels of
-    eleven taps need sides of at least 176 pixels. ``weights`` are the levels' exponents, the finest level's first.
+    Arguments, result and errors as of :func:`ssim`. ``weights`` are the levels' exponents, the finest level's first.
+    The smaller side must be larger than ``16 (win_size - 1)``, as in the package, or, with fewer weights, such that the
+    coarsest level holds the window. A level with an odd side is padded by zeros at both ends before it is halved, which
+    darkens its border; with ``corrected`` the last row or column is dropped instead, and the coarsest level has to hold
+    the window, so that five levels of eleven taps need 176 pixels.
 
     Example:
         >>> import torch
@@ -89,12 +117,28 @@ def ms_ssim(
         tensor(1.)
 
     """
-    x, y = _squeezed(X, Y)
-    window = _window(x, win_size, win_sigma, win, data_range, K)
-    betas = BETAS if weights is None else [float(weight) for weight in weights]
-    if size_average:
-        return windows.evaluate(x, y, window, reduction="mean", per_channel=True, betas=betas)[0]
-    return windows.evaluate(x, y, window, per_channel=True, betas=betas)[0].mean(1)
+    x, y, constants = _prepared(X, Y, data_range, K)
+    filters = filters_of(x, win_size, win_sigma, win, corrected)
+    betas = BETAS if weights is None else _exponents(weights)
+    levels, size = len(betas), filters[0].size
+    _check_levels(X, x, size, levels, corrected)
+    x, y, dtype = _for_window(x, y, filters)
+    sides = x.shape[2:]
+    is_even = windows.halves_evenly(sides, levels) and min(sides) >= size << levels - 1
+    only = filters[0]
+    if len(filters) == 1 and only.missing(len(sides)) == 0 and (corrected or is_even):
+        reduction = "mean" if size_average else "none"
+        window = only.window(sides, constants)
+        value = windows.evaluate(x, y, window, reduction=reduction, per_channel=True, betas=betas)[0]
+        return (value if size_average else value.mean(1)).to(dtype)
+
+    def of_level(x: Tensor, y: Tensor, is_last: bool) -> Tensor:
+        _warn_of_short_axes(X, x.shape, size)
+        return _of_channels(x, y, filters, constants, is_contrast=not is_last)
+
+    pool = _halved_in_blocks if corrected else _halved
+    of_channels = windows.multiscale(*windows.in_floats(x, y), betas, pool, of_level)
+    return (of_channels.mean() if size_average else of_channels.mean(1)).to(dtype)
 
 
 class SSIM(nn.Module):
@@ -110,7 +154,7 @@ class SSIM(nn.Module):
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float = _RANGE,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -118,15 +162,19 @@ class SSIM(nn.Module):
         spatial_dims: int = 2,
         K: Sequence[float] = (0.01, 0.03),  # noqa: N803
         nonnegative_ssim: bool = False,
+        *,
+        corrected: bool = False,
     ) -> None:
         super().__init__()
+        check_window(win_size, win_sigma)
+        self.corrected = corrected
         self.data_range, self.size_average = data_range, size_average
         self.win_size, self.win_sigma, self.K, self.nonnegative_ssim = win_size, win_sigma, K, nonnegative_ssim
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:  # noqa: N803
         return ssim(
             X, Y, self.data_range, self.size_average, self.win_size, self.win_sigma, None, self.K,
-            self.nonnegative_ssim,
+            self.nonnegative_ssim, corrected=self.corrected,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
@@ -146,7 +194,7 @@ class MS_SSIM(nn.Module):  # noqa: N801
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float = _RANGE,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -154,54 +202,119 @@ class MS_SSIM(nn.Module):  # noqa: N801
         spatial_dims: int = 2,
         weights: Sequence[float] | None = None,
         K: Sequence[float] = (0.01, 0.03),  # noqa: N803
+        *,
+        corrected: bool = False,
     ) -> None:
         super().__init__()
+        check_window(win_size, win_sigma)
+        self.corrected = corrected
         self.data_range, self.size_average = data_range, size_average
         self.win_size, self.win_sigma, self.weights, self.K = win_size, win_sigma, weights, K
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:  # noqa: N803
         return ms_ssim(
-            X, Y, self.data_range, self.size_average, self.win_size, self.win_sigma, None, self.weights, self.K
-        )
+            X, Y, self.data_range, self.size_average, self.win_size, self.win_sigma, None, self.weights, self.K,
+            corrected=self.corrected,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"data_range={self.data_range}, win_size={self.win_size}, win_sigma={self.win_sigma}, K={self.K}"
 
 
-def _squeezed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if x.shape != y.shape:
-        raise ValueError(f"`X` and `Y` have the shapes {tuple(x.shape)} and {tuple(y.shape)}, expected the same.")
+def _prepared(x: Tensor, y: Tensor, data_range: float, k: Sequence[float]) -> tuple[Tensor, Tensor, windows.Constants]:
+    """Both images without axes of one pixel, and the constants."""
+    names = ("X", "Y")
+    arguments.check_images(x, y, names, {n: " or ".join(_SHAPES.values()) for n in range(2, 12)})
+    number = arguments.check_range("data_range", data_range, x, y, names)
+    k1, k2 = arguments.check_pair("K", k)
+    arguments.check_room("X", x.shape, (1,) * (x.ndim - 2), "a comparison", ("side",) * x.ndim)
+    given = x
     for dim in range(x.ndim - 1, 1, -1):
         x, y = x.squeeze(dim), y.squeeze(dim)
-    if x.ndim not in (4, 5):
-        raise ValueError(f"`X` has the shape {tuple(x.shape)}, expected [N, C, H, W] or [N, C, D, H, W].")
-    return x, y
+    if x.ndim not in _SHAPES:
+        hint = " without its axes of one pixel" if x.ndim < given.ndim else ""
+        raise ValueError(f"`X` has the shape {tuple(given.shape)}{hint and ', ' + str(tuple(x.shape)) + hint}, "
+                         f"expected {' or '.join(_SHAPES.values())}.")  # fmt: skip
+    return x, y, (number, k1, k2)
 
 
-def _window(
-    x: Tensor, size: int, sigma: float, win: Tensor | None, data_range: float, constants: Sequence[float]
-) -> Window:
-    """The window, of one tap along each axis that is shorter."""
-    if win is not None:
-        size = win.shape[-1]
-    if size % 2 != 1:
-        raise ValueError(f"The window has {size} taps, expected an odd number.")
-    numbers = (float(data_range), constants[0], constants[1])
-    of_axes = [n >= size for n in x.shape[2:]]
-    for dim, filtered in enumerate(of_axes, start=2):
-        if not filtered:
-            warnings.warn(f"Axis {dim} of {tuple(x.shape)} is shorter than the window: not filtered.", stacklevel=3)
-    if win is None and all(of_axes):
-        return windows.gaussian_window((size,) * len(of_axes), (sigma,) * len(of_axes), numbers)
-    taps = windows.gaussian_taps(size, sigma) if win is None else _taps(win)
-    return windows.own_window([taps if filtered else [1.0] for filtered in of_axes], numbers)
+def _for_window(x: Tensor, y: Tensor, filters: Sequence[Filter]) -> tuple[Tensor, Tensor, torch.dtype]:
+    """Both images, and the results' dtype; in float64 for a window whose sum is not one up to float32's rounding."""
+    dtype = windows.readable(x, y)[2]
+    if any(abs(f.total - 1) > 1e-6 for f in filters):
+        x, y = x.double(), y.double()
+    return x, y, dtype
 
 
-def _taps(win: Tensor) -> list[float]:
-    rows = win.detach().to("cpu", torch.float64).reshape(-1, win.shape[-1])
-    if (rows != rows[0]).any():
-        raise ValueError("`win` differs between channels, expected the same window for all.")
-    total = rows[0].sum()
-    if not total > 0:
-        raise ValueError(f"`win` sums to {total.item()}, expected a positive number.")
-    return (rows[0] / total).tolist()
+def _of_channels(
+    x: Tensor, y: Tensor, filters: Sequence[Filter], constants: windows.Constants, is_contrast: bool = False
+) -> Tensor:
+    """SSIM or contrast sensitivity ``[N, C]``."""
+    if len(filters) == 1:
+        return _level(x, y, filters[0], constants, is_contrast)
+    channels = [
+        _level(x[:, i : i + 1], y[:, i : i + 1], channel, constants, is_contrast) for i, channel in enumerate(filters)
+    ]
+    return torch.cat(channels, 1)
+
+
+def _level(
+    x: Tensor,
+    y: Tensor,
+    of: Filter,
+    constants: windows.Constants,
+    is_contrast: bool = False,
+    reduction: str = "none",
+    per_channel: bool = True,
+) -> Tensor:
+    """SSIM or contrast sensitivity ``[N, C]``, or as ``reduction`` and ``per_channel`` say."""
+    sides = x.shape[2:]
+    window, missing = of.window(sides, constants), of.missing(sum(n >= of.size for n in sides))
+    means_of = windows.contrast_alone(window) if is_contrast else window
+    value = windows.evaluate(x, y, means_of, reduction=reduction, per_channel=per_channel)[0]
+    if missing == 0:
+        return value
+    x, y = windows.in_floats(x, y)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and x.dtype == torch.float64):
+        excess = windows.excess_of_sum(x, y, window, missing)[1 if is_contrast else 0]
+        excess = excess.mean() if reduction == "mean" else excess.flatten(2 if per_channel else 1).mean(-1)
+    return value + excess
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Means of 2x2 pixels; an odd side is padded at both ends by zeros, which count."""
+    return _POOL[image.ndim - 2](image, 2, padding=[n % 2 for n in image.shape[2:]])
+
+
+def _halved_in_blocks(image: Tensor) -> Tensor:
+    return _POOL[image.ndim - 2](image, 2)
+
+
+def _exponents(weights: Sequence[float]) -> list[float]:
+    values = weights.tolist() if isinstance(weights, Tensor) else weights
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(f"`weights` is {weights!r}, expected a sequence of numbers, one for each level.")
+    return [arguments.check_number("weights", value) for value in values]
+
+
+def _check_levels(given: Tensor, x: Tensor, size: int, levels: int, corrected: bool) -> None:
+    """The package's bound, which is that of five levels; or that the coarsest level holds the window.
+
+    The package does not bound the depth, along which it skips what is too short; but PyTorch does not halve one voxel.
+    """
+    why = f"{levels} `weights` and a window of {size} taps: use fewer `weights` or a smaller `win_size`"
+    least = size << levels - 1 if corrected else min(16 * (size - 1) + 1, (size - 1 << levels - 1) + 1)
+    voxels = (1 << levels - 2) + 1 if x.ndim == 5 and levels > 1 else 1
+    depth = least if corrected else voxels
+    needed = ([depth] * 3)[: x.ndim - 4] + [max(least, voxels)] * 2
+    arguments.check_room("X", x.shape, needed, why, passed=given.shape)
+
+
+def _warn_of_short_axes(given: Tensor, shape: Sequence[int], size: int) -> None:
+    for n in shape[2:]:
+        if n < size:
+            warnings.warn(
+                f"An axis of `X` {tuple(given.shape)} has {n} pixels, fewer than the window's {size}: it is not "
+                "filtered.",
+                stacklevel=4,
+            )

@@ -3,8 +3,9 @@
 Unbiased variances are ``NP / (NP - 1)`` times the biased ones, NP being the window's pixels; with that factor taken out
 of numerator and denominator they are the biased ones with a smaller c2, so that the kernels' formula is exact.
 
-What differs: the ``gradient`` is the derivative of the map's mean with sample covariance, too, where the package's
-formula is off (by 1 / (NP - 1), relative to the contrast's part).
+As in the package, the ``gradient`` with sample covariance is not the derivative of the map's mean: the factor is left
+out where variances are differentiated. With ``corrected=True`` it is the derivative. What differs: images have one to
+three axes next to that of the channels, ``im2`` may not be complex, and unknown arguments are refused.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssim_fused.compat import windows
+from ssim_fused.compat import arguments, windows
 
 Array = NDArray[Any]
 
 
+class SampleCovarianceError(ValueError, ZeroDivisionError):
+    """A window of one pixel has no sample covariance; the package divides by zero."""
+
+
+@arguments.speaks_of(preds="im1", target="im2", kernel_size="win_size")
 def structural_similarity(
     im1: Array,
     im2: Array,
@@ -37,11 +43,12 @@ def structural_similarity(
     K2: float = 0.03,  # noqa: N803
     sigma: float = 1.5,
     use_sample_covariance: bool = True,
+    corrected: bool = False,
 ) -> Any:
     """Mean SSIM of two arrays.
 
     Args:
-        im1: an image of one to three axes, beside that of the channels.
+        im1: an image of one to three axes, next to that of the channels.
         im2: an image of the same shape.
         win_size: pixels along each axis of the uniform window, odd; 7 by default. With ``gaussian_weights`` the window
             is that of ``sigma``, and this says how much border the mean leaves out, by default half the window.
@@ -54,14 +61,19 @@ def structural_similarity(
         K2: contrast constant.
         sigma: standard deviation of the Gaussian.
         use_sample_covariance: whether variances are divided by the window's pixels minus one.
+        corrected: whether the ``gradient`` is the derivative with sample covariance, too; the package's leaves a factor
+            out.
 
     Returns:
-        The mean over the pixels whose windows lie inside; then, where asked for, gradient and map, of the images' shape
-        in their dtype (integers: float64).
+        The mean over the pixels whose windows lie inside, a float64, with ``channel_axis`` in the dtype of ``im1``;
+        then, if requested, gradient and map, of the images' shape in that dtype (integers: float64).
 
     Raises:
-        ValueError: shapes differ, a window is even or larger than the image, a constant is negative, or floating-point
-            images come without ``data_range``.
+        TypeError: a number is none.
+        ValueError: shapes differ, images are complex, a window is even or larger than the image, a constant is
+            negative, or floating-point images come without ``data_range``; also, as a ZeroDivisionError, sample
+            covariance of a window of one pixel.
+        IndexError: the images have no axis ``channel_axis``.
 
     Example:
         >>> import numpy as np
@@ -72,60 +84,90 @@ def structural_similarity(
 
     """
     im1, im2 = np.asarray(im1), np.asarray(im2)
-    if im1.shape != im2.shape:
-        raise ValueError(f"`im1` and `im2` have the shapes {im1.shape} and {im2.shape}, expected the same.")
-    x, y = (_as_batch(image, channel_axis, _float_type(im1.dtype)) for image in (im1, im2))
+    arguments.check_same(im1.shape, im2.shape, ("im1", "im2"))
+    for name, image in (("im1", im1), ("im2", im2)):
+        if image.dtype.kind not in "biuf":
+            raise ValueError(f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`.")
+    float_type = np.float32 if im1.dtype in (np.float16, np.float32) else np.float64
+    x, y = (_as_batch(image, channel_axis) for image in (im1, im2))
     axes = x.ndim - 2
+    K1, K2, sigma = arguments.check_constants(K1=K1, K2=K2, sigma=sigma)  # noqa: N806
+    size = 2 * int(3.5 * sigma + 0.5) + 1
     if win_size is None:
-        win_size = 2 * int(3.5 * sigma + 0.5) + 1 if gaussian_weights else 7
-    _check(x.shape[2:], win_size, K1, K2, sigma)
-    if data_range is None:
-        data_range = _range_of(im1.dtype, im2.dtype)
-    size = 2 * int(3.5 * sigma + 0.5) + 1 if gaussian_weights else win_size
+        win_size = size if gaussian_weights else 7
+    _check_window(im1, x.shape[2:], win_size, channel_axis)
+    if not gaussian_weights:
+        size = win_size
+    number = (
+        _range_of(im1.dtype, im2.dtype) if data_range is None else arguments.check_positive("data_range", data_range)
+    )
+    unbiased = 1.0
     if use_sample_covariance:
         pixels = win_size**axes
-        K2 = K2 * math.sqrt((pixels - 1) / pixels)  # noqa: N806
+        if pixels == 1:
+            raise SampleCovarianceError(
+                "`win_size` is 1, of which there is no sample covariance: pass `use_sample_covariance=False`."
+            )
+        unbiased = pixels / (pixels - 1)
     # Of one axis, an image of one row.
     sizes = (*[1] * (2 - axes), *[size] * axes)
     x, y = (image.unsqueeze(2) if axes == 1 else image for image in (x, y))
-    constants = (float(data_range), K1, K2)
-    if gaussian_weights:
+    constants = (number, K1, K2 / math.sqrt(unbiased))
+    if not gaussian_weights:
+        window = windows.uniform_window(sizes, constants)
+    elif sigma == 0:
+        window = windows.uniform_window((1,) * len(sizes), constants)
+    else:
         # A narrow one along the added row: of one tap.
         window = windows.gaussian_window(sizes, (*[0.1] * (2 - axes), *[sigma] * axes), constants)
-    else:
-        window = windows.uniform_window(sizes, constants)
 
     border = (win_size - 1) // 2
+    of_channels = np.float64 if channel_axis is None else float_type
     if not full and not gradient and border == size // 2:
-        return _mean(windows.evaluate(x, y, window)[0])
+        return of_channels(windows.evaluate(x, y, window)[0].double().mean().item())
     widths = [(n // 2, n // 2) for n in sizes]
     y.requires_grad_(gradient)
     with torch.enable_grad():
-        picture = windows.evaluate(*(windows.pad_symmetric(image, widths) for image in (x, y)), window, want_map=True)[
-            1
-        ]
+        padded = [windows.pad_symmetric(image, widths) for image in (x, y)]
+        picture = windows.evaluate(*padded, window, want_map=True)[1]
     inside = picture.detach().double()
     for dim, n in zip(range(picture.ndim - axes, picture.ndim), picture.shape[-axes:], strict=True):
         inside = inside.narrow(dim, border, n - 2 * border)
-    results: list[Any] = [_mean(inside.flatten(1).mean(1))]
+    results: list[Any] = [of_channels(inside.flatten(1).mean(1).mean().item())]
     if gradient:
-        (by_y,) = torch.autograd.grad(picture.sum() / picture[0].numel(), y)
-        results.append(_as_array(by_y, im1.shape, channel_axis))
+        with torch.enable_grad():
+            total = picture.sum()
+            if unbiased != 1 and not corrected:
+                luminance, contrast = (
+                    windows.evaluate(*padded, alone(window), want_map=True)[1]
+                    for alone in (windows.luminance_alone, windows.contrast_alone)
+                )
+                # In the derivative of the contrast the package leaves the factor out, in that of the luminance it has
+                # none.
+                total = total / unbiased + (1 - 1 / unbiased) * (luminance * contrast.detach()).sum()
+            (by_y,) = torch.autograd.grad(total / picture[0].numel(), y)
+        results.append(_as_array(by_y, im1.shape, channel_axis).astype(float_type))
     if full:
-        results.append(_as_array(picture.detach(), im1.shape, channel_axis))
+        results.append(_as_array(picture.detach(), im1.shape, channel_axis).astype(float_type))
     return tuple(results) if len(results) > 1 else results[0]
 
 
-def _float_type(dtype: np.dtype) -> type:
-    return np.float32 if dtype in (np.float16, np.float32) else np.float64
-
-
-def _as_batch(image: Array, channel_axis: int | None, dtype: type) -> Tensor:
-    """``[channels, 1, *axes]``."""
-    image = image[np.newaxis] if channel_axis is None else np.moveaxis(image, channel_axis, 0)
-    if not 2 <= image.ndim <= 4:
-        raise ValueError(f"The images have {image.ndim - 1} axes beside the channels, expected one to three.")
-    return torch.from_numpy(np.ascontiguousarray(image, dtype=dtype).copy()).unsqueeze(1)
+def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
+    """``[channels, 1, *axes]``, in float64: of the package's float32 the mean is, too."""
+    if channel_axis is None:
+        planes = image[np.newaxis]
+    else:
+        if not isinstance(channel_axis, int | np.integer) or isinstance(channel_axis, bool):
+            raise TypeError(f"`channel_axis` is {channel_axis!r}, expected an integer or None.")
+        if not -image.ndim <= channel_axis < image.ndim:
+            raise IndexError(f"`channel_axis` is {channel_axis}, and `im1` has the shape {image.shape}.")
+        planes = np.moveaxis(image, channel_axis, 0)
+    if not 2 <= planes.ndim <= 4 or len(planes) == 0:
+        which = "" if channel_axis is None else f" and `channel_axis` is {channel_axis}"
+        raise ValueError(
+            f"`im1` has the shape {image.shape}{which}, expected one to three axes, and at least one channel."
+        )
+    return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float64).copy()).unsqueeze(1)
 
 
 def _as_array(picture: Tensor, shape: tuple[int, ...], channel_axis: int | None) -> Array:
@@ -136,31 +178,34 @@ def _as_array(picture: Tensor, shape: tuple[int, ...], channel_axis: int | None)
     return np.moveaxis(picture.reshape(channels, *moved).numpy(), 0, channel_axis)
 
 
-def _mean(values: Tensor) -> Any:
-    return np.float64(values.double().mean().item())
-
-
-def _check(sides: tuple[int, ...], win_size: int, k1: float, k2: float, sigma: float) -> None:
-    for name, value in (("K1", k1), ("K2", k2), ("sigma", sigma)):
-        if value < 0:
-            raise ValueError(f"`{name}` is {value}, expected a positive number.")
-    if win_size % 2 != 1:
-        raise ValueError(f"`win_size` is {win_size}, expected an odd number.")
+def _check_window(image: Array, sides: tuple[int, ...], win_size: Any, channel_axis: int | None) -> None:
+    arguments.check_size("win_size", win_size, odd=False)
     if min(sides) < win_size:
+        hint = "; if the image has channels, pass `channel_axis`" if channel_axis is None else ""
         raise ValueError(
-            f"`win_size` {win_size} exceeds an image of {' x '.join(map(str, sides))}: pass a smaller odd one; if the "
-            "image has channels, `channel_axis`."
+            f"`win_size` {win_size} exceeds `im1` of the shape {image.shape}: pass a smaller odd one{hint}."
         )
+    arguments.check_size("win_size", win_size)
 
 
 def _range_of(first: np.dtype, second: np.dtype) -> float:
-    if first.kind not in "iub" or second.kind not in "iub":
-        raise ValueError(f"`data_range` is None: images of {first} and {second} do not tell it, so pass a number.")
+    if "f" in (first.kind, second.kind):
+        raise ValueError(
+            f"`data_range` is None, and `im1` of {first} and `im2` of {second} do not tell it: pass a number, such as "
+            "the largest value that a pixel can have minus the least."
+        )
     if first != second:
-        warnings.warn(f"`im1` is of {first} and `im2` of {second}: the range is that of `im1`.", stacklevel=3)
+        warnings.warn(
+            f"`im1` is of {first} and `im2` of {second}: Setting data_range based on im1.dtype. Pass `data_range`.",
+            stacklevel=4,
+        )
     if first.kind == "b":
         return 1.0
     limits = np.iinfo(first)
     if first != np.uint8:
-        warnings.warn(f"The range is {limits.max - limits.min}, that of {first}: pass `data_range`.", stacklevel=3)
+        warnings.warn(  # in the package's words, for those who filter them
+            f"Setting data_range based on im1.dtype. data_range = {float(limits.max) - float(limits.min):.0f}, that of "
+            f"{first}. Pass `data_range` to avoid mistakes.",
+            stacklevel=4,
+        )
     return float(limits.max) - float(limits.min)

@@ -1,23 +1,24 @@
-"""What the modules share: windows of any number of taps, borders, and the call of the operators."""
+"""What the modules compute with: windows of any number of taps, levels of any pooling, borders, and the operators."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused import _ops, autograd, checks
-from ssim_fused.composite import level_product, pyramid, without_autocast
-from ssim_fused.functional import _prepare_images
-from ssim_fused.score import Score
-from ssim_fused.window import Window
+from ssim_fused._core import _ops, autograd
+from ssim_fused._core.multiscale import BETAS as BETAS
+from ssim_fused._core.spec import Spec
+from ssim_fused._core.window import Window as Window
 
 Constants = tuple[float, float, float]  # the range, k1 and k2
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+_POOL = {2: lambda image: F.avg_pool2d(image, 2), 3: lambda image: F.avg_pool3d(image, 2)}
+_ENORMOUS = 1e9  # as k1 or k2: its square times the square of the range, next to which no moment counts
 
 
 def gaussian_taps(size: int, sigma: float) -> list[float]:
@@ -32,9 +33,6 @@ def gaussian_window(
     sizes: Sequence[int], sigmas: Sequence[float], constants: Constants = (1.0, 0.01, 0.03), padding: str = "valid"
 ) -> Window:
     """Gaussians of so many taps."""
-    for name, values in (("size", sizes), ("standard deviation", sigmas)):
-        if not all(value > 0 for value in values):
-            raise ValueError(f"The window's {name} is {tuple(values)}, expected positive numbers.")
     if all(size == 2 * int(3.5 * sigma + 0.5) + 1 for size, sigma in zip(sizes, sigmas, strict=True)):
         return Window(tuple(map(float, sigmas)), tuple(sizes), None, padding, *constants)  # the kernels' own
     parts = [gaussian_taps(size, sigma) for size, sigma in zip(sizes, sigmas, strict=True)]
@@ -53,12 +51,14 @@ def own_window(parts: Sequence[Sequence[float]], constants: Constants, padding: 
     return Window((), tuple(map(len, parts)), [tap for part in parts for tap in part], padding, *constants)
 
 
-def per_axis(name: str, value: Any, axes: int) -> tuple:
-    """A number for each axis."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
-    if len(values) != axes:
-        raise ValueError(f"`{name}` is {value!r}, expected a number or a sequence of {axes}, one for each axis.")
-    return values
+def luminance_alone(window: Window) -> Window:
+    """The same window with a c2 next to which no variance counts: SSIM is then its first factor."""
+    return window._replace(k2=_ENORMOUS)
+
+
+def contrast_alone(window: Window) -> Window:
+    """The same window with a c1 next to which no mean counts: SSIM is then the contrast sensitivity."""
+    return window._replace(k1=_ENORMOUS)
 
 
 def evaluate(
@@ -73,60 +73,64 @@ def evaluate(
     want_contrast: bool = False,
     want_map: bool = False,
 ) -> list[Tensor]:
-    """SSIM, or MS-SSIM where there are ``betas``; then contrast sensitivity and map where wanted.
+    """SSIM, or MS-SSIM if there are ``betas``; then contrast sensitivity and map if requested.
 
-    Values are those of images ``[B]``, or of channels ``[B, C]``; ``reduction`` is over all of them. Integers
-    that the kernels do not read, those of uint8 and uint16, become float32.
+    Values are those of images ``[B]``, or of channels ``[B, C]``; ``reduction`` is over all of them. The caller has
+    checked that the images hold the window, at every level. Results of integers are float32.
     """
-    if x.dtype != y.dtype or x.dtype not in _ops.LARGEST:
-        x, y = (image if image.is_floating_point() or image.is_complex() else image.float() for image in (x, y))
-    checks.check_images(x, y)
-    x, y, dtype = _prepare_images(x, y)
+    x, y, dtype = readable(x, y)
     shape = x.shape
     if per_channel:
         x, y = (image.flatten(0, 1).unsqueeze(1) for image in (x, y))
-    checks.check_sides(_larger(shape, window), _odd(window))
-    score = Score(window, REDUCTIONS[reduction], as_distance, want_contrast, want_map, betas=tuple(map(float, betas)))
-    if any(size % 2 == 0 for size in window.kernel_size) and betas:
-        results = _by_levels(score, x, y)
+    spec = Spec(window, REDUCTIONS[reduction], as_distance, want_contrast, want_map, betas=tuple(map(float, betas)))
+    if all(size % 2 for size in window.kernel_size):
+        results = autograd.evaluate(spec, x, y)
+    elif betas:
+        contrast = Spec(contrast_alone(window), REDUCTIONS["none"])
+        similarity = spec._replace(betas=(), reduction=REDUCTIONS["none"], as_distance=False)
+        value = multiscale(
+            *in_floats(x, y), betas, _POOL[x.ndim - 2],
+            lambda x, y, is_last: _evaluate_even(similarity if is_last else contrast, x, y)[0],
+        )  # fmt: skip
+        results = [spec.reduced(1 - value if as_distance else value)]
     else:
-        results = _evaluate(score, x, y)
+        results = _evaluate_even(spec, x, y)
     return [
         (result.reshape(*shape[:2], *result.shape[2:]) if per_channel and result.ndim else result).to(dtype)
         for result in results
     ]
 
 
-def _evaluate(score: Score, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+def readable(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
+    """Both images in a dtype that the operators read, and the dtype of the results.
+
+    Two floating-point dtypes become the wider one, integers that the operators do not read become float32. Under
+    autocast, results of 16-bit images are float32.
+    """
+    if x.dtype != y.dtype or not (x.is_floating_point() or x.dtype in _ops.LARGEST):
+        x, y = (image if image.is_floating_point() else image.float() for image in (x, y))
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        x, y = x.to(dtype), y.to(dtype)
+    is_autocast = torch.is_autocast_enabled(x.device.type) and x.dtype is not torch.float64
+    return x, y, torch.float32 if is_autocast or not x.is_floating_point() else x.dtype
+
+
+def in_floats(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images in the dtype of the arithmetic: float64, or else float32."""
+    x, y, _ = readable(x, y)
+    return (x, y) if x.dtype in (torch.float32, torch.float64) else (x.float(), y.float())
+
+
+def _evaluate_even(spec: Spec, x: Tensor, y: Tensor) -> Sequence[Tensor]:
     """The operators' results, whose windows have odd numbers of taps: an even one gets a tap of zero, and a pixel."""
-    window = score.window
-    if all(size % 2 for size in window.kernel_size):
-        for level in range(len(score.betas)):
-            checks.check_room(x.shape, window, level)
-        return autograd.evaluate(score, x, y)
+    window = spec.window
     more = [number for size in reversed(window.kernel_size) for number in (0, 1 - size % 2)]
-    x, y = (image if image.is_floating_point() else image.float() for image in (x, y))
-    with without_autocast(x):
-        x, y = F.pad(x, more), F.pad(y, more)
-    return autograd.evaluate(score._replace(window=_odd(window)), x, y)
-
-
-def _by_levels(score: Score, x: Tensor, y: Tensor) -> list[Tensor]:
-    """MS-SSIM where a level's images need a pixel more than what is pooled."""
-    means = []
-    for level, images in enumerate(pyramid(x, y, len(score.betas))):
-        is_last = level == len(score.betas) - 1
-        checks.check_room(_larger(images[0].shape, score.window), _odd(score.window))
-        of_level = Score(score.window, _ops.REDUCTIONS["none"], want_contrast=not is_last)
-        means.append(_evaluate(of_level, *images[:2])[0 if is_last else 1])
-    value = level_product(means, score.betas, score.normalize)
-    return [score.reduced(1 - value if score.as_distance else value)]
+    x, y = in_floats(x, y)
+    return autograd.evaluate(spec._replace(window=_odd(window)), F.pad(x, more), F.pad(y, more))
 
 
 def _odd(window: Window) -> Window:
     """The same window, with an odd number of taps along every axis."""
-    if all(size % 2 for size in window.kernel_size):
-        return window
     sizes, taps = window.kernel_size, list(window.taps or ())
     parts = []
     for size in sizes:
@@ -135,8 +139,96 @@ def _odd(window: Window) -> Window:
     return window._replace(kernel_size=tuple(size + 1 - size % 2 for size in sizes), taps=parts)
 
 
-def _larger(shape: Sequence[int], window: Window) -> list[int]:
-    return [*shape[:2], *(n + 1 - size % 2 for n, size in zip(shape[2:], window.kernel_size, strict=True))]
+def halves_evenly(sides: Sequence[int], levels: int) -> bool:
+    """Whether no level of the pyramid but the last has an odd side: all ways of halving then agree."""
+    return all(n % 2 ** (levels - 1) == 0 for n in sides)
+
+
+def multiscale(
+    x: Tensor,
+    y: Tensor,
+    exponents: Sequence[float] | Tensor,
+    pool: Callable[[Tensor], Tensor],
+    of_level: Callable[[Tensor, Tensor, bool], Tensor],
+) -> Tensor:
+    """MS-SSIM level by level: the product of the levels' means, clamped at zero, to their powers.
+
+    Args:
+        x: images of float32 or float64.
+        y: images of the same shape.
+        exponents: of the levels, the finest first.
+        pool: halves images.
+        of_level: the means of a level; told whether it is the last, whose SSIM counts, not its contrast sensitivity.
+
+    """
+    value, levels = None, len(exponents)
+    for level, exponent in enumerate(exponents):
+        if level:
+            x, y = pool(x), pool(y)
+        mean = of_level(x, y, level == levels - 1)
+        # At zero the slope of the power is infinite; that of what was clamped is zero.
+        power = torch.where(mean > 0, mean, 1.0) ** exponent
+        power = torch.where(mean > 0, power, mean.detach().relu() ** exponent)  # zero, one, or NaN
+        value = power if value is None else value * power
+    if value is None:
+        raise ValueError("MS-SSIM needs at least one level.")
+    return value
+
+
+class Factors(NamedTuple):
+    """SSIM's factors for each output pixel, of the images and of ``x`` with ``-y``, whose denominators are the same.
+
+    Their sums, ``2 c / denominator``, give the denominators, which no operator returns.
+    """
+
+    luminance: Tensor
+    contrast: Tensor
+    luminance_of_negative: Tensor
+    contrast_of_negative: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, window: Window, k1: float | None = None) -> Factors:
+        """The maps of images of float32 or float64; those of the luminance with another ``k1``."""
+        of_luminance = luminance_alone(window if k1 is None else window._replace(k1=k1))
+        kinds = [(second, kind) for second in (y, -y) for kind in (of_luminance, contrast_alone(window))]
+        return cls(*(evaluate(x, second, kind, want_map=True)[1] for second, kind in kinds))
+
+    def ratio_of_constants(self) -> Tensor:
+        """``c1 c2 / (B1 B2)``, the product of the denominators below the constants."""
+        return (self.luminance + self.luminance_of_negative) * (self.contrast + self.contrast_of_negative) / 4
+
+
+def excess_of_sum(x: Tensor, y: Tensor, window: Window, missing: float) -> tuple[Tensor, Tensor]:
+    """The maps by which SSIM and contrast sensitivity change if the window sums to ``1 - missing``.
+
+    With the sum s, and the means, variances and constants of the window divided by its sum, c1 being the given one over
+    s^2 and c2 over s, the luminance's factor is the same, and the contrast's
+    ``(2 cov + c2 + 2 missing mu_x mu_y) / (var_x + var_y + c2 + missing (mu_x^2 + mu_y^2))``.
+
+    Args:
+        x: images of float32 or float64.
+        y: images of the same shape.
+        window: divided by its sum, with the constants divided by the sum as above.
+        missing: how much of the sum is missing to one.
+
+    """
+    c1, c2 = window.constants
+    maps = Factors.of(x, y, window, k1=1.0)
+    scale = window.data_range**2
+    # Over the luminance's denominator, of which `both` is the share of 2 scale: 2 mu_x mu_y is `product`, and
+    # mu_x^2 + mu_y^2 is `squares`.
+    both = maps.luminance + maps.luminance_of_negative
+    product, squares = maps.luminance - maps.luminance_of_negative, 2 - both
+    if c2 > 0:
+        inverse = (missing * scale / (2 * c2)) * (maps.contrast + maps.contrast_of_negative)
+    else:  # the sum is zero: the variances from that with another constant
+        others = Factors.of(x, y, window._replace(k2=1.0), k1=1.0)
+        total = others.contrast + others.contrast_of_negative
+        inverse = missing * total / (2 - total)
+    change = inverse * torch.addcmul(product, maps.contrast, squares, value=-1)
+    change = change / torch.addcmul(both, inverse, squares)
+    luminance = (scale * product).add(both, alpha=c1) / (scale * squares).add(both, alpha=c1)
+    return luminance * change, change
 
 
 def pad_symmetric(image: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 import ssim_fused
-from ssim_fused.multiscale import BETAS
+from ssim_fused._core.multiscale import BETAS
 from ssim_fused.scoring.settings import Settings
 
 

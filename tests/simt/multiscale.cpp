@@ -1,4 +1,4 @@
-// A step of MS-SSIM on the host, by the launches that csrc/multiscale.h asks for: `multiscale
+// A step of MS-SSIM on the host, by the launches that csrc/api/multiscale.h asks for: `multiscale
 // CASE_DIRECTORY`. Of contiguous images, with a window of one's own; the levels that `wide` names take the
 // kernels for wider windows. Prints how many launches that were.
 #define SSIM_SIMT

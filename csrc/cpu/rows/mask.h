@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../../api/request.h"
 #include "../../math/pixel_types.h"
-#include "../../request.h"
 #include "../scratch.h"
 #include "../simd/instruction_set.h"
 #include "image_rows.h"

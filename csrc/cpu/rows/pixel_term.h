@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../../api/request.h"
 #include "../../math/pixel_term.h"
-#include "../../pixel_request.h"
 #include "../pass_spec.h"
 #include "../simd/instruction_set.h"
 #include "../simd/lanes.h"

@@ -17,8 +17,8 @@
 #include <immintrin.h>
 #endif
 
+#include "../../api/request.h"
 #include "../../math/pixel_types.h"
-#include "../../request.h"
 #include "../simd/instruction_set.h"
 #include "../simd/lanes.h"
 #include "image_rows.h"

@@ -10,7 +10,7 @@
 #include <atomic>
 #include <vector>
 
-#include "../../operators.h"
+#include "../../api/pyramid_request.h"
 #include "../kernels/mask.cuh"
 #include "../kernels/problem.cuh"
 #include "plan.h"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssim_fused import _ops, autograd, checks, composite
-from ssim_fused.score import Score
-from ssim_fused.window import DataRange, Window, apply_range
+from ssim_fused._core import autograd, checks, composite
+from ssim_fused._core.spec import Reduction, Spec
+from ssim_fused._core.window import DataRange, Window, apply_range
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of Wang, Simoncelli and Bovik, 2003, the finest level first
 
@@ -26,44 +26,44 @@ def rounded(betas: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def evaluate(
-    score: Score, preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None = None
+    spec: Spec, preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
-    """MS-SSIM as ``score`` asks for it."""
-    window = score.window
+    """MS-SSIM as ``spec`` asks for it."""
+    window = spec.window
     if data_range is not None and not isinstance(data_range, tuple):
         *_, number, constants = apply_range(preds, target, data_range, window.k1, window.k2)
-        score = score._replace(window=window._replace(data_range=number))
-        return autograd.evaluate(score, preds, target, constants, mask)
+        spec = spec._replace(window=window._replace(data_range=number))
+        return autograd.evaluate(spec, preds, target, constants, mask)
 
     # The images of a level depend on its range.
     means = []
-    masked = composite.Masked.of(mask, score.mask_mode, preds)
-    for level, (x, y, of_level) in enumerate(composite.pyramid(preds, target, len(score.betas), masked)):
-        is_last = level == len(score.betas) - 1
+    masked = composite.Masked.of(mask, spec.mask_mode, preds)
+    for level, (x, y, of_level) in enumerate(composite.pyramid(preds, target, len(spec.betas), masked)):
+        is_last = level == len(spec.betas) - 1
         weights = None if of_level is None else of_level.weights
         x, y, number, constants = apply_range(x, y, data_range, window.k1, window.k2, weights)
-        of_means = Score(
-            window._replace(data_range=number), _ops.REDUCTIONS["none"], want_contrast=not is_last,
-            mask_mode=score.mask_mode,
+        of_means = Spec(
+            window._replace(data_range=number), Reduction.NONE, want_contrast=not is_last,
+            mask_mode=spec.mask_mode,
         )  # fmt: skip
         means.append(autograd.evaluate(of_means, x, y, constants, weights)[0 if is_last else 1])
-    value = composite.level_product(means, score.betas, score.normalize)
-    if score.pixel_term != "none":
+    value = composite.level_product(means, spec.betas, spec.normalize)
+    if spec.pixel_term != "none":
         images = apply_range(preds, target, data_range, window.k1, window.k2)[:2]
-        return score.with_pixels(_pixel_mean(score, *images, mask), 1 - value)
-    return [score.reduced(1 - value if score.as_distance else value)]
+        return spec.with_pixels(_pixel_mean(spec, *images, mask), 1 - value)
+    return [spec.reduced(1 - value if spec.as_distance else value)]
 
 
-def _pixel_mean(score: Score, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+def _pixel_mean(spec: Spec, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     """The mean of the pixel term, ``[B]``, by the operator: PyTorch's own mean depends on the number of threads.
 
     SSIM has the weight zero, and a window of one pixel costs the least. Its constants are positive, so that it is
     finite for finite pixels.
     """
     one_pixel = Window((), (1,) * (preds.ndim - 2), padding="valid")
-    of_pixels = Score(
-        one_pixel, _ops.REDUCTIONS["none"], as_distance=True, mask_mode=score.mask_mode, pixel_term=score.pixel_term,
-        ssim_weight=0.0, pixel_eps=score.pixel_eps,
+    of_pixels = Spec(
+        one_pixel, Reduction.NONE, as_distance=True, mask_mode=spec.mask_mode, pixel_term=spec.pixel_term,
+        ssim_weight=0.0, pixel_eps=spec.pixel_eps,
     )  # fmt: skip
     return autograd.evaluate(of_pixels, preds, target, mask=mask)[0]
 
@@ -105,7 +105,7 @@ def fitting_betas(
         >>> import torch
         >>> from ssim_fused import fitting_betas, ms_ssim
         >>> preds, target = torch.rand(2, 4, 3, 100, 120)
-        >>> score = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # of four levels
+        >>> spec = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # of four levels
 
     """
     sides = (height, width) if depth is None else (depth, height, width)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssim_fused._ops import LARGEST
-from ssim_fused.window import PADDINGS, DataRange, Window, check_range
+from ssim_fused._core._ops import LARGEST
+from ssim_fused._core.window import PADDINGS, DataRange, Window, check_range
 
 
 class Call(NamedTuple):
@@ -144,6 +144,11 @@ def check_window(
     axes: int, gaussian_kernel: bool, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Checks both descriptions of the window; returns them per axis."""
+    if not isinstance(gaussian_kernel, bool):
+        raise TypeError(
+            f"`gaussian_kernel` is {gaussian_kernel!r}, a {type(gaussian_kernel).__name__}; expected True or False: "
+            "the third argument says whether the window is a Gaussian. Pass the range by keyword: `data_range=1.0`."
+        )
     per_axis = []
     for name, value in (("kernel_size", kernel_size), ("sigma", sigma)):
         values = tuple(value) if isinstance(value, Sequence) else axes * (value,)
@@ -203,12 +208,17 @@ def _too_small(n: int, length: int, pad: int, padding: str, fewer: str) -> str:
     )
 
 
+def least_side(size: int, levels: int) -> int:
+    """The least height or width of the images of MS-SSIM, for a window of ``size`` taps, as the reference has it."""
+    return max(2**levels, size * max(1, levels - 1) ** 2)
+
+
 def check_pyramid(shape: Sequence[int], sizes: Sequence[int], levels: int) -> None:
     """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
     if levels == 0:
         return
     for name, n, size in zip(("height", "width"), shape[-2:], (*sizes, *sizes), strict=False):
-        least = max(2**levels, size * max(1, levels - 1) ** 2)
+        least = least_side(size, levels)
         if n < least:
             raise ValueError(
                 f"`preds` has the shape {tuple(shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "

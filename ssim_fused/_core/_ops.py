@@ -1,11 +1,13 @@
-"""Loads the compiled operators ``torch.ops.ssim_fused.*`` and tells PyTorch the shapes they return."""
+"""Loads the compiled operators ``torch.ops.ssim_fused.*``, and says what devices and dtypes they take."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +24,7 @@ except ImportError as error:
 
 
 def _library(kind: str) -> Path:
-    """The library of that kind which was built with `_C`; never one that another build has left."""
+    """The library of that kind which was built with `_C`, never one that another build has left."""
     return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
 
 
@@ -34,10 +36,10 @@ except OSError as error:
         f"{torch.__version__}. {_REINSTALL} The loader said: {error}"
     ) from error
 
-# The CUDA kernels are a library of their own, so that a torch without CUDA, or with another one, can import the
-# package all the same; a CUDA tensor is then told why not.
+# The CUDA kernels are a library of their own, so that a torch without CUDA, or with another CUDA, can import the
+# package. A call with a CUDA tensor then explains why it cannot be served.
 why_no_cuda = "this ssim_fused was built without CUDA"
-_served = {"cpu", "meta"}  # types of devices that the operators serve
+_served = {"cpu", "meta"}  # types of the devices that have kernels
 if torch.version.cuda is not None and _C.build_info()["cuda"]:
     try:
         torch.ops.load_library(str(_library("cuda")))
@@ -50,6 +52,28 @@ similarity_backward = torch.ops.ssim_fused.similarity_backward.default
 multiscale = torch.ops.ssim_fused.multiscale.default
 multiply_gradient = torch.ops.ssim_fused.multiply_gradient.default
 multiply_gradient_ = torch.ops.ssim_fused.multiply_gradient_.default
+# Of prepared specs (csrc/api/prepared.h); every library keeps its own table of them.
+prepared_value = torch.ops.ssim_fused.prepared_value.default
+prepared = torch.ops.ssim_fused.prepared.default
+prepared_multiply_ = torch.ops.ssim_fused.prepared_multiply_.default
+_prepare = [torch.ops.ssim_fused.prepare.default]
+if "cuda" in _served:
+    _prepare.append(torch.ops.ssim_fused.prepare_cuda.default)
+MOST_PREPARED = 4096  # as `kCapacity` of csrc/api/prepared.h
+_numbers = itertools.count()
+
+
+def prepare(**keywords: Any) -> int | None:
+    """Stores a spec in the libraries' tables; returns its number, or None if the tables are full.
+
+    The numbers stay valid as long as the process lives, in its threads and in forked children.
+    """
+    number = next(_numbers)
+    if number >= MOST_PREPARED:
+        return None
+    for add in _prepare:
+        add(number, **keywords)
+    return number
 
 
 def build_info() -> dict[str, str]:
@@ -71,7 +95,7 @@ def build_info() -> dict[str, str]:
 def _callers_level() -> int:
     """The `stacklevel` of a warning that points at the first line outside of this package."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == Path(__file__).parent:
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]):
         level, frame = level + 1, frame.f_back
     return level
 
@@ -100,38 +124,39 @@ def driver_is_too_old() -> str:
     )
 
 
-def serve(preds: torch.Tensor) -> bool:
-    """Whether the operators serve the images' device; if not, PyTorch's own operations do, but for CUDA."""
+def has_kernels(preds: torch.Tensor) -> bool:
+    """Whether the operators have kernels for the images' device; if not, the composite computes, after one warning.
+
+    Raises:
+        RuntimeError: the images are on an NVIDIA GPU, but the CUDA kernels were not built or do not load.
+
+    """
     if preds.is_cpu or preds.device.type in _served:
         return True
-    if preds.device.type == "cuda":
+    if preds.device.type == "cuda" and torch.version.hip is None:  # torch for ROCm calls its devices "cuda", too
         raise RuntimeError(f"`preds` is on {preds.device}, but {why_no_cuda}. {_REBUILD}")
     _warn_of_composite(preds.device.type)
     return False
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type of the arithmetic, and of per-image results, for images of ``dtype``."""
+    """The dtype of the arithmetic, and of per-image results, for images of ``dtype``."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-# Types of integers that the operators read, and the largest of each.
+# The integer dtypes that the operators read, and the largest value of each.
 LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
-def picture_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type of results beside images of ``dtype``."""
+def map_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of maps, and of values as they are returned, for images of ``dtype``."""
     return torch.float32 if dtype in LARGEST else dtype
 
 
-def has_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
-    """Whether the operators take ``target`` as it is beside ``preds``: integers that preds' type has, too."""
+def holds_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether the operators read an integer ``target`` as it is, because the dtype of ``preds`` holds its values."""
     if target.dtype in LARGEST and not preds.is_cpu:
         return preds.dtype == torch.float32
     if target.dtype == torch.uint16:
         return preds.dtype in (torch.float32, torch.float64)
     return target.dtype == torch.uint8 and preds.dtype not in LARGEST
-
-
-# Numbers of `reduction` in the operators, as in PyTorch.
-REDUCTIONS: dict[str | None, int] = {"none": 0, None: 0, "elementwise_mean": 1, "sum": 2}

@@ -1,18 +1,51 @@
-// New tensors, through the C interface: a call of the dispatcher by name costs more than a small image.
+// Tensors of LibTorch's stable ABI: views of them, and new ones. New tensors come through the C interface,
+// because a call of the dispatcher by name costs more than a small image.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <string>
 #include <vector>
 
 #include "request.h"
 
 namespace ssim_fused {
 
-// Torch's own reason does not come through the C interface. In the words that training loops look for.
+using torch::stable::Tensor;
+
+inline std::string to_text(torch::headeronly::IntHeaderOnlyArrayRef values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
+  return text + "]";
+}
+
+inline View view_of(const Tensor& tensor, void* data) {
+  View view{data, tensor.scalar_type(), {}, {}};
+  const bool is_volume = tensor.dim() == 5;
+  for (int64_t d = 0; d < 5; ++d) {
+    if (d == 2 && !is_volume) {
+      view.shape[2] = 1;
+      continue;
+    }
+    const int64_t dim = d < 2 || is_volume ? d : d - 1;
+    view.shape[static_cast<size_t>(d)] = tensor.size(dim);
+    view.stride[static_cast<size_t>(d)] = tensor.stride(dim);
+  }
+  return view;
+}
+inline View input_view(const Tensor& tensor) {
+  return view_of(tensor, const_cast<void*>(tensor.const_data_ptr()));
+}
+inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mutable_data_ptr()); }
+
+// Throws in the words that training loops look for. Torch's own message does not come through the C
+// interface.
 [[noreturn]] inline void throw_out_of_memory(const Tensor& like, const std::vector<int64_t>& shape,
                                              ScalarType type) {
   STD_TORCH_CHECK(false,
@@ -22,11 +55,11 @@ namespace ssim_fused {
   std::abort();  // not reached
 }
 
-// Before an image is allocated. glibc before 2.38 cuts an aligned block out of a larger one and puts the
-// crumbs on either side, of at most 112 bytes, into the thread's cache, where they do not rejoin the block
-// that is freed: its hole is a crumb too small for the next image of that size, and the heap grew by an image
-// a step where the last step's gradient outlived the next forward. From a cache that is full crumbs go where
-// they rejoin.
+// Fills the heap's small-block cache before an image is allocated, so that the heap does not fragment. glibc
+// before 2.38 cuts an aligned block out of a larger one and puts the leftovers on either side, of at most 112
+// bytes, into the thread's cache. There they are not merged with the block when it is freed, and the hole is
+// too small for the next image of that size: the heap grows by an image a step if the last step's gradient
+// outlives the next forward. With a full cache, leftovers go to bins whose blocks are merged.
 inline void fill_cache_of_crumbs(const Tensor& like, int64_t bytes) {
   constexpr int64_t kFromHeap = int64_t{1} << 16;
   if (bytes < kFromHeap || !like.is_cpu()) return;

@@ -1,43 +1,90 @@
-"""What a call asks for: its outputs and gradients, by the operators, or by PyTorch's own operations."""
+"""A call without its tensors: what it computes, by the operators or by PyTorch's own operations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from ssim_fused import _ops, composite
-from ssim_fused.window import Window
+from ssim_fused._core import _ops, composite
+from ssim_fused._core.window import Window
+
+MaskMode = Literal["window", "map"]
+PixelTerm = Literal["l1", "l2", "charbonnier"]
+PIXEL_TERMS: tuple[str, ...] = get_args(PixelTerm)
 
 
-class Score(NamedTuple):
-    """What is computed of two batches, but for the images: SSIM, or MS-SSIM where there are ``betas``."""
+class Reduction(IntEnum):
+    """The reduction over the batch, numbered as in the operators and in PyTorch."""
+
+    NONE = 0
+    MEAN = 1
+    SUM = 2
+
+
+# Names of reductions: those of the functions, which are the reference's, and PyTorch's own, which losses take too.
+REDUCTIONS: dict[str | None, Reduction] = {
+    "none": Reduction.NONE,
+    None: Reduction.NONE,
+    "elementwise_mean": Reduction.MEAN,
+    "sum": Reduction.SUM,
+}
+LOSS_REDUCTIONS = REDUCTIONS | {"mean": Reduction.MEAN}
+
+
+class Spec(NamedTuple):
+    """A call of SSIM, or of MS-SSIM if there are ``betas``, without its tensors."""
 
     window: Window
-    reduction: int = 1  # as `_ops.REDUCTIONS`
+    reduction: int = Reduction.MEAN
     as_distance: bool = False
     want_contrast: bool = False
     want_map: bool = False
     betas: tuple[float, ...] = ()
     normalize: str = "relu"
     mask_mode: str = "window"
-    # A term of single pixels (``csrc/math/pixel_term.h``): none, l1, l2, charbonnier. With it the value is a distance.
+    # The pixel term (``csrc/math/pixel_term.h``): "none", or one of `PIXEL_TERMS`. With it the value is a distance.
     pixel_term: str = "none"
     ssim_weight: float = 1.0
     pixel_eps: float = 1e-3
     want_terms: bool = False
 
-    @property
-    def pixels(self) -> tuple[str, float, float, bool]:
-        """As the operators take it."""
-        return self.pixel_term, self.ssim_weight, self.pixel_eps, self.want_terms
+    def keywords(self) -> dict[str, Any]:
+        """The keyword-only arguments that all operators of SSIM and MS-SSIM share (``csrc/api/arguments.h``)."""
+        window = self.window
+        return {
+            "sigma": window.sigma,
+            "kernel_size": window.kernel_size,
+            "taps": window.taps,
+            "padding": window.padding,
+            "data_range": window.data_range,
+            "k1": window.k1,
+            "k2": window.k2,
+            "mask_mode": self.mask_mode,
+            "reduction": int(self.reduction),
+            "distance": self.as_distance,
+        }
+
+    def pixel_keywords(self) -> dict[str, Any]:
+        """The keyword-only arguments of the pixel term."""
+        return {
+            "pixel_term": self.pixel_term,
+            "ssim_weight": self.ssim_weight,
+            "pixel_eps": self.pixel_eps,
+            "want_terms": self.want_terms,
+        }
+
+    def pyramid_keywords(self) -> dict[str, Any]:
+        """The keyword-only arguments of MS-SSIM."""
+        return {"betas": self.betas, "normalize": self.normalize}
 
     @property
     def results(self) -> int:
-        """How many outputs there are: value, terms ``[B, 2]``, contrast sensitivity and map; then come gradients."""
+        """The number of outputs: value, terms ``[B, 2]``, contrast sensitivity and map. Gradients follow them."""
         return 1 + self.want_terms + self.want_contrast + self.want_map
 
     def outputs(
@@ -48,27 +95,23 @@ class Score(NamedTuple):
         wanted: Sequence[bool],
         mask: Tensor | None = None,
     ) -> list[Tensor]:
-        """By the operators: the value, terms, contrast sensitivity ``[B]`` and map where wanted, stored gradients."""
-        masked = mask, self.mask_mode
+        """The outputs by the operators, then the gradients that the flags in ``wanted`` request."""
+        keywords = {**self.keywords(), **self.pixel_keywords(), **gradient_keywords(wanted)}
         if self.betas:
-            return _ops.multiscale(
-                preds, target, *self.window, constants, *masked, *self.pixels, self.betas, self.normalize,
-                self.reduction, self.as_distance, *wanted,
-            )  # fmt: skip
+            return _ops.multiscale(preds, target, constants, mask, **keywords, **self.pyramid_keywords())
         return _ops.similarity(
-            preds, target, *self.window, constants, *masked, *self.pixels, self.reduction, self.as_distance,
-            self.want_contrast, self.want_map, *wanted,
-        )  # fmt: skip
+            preds, target, constants, mask, **keywords, want_contrast=self.want_contrast, want_map=self.want_map
+        )
 
     def stores_gradients(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
-        """Whether the forward can: there is one upstream gradient, of the value, and float16's scale is known."""
+        """Whether the forward can store gradients: only the value has one, and its scale is known."""
         return not (self.want_contrast or self.want_map) and self.knows_scale(preds, constants, mask)
 
     def knows_scale(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
         """Whether there is a bound on the gradient that tells how to store it in float16 (``stored_scale``)."""
         if preds.dtype != torch.float16:
             return True
-        # The scale is SSIM's; slopes of a pixel term are in float16's range where the images' range is a usual one.
+        # The scale is SSIM's. The slopes of a pixel term are in float16's range if the images' range is a usual one.
         least, most = (0.0, math.inf) if self.pixel_term == "none" else (1e-6, 16.0)
         return constants is None and mask is None and least < min(self.window.constants) < most
 
@@ -96,24 +139,32 @@ class Score(NamedTuple):
         return composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
 
     def with_pixels(self, mean: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
-        """The weighted sum of the pixel term's mean and SSIM's distance, both ``[B]``; and the two where wanted."""
+        """The weighted sum of the pixel term's mean and SSIM's distance, both ``[B]``; and the two if requested."""
         value = self.reduced((1 - self.ssim_weight) * mean + self.ssim_weight * distance)
         return (value, torch.stack((mean, distance), -1).detach()) if self.want_terms else (value,)
 
     def reduced(self, values: Tensor) -> Tensor:
-        return values.mean() if self.reduction == 1 else values.sum() if self.reduction == 2 else values
+        """The values after the reduction over the batch."""
+        if self.reduction == Reduction.MEAN:
+            return values.mean()
+        return values.sum() if self.reduction == Reduction.SUM else values
 
     def multiplied(self, gradient: Tensor, upstream: Tensor, in_place: bool = False) -> Tensor:
         """A stored gradient of an image, times an upstream gradient of the value."""
-        factor = 1.0 if self.as_distance else -1.0
-        arguments = (gradient, upstream, factor, self.window.data_range, self.window.k1, self.window.k2)
+        window = self.window
+        keywords = {
+            "factor": 1.0 if self.as_distance else -1.0,
+            "data_range": window.data_range,
+            "k1": window.k1,
+            "k2": window.k2,
+        }
         if not in_place:
-            return _ops.multiply_gradient(*arguments)
-        _ops.multiply_gradient_(*arguments)
+            return _ops.multiply_gradient(gradient, upstream, **keywords)
+        _ops.multiply_gradient_(gradient, upstream, **keywords)
         return gradient
 
     def of_constants(self, stored: Tensor, upstream: Tensor, constants: Tensor) -> Tensor:
-        """Of stored derivatives by the constants, ``[B, 2]``, those by ``constants``, ``[2]`` or ``[B, 2]``."""
+        """Derivatives by ``constants``, ``[2]`` or ``[B, 2]``, from the stored ones, ``[B, 2]``."""
         found = stored * (upstream if self.as_distance else -upstream).reshape(-1, 1)
         return found if constants.ndim == 2 else found.sum(0)
 
@@ -126,7 +177,7 @@ class Score(NamedTuple):
         wanted: Sequence[bool],
         mask: Tensor | None = None,
     ) -> list[Tensor | None]:
-        """Gradients by preds, target and constants, where wanted, in a pass over the images of their own."""
+        """The requested gradients by preds, target and constants, in a pass of its own over the images."""
         if self.betas or self.pixel_term != "none":
             stored = self.outputs(preds, target, constants, wanted, mask)[self.results :]
             return self.from_stored(stored, upstream[0], constants, wanted)
@@ -134,12 +185,10 @@ class Score(NamedTuple):
         of_value = next(by_output)
         of_contrast = next(by_output) if self.want_contrast else None
         of_map = next(by_output) if self.want_map else None
+        keywords = {**self.keywords(), **gradient_keywords(wanted)}
         found = iter(
-            _ops.similarity_backward(
-                preds, target, *self.window, constants, mask, self.mask_mode, self.reduction, self.as_distance,
-                of_value, of_contrast, of_map, *wanted,
-            )
-        )  # fmt: skip
+            _ops.similarity_backward(preds, target, constants, mask, of_value, of_contrast, of_map, **keywords)
+        )
         by_images = [next(found) if want else None for want in wanted[:2]]
         if not wanted[2]:
             return [*by_images, None]
@@ -149,7 +198,12 @@ class Score(NamedTuple):
     def from_stored(
         self, stored: Sequence[Tensor], upstream: Tensor, constants: Tensor | None, wanted: Sequence[bool]
     ) -> list[Tensor | None]:
-        """The same from what the forward stored."""
+        """The requested gradients from those that the forward stored."""
         kept = iter(stored)
         by_images = [self.multiplied(next(kept), upstream) if want else None for want in wanted[:2]]
         return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]
+
+
+def gradient_keywords(wanted: Sequence[bool]) -> dict[str, bool]:
+    """The operators' flags that request gradients by preds, target and constants."""
+    return {"want_grad_preds": wanted[0], "want_grad_target": wanted[1], "want_grad_constants": wanted[2]}

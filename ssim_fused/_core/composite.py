@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ssim_fused._ops import compute_dtype, picture_dtype
-from ssim_fused.window import Window
+from ssim_fused._core._ops import compute_dtype, map_dtype
+from ssim_fused._core.window import Window
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _PAD_MODES = {"reflect": "reflect", "zero": "constant", "valid": "constant"}
@@ -96,7 +96,7 @@ def similarity(
         return (
             _mean(loss, weights),
             _mean(*(_crop(t, window) for t in (contrast_loss, weights))),
-            (1 - loss).to(picture_dtype(preds.dtype)),
+            (1 - loss).to(map_dtype(preds.dtype)),
         )
 
 

@@ -1,14 +1,15 @@
 """The operators as differentiable functions, in every way in which PyTorch differentiates.
 
-Eager code goes through :class:`StoredScore`, whose forward stores the gradient and whose backward scales it in place;
-``torch.func``'s transforms through :class:`TransformedScore`; ``torch.compile`` and callers of the operators through
-what :mod:`ssim_fused.registration` says of these. Gradients that shall be differentiated again are those of
-:class:`ScoreGradient`.
+- Eager code whose arguments were seen before goes through :class:`PreparedScore` (:mod:`ssim_fused._core.prepared`).
+- Other eager code goes through :class:`StoredScore`, whose forward stores the gradient and whose backward scales it in
+  place, or through :class:`EagerScore`, whose backward is a pass of its own.
+- ``torch.func``'s transforms go through :class:`TransformedScore`.
+- ``torch.compile`` and direct callers of the operators use what :mod:`ssim_fused._core.registration` says of these.
+- Gradients that are differentiated again are those of :class:`ScoreGradient`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,51 +18,51 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ssim_fused import _ops, composite
-from ssim_fused.score import Score
+from ssim_fused._core import _ops, composite, donation
+from ssim_fused._core.spec import Reduction, Spec
 
-# What is not public in torch stands here, guarded: without it, the slower way is taken.
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+# These are not public in torch. Without one of them the slower way is taken.
+transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 # Whether `is_grads_batched`, which vmaps in its own way, maps over a tensor.
 _is_mapped = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
 
 
-def _in_forward_mode() -> bool:
+def in_forward_mode() -> bool:
+    """Whether forward-mode differentiation is active."""
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
 def evaluate(
-    score: Score, preds: Tensor, target: Tensor, constants: Tensor | None = None, mask: Tensor | None = None
+    spec: Spec, preds: Tensor, target: Tensor, constants: Tensor | None = None, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
     """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
-    if not _ops.serve(preds):
-        return score.composite(preds, target, constants, mask)
-    if (score.betas or score.pixel_term != "none") and not score.knows_scale(preds, constants, mask):
+    if not _ops.has_kernels(preds):
+        return spec.composite(preds, target, constants, mask)
+    if (spec.betas or spec.pixel_term != "none") and not spec.knows_scale(preds, constants, mask):
         preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
-        tracks = torch.is_grad_enabled() and score.stores_gradients(preds, constants, mask)
+        tracks = torch.is_grad_enabled() and spec.stores_gradients(preds, constants, mask)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
-        outputs = score.outputs(preds, target, constants, wanted, mask)
-        return outputs[: score.results]
-    if _in_forward_mode():
-        return score.composite(preds, target, constants, mask)
-    if _transforms_active():
-        outputs = TransformedScore.apply(score, preds, target, constants, mask)
+        outputs = spec.outputs(preds, target, constants, wanted, mask)
+        return outputs[: spec.results]
+    if in_forward_mode():
+        return spec.composite(preds, target, constants, mask)
+    if transforms_active():
+        outputs = TransformedScore.apply(spec, preds, target, constants, mask)
         return outputs if isinstance(outputs, tuple) else (outputs,)
     if torch.is_grad_enabled() and (
         preds.requires_grad or target.requires_grad or (constants is not None and constants.requires_grad)
     ):
-        if score.stores_gradients(preds, constants, mask):
-            outputs = _apply_stored(score, preds, target, constants, mask)
+        if spec.stores_gradients(preds, constants, mask):
+            outputs = _apply_stored(spec, preds, target, constants, mask)
             return outputs if isinstance(outputs, tuple) else (outputs,)
-        return _apply_eager(score, preds, target, constants, mask)
-    return _outputs(score, preds, target, constants, mask=mask)
+        return _apply_eager(spec, preds, target, constants, mask)
+    return _outputs(spec, preds, target, constants, mask=mask)
 
 
 def _outputs(
-    score: Score,
+    spec: Spec,
     preds: Tensor,
     target: Tensor,
     constants: Tensor | None,
@@ -70,25 +71,25 @@ def _outputs(
 ) -> list[Tensor]:
     """The operators' kernels, past what ``register_autograd`` put before them in Python."""
     if _below_autograd is None:
-        return score.outputs(preds, target, constants, wanted, mask)
+        return spec.outputs(preds, target, constants, wanted, mask)
     with _below_autograd():
-        return score.outputs(preds, target, constants, wanted, mask)
+        return spec.outputs(preds, target, constants, wanted, mask)
 
 
 class StoredScore(torch.autograd.Function):
-    """The value where something requires a gradient.
+    """The value, if something requires a gradient.
 
-    The forward's pass over the pixels computes the gradient of the distance, too, and the backward scales it; where
-    nobody else needs it, in place.
+    The forward's pass over the pixels computes the gradient of the distance, too. The backward scales it, in place if
+    nobody else needs it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
+        ctx: Any, spec: Spec, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
     ) -> Tensor | tuple[Tensor, ...]:
-        outputs, results = _outputs(score, preds, target, constants, ctx.needs_input_grad[1:4], mask), score.results
+        outputs, results = _outputs(spec, preds, target, constants, ctx.needs_input_grad[1:4], mask), spec.results
         ctx.save_for_backward(preds, target, constants, mask, *outputs[results:])
-        ctx.score = score
+        ctx.spec = spec
         if results == 1:
             return outputs[0]
         ctx.mark_non_differentiable(*outputs[1:results])
@@ -98,18 +99,18 @@ class StoredScore(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         preds, target, constants, mask, *stored = ctx.saved_tensors
         _, by_preds, by_target, by_constants, _ = ctx.needs_input_grad
-        score, of_value = ctx.score, upstream[0]
-        if torch.is_grad_enabled() or _transforms_active():  # it may be differentiated again, or mapped over
+        spec, of_value = ctx.spec, upstream[0]
+        if torch.is_grad_enabled() or transforms_active():  # it may be differentiated again, or mapped over
             wanted = by_preds, by_target, by_constants
-            return None, *_gradient(score, wanted, upstream, preds, target, constants, mask, stored), None
-        if _keeps_graph() or not _Held.references or _is_mapped(of_value):
-            return None, *score.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants)), None
-        # One after the other, so that nothing here holds what is counted.
+            return None, *_gradient(spec, wanted, upstream, preds, target, constants, mask, stored), None
+        if not donation.may_donate() or _is_mapped(of_value):
+            return None, *spec.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants)), None
+        # `_donated` takes each out of the list, so that nothing here holds what it counts the references of.
         return (
             None,
-            _donated(score, stored, of_value) if by_preds else None,
-            _donated(score, stored, of_value) if by_target else None,
-            score.of_constants(stored[0], of_value, constants) if by_constants else None,
+            _donated(spec, stored, of_value) if by_preds else None,
+            _donated(spec, stored, of_value) if by_target else None,
+            spec.of_constants(stored[0], of_value, constants) if by_constants else None,
             None,
         )
 
@@ -119,27 +120,27 @@ class EagerScore(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
+        ctx: Any, spec: Spec, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(preds, target, constants, mask)
         ctx.set_materialize_grads(False)
-        ctx.score = score
-        return tuple(_outputs(score, preds, target, constants, mask=mask))
+        ctx.spec = spec
+        return tuple(_outputs(spec, preds, target, constants, mask=mask))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         preds, target, constants, mask = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:4]
-        score = ctx.score
+        spec = ctx.spec
         if all(grad is None for grad in upstream):
             return (None,) * 5
-        if torch.is_grad_enabled() or _transforms_active():  # as above
-            return None, *_gradient(score, wanted, upstream, preds, target, constants, mask), None
+        if torch.is_grad_enabled() or transforms_active():  # as above
+            return None, *_gradient(spec, wanted, upstream, preds, target, constants, mask), None
         if any(_is_mapped(grad) for grad in upstream if grad is not None):
-            found = composite.gradients(partial(score.composite, mask=mask), (preds, target, constants), upstream)
+            found = composite.gradients(partial(spec.composite, mask=mask), (preds, target, constants), upstream)
             return None, *(gradient if want else None for gradient, want in zip(found, wanted, strict=True)), None
         with _below_autograd() if _below_autograd else torch.no_grad():
-            return None, *score.gradients(upstream, preds, target, constants, wanted, mask), None
+            return None, *spec.gradients(upstream, preds, target, constants, wanted, mask), None
 
 
 # `Function.apply` in C++, past the Python that looks for transforms, which `evaluate` has done.
@@ -147,44 +148,10 @@ _apply_stored = super(torch.autograd.Function, StoredScore).apply
 _apply_eager = super(torch.autograd.Function, EagerScore).apply
 
 
-def _references(tensor: Tensor) -> tuple[int, ...]:
-    """Who refers to a tensor: names in Python, C++'s pointers, and all that share its memory."""
-    storage = tensor.untyped_storage()
-    return sys.getrefcount(tensor), tensor._use_count(), torch._C._storage_Use_Count(storage._cdata)
-
-
-class _Held(torch.autograd.Function):
-    """Measures how often a tensor is referred to that nobody but its node holds: that differs between versions."""
-
-    references: tuple[int, ...] = ()
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x.detach().clone())
-        return x.sum()
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        (*stored,) = ctx.saved_tensors
-        return _Held.measure(stored)
-
-    @staticmethod
-    def measure(stored: list[Tensor]) -> Tensor:
-        gradient = stored.pop(0)
-        _Held.references = _references(gradient)
-        return gradient
-
-
-def _donated(score: Score, stored: list[Tensor], upstream: Tensor) -> Tensor:
+def _donated(spec: Spec, stored: list[Tensor], upstream: Tensor) -> Tensor:
     """The first stored gradient times the upstream one: in place, unless somebody else can see it."""
-    gradient = stored.pop(0)
-    is_ours = _references(gradient) == _Held.references
-    return score.multiplied(gradient, upstream, in_place=is_ours)
-
-
-if hasattr(Tensor, "_use_count") and hasattr(torch._C, "_storage_Use_Count"):
-    with torch.inference_mode(False), torch.enable_grad():
-        _Held.apply(torch.ones(1, requires_grad=True)).backward()
+    gradient, is_ours = donation.take(stored)
+    return spec.multiplied(gradient, upstream, in_place=is_ours)
 
 
 class ScoreGradient(torch.autograd.Function):
@@ -195,7 +162,7 @@ class ScoreGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        score: Score,
+        spec: Spec,
         wanted: Sequence[bool],
         preds: Tensor,
         target: Tensor,
@@ -205,33 +172,33 @@ class ScoreGradient(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         upstream, stored = upstream_and_stored[:3], upstream_and_stored[3:]
         if stored:
-            found = score.from_stored(stored, upstream[0], constants, wanted)
+            found = spec.from_stored(stored, upstream[0], constants, wanted)
         else:
-            found = score.gradients([*_present(score, upstream)], preds, target, constants, wanted, mask)
+            found = spec.gradients([*_present(spec, upstream)], preds, target, constants, wanted, mask)
         return tuple(gradient for gradient in found if gradient is not None)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.score, ctx.wanted, *tensors = inputs
+        ctx.spec, ctx.wanted, *tensors = inputs
         ctx.count = len(tensors)
         ctx.save_for_backward(*tensors[:7])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        score, wanted = ctx.score, ctx.wanted
+        spec, wanted = ctx.spec, ctx.wanted
         *images, mask = ctx.saved_tensors[:4]
-        function = partial(score.composite, mask=mask)
+        function = partial(spec.composite, mask=mask)
 
         def first(preds: Tensor, target: Tensor, constants: Tensor | None, *upstream: Tensor | None) -> tuple:
-            found = composite.gradients(function, (preds, target, constants), _present(score, upstream))
+            found = composite.gradients(function, (preds, target, constants), _present(spec, upstream))
             return tuple(gradient for gradient, want in zip(found, wanted, strict=True) if want)
 
         found = composite.gradients(first, (*images, *ctx.saved_tensors[4:]), grads)
         return None, None, *found[:3], None, *found[3:], *(None,) * (ctx.count - 7)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, score: Score, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
-        fold = _Fold(info.batch_size, score, tensors[:2], in_dims[2:4])
+    def vmap(info: Any, in_dims: tuple, spec: Spec, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
+        fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[2:4])
         preds, target = fold.images
         constants, mask = fold.constants(tensors[2], in_dims[4]), fold.of_images(tensors[3], in_dims[5])
         has_stored = len(tensors) > 7
@@ -241,21 +208,21 @@ class ScoreGradient(torch.autograd.Function):
             fold.of_images(tensors[6], in_dims[8]),
         ]
         stored = [fold.of_images(t, dim) for t, dim in zip(tensors[7:], in_dims[9:], strict=True)]
-        found = ScoreGradient.apply(fold.score, wanted, preds, target, constants, mask, *upstream, *stored)
+        found = ScoreGradient.apply(fold.spec, wanted, preds, target, constants, mask, *upstream, *stored)
         found = [fold.unfolded(gradient) for gradient in found]
         if wanted[2] and not fold.constants_are_per_image:
             found[-1] = found[-1].sum(1)
         return tuple(found), (0,) * len(found)
 
 
-def _present(score: Score, upstream: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _present(spec: Spec, upstream: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Of upstream gradients of value, contrast sensitivity and map those of the outputs that there are."""
     of_value, of_contrast, of_map = upstream
-    return (of_value, *([of_contrast] if score.want_contrast else []), *([of_map] if score.want_map else []))
+    return (of_value, *([of_contrast] if spec.want_contrast else []), *([of_map] if spec.want_map else []))
 
 
 def _gradient(
-    score: Score,
+    spec: Spec,
     wanted: Sequence[bool],
     upstream: Sequence[Tensor | None],
     preds: Tensor,
@@ -265,17 +232,15 @@ def _gradient(
     stored: Sequence[Tensor] = (),
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again; `upstream` has an element for each output."""
-    score = score._replace(want_terms=False)  # which have no gradients
+    spec = spec._replace(want_terms=False)  # which have no gradients
     by_output = iter(upstream)
     of_value = next(by_output)
-    of_contrast = next(by_output) if score.want_contrast else None
-    of_map = next(by_output) if score.want_map else None
+    of_contrast = next(by_output) if spec.want_contrast else None
+    of_map = next(by_output) if spec.want_map else None
     if of_value is None and of_contrast is None and of_map is None:
         return (None,) * 3
     found = iter(
-        ScoreGradient.apply(
-            score, tuple(wanted), preds, target, constants, mask, of_value, of_contrast, of_map, *stored
-        )
+        ScoreGradient.apply(spec, tuple(wanted), preds, target, constants, mask, of_value, of_contrast, of_map, *stored)
     )
     return tuple(next(found) if want else None for want in wanted)
 
@@ -285,38 +250,44 @@ class TransformedScore(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        score: Score, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
+        spec: Spec, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
-        return tuple(score.outputs(preds, target, constants, (False,) * 3, mask))
+        return tuple(spec.outputs(preds, target, constants, (False,) * 3, mask))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.score, *tensors = inputs
+        ctx.spec, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        if ctx.score.want_terms:
+        if ctx.spec.want_terms:
             ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *_gradient(ctx.score, ctx.needs_input_grad[1:4], upstream, *ctx.saved_tensors), None
+        return None, *_gradient(ctx.spec, ctx.needs_input_grad[1:4], upstream, *ctx.saved_tensors), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, score: Score, *tensors: Tensor | None) -> tuple:
-        fold = _Fold(info.batch_size, score, tensors[:2], in_dims[1:3])
+    def vmap(info: Any, in_dims: tuple, spec: Spec, *tensors: Tensor | None) -> tuple:
+        fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[1:3])
         constants, mask = fold.constants(tensors[2], in_dims[3]), fold.of_images(tensors[3], in_dims[4])
-        outputs = TransformedScore.apply(fold.score, *fold.images, constants, mask)
+        outputs = TransformedScore.apply(fold.spec, *fold.images, constants, mask)
         value, *others = (fold.unfolded(output) for output in outputs)
-        value = value.mean(1) if score.reduction == 1 else value.sum(1) if score.reduction == 2 else value
+        value = (
+            value.mean(1)
+            if spec.reduction == Reduction.MEAN
+            else value.sum(1)
+            if spec.reduction == Reduction.SUM
+            else value
+        )
         return (value, *others), (0,) * (1 + len(others))
 
 
 class _Fold:
     """A mapped axis folded into the batch: results are per image, so it is one call."""
 
-    def __init__(self, size: int, score: Score, images: Sequence[Tensor], in_dims: Sequence[int | None]) -> None:
-        self.size, self.reduction = size, score.reduction
-        self.score = score._replace(reduction=0)
+    def __init__(self, size: int, spec: Spec, images: Sequence[Tensor], in_dims: Sequence[int | None]) -> None:
+        self.size, self.reduction = size, spec.reduction
+        self.spec = spec._replace(reduction=Reduction.NONE)
         self.batch = images[0].shape[0 if in_dims[0] is None else int(in_dims[0] == 0)]
         self.constants_are_per_image = False
         self.images = tuple(self.of_images(image, dim) for image, dim in zip(images, in_dims, strict=True))
@@ -330,10 +301,10 @@ class _Fold:
 
     def values(self, upstream: Tensor | None, dim: int | None, shared: bool) -> Tensor | None:
         """An upstream gradient of the reduced value, as those of each image's."""
-        if upstream is None or self.reduction == 0:
+        if upstream is None or self.reduction == Reduction.NONE:
             return self.of_images(upstream, dim)
         each = self._mapped(upstream, dim).reshape(-1, 1).expand(self.size, self.batch).flatten()
-        return each / self.batch if self.reduction == 1 and shared else each
+        return each / self.batch if self.reduction == Reduction.MEAN and shared else each
 
     def constants(self, constants: Tensor | None, dim: int | None) -> Tensor | None:
         """``[2]`` or ``[B, 2]`` becomes ``[size B, 2]``."""

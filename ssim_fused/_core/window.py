@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-PADDINGS = ("reflect", "zero", "valid")  # how images continue beyond their edges; "valid": they do not
+Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" images do not
+PADDINGS: tuple[str, ...] = get_args(Padding)
 DataRange = float | Tensor | tuple[float, float] | None
 _INTEGERS = (torch.uint8, torch.uint16)  # no operations of PyTorch's clamp or subtract uint16
 
 
 class Window(NamedTuple):
-    """The operators' first arguments after the images (``csrc/request.h``): windows, padding and constants.
+    """The operators' first arguments after the images (``csrc/api/request.h``): windows, padding and constants.
 
     ``sigma`` is empty for uniform windows; one element stands for all axes. ``taps``, where given, are windows of one's
     own, one after the other, of lengths ``kernel_size``. ``data_range``, ``k1`` and ``k2`` are ignored where the caller

@@ -1,0 +1,516 @@
+// The arguments of the operators, in groups. Each group states its part of the schema next to the fields that
+// it is read into, so that an argument is named once; an operator's signature is a list of groups
+// (operators.h, schema.cpp). Reading takes an argument off the dispatcher's stack; checking (below) turns it
+// into what a Request holds. Messages name the argument, its value and what was expected.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "../math/pyramid.h"
+#include "request.h"
+#include "tensors.h"
+
+namespace ssim_fused {
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Reading
+
+// The dispatcher's stack of boxed arguments, in the order of the schema. Reading an argument takes over its
+// reference, so all of them are read before any of them is checked: a check throws.
+class Stack {
+ public:
+  Stack(StableIValue* values, uint64_t count) : next_(values), end_(values + count) {}
+  template <class T>
+  T next() {
+    STD_TORCH_CHECK(next_ != end_, "the schema has fewer arguments than the operator reads");
+    return torch::stable::detail::to<T>(*next_++);
+  }
+  void check_end() const {
+    STD_TORCH_CHECK(next_ == end_, "the schema has more arguments than the operator reads");
+  }
+
+ private:
+  StableIValue *next_, *end_;
+};
+
+// Images are [B, C, H, W], volumes [B, C, D, H, W]. `constants` are c1 and c2, [2] or [B, 2], which replace
+// those of `data_range`, `k1` and `k2`. `mask` is [B, 1 or C, ...].
+struct Images {
+  static constexpr char kSchema[] = "Tensor preds, Tensor target, Tensor? constants=None, Tensor? mask=None";
+  Tensor preds, target;
+  std::optional<Tensor> constants, mask;
+
+  static Images read(Stack& stack) {
+    return {stack.next<Tensor>(), stack.next<Tensor>(), stack.next<std::optional<Tensor>>(),
+            stack.next<std::optional<Tensor>>()};
+  }
+};
+
+// Upstream gradients: of the value, one number or [B]; of the contrast sensitivity, likewise; of the map.
+struct UpstreamGradients {
+  static constexpr char kSchema[] =
+      "Tensor? grad_similarity=None, Tensor? grad_contrast=None, Tensor? grad_map=None";
+  std::optional<Tensor> similarity, contrast, map;
+
+  static UpstreamGradients read(Stack& stack) {
+    return {stack.next<std::optional<Tensor>>(), stack.next<std::optional<Tensor>>(),
+            stack.next<std::optional<Tensor>>()};
+  }
+};
+
+// With `taps`, custom windows of lengths `kernel_size`, concatenated; else Gaussians of `sigma`, or, if
+// `sigma` is empty, uniform windows of `kernel_size`. One element stands for all axes. Padding "reflect" and
+// "zero" are by half the window; only the last axis of volumes is reflected by half of `kernel_size`,
+// whatever the window, as in torchmetrics. "valid" is no padding.
+struct WindowArguments {
+  static constexpr char kSchema[] =
+      "float[] sigma=[1.5], int[] kernel_size=[11], float[]? taps=None, str padding='reflect', "
+      "float data_range=1., float k1=0.01, float k2=0.03, str mask_mode='window'";
+  std::vector<double> sigma;
+  std::vector<int64_t> kernel_size;
+  std::optional<std::vector<double>> taps;
+  std::string padding;
+  double data_range, k1, k2;
+  std::string mask_mode;
+
+  static WindowArguments read(Stack& stack) {
+    return {stack.next<std::vector<double>>(),
+            stack.next<std::vector<int64_t>>(),
+            stack.next<std::optional<std::vector<double>>>(),
+            stack.next<std::string>(),
+            stack.next<double>(),
+            stack.next<double>(),
+            stack.next<double>(),
+            stack.next<std::string>()};
+  }
+};
+
+// A pixel term next to SSIM (math/pixel_term.h). The value is then (1 - ssim_weight) * mean phi(preds -
+// target) + ssim_weight * distance. `want_terms`: return mean phi and the distance of each image, too.
+struct PixelArguments {
+  static constexpr char kSchema[] =
+      "str pixel_term='none', float ssim_weight=1., float pixel_eps=0.001, bool want_terms=False";
+  std::string term = "none";
+  double ssim_weight = 1, eps = 1e-3;
+  bool want_terms = false;
+
+  static PixelArguments read(Stack& stack) {
+    return {stack.next<std::string>(), stack.next<double>(), stack.next<double>(), stack.next<bool>()};
+  }
+};
+
+// The exponents of MS-SSIM, the finest level first.
+struct PyramidArguments {
+  static constexpr char kSchema[] = "float[] betas=[], str normalize='relu'";
+  std::vector<double> betas;
+  std::string normalize;
+
+  static PyramidArguments read(Stack& stack) {
+    return {stack.next<std::vector<double>>(), stack.next<std::string>()};
+  }
+};
+
+// `reduction` over the batch is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return 1 - SSIM
+// (and 1 - contrast sensitivity), which is computed, not subtracted.
+struct ReductionArguments {
+  static constexpr char kSchema[] = "int reduction=1, bool distance=False";
+  int64_t reduction;
+  bool as_distance;
+
+  static ReductionArguments read(Stack& stack) { return {stack.next<int64_t>(), stack.next<bool>()}; }
+};
+
+// Results next to the value.
+struct WantedOutputs {
+  static constexpr char kSchema[] = "bool want_contrast=False, bool want_map=False";
+  bool contrast = false, map = false;
+
+  static WantedOutputs read(Stack& stack) { return {stack.next<bool>(), stack.next<bool>()}; }
+};
+
+// Gradients by the inputs.
+struct WantedGradients {
+  static constexpr char kSchema[] =
+      "bool want_grad_preds=False, bool want_grad_target=False, bool want_grad_constants=False";
+  bool preds = false, target = false, constants = false;
+
+  explicit operator bool() const { return preds || target || constants; }
+  static WantedGradients read(Stack& stack) {
+    return {stack.next<bool>(), stack.next<bool>(), stack.next<bool>()};
+  }
+};
+
+// A gradient that the forward stored, and the upstream gradient: one number, or one for each image.
+struct StoredGradient {
+  static constexpr char kSchema[] = "Tensor gradient, Tensor upstream";
+  Tensor gradient, upstream;
+
+  static StoredGradient read(Stack& stack) { return {stack.next<Tensor>(), stack.next<Tensor>()}; }
+};
+
+// The same, multiplied in place.
+struct StoredGradientInPlace {
+  static constexpr char kSchema[] = "Tensor(a!) gradient, Tensor upstream";
+  StoredGradient stored;
+
+  static StoredGradientInPlace read(Stack& stack) { return {StoredGradient::read(stack)}; }
+};
+
+// A factor besides the upstream gradient; range and constants determine the scale of a stored float16
+// gradient.
+struct FactorArguments {
+  static constexpr char kSchema[] = "float factor=1., float data_range=1., float k1=0.01, float k2=0.03";
+  double factor, data_range, k1, k2;
+
+  static FactorArguments read(Stack& stack) {
+    return {stack.next<double>(), stack.next<double>(), stack.next<double>(), stack.next<double>()};
+  }
+};
+
+// The number of a prepared spec (prepared.h).
+struct SpecNumber {
+  static constexpr char kSchema[] = "int number";
+  int64_t number;
+
+  static SpecNumber read(Stack& stack) { return {stack.next<int64_t>()}; }
+};
+
+// The images of a prepared call. The order is that of its schema, where tensors that most calls lack come
+// last.
+struct PreparedImages {
+  static constexpr char kSchema[] = "Tensor preds, Tensor target, int number";
+  Tensor preds, target;
+  int64_t number;
+
+  static PreparedImages read(Stack& stack) {
+    return {stack.next<Tensor>(), stack.next<Tensor>(), stack.next<int64_t>()};
+  }
+};
+
+// The gradients by the images that a prepared call requests.
+struct PreparedGradients {
+  static constexpr char kSchema[] = "bool want_grad_preds, bool want_grad_target";
+  bool preds, target;
+
+  static PreparedGradients read(Stack& stack) { return {stack.next<bool>(), stack.next<bool>()}; }
+};
+
+template <class... Groups>
+struct Positional {};
+template <class... Groups>
+struct Keywords {};
+
+// An operator's arguments: its schema, and how it reads them.
+template <class PositionalGroups, class KeywordGroups>
+struct Signature;
+template <class... First, class... Others>
+struct Signature<Positional<First...>, Keywords<Others...>> {
+  static std::string schema(const std::string& name, const std::string& result) {
+    std::string text;
+    const auto add = [&](const char* part) { text += (text.empty() ? "" : ", ") + std::string(part); };
+    (add(First::kSchema), ...);
+    if (sizeof...(Others) > 0) add("*");
+    (add(Others::kSchema), ...);
+    return name + "(" + text + ") -> " + result;
+  }
+
+  // The kernel that the dispatcher calls: `operation` takes the groups in their order.
+  template <auto operation>
+  static void boxed(StableIValue* values, uint64_t arguments, uint64_t results) {
+    using torch::stable::detail::from;
+    Stack stack(values, arguments);
+    std::tuple<First..., Others...> groups{First::read(stack)..., Others::read(stack)...};  // in this order
+    stack.check_end();
+    using Result = decltype(std::apply(operation, std::move(groups)));
+    constexpr uint64_t kResults = std::is_void_v<Result> ? 0 : 1;
+    STD_TORCH_CHECK(results == kResults, "the schema has ", results, " results, the operator ", kResults);
+    if constexpr (std::is_void_v<Result>) {
+      std::apply(operation, std::move(groups));
+    } else {
+      values[0] = from<Result>(std::apply(operation, std::move(groups)));
+    }
+  }
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checking
+
+inline std::string to_text(const std::vector<double>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + std::to_string(values[i]);
+  return text + "]";
+}
+
+// The enumerator whose name an argument gives; `names` are in the order of the enumerators.
+template <class Enum, size_t count>
+Enum parse_name(const char* argument, const std::string& value, const char* const (&names)[count]) {
+  std::string expected;
+  for (size_t i = 0; i < count; ++i) {
+    if (value == names[i]) return static_cast<Enum>(i);
+    expected += (i == 0 ? "'" : i + 1 < count ? "', '" : "' or '") + std::string(names[i]);
+  }
+  STD_TORCH_CHECK(false, argument, " is '", value, "', expected ", expected, "'");
+  return {};
+}
+
+inline constexpr const char* kPaddingNames[] = {"reflect", "zero", "valid"};
+inline constexpr const char* kMaskModeNames[] = {"window", "map"};
+inline constexpr const char* kNormalizationNames[] = {"none", "relu", "simple"};
+
+// The windows of a call, not yet those of an image: what depends on the images' sides is checked for each
+// call.
+struct WindowSpec {
+  std::vector<double> sigma;
+  std::vector<int64_t> kernel_size;
+  std::optional<std::vector<double>> taps;
+  Padding padding;
+  double data_range, k1, k2;
+};
+
+inline Reduction check_reduction(int64_t reduction) {
+  STD_TORCH_CHECK(reduction >= 0 && reduction <= 2, "reduction is ", reduction,
+                  ", expected 0 (none), 1 (mean) or 2 (sum)");
+  return static_cast<Reduction>(reduction);
+}
+
+inline PixelRequest check_pixels(const PixelArguments& arguments) {
+  PixelRequest request;
+  const auto term = pixel_term_of(arguments.term);
+  STD_TORCH_CHECK(term, "pixel_term is '", arguments.term, "', expected ", pixel_term_names(true));
+  request.term = *term;
+  STD_TORCH_CHECK(request || !arguments.want_terms, "want_terms is true and pixel_term 'none', expected ",
+                  pixel_term_names(false));
+  if (!request) return request;
+  STD_TORCH_CHECK(arguments.ssim_weight >= 0 && arguments.ssim_weight <= 1, "ssim_weight is ",
+                  arguments.ssim_weight, ", expected a number from 0 to 1");
+  STD_TORCH_CHECK(!has_eps(request.term) || (arguments.eps > 0 && std::isfinite(arguments.eps)),
+                  "pixel_eps is ", arguments.eps, ", expected a positive finite number");
+  request.eps = arguments.eps;
+  request.mean_weight = 1 - arguments.ssim_weight;
+  request.ssim_weight = arguments.ssim_weight;
+  return request;
+}
+
+inline LevelWeights check_levels(const PyramidArguments& arguments) {
+  const std::vector<double>& betas = arguments.betas;
+  STD_TORCH_CHECK(!betas.empty() && betas.size() <= kMaxLevels, "betas has ", betas.size(),
+                  " elements, expected 1 to ", kMaxLevels, ", one for each level");
+  LevelWeights weights{static_cast<int>(betas.size()),
+                       parse_name<Normalization>("normalize", arguments.normalize, kNormalizationNames),
+                       {}};
+  std::copy(betas.begin(), betas.end(), weights.betas);
+  return weights;
+}
+
+// Everything that a call of SSIM or MS-SSIM states besides its tensors and gradients, parsed and checked as
+// far as that is possible without images.
+struct Spec {
+  WindowSpec window;
+  MaskMode mask_mode;
+  PixelRequest pixels;
+  bool want_terms;
+  Reduction reduction;
+  bool as_distance;
+  WantedOutputs outputs;
+  LevelWeights levels{};  // of MS-SSIM; no levels for SSIM
+
+  Spec(WindowArguments arguments, const PixelArguments& pixel, const ReductionArguments& reductions,
+       const WantedOutputs& outputs)
+      : window{std::move(arguments.sigma),
+               std::move(arguments.kernel_size),
+               std::move(arguments.taps),
+               parse_name<Padding>("padding", arguments.padding, kPaddingNames),
+               arguments.data_range,
+               arguments.k1,
+               arguments.k2},
+        mask_mode(parse_name<MaskMode>("mask_mode", arguments.mask_mode, kMaskModeNames)),
+        pixels(check_pixels(pixel)),
+        want_terms(pixel.want_terms),
+        reduction(check_reduction(reductions.reduction)),
+        as_distance(reductions.as_distance || pixels),
+        outputs(outputs) {
+    STD_TORCH_CHECK(!pixels || !(outputs.contrast || outputs.map), "pixel_term is '", pixel.term,
+                    "', which goes with the value alone, expected want_contrast and want_map to be false");
+  }
+};
+
+// With images
+
+inline void check_images(const Tensor& preds, const Tensor& target) {
+  STD_TORCH_CHECK(preds.dim() == 4 || preds.dim() == 5, "preds has shape ", to_text(preds.sizes()),
+                  ", expected [B, C, H, W] or [B, C, D, H, W]");
+  STD_TORCH_CHECK(std::ranges::equal(preds.sizes(), target.sizes()), "target has shape ",
+                  to_text(target.sizes()), ", expected the shape of preds, ", to_text(preds.sizes()));
+  const ScalarType type = preds.scalar_type();
+  STD_TORCH_CHECK(is_differentiable(type) || is_integer(type), "preds has dtype ",
+                  torch::headeronly::toString(type), ", expected one of ", float_names(), ", ",
+                  integer_names());
+  STD_TORCH_CHECK(type == target.scalar_type() || holds_integers_of(type, target.scalar_type()),
+                  "target has dtype ", torch::headeronly::toString(target.scalar_type()),
+                  ", expected the dtype of preds, ", torch::headeronly::toString(type));
+  STD_TORCH_CHECK(preds.device() == target.device(),
+                  "target is on another device than preds; move one of them");
+  STD_TORCH_CHECK(preds.size(1) > 0, "preds has shape ", to_text(preds.sizes()),
+                  ", expected at least one channel");
+}
+
+inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, MaskMode mode) {
+  if (!mask) return {{}, mode};
+  bool fits = mask->dim() == preds.dim() && (mask->size(1) == 1 || mask->size(1) == preds.size(1));
+  for (int64_t d = 0; fits && d < preds.dim(); ++d) fits = d == 1 || mask->size(d) == preds.size(d);
+  STD_TORCH_CHECK(fits, "mask has shape ", to_text(mask->sizes()), ", expected that of preds, ",
+                  to_text(preds.sizes()), ", with its channels or one");
+  const ScalarType type = mask->scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Bool || is_differentiable(type), "mask has dtype ",
+                  torch::headeronly::toString(type), ", expected bool or a float type");
+  STD_TORCH_CHECK(mask->device() == preds.device(), "mask is on another device than preds; move one of them");
+  View view = input_view(*mask);
+  if (view.channels() == 1) view.stride[1] = 0;
+  return {view, mode};
+}
+
+inline Constants check_constants(const Tensor& preds, double data_range, double k1, double k2,
+                                 const std::optional<Tensor>& constants) {
+  if (!constants) {
+    // An infinite range determines no constants.
+    const double range = std::isfinite(data_range) ? data_range : std::numeric_limits<double>::quiet_NaN();
+    return {(k1 * range) * (k1 * range), (k2 * range) * (k2 * range)};
+  }
+  const bool is_shared = constants->dim() == 1,
+             is_each = constants->dim() == 2 && constants->size(0) == preds.size(0);
+  STD_TORCH_CHECK((is_shared || is_each) && constants->size(constants->dim() - 1) == 2,
+                  "constants has shape ", to_text(constants->sizes()),
+                  ", expected [2], c1 and c2, or [B, 2]");
+  STD_TORCH_CHECK(constants->scalar_type() == compute_type(preds.scalar_type()), "constants has dtype ",
+                  torch::headeronly::toString(constants->scalar_type()), ", expected ",
+                  torch::headeronly::toString(compute_type(preds.scalar_type())));
+  STD_TORCH_CHECK(constants->device() == preds.device(),
+                  "constants is on another device than preds; move one of them");
+  return {0, 0, constants->const_data_ptr(), is_shared ? 0 : constants->stride(0),
+          constants->stride(constants->dim() - 1)};
+}
+
+// An upstream gradient: one number, or one for each image.
+inline Upstream check_upstream(const char* name, const std::optional<Tensor>& gradient, const Tensor& preds,
+                               double scale) {
+  if (!gradient) return {};
+  const bool is_shared = gradient->numel() == 1,
+             is_each = gradient->dim() == 1 && gradient->size(0) == preds.size(0);
+  STD_TORCH_CHECK(is_shared || is_each, name, " has shape ", to_text(gradient->sizes()),
+                  ", expected one element, or [B]");
+  const ScalarType type = compute_type(preds.scalar_type());
+  STD_TORCH_CHECK(gradient->scalar_type() == type, name, " has dtype ",
+                  torch::headeronly::toString(gradient->scalar_type()), ", expected ",
+                  torch::headeronly::toString(type));
+  STD_TORCH_CHECK(gradient->device() == preds.device(), name,
+                  " is on another device than preds; move one of them");
+  return {gradient->const_data_ptr(), is_each && !(is_shared && preds.size(0) != 1) ? gradient->stride(0) : 0,
+          scale};
+}
+
+// A stored gradient of an image or a volume.
+inline void check_gradient(const Tensor& gradient) {
+  STD_TORCH_CHECK(gradient.dim() == 4 || gradient.dim() == 5, "gradient has shape ",
+                  to_text(gradient.sizes()), ", expected [B, C, H, W] or [B, C, D, H, W]");
+  STD_TORCH_CHECK(is_differentiable(gradient.scalar_type()), "gradient has dtype ",
+                  torch::headeronly::toString(gradient.scalar_type()), ", expected one of ", float_names());
+}
+
+// The taps of a Gaussian of standard deviation sigma, truncated at 3.5 sigma as in torchmetrics.
+inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
+  std::vector<double> taps(static_cast<size_t>(2 * radius + 1));
+  long double total = 0;
+  for (int64_t i = 0; i <= radius; ++i) {
+    const double distance = static_cast<double>(radius - i) / sigma;
+    const double tap = std::exp(-(distance * distance) / 2);
+    taps[static_cast<size_t>(i)] = taps[static_cast<size_t>(2 * radius - i)] = tap;
+    total += i == radius ? tap : 2 * static_cast<long double>(tap);
+  }
+  for (double& tap : taps) tap = static_cast<double>(tap / total);
+  return taps;
+}
+
+constexpr int64_t kWidestPadding = 4096;  // of zeros, for a side smaller than that
+
+inline Windows check_windows(const View& images, bool is_volume, const WindowSpec& spec) {
+  const auto& [sigma, kernel_size, taps, padding, data_range, k1, k2] = spec;
+  const size_t dims = is_volume ? 3 : 2, first = 3 - dims;
+  const bool reflects = padding == Padding::reflect, is_valid = padding == Padding::valid;
+  STD_TORCH_CHECK(sigma.size() == dims || sigma.size() <= 1, "sigma is ", to_text(sigma),
+                  ", expected one number for ", "each of the ", dims,
+                  " axes, one for all, or none: a uniform window");
+  STD_TORCH_CHECK(kernel_size.size() == dims || kernel_size.size() == 1, "kernel_size is ",
+                  to_text(kernel_size), ", expected one number for each of the ", dims,
+                  " axes or one for all");
+  Windows windows;
+  windows.axes[0] = {1, 0, 0, reflects};
+  windows.taps[0] = {1.0};
+  windows.sum_to_one = !taps;
+  size_t used = 0;  // of `taps`
+  for (size_t d = 0; d < dims; ++d) {
+    const int64_t size = kernel_size[kernel_size.size() == 1 ? 0 : d], n = images.shape[2 + first + d];
+    STD_TORCH_CHECK(size > 0 && size % 2 == 1, "kernel_size is ", to_text(kernel_size),
+                    ", expected odd positive numbers");
+    double radius = static_cast<double>(size / 2);
+    const bool is_gaussian = !taps && !sigma.empty();
+    if (is_gaussian) {
+      const double s = sigma[sigma.size() == 1 ? 0 : d];
+      STD_TORCH_CHECK(s > 0 && std::isfinite(s), "sigma is ", to_text(sigma),
+                      ", expected positive finite numbers");
+      radius = std::floor(3.5 * s + 0.5);
+    }
+    // Windows that do not fit images of these sides are refused before their taps are computed.
+    const bool pads_for_kernel_size = is_volume && d + 1 == dims && reflects;
+    const double pad = is_valid ? 0 : pads_for_kernel_size ? static_cast<double>(size / 2) : radius;
+    STD_TORCH_CHECK(!reflects || pad < static_cast<double>(n), "preds has a side of ", n,
+                    ", too small for reflection by ", pad, ": each side must be larger than half its window");
+    STD_TORCH_CHECK(n > 0 && static_cast<double>(n) + 2 * (pad - radius) > 0, "preds has a side of ", n,
+                    ", smaller than its window of ", 2 * radius + 1, " taps");
+    // A window of zeros except for a few taps would only take memory.
+    STD_TORCH_CHECK(radius < static_cast<double>(std::max(n, kWidestPadding)), "preds has a side of ", n,
+                    ", too small for zero padding by ", radius, ": use a smaller window");
+    const Axis axis{n, static_cast<int64_t>(radius), static_cast<int64_t>(pad), reflects};
+    windows.axes[first + d] = axis;
+    std::vector<double>& of_axis = windows.taps[first + d];
+    if (taps) {
+      STD_TORCH_CHECK(taps->size() - used >= static_cast<size_t>(size), "taps has ", taps->size(),
+                      " elements, expected the sum of kernel_size, ", to_text(kernel_size));
+      of_axis.assign(taps->begin() + static_cast<int64_t>(used),
+                     taps->begin() + static_cast<int64_t>(used) + size);
+      used += static_cast<size_t>(size);
+      for (double tap : of_axis)
+        STD_TORCH_CHECK(std::isfinite(tap), "taps has the element ", tap, ", expected finite numbers");
+    } else if (is_gaussian) {
+      of_axis = gaussian_taps(sigma[sigma.size() == 1 ? 0 : d], axis.radius);
+    } else {
+      of_axis.assign(static_cast<size_t>(size), 1.0 / static_cast<double>(size));
+    }
+  }
+  STD_TORCH_CHECK(!taps || used == taps->size(), "taps has ", taps ? taps->size() : 0,
+                  " elements, expected the sum of kernel_size, ", to_text(kernel_size));
+  return windows;
+}
+
+// The factor of a stored float16 gradient, since that of a mean over millions of pixels underflows. The
+// gradient of their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the
+// product of the two keeps it in range. It depends only on what the backward knows, too.
+inline double stored_scale(ScalarType type, int64_t elements_of_image, double c1, double c2) {
+  if (type != ScalarType::Half) return 1;
+  const double bound =
+      static_cast<double>(std::max<int64_t>(elements_of_image, 1)) * std::sqrt(std::min(c1, c2));
+  return bound > 0 && std::isfinite(bound) ? std::exp2(std::floor(std::log2(bound))) : 1;
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,50 @@
+// Specs that eager code has prepared: it passes a number instead of some twenty arguments, whose parsing
+// costs more than a small image. Every operators' library keeps its own table of them, under the numbers that
+// Python gives.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "arguments.h"
+
+namespace ssim_fused {
+
+// An append-only table: a spec lives as long as the process, so that a number never comes to mean something
+// else, in any thread and in forked children. Lookup takes no lock.
+class PreparedSpecs {
+ public:
+  static constexpr int64_t kCapacity = 4096;
+
+  void add(int64_t number, Spec spec) {
+    check_number(number);
+    auto entry = std::make_unique<const Spec>(std::move(spec));
+    const Spec* expected = nullptr;
+    STD_TORCH_CHECK(specs_[number].compare_exchange_strong(expected, entry.get(), std::memory_order_release),
+                    "number is ", number, ", which is in use");
+    entry.release();  // the table's, for the life of the process
+  }
+  const Spec& at(int64_t number) const {
+    check_number(number);
+    const Spec* spec = specs_[number].load(std::memory_order_acquire);
+    STD_TORCH_CHECK(spec, "number is ", number, ", which nothing was prepared under");
+    return *spec;
+  }
+
+ private:
+  static void check_number(int64_t number) {
+    STD_TORCH_CHECK(number >= 0 && number < kCapacity, "number is ", number, ", expected 0 to ",
+                    kCapacity - 1);
+  }
+
+  std::atomic<const Spec*> specs_[kCapacity]{};
+};
+
+inline PreparedSpecs& prepared_specs() {
+  static PreparedSpecs specs;
+  return specs;
+}
+
+}  // namespace ssim_fused

@@ -1,0 +1,231 @@
+"""What the modules check of their arguments, in the words of the function that was called.
+
+Every public function checks its arguments here before it computes, so that messages name its own arguments and the
+shapes that the caller passed. What the library itself refuses later is translated by :func:`speaks_of`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+IMAGES = {4: "[N, C, H, W]"}
+VOLUMES = {5: "[N, C, D, H, W]"}
+# The range of the integers that images are stored in. Of the wider ones nobody uses the whole range.
+_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class DefaultRange(float):
+    """The range that a signature has as its default: the same number, but not one that the caller gave."""
+
+
+def speaks_of(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a function so that the library's errors name its arguments: ``preds="X"``."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if torch.compiler.is_compiling():
+                return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # of any type: its message alone is at issue
+                told = _translated(str(error), names)
+                if told == str(error) or error.args != (str(error),):
+                    raise
+                raise type(error)(told) from error
+
+        return call
+
+    return decorate
+
+
+def _translated(message: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"`(\w+)([^`]*)`", lambda found: f"`{names.get(found[1], found[1])}{found[2]}`", message)
+
+
+def check_images(x: Any, y: Any, names: tuple[str, str], shapes: Mapping[int, str] = IMAGES) -> None:
+    """Checks that both are dense tensors of real numbers, of one shape with as many dimensions as ``shapes`` has."""
+    for name, image in zip(names, (x, y), strict=True):
+        if not isinstance(image, Tensor):
+            raise TypeError(f"`{name}` is a {type(image).__name__}, expected a torch.Tensor.")
+    for name, image in zip(names, (x, y), strict=True):
+        if image.layout != torch.strided or image.is_nested:
+            kind = "a nested tensor" if image.is_nested else f"of layout {image.layout}"
+            raise NotImplementedError(f"`{name}` is {kind}, expected a dense tensor: convert it by `.to_dense()`.")
+        if image.is_complex():
+            raise NotImplementedError(
+                f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`, or `.abs()`."
+            )
+        if image.is_floating_point() and image.dtype not in _FLOATS:
+            raise NotImplementedError(
+                f"`{name}` has the dtype {image.dtype}, expected float32, float64, float16 or bfloat16: convert it by "
+                "`.float()`."
+            )
+    check_same(x.shape, y.shape, names)
+    if x.ndim not in shapes:
+        hint = f" Of one image, pass `{names[0]}.unsqueeze(0)`." if x.ndim == 3 and 4 in shapes else ""
+        expected = " or ".join(shapes.values())
+        raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected {expected}.{hint}")
+    if x.shape[1] == 0:
+        raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected at least one channel.")
+    if x.device != y.device:
+        raise RuntimeError(
+            f"`{names[0]}` is on {x.device} and `{names[1]}` on {y.device}: move one of them by `.to(...)`."
+        )
+
+
+def check_same(first: Sequence[int], second: Sequence[int], names: tuple[str, str]) -> None:
+    """Checks that two shapes are equal."""
+    if tuple(first) != tuple(second):
+        raise ValueError(
+            f"`{names[0]}` and `{names[1]}` have the shapes {tuple(first)} and {tuple(second)}, expected the same."
+        )
+
+
+def check_range(
+    name: str, value: Any, x: Tensor, y: Tensor, names: tuple[str, str], takes_wide_integers: bool = False
+) -> float:
+    """The images' range: the one given, or of integers that of their type.
+
+    Args:
+        name: what the argument is called.
+        value: what was given; a :class:`DefaultRange` where nothing was.
+        x: the first image.
+        y: the second image.
+        names: of the images.
+        takes_wide_integers: whether int32, int64 and bool are taken where a range is given.
+
+    """
+    is_given = not isinstance(value, DefaultRange)
+    number = check_positive(name, value)
+    if x.is_floating_point() and y.is_floating_point():
+        return number
+    for image, its in zip((x, y), names, strict=True):
+        if not image.is_floating_point() and image.dtype not in _RANGES and not (is_given and takes_wide_integers):
+            others = f", or pass the `{name}` of its pixels" if takes_wide_integers else ""
+            raise NotImplementedError(
+                f"`{its}` has the dtype {image.dtype}, whose range is not that of images: convert it, for instance by "
+                f"`{its}.float()` or, if its pixels lie in 0 to 255, by `{its}.to(torch.uint8)`{others}."
+            )
+    if x.dtype == y.dtype:
+        return number if is_given else _RANGES[x.dtype]
+    kinds = f"`{names[0]}` is of {x.dtype} and `{names[1]}` of {y.dtype}"
+    fix = "convert the integers to the range of the other, for instance by `.float() / 255`"
+    if not is_given:
+        raise ValueError(f"{kinds}, and `{name}` is not given: {fix}, or pass the `{name}` of both.")
+    if (x.is_floating_point() or y.is_floating_point()) and number < 255:
+        raise ValueError(f"{kinds}, and `{name}` is {number:g}, which cannot be the range of both: {fix}.")
+    return number
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A finite number above zero, as a float."""
+    number = check_number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"`{name}` is {number}, expected a finite number above zero.")
+    return number
+
+
+def check_number(name: str, value: Any) -> float:
+    """A real number, also in a tensor or an array of one element, as a float."""
+    if isinstance(value, torch.SymFloat | torch.SymInt):
+        return value  # of a trace, where it stays a symbol
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number:
+        of_one = getattr(value, "ndim", None) == 0 and not getattr(value, "is_meta", False)
+        if not (of_one and not isinstance(item := value.item(), complex | bool)):
+            raise TypeError(f"`{name}` is {value!r}, a {type(value).__name__}, expected a number.")
+        value = item
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"`{name}` is larger than any floating-point number.") from error
+
+
+def check_constants(**constants: Any) -> list[float]:
+    """Checks k1 and k2, or what they are called: finite numbers that are not negative."""
+    found = []
+    for name, value in constants.items():
+        number = check_number(name, value)
+        if not 0 <= number < math.inf:
+            raise ValueError(f"`{name}` is {number}, expected a finite number that is not negative.")
+        found.append(number)
+    return found
+
+
+def check_pair(name: str, value: Any) -> tuple[float, float]:
+    """Checks two constants in a sequence."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError(f"`{name}` is {value!r}, expected two numbers.")
+    first, second = (check_constants(**{name: constant})[0] for constant in value)
+    return first, second
+
+
+def check_size(name: str, value: Any, odd: bool = True) -> int:
+    """A number of taps."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"`{name}` is {value!r}, a {type(value).__name__}, expected an integer.")
+    if value < 1 or (odd and value % 2 == 0):
+        raise ValueError(f"`{name}` is {value}, expected {'an odd number' if odd else 'a number'} above zero.")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str], kind: type[Exception] = ValueError) -> str:
+    """One of some words; also a member of an enumeration with such a value."""
+    word = getattr(value, "value", value)
+    if not isinstance(word, str) or word not in choices:
+        words = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        raise kind(f"`{name}` is {value!r}, expected {words}.")
+    return word
+
+
+def per_axis(name: str, value: Any, axes: int) -> tuple:
+    """One value for each axis."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return (value,) * axes
+    if len(value) != axes:
+        raise ValueError(f"`{name}` is {value!r}, expected a number or a sequence of {axes}, one for each axis.")
+    return tuple(value)
+
+
+def check_room(
+    name: str,
+    shape: Sequence[int],
+    least: Sequence[int],
+    why: str,
+    words: Sequence[str] = ("depth", "height", "width"),
+    passed: Sequence[int] | None = None,
+) -> None:
+    """Checks that images are large enough.
+
+    Args:
+        name: of the images.
+        shape: theirs.
+        least: how long their last axes have to be.
+        why: what needs that, with the argument's name: "the window of `win_size` 11".
+        words: what the last axes are called.
+        passed: the shape that the caller passed, if it is another one.
+
+    """
+    given = tuple(shape if passed is None else passed)
+    for word, n, needed in zip(words[-len(least) :], shape[-len(least) :], least, strict=True):
+        if n < needed:
+            hint = ""
+            if given[-1] in (1, 2, 3, 4) and len(given) >= 4 and given[1] > 4:
+                order = ", ".join(map(str, (0, len(given) - 1, *range(1, len(given) - 1))))
+                hint = f" If the channels come last, pass `{name}.permute({order})`."
+            raise ValueError(
+                f"`{name}` has the shape {given}: its {word} {n} must be at least {needed} for {why}.{hint}"
+            )
