@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "cpu/march_float.cpp"
-#include "cpu/rows.h"
+#include "cpu/march/march_float.cpp"
+#include "cpu/rows/read_write.h"
 
 namespace {
 
@@ -70,43 +70,45 @@ double windows(bool is_default) {
   return static_cast<double>(kRepeats * kCount * kVectors * kLanes * kDefaultSize) / seconds;
 }
 
-Image<float> plane_of(std::vector<float>& pixels) {
-  return image_of<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, 1, kSize, kSize}));
+ImageRows<float> plane_of(std::vector<float>& pixels) {
+  return image_rows<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, 1, kSize, kSize}));
 }
 
-double march(int derivatives, int rounds = kRounds) {
+double march(GradientsOf gradients, int rounds = kRounds) {
   std::vector<float> x(kSize * kSize), y(kSize * kSize), gradient(kSize * kSize);
   for (size_t i = 0; i < x.size(); ++i) {
     x[i] = static_cast<float>(i * 7919 % 1009) / 1009;
     y[i] = static_cast<float>(i * 6007 % 1013) / 1013;
   }
-  Problem<float> problem{};
-  problem.preds = plane_of(x);
-  problem.target = plane_of(y);
-  if (derivatives > 0) problem.grad_preds = plane_of(gradient);
-  problem.rows = problem.columns = {kSize, kDefaultSize / 2, kDefaultSize / 2, true};
-  problem.crop_begin = problem.columns.crop_begin();
-  problem.crop_end = problem.columns.crop_end();
+  PassSpec<float> spec{};
+  spec.preds = plane_of(x);
+  spec.target = plane_of(y);
+  if (gradients != GradientsOf::none) spec.grad_preds = plane_of(gradient);
+  spec.rows = spec.columns = {kSize, kDefaultSize / 2, kDefaultSize / 2, true};
+  spec.crop_begin = spec.columns.crop_begin();
+  spec.crop_end = spec.columns.crop_end();
   for (size_t axis = 0; axis < 2; ++axis)
-    problem.taps[axis] = problem.reversed[axis] = std::vector<float>(kDefaultSize, 1.0f / kDefaultSize);
-  problem.c1 = {1e-4f};
-  problem.c2 = {9e-4f};
-  problem.grad_similarity = {-1.0f};
-  problem.grad_contrast = {0.0f};
-  problem.wants_contrast = false;
-  const MarchInstance<float> instance = select_march<float, false>(Pass::image, derivatives);
-  const Columns columns(problem.columns, 0, kSize, derivatives > 0, problem.mirrors(1));
+    spec.taps[axis] = spec.reversed[axis] = std::vector<float>(kDefaultSize, 1.0f / kDefaultSize);
+  spec.c1 = {1e-4f};
+  spec.c2 = {9e-4f};
+  spec.grad_similarity = {-1.0f};
+  spec.grad_contrast = {0.0f};
+  spec.wants_contrast = false;
+  const MarchInstance<float> instance = select_march<float, false>(Pass::image, gradients);
+  const Columns columns(spec.columns, 0, kSize, gradients != GradientsOf::none, spec.mirrors(1));
   std::vector<Sums> sums(kSize / kSegment);
-  const TaskRows rows(problem.rows, {0, kSize}, derivatives > 0);
-  const Strip<float> strip{problem, {0, 0, 0}, columns, rows, {0.5f, 0}, sums.data()};
+  const TaskRows rows(spec.rows, {0, kSize}, gradients != GradientsOf::none);
+  const StripTask<float> strip{spec, {0, 0, 0}, columns, rows, {0.5f, 0}, sums.data()};
   const double seconds = best_seconds(
       [&] {
-        Workspace<float> work(problem, columns, Pass::image, derivatives, instance.lanes);
+        Workspace<float> work(spec, columns, Pass::image, gradients, instance.lanes);
         instance.run(strip, work);
       },
       rounds);
   // Separable convolutions of four moments and as many fields of derivatives.
-  return static_cast<double>(kSize * kSize * (4 + derivatives) * 2 * kDefaultSize) / seconds;
+  return static_cast<double>(kSize * kSize * (kPlainMoments + derivative_fields(gradients)) * 2 *
+                             kDefaultSize) /
+         seconds;
 }
 
 template <int Bytes>
@@ -120,7 +122,7 @@ void print() {
 
 int main(int argc, char** argv) {
   if (argc > 1) {
-    march(3, std::atoi(argv[1]));
+    march(GradientsOf::preds, std::atoi(argv[1]));
     return 0;
   }
 #if defined(SSIM_X86_TARGETS)
@@ -134,6 +136,6 @@ int main(int argc, char** argv) {
 #else
   print<16>();
 #endif
-  std::printf("the march of 256x256: value,%.4g\n", march(0) / 1e9);
-  std::printf("the march of 256x256: value and gradient,%.4g\n", march(3) / 1e9);
+  std::printf("the march of 256x256: value,%.4g\n", march(GradientsOf::none) / 1e9);
+  std::printf("the march of 256x256: value and gradient,%.4g\n", march(GradientsOf::preds) / 1e9);
 }

@@ -5,13 +5,13 @@
 #ifndef MARCH_BYTES
 #define MARCH_BYTES 16
 #endif
-#include "cpu/march.h"
+#include "cpu/march/march.h"
 
 #include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "cpu/rows.h"
+#include "cpu/rows/read_write.h"
 
 namespace {
 
@@ -19,9 +19,9 @@ using namespace ssim_fused;
 using namespace ssim_fused::cpu;
 
 // Of slices one behind the other.
-Image<float> slices_of(std::vector<float>& pixels, int64_t height, int64_t width) {
+ImageRows<float> slices_of(std::vector<float>& pixels, int64_t height, int64_t width) {
   const int64_t slices = static_cast<int64_t>(pixels.size()) / (height * width);
-  return image_of<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, slices, height, width}));
+  return image_rows<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, slices, height, width}));
 }
 
 // Two images and their gradients, of slices.
@@ -35,31 +35,31 @@ struct Pair {
     }
   }
 
-  Problem<float> problem(const Axis& rows, const Axis& columns) {
-    Problem<float> problem{};
-    problem.preds = slices_of(preds, rows.n, columns.n);
-    problem.target = slices_of(target, rows.n, columns.n);
-    problem.grad_preds = slices_of(grad_preds, rows.n, columns.n);
-    problem.grad_target = slices_of(grad_target, rows.n, columns.n);
-    set_axes(problem, rows, columns);
-    problem.c1 = {1e-4f};
-    problem.c2 = {9e-4f};
-    problem.grad_similarity = {1.0f};
-    problem.grad_contrast = {0.5f};
-    problem.wants_constants = true;
-    return problem;
+  PassSpec<float> spec(const Axis& rows, const Axis& columns) {
+    PassSpec<float> spec{};
+    spec.preds = slices_of(preds, rows.n, columns.n);
+    spec.target = slices_of(target, rows.n, columns.n);
+    spec.grad_preds = slices_of(grad_preds, rows.n, columns.n);
+    spec.grad_target = slices_of(grad_target, rows.n, columns.n);
+    set_axes(spec, rows, columns);
+    spec.c1 = {1e-4f};
+    spec.c2 = {9e-4f};
+    spec.grad_similarity = {1.0f};
+    spec.grad_contrast = {0.5f};
+    spec.wants_constants = true;
+    return spec;
   }
 
-  static void set_axes(Problem<float>& problem, const Axis& rows, const Axis& columns) {
-    problem.rows = rows;
-    problem.columns = columns;
-    problem.crop_begin = columns.crop_begin();
-    problem.crop_end = columns.crop_end();
+  static void set_axes(PassSpec<float>& spec, const Axis& rows, const Axis& columns) {
+    spec.rows = rows;
+    spec.columns = columns;
+    spec.crop_begin = columns.crop_begin();
+    spec.crop_end = columns.crop_end();
     for (size_t axis = 0; axis < 2; ++axis) {
       const int64_t taps = 2 * (axis == 0 ? rows : columns).radius + 1;
-      problem.taps[axis].assign(taps, 1.0f / static_cast<float>(taps));
+      spec.taps[axis].assign(taps, 1.0f / static_cast<float>(taps));
     }
-    problem.reversed = problem.taps;
+    spec.reversed = spec.taps;
   }
 
   void print() const {
@@ -68,21 +68,21 @@ struct Pair {
 };
 
 // A pass over a plane, cut into strips and into tasks of so many rows, as Division has them; prints the sums.
-template <int Bytes, int Derivatives, Pass pass>
-void march(const Problem<float>& problem, int64_t slice, int64_t strips, int64_t rows_of_task, float pivot) {
-  const int64_t height = problem.rows.n, width = problem.columns.n;
+template <int Bytes, GradientsOf gradients, Pass pass>
+void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t rows_of_task, float pivot) {
+  const int64_t height = spec.rows.n, width = spec.columns.n;
   for (int64_t s = 0; s < strips; ++s) {
-    const Columns place(problem.columns, s * width / strips, (s + 1) * width / strips, Derivatives > 0,
-                        problem.mirrors(1));
-    Workspace<float> work(problem, place, pass, Derivatives, Bytes / sizeof(float));
-    const int64_t tasks = task_count(problem.rows, rows_of_task);
+    const Columns place(spec.columns, s * width / strips, (s + 1) * width / strips,
+                        gradients != GradientsOf::none, spec.mirrors(1));
+    Workspace<float> work(spec, place, pass, gradients, Bytes / sizeof(float));
+    const int64_t tasks = task_count(spec.rows, rows_of_task);
     for (int64_t k = 0; k < tasks; ++k) {
       const int64_t begin = k * rows_of_task, end = k + 1 == tasks ? height : begin + rows_of_task;
       std::vector<Sums> sums((end - begin + kSegment - 1) / kSegment);
-      const Strip<float> strip{problem,    {0, 0, slice},
-                               place,      {problem.rows, {begin, end}, Derivatives > 0},
-                               {pivot, 0}, sums.data()};
-      March<float, Bytes, Derivatives, pass, false>(strip, work).run();
+      const StripTask<float> strip{spec,       {0, 0, slice},
+                                   place,      {spec.rows, {begin, end}, gradients != GradientsOf::none},
+                                   {pivot, 0}, sums.data()};
+      March<float, Bytes, gradients, pass, false>(strip, work).run();
       for (const Sums& sum : sums) {
         std::printf("%.9g %.9g %.9g %.9g\n", sum.similarity_loss, sum.contrast_loss, sum.by_c1, sum.by_c2);
       }
@@ -95,35 +95,37 @@ constexpr int64_t kWhole = int64_t{1} << 20;  // rows of the only task
 template <int Bytes>
 void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
   Pair pair(rows.n * columns.n);
-  const Problem<float> problem = pair.problem(rows, columns);
-  march<Bytes, 4, Pass::image>(problem, 0, strips, rows_of_task, 0.5f);
-  march<Bytes, 0, Pass::image>(problem, 0, strips, rows_of_task, 0.5f);
+  const PassSpec<float> spec = pair.spec(rows, columns);
+  march<Bytes, GradientsOf::both, Pass::image>(spec, 0, strips, rows_of_task, 0.5f);
+  march<Bytes, GradientsOf::none, Pass::image>(spec, 0, strips, rows_of_task, 0.5f);
   pair.print();
 }
 
 // The three passes over a volume, whose fields have no room to spare; without derivatives, two.
-template <int Bytes, int Derivatives = 4>
+template <int Bytes, GradientsOf gradients = GradientsOf::both>
 void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes,
                 int64_t rows_of_task = kWhole) {
   Pair pair(depth.n * rows.n * columns.n);
-  Problem<float> slices = pair.problem(rows, columns);
+  PassSpec<float> slices = pair.spec(rows, columns);
   const int64_t height = rows.output_length(), width = columns.output_length();
   constexpr int kLanes = Bytes / sizeof(float);
   const int64_t of_row = in_lanes ? Positions::vectors_of(width, kLanes) * kLanes : width;
   std::vector<float> fields(height * depth.n * 4 * of_row);
   slices.fields = {fields.data(), 0, 4 * of_row, depth.n * 4 * of_row, of_row, in_lanes};
-  Problem<float> across = slices;
+  PassSpec<float> across = slices;
   Pair::set_axes(across, depth, {width, 0, 0, false});
   across.crop_begin = columns.crop_begin();
   across.crop_end = columns.crop_end();
   across.slice_sum = 1;
   std::swap(across.fields.slice, across.fields.row);
-  for (int64_t z = 0; z < depth.n; ++z) march<Bytes, 0, Pass::moments>(slices, z, strips, rows_of_task, 0.5f);
+  for (int64_t z = 0; z < depth.n; ++z)
+    march<Bytes, GradientsOf::none, Pass::moments>(slices, z, strips, rows_of_task, 0.5f);
   for (int64_t y = 0; y < height; ++y)
-    march<Bytes, Derivatives, Pass::depth>(across, y, strips, Derivatives > 0 ? kWhole : kSegment, 0.5f);
-  if constexpr (Derivatives > 0) {
+    march<Bytes, gradients, Pass::depth>(across, y, strips,
+                                         gradients != GradientsOf::none ? kWhole : kSegment, 0.5f);
+  if constexpr (gradients != GradientsOf::none) {
     for (int64_t z = 0; z < depth.n; ++z)
-      march<Bytes, Derivatives, Pass::gradient>(slices, z, strips, rows_of_task, 0.5f);
+      march<Bytes, gradients, Pass::gradient>(slices, z, strips, rows_of_task, 0.5f);
     pair.print();
   }
 }
@@ -146,8 +148,8 @@ void run_all() {
   for (int64_t more : {1, 4, 5, 6}) {
     const Axis depth{6, 1, 0, true}, rows{32 + more, 5, 0, true}, columns{30, 5, 0, true};
     run_volume<Bytes>(depth, rows, columns, 2, false, 32);
-    run_volume<Bytes, 0>(depth, rows, columns, 1, true, 32);
-    run_volume<Bytes, 0>({32 + more, 5, 0, true}, {5, 1, 0, true}, columns, 1, true, 32);
+    run_volume<Bytes, GradientsOf::none>(depth, rows, columns, 1, true, 32);
+    run_volume<Bytes, GradientsOf::none>({32 + more, 5, 0, true}, {5, 1, 0, true}, columns, 1, true, 32);
   }
 }
 

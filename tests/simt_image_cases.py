@@ -59,11 +59,11 @@ def cases() -> list[Case]:
     # once in the pixel term, with a gradient and without.
     for rows in (1, 3, 8, 12):
         for height in (11, 12, *(24 + more for more in (1, 4, 5, 6))):
-            valid = Case((1, 2, height, 30), pad=(0, 0), split_rows=rows, pixels=1 + height % 3)
+            valid = Case((1, 2, height, 30), pad=(0, 0), split_rows=rows, pixels=[*PHI][height % 3])
             every += [valid, replace(valid, gradients="", want_map=True), replace(valid, gradients="preds target")]
     for rows in (5, 13, 27, 50):
-        valid = Case((2, 2, 25, 70), pad=(0, 0), split_rows=rows, crossing=True, pixels=1)
-        every += [valid, replace(valid, gradients="", pixels=0, want_map=True)]
+        valid = Case((2, 2, 25, 70), pad=(0, 0), split_rows=rows, crossing=True, pixels="l1")
+        every += [valid, replace(valid, gradients="", pixels="", want_map=True)]
     # Modes, on shapes that are whole vectors and that are not.
     for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
         for mode, pad in (

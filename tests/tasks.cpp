@@ -1,6 +1,6 @@
-// Checks how the CPU kernels divide planes into tasks and strips (cpu/task_rows.h, cpu/division.h), for all
-// small sizes and without computing a pixel. Exits with status 1 and names the first division that breaks a
-// rule:
+// Checks how the CPU kernels divide planes into tasks and strips (cpu/march/task_rows.h, cpu/division.h), for
+// all small sizes and without computing a pixel. Exits with status 1 and names the first division that breaks
+// a rule:
 //
 //   - The rows that tasks own are disjoint and cover [0, n); the outputs cover [0, output_length()).
 //   - A march reads each row that it owns exactly once, so that pixel terms count each pixel exactly once.

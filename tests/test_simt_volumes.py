@@ -58,13 +58,13 @@ def cases() -> list[Case]:
     # "valid": no output is centred on the last rows or slices, of which a last split may have nothing else.
     for rows in (1, 8, 12):
         for height in (11, 12, *(24 + more for more in (1, 4, 5, 6))):
-            valid = volume(1, 1, 11 + height % 3, height, 20, pad=(0, 0, 0), split_rows=rows, pixels=1 + height % 3)
+            valid = volume(1, 1, 11 + height % 3, height, 20, pad=(0, 0, 0), split_rows=rows, pixels=[*PHI][height % 3])
             every += [valid, replace(valid, gradients="", want_map=True)]
             if rows == 8:
                 every.append(replace(valid, gradients="preds target"))
     # The depth, which only values split, around its edges: with many SMs, splits of a few slices.
     every += [
-        volume(1, 2, depth, 11, 12, pad=(0, 0, 0), gradients="", sms=sms, want_map=True, pixels=1)
+        volume(1, 2, depth, 11, 12, pad=(0, 0, 0), gradients="", sms=sms, want_map=True, pixels="l1")
         for depth in (11, 12, 21, 33, 37, 40, 41)
         for sms in (4, 200)
     ]

@@ -79,7 +79,9 @@ struct Case {
     request.target = view(target);
     request.is_volume = is_volume;
     const std::optional<std::vector<double>> taps;
-    request.windows = check_windows(request.preds, is_volume, {sigma, kernel_size, taps, padding});
+    request.windows = check_windows(
+        request.preds, is_volume,
+        {sigma, kernel_size, taps, parse_name<Padding>("padding", padding, kPaddingNames), 1, 0.01, 0.03});
     request.constants = {1e-4, 9e-4};
     request.of_similarity.scale = 1 / request.outputs();
     const auto batch = static_cast<size_t>(shape[0]);
@@ -101,7 +103,7 @@ struct Case {
     request.grad_preds = view(results.grad_preds);
     request.grad_target = view(results.grad_target);
     request.grad_constants = results.grad_constants.data();
-    request.pixels = check_pixel_term("l1", 0.5, 1);
+    request.pixels = check_pixels({"l1", 0.5, 1});
     request.pixels.slope_scale = 0.5 / request.pixels_of_image();
     Cpu::similarity(request, like);
     // And the value alone, which has marches of its own.

@@ -5,7 +5,7 @@
 #include <string>
 #include <tuple>
 
-#include "../cpu/instruction_set.h"
+#include "../cpu/simd/instruction_set.h"
 #include "operators.h"
 
 namespace ssim_fused {

@@ -1,4 +1,4 @@
-// The CPU as a device of operators.h: from requests to the kernels' problems, from their sums to results.
+// The CPU as a device of operators.h: from requests to passes, from the passes' sums to results.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "../api/operators.h"
-#include "mask_sums.h"
 #include "parallel.h"
-#include "pixel_rows.h"
 #include "planes.h"
 #include "pyramid.h"
-#include "rows.h"
+#include "rows/mask.h"
+#include "rows/pixel_term.h"
+#include "rows/read_write.h"
 #include "scratch.h"
 #include "volumes.h"
 
@@ -45,46 +45,46 @@ std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
 
 // `sums` and `pixels`: of the images' masks, where they are needed.
 template <class T>
-Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
-                      const std::vector<double>& pixels) {
-  Problem<T> problem{};
-  problem.preds = image_of<T>(request.preds);
-  problem.target = image_of<T>(request.target);
-  problem.map = image_of<T>(request.map);
-  problem.grad_preds = image_of<T>(request.grad_preds);
-  problem.grad_target = image_of<T>(request.grad_target);
-  problem.grad_map = image_of<T>(request.grad_map);
-  problem.rows = request.windows.axes[1];
-  problem.columns = request.windows.axes[2];
+PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sums,
+                         const std::vector<double>& pixels) {
+  PassSpec<T> spec{};
+  spec.preds = image_rows<T>(request.preds);
+  spec.target = image_rows<T>(request.target);
+  spec.map = image_rows<T>(request.map);
+  spec.grad_preds = image_rows<T>(request.grad_preds);
+  spec.grad_target = image_rows<T>(request.grad_target);
+  spec.grad_map = image_rows<T>(request.grad_map);
+  spec.rows = request.windows.axes[1];
+  spec.columns = request.windows.axes[2];
   for (size_t d = 0; d < 2; ++d) {
-    problem.taps[d] = request.windows.taps_as<T>(1 + d);
-    problem.reversed[d].assign(problem.taps[d].rbegin(), problem.taps[d].rend());
+    spec.taps[d] = request.windows.taps_as<T>(1 + d);
+    spec.reversed[d].assign(spec.taps[d].rbegin(), spec.taps[d].rend());
   }
-  problem.crop_begin = problem.columns.crop_begin();
-  problem.crop_end = problem.columns.crop_end();
+  spec.crop_begin = spec.columns.crop_begin();
+  spec.crop_end = spec.columns.crop_end();
   const int64_t batch = request.preds.batch();
-  problem.grad_similarity = weights_of<T>(request.of_similarity, batch);
-  problem.grad_contrast = weights_of<T>(request.of_contrast, batch);
-  problem.mask = mask_image<T>(request.mask.view);
-  problem.mask_columns = problem.columns;
-  problem.mask_weighs_windows = request.mask.weighs_windows();
+  spec.grad_similarity = weights_of<T>(request.of_similarity, batch);
+  spec.grad_contrast = weights_of<T>(request.of_contrast, batch);
+  spec.mask = weight_rows<T>(request.mask.view);
+  spec.mask_columns = spec.columns;
+  spec.mask_weighs_windows = request.mask.weighs_windows();
   for (size_t b = 0; b < sums.size(); ++b) {
-    T &similarity = problem.grad_similarity[b], &contrast = problem.grad_contrast[b];
+    T &similarity = spec.grad_similarity[b], &contrast = spec.grad_contrast[b];
     similarity = static_cast<T>(sums[b].share(static_cast<double>(similarity), false));
     contrast = static_cast<T>(sums[b].share(static_cast<double>(contrast), true));
   }
-  problem.wants_constants = request.wants_constants();
-  problem.pixels = pixel_terms<T>(request.pixels, pixels);
+  spec.wants_constants = request.wants_constants();
+  spec.pixel_term = pixel_term_params<T>(request.pixels, pixels);
   const Constants& constants = request.constants;
-  problem.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
-  problem.c2.assign(static_cast<size_t>(batch), static_cast<T>(constants.c2));
+  spec.c1.assign(static_cast<size_t>(batch), static_cast<T>(constants.c1));
+  spec.c2.assign(static_cast<size_t>(batch), static_cast<T>(constants.c2));
   if (const T* values = static_cast<const T*>(constants.data)) {
     for (int64_t b = 0; b < batch; ++b) {
-      problem.c1[static_cast<size_t>(b)] = values[b * constants.image_stride];
-      problem.c2[static_cast<size_t>(b)] = values[b * constants.image_stride + constants.stride];
+      spec.c1[static_cast<size_t>(b)] = values[b * constants.image_stride];
+      spec.c2[static_cast<size_t>(b)] = values[b * constants.image_stride + constants.stride];
     }
   }
-  return problem;
+  return spec;
 }
 
 // Of one image.
@@ -171,22 +171,24 @@ struct Cpu {
     // A value alone is divided by what the marches add up.
     if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
     if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
-    Problem<T> problem = problem_of<T>(request, sums, pixels);
-    problem.wants_similarity = wants_similarity;
-    problem.wants_contrast = wants_contrast;
-    const int derivatives = request.grad_target ? 4 : request.grad_preds ? kFewestDerivatives<T> : 0;
+    PassSpec<T> spec = pass_spec_of<T>(request, sums, pixels);
+    spec.wants_similarity = wants_similarity;
+    spec.wants_contrast = wants_contrast;
+    const GradientsOf gradients = request.grad_target  ? GradientsOf::both
+                                  : request.grad_preds ? kFewestGradients<T>
+                                                       : GradientsOf::none;
     const auto march = request.is_volume ? march_volumes<T> : march_images<T>;
-    return means_of(request, march(problem, request, derivatives), pixels);
+    return means_of(request, march(spec, request, gradients), pixels);
   }
 
   static void downsample(const std::vector<HalvingRequest>& levels, const Tensor&) {
     with_compute_type(levels[0].to[0].type, [&]<class T>(T) {
       for (const HalvingRequest& level : levels) {
-        const Image<T> mask = mask_image<T>(level.mask.view);
-        const Image<T> weights = level.mask.weighs_windows() ? mask : Image<T>{};
+        const ImageRows<T> mask = weight_rows<T>(level.mask.view);
+        const ImageRows<T> weights = level.mask.weighs_windows() ? mask : ImageRows<T>{};
         for (int i = 0; i < 2; ++i)
-          downsample_image(image_of<T>(level.from[i]), weights, level.from[i], level.to[i]);
-        if (mask) downsample_image(mask, Image<T>{}, level.mask.view, level.half_mask);
+          downsample_image(image_rows<T>(level.from[i]), weights, level.from[i], level.to[i]);
+        if (mask) downsample_image(mask, ImageRows<T>{}, level.mask.view, level.half_mask);
       }
     });
   }
@@ -244,7 +246,7 @@ struct Cpu {
       if (gradient.data == result.data &&
           std::all_of(factors.begin(), factors.end(), [](T f) { return f == T(1); }))
         return;
-      const Image<T> in = image_of<T>(gradient), out = image_of<T>(result);
+      const ImageRows<T> in = image_rows<T>(gradient), out = image_rows<T>(result);
       const int64_t rows = gradient.depth() * gradient.height(), width = gradient.width();
       const int64_t tasks = gradient.batch() * gradient.channels() * rows;
       parallel_for(0, tasks, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "problem.h"
+#include "pass_spec.h"
 
 namespace ssim_fused::cpu {
 

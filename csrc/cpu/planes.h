@@ -8,23 +8,23 @@
 
 #include "../api/request.h"
 #include "division.h"
+#include "march/pivot.h"
+#include "march/select.h"
+#include "march/workspace.h"
 #include "parallel.h"
-#include "pivot.h"
-#include "select.h"
-#include "workspace.h"
 
 namespace ssim_fused::cpu {
 
 template <class T>
-MarchInstance<T> march_of(const Problem<T>& problem, Pass pass, int derivatives) {
-  return problem.mask ? select_march<T, true>(pass, derivatives) : select_march<T, false>(pass, derivatives);
+MarchInstance<T> march_of(const PassSpec<T>& spec, Pass pass, GradientsOf gradients) {
+  return spec.mask ? select_march<T, true>(pass, gradients) : select_march<T, false>(pass, gradients);
 }
 
 // One pass over the planes. `complete(strip)` sets what depends on the place: pivot, fields, sums.
 template <class T, class F>
-void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const Planes& planes,
+void march_planes(const PassSpec<T>& spec, Pass pass, GradientsOf gradients, const Planes& planes,
                   const Division& division, F&& complete) {
-  const MarchInstance<T> march = march_of(problem, pass, derivatives);
+  const MarchInstance<T> march = march_of(spec, pass, gradients);
   // Strips of one place lie together, so that a thread allocates a workspace once for each place.
   const int64_t per_strip = planes.count() * division.tasks_down;
   parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
@@ -33,16 +33,16 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
     for (int64_t task = begin; task < end; ++task) {
       const int64_t strip = task / per_strip;
       const int64_t plane = task % per_strip / division.tasks_down;
-      Strip<T> place{
-          problem,
-          planes.plane(plane),
-          Columns(problem.columns, division.boundary(problem.columns, strip),
-                  division.boundary(problem.columns, strip + 1), derivatives > 0, problem.mirrors(1)),
-          division.task(problem.rows, task % division.tasks_down, derivatives > 0),
-          {},
-          nullptr};
+      StripTask<T> place{spec,
+                         planes.plane(plane),
+                         Columns(spec.columns, division.boundary(spec.columns, strip),
+                                 division.boundary(spec.columns, strip + 1), gradients != GradientsOf::none,
+                                 spec.mirrors(1)),
+                         division.task(spec.rows, task % division.tasks_down, gradients != GradientsOf::none),
+                         {},
+                         nullptr};
       complete(place, plane, strip);
-      if (strip != current) work.emplace(problem, place.columns, pass, derivatives, march.lanes);
+      if (strip != current) work.emplace(spec, place.columns, pass, gradients, march.lanes);
       current = strip;
       march.run(place, *work);
     }
@@ -50,14 +50,13 @@ void march_planes(const Problem<T>& problem, Pass pass, int derivatives, const P
 }
 
 template <class T>
-std::vector<Sums> march_images(const Problem<T>& problem, const Request& request, int derivatives) {
+std::vector<Sums> march_images(const PassSpec<T>& spec, const Request& request, GradientsOf gradients) {
   const Planes planes{0, request.planes(), request.preds.channels(), 1};
-  const Division division(problem.rows, problem.columns, planes.count(), thread_count());
-  Partial partial(problem.rows, division, planes.count());
-  march_planes(problem, Pass::image, derivatives, planes, division,
-               [&](Strip<T>& place, int64_t plane, int64_t strip) {
-                 place.pivots =
-                     choose_pivots(problem, place.plane, 1, place.columns.begin, place.columns.end);
+  const Division division(spec.rows, spec.columns, planes.count(), thread_count());
+  Partial partial(spec.rows, division, planes.count());
+  march_planes(spec, Pass::image, gradients, planes, division,
+               [&](StripTask<T>& place, int64_t plane, int64_t strip) {
+                 place.pivots = choose_pivots(spec, place.plane, 1, place.columns.begin, place.columns.end);
                  place.sums = partial.of_task(plane, strip, place.rows);
                });
   return partial.of_images(request.preds.batch());

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "../api/pyramid_request.h"
-#include "mask_sums.h"
 #include "parallel.h"
-#include "pixel_rows.h"
-#include "rows.h"
+#include "rows/mask.h"
+#include "rows/pixel_term.h"
+#include "rows/read_write.h"
 #include "scratch.h"
 
 namespace ssim_fused::cpu {
@@ -68,8 +68,8 @@ void weighed_mean_of_rows(int count, const T* const (&rows)[kMostHalved],
 
 // `in` is the view `from`; where there are `weights`, the means are weighed by them.
 template <class T>
-void downsample_image(const Image<T>& in, const Image<T>& weights, const View& from, const View& to) {
-  const Image<T> out = image_of<T>(to);
+void downsample_image(const ImageRows<T>& in, const ImageRows<T>& weights, const View& from, const View& to) {
+  const ImageRows<T> out = image_rows<T>(to);
   const Halving halving(from, to);
   const int64_t height = to.height(), width = to.width(), wide = 2 * width, rows = to.depth() * height;
   const int count = 2 * static_cast<int>(halving.slices);
@@ -102,7 +102,7 @@ template <class T>
 class Gatherer {
  public:
   // `masks`: of the levels, where they weigh the means that make a level from the one before.
-  Gatherer(const std::vector<Image<T>>& levels, const std::vector<Image<T>>& masks,
+  Gatherer(const std::vector<ImageRows<T>>& levels, const std::vector<ImageRows<T>>& masks,
            const std::vector<View>& sizes, const Halving& halving)
       : levels_(levels),
         masks_(masks),
@@ -129,7 +129,7 @@ class Gatherer {
     const View& size = sizes_[level];
     if (current_[level] == slice * size.height() + y) return out;
     current_[level] = slice * size.height() + y;
-    const Image<T>& image = levels_[level];
+    const ImageRows<T>& image = levels_[level];
     const T* const own = image.see(out, image.offset({batch_, channel_, slice}), y, 0, size.width());
     for (int64_t i = 0; i < size.width(); ++i) out[i] = own[i] * factors_[level];
     if (level + 1 == levels_.size()) return out;
@@ -154,7 +154,7 @@ class Gatherer {
   void add_weighed(size_t level, int64_t slice, int64_t y, const T* below, T* out) {
     const int64_t width = sizes_[level + 1].width();
     T *const weights = storage_.get(), *const means = weights + 2 * width;
-    const Image<T>&mask = masks_[level], &half = masks_[level + 1];
+    const ImageRows<T>&mask = masks_[level], &half = masks_[level + 1];
     mask.read_into(weights, mask.offset({batch_, channel_, slice}), y, 0, 2 * width);
     half.read_into(means, half.offset({batch_, channel_, slice / halving_.slices}), y / 2, 0, width);
     for (int64_t i = 0; i < width; ++i) {
@@ -163,7 +163,7 @@ class Gatherer {
     }
   }
 
-  const std::vector<Image<T>>&levels_, &masks_;
+  const std::vector<ImageRows<T>>&levels_, &masks_;
   const std::vector<View>& sizes_;
   const Halving& halving_;
   static int64_t total_width(const std::vector<View>& sizes) {
@@ -183,23 +183,23 @@ template <class T>
 void gather_gradients(const GatherRequest& request) {
   std::vector<View> views{request.finest};
   views.insert(views.end(), request.coarse.begin(), request.coarse.end());
-  std::vector<Image<T>> levels;
-  for (const View& view : views) levels.push_back(image_of<T>(view));
-  const Image<T>& out = levels[0];
+  std::vector<ImageRows<T>> levels;
+  for (const View& view : views) levels.push_back(image_rows<T>(view));
+  const ImageRows<T>& out = levels[0];
   const Halving halving = views.size() > 1 ? Halving(views[0], views[1]) : Halving(views[0], views[0]);
   const T* const factors = static_cast<const T*>(request.factors);
   const View& finest = request.finest;
   const int64_t batch = finest.batch(), channels = finest.channels(), height = finest.height(),
                 rows = finest.depth() * height;
-  const Image<T> image_of_slopes = image_of<T>(request.image), other = image_of<T>(request.other);
+  const ImageRows<T> image_of_slopes = image_rows<T>(request.image), other = image_rows<T>(request.other);
   const View& mask_view = request.mask.view;
-  std::vector<Image<T>> masks;
-  if (!request.coarse_masks.empty()) masks.push_back(mask_image<T>(mask_view));
-  for (const View& view : request.coarse_masks) masks.push_back(mask_image<T>(view));
-  const Image<T> mask = mask_image<T>(mask_view);
+  std::vector<ImageRows<T>> masks;
+  if (!request.coarse_masks.empty()) masks.push_back(weight_rows<T>(mask_view));
+  for (const View& view : request.coarse_masks) masks.push_back(weight_rows<T>(view));
+  const ImageRows<T> mask = weight_rows<T>(mask_view);
   std::vector<double> weights;
   if (mask && request.pixels) weights = pixel_weights<T>(mask_view, request.finest.channels());
-  const PixelTerms<T> pixels = pixel_terms<T>(request.pixels, weights);
+  const PixelTermParams<T> pixels = pixel_term_params<T>(request.pixels, weights);
   constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
   parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, masks, views, halving);

@@ -41,7 +41,7 @@ class ThreadMemory {
 
   // Null where there is no room. Unless it is too large, then there will be from the next time on that
   // nothing is in use.
-  void* take(size_t bytes) {
+  void* allocate(size_t bytes) {
     if (bytes > kMostKept) return nullptr;
     wanted_ = std::max(wanted_, used_ + bytes);
     if (used_ == 0 && wanted_ > size_) {
@@ -79,7 +79,7 @@ class Scratch {
  public:
   explicit Scratch(int64_t count)
       : bytes_((static_cast<size_t>(count) * sizeof(T) + kLine - 1) / kLine * kLine),
-        data_(ThreadMemory::of_this_thread().take(bytes_)),
+        data_(ThreadMemory::of_this_thread().allocate(bytes_)),
         is_kept_(data_ != nullptr) {
     if (!is_kept_) data_ = map_pages(std::max(bytes_, kLine));
   }

@@ -16,7 +16,7 @@ namespace ssim_fused::cpu {
 // Volumes, some at a time, so that what lies between the passes is bounded: the fields of one volume, or of
 // as many as fit the caches.
 template <class T>
-std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request, int derivatives) {
+std::vector<Sums> march_volumes(const PassSpec<T>& slices, const Request& request, GradientsOf gradients) {
   constexpr int64_t kBytesOfThread = int64_t{1} << 20;
   constexpr int64_t kLanes = kLine / sizeof(T);
   const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
@@ -25,8 +25,8 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   // A single strip has the same columns in every pass, unless gradients have more than the outputs.
   const bool in_lanes = Division(slices.rows, slices.columns, 1, 1).strips == 1 &&
                         Division(request.windows.axes[0], across_columns, 1, 1).strips == 1 &&
-                        (derivatives == 0 || slices.mirrors(1));
-  const int lanes = march_of(slices, Pass::moments, 0).lanes;
+                        (gradients == GradientsOf::none || slices.mirrors(1));
+  const int lanes = march_of(slices, Pass::moments, GradientsOf::none).lanes;
   const int64_t of_row = in_lanes ? Positions::vectors_of(width, lanes) * lanes : width;
   // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
   const int64_t row_of_fields = slices.moment_fields() * of_row + (width >= 4 * kLanes ? kLanes : 0);
@@ -36,9 +36,9 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   const Scratch<T> scratch(slab * volume);
 
   // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
-  Problem<T> first = slices;
+  PassSpec<T> first = slices;
   first.fields = {scratch.get(), volume, row_of_fields, depth * row_of_fields, of_row, in_lanes};
-  Problem<T> across = first;
+  PassSpec<T> across = first;
   std::swap(across.fields.slice, across.fields.row);
   across.map = slices.map.across_rows();
   across.grad_map = slices.grad_map.across_rows();
@@ -55,9 +55,9 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
   }
 
   // The pixels' sums: with the gradients, where their march has both images, else with the moments.
-  first.pixels = derivatives > 0 ? PixelTerms<T>{} : slices.pixels;
-  Problem<T> last = first;
-  last.pixels = slices.pixels;
+  first.pixel_term = gradients != GradientsOf::none ? PixelTermParams<T>{} : slices.pixel_term;
+  PassSpec<T> last = first;
+  last.pixel_term = slices.pixel_term;
 
   std::optional<Partial> partial, of_pixels;
   for (int64_t begin = 0; begin < request.planes(); begin += slab) {
@@ -68,29 +68,30 @@ std::vector<Sums> march_volumes(const Problem<T>& slices, const Request& request
     for (int64_t v = 0; v < count; ++v) {
       pivots[v] = choose_pivots(slices, of_slices.plane(v * depth), depth, 0, slices.columns.n);
     }
-    const auto place_in_fields = [&](Strip<T>& place, int64_t volume) {
+    const auto place_in_fields = [&](StripTask<T>& place, int64_t volume) {
       place.volume = volume;
       place.pivots = pivots[volume];
     };
 
     const Division division(slices.rows, slices.columns, of_slices.count(), thread_count());
-    if (!of_pixels && slices.pixels) of_pixels.emplace(slices.rows, division, request.planes() * depth);
-    const auto place_slice = [&](Strip<T>& place, int64_t plane, int64_t strip) {
+    if (!of_pixels && slices.pixel_term) of_pixels.emplace(slices.rows, division, request.planes() * depth);
+    const auto place_slice = [&](StripTask<T>& place, int64_t plane, int64_t strip) {
       place_in_fields(place, plane / depth);
       if (of_pixels) place.sums = of_pixels->of_task(begin * depth + plane, strip, place.rows);
     };
-    march_planes(first, Pass::moments, 0, of_slices, division, place_slice);
+    march_planes(first, Pass::moments, GradientsOf::none, of_slices, division, place_slice);
     // Derivatives take the place of moments that the same march has read: one march from end to end.
-    const Division down(across.rows, across.columns, across_rows.count(), thread_count(), derivatives > 0);
+    const Division down(across.rows, across.columns, across_rows.count(), thread_count(),
+                        gradients != GradientsOf::none);
     if (!partial) partial.emplace(across.rows, down, request.planes() * height);
-    march_planes(across, Pass::depth, derivatives, across_rows, down,
-                 [&](Strip<T>& place, int64_t plane, int64_t strip) {
+    march_planes(across, Pass::depth, gradients, across_rows, down,
+                 [&](StripTask<T>& place, int64_t plane, int64_t strip) {
                    place_in_fields(place, plane / height);
                    place.slice_counts = slices.rows.is_in_crop(place.plane.slice);
                    place.sums = partial->of_task(begin * height + plane, strip, place.rows);
                  });
-    if (derivatives == 0) continue;
-    march_planes(last, Pass::gradient, derivatives, of_slices, division, place_slice);
+    if (gradients == GradientsOf::none) continue;
+    march_planes(last, Pass::gradient, gradients, of_slices, division, place_slice);
   }
   if (!partial) return std::vector<Sums>(request.preds.batch());
   std::vector<Sums> sums = partial->of_images(request.preds.batch());

@@ -1,5 +1,5 @@
 // Functions that both the host and the device compiler see, always inlined so that the CPU kernels'
-// instruction set (cpu/march.h) reaches into them.
+// instruction set (cpu/march/march.h) reaches into them.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -1,5 +1,5 @@
 // The SSIM formula and its partial derivatives, for one window position. Host and device; T is float, double,
-// or a vector of either (cpu/lanes.h).
+// or a vector of either (cpu/simd/lanes.h).
 //
 // The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
 //
@@ -38,7 +38,7 @@ struct Moments {
 };
 
 // The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
-// last. Only the functions below convert between fields and moments.
+// last. The functions below convert between fields and moments.
 enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
 constexpr int moment_fields(bool masked) { return masked ? kWindowWeight + 1 : int{kPlainMoments}; }
 

@@ -29,7 +29,7 @@ constexpr int kWarpSize = 32;
 namespace ssim_fused {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// One instruction; plain fmaxf would swallow the NaN.
+// One instruction each; plain fmaxf and fminf would swallow the NaN.
 template <>
 SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
   float result;

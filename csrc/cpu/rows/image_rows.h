@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "../math/geometry.h"
-#include "lanes.h"
+#include "../../math/geometry.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 
@@ -25,7 +25,7 @@ struct Plane {
 // A batch of planes; strides in elements: batch, channel, slice, row, column. No data: the image is not
 // wanted.
 template <class T>
-struct Image {
+struct ImageRows {
   void* data = nullptr;
   int64_t element_size = 0;
   std::array<int64_t, 5> stride{};
@@ -35,8 +35,8 @@ struct Image {
 
   explicit operator bool() const { return data != nullptr; }
   // The same volumes, cut into planes across the rows: row r of slice s becomes row s of slice r.
-  Image across_rows() const {
-    Image turned = *this;
+  ImageRows across_rows() const {
+    ImageRows turned = *this;
     std::swap(turned.stride[2], turned.stride[3]);
     return turned;
   }
@@ -84,8 +84,8 @@ template <class T>
 // Reads extended columns [e, e + count) of an input row; what lies outside the image, and is not reflected,
 // is `outside`.
 template <class T>
-SSIM_INLINE void read_extended(const Image<T>& image, const Axis& axis, int64_t plane, int64_t row, int64_t e,
-                               int64_t count, T* out, T outside = T(0)) {
+SSIM_INLINE void read_extended(const ImageRows<T>& image, const Axis& axis, int64_t plane, int64_t row,
+                               int64_t e, int64_t count, T* out, T outside = T(0)) {
   const int64_t from = std::max<int64_t>(e, 0), to = std::min(e + count, axis.n);
   image.read_into(out + (from - e), plane, row, from, to - from);
   if (e < from) extend(axis, e, e, from, out, outside);

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "../math/ssim.h"
-#include "problem.h"
+#include "../../math/ssim.h"
+#include "../pass_spec.h"
 
 namespace ssim_fused::cpu {
 
@@ -50,23 +50,23 @@ class SampledWindow {
 // exact in float32. Zero if every sample is masked or not finite.
 // `spread`: of the samples of choose_pivots.
 template <class T>
-T choose_pivot_of_flat_areas(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin,
-                             int64_t end, T spread) {
+T choose_pivot_of_flat_areas(const PassSpec<T>& spec, Plane plane, int64_t slices, int64_t begin, int64_t end,
+                             T spread) {
   constexpr int64_t kAcross = 8;               // samples of a slice, along either axis
   constexpr int64_t kRows = 5, kColumns = 15;  // of a window that are seen, at most
-  const Axis &rows = problem.rows, &columns = problem.columns;
-  const double c2 = static_cast<double>(problem.c2[static_cast<size_t>(plane.batch)]);
+  const Axis &rows = spec.rows, &columns = spec.columns;
+  const double c2 = static_cast<double>(spec.c2[static_cast<size_t>(plane.batch)]);
   const double rounding = static_cast<double>(spread) * static_cast<double>(spread) *
                           static_cast<double>(std::numeric_limits<T>::epsilon());
   const int64_t reach = std::min(columns.radius, kColumns / 2);
   double weights = 0, sum = 0;
   const auto sample = [&](int64_t row, int64_t column) {
-    const auto read = [&](const Image<T>& image, int64_t line, int64_t from, int64_t to, T* out) {
+    const auto read = [&](const ImageRows<T>& image, int64_t line, int64_t from, int64_t to, T* out) {
       image.read_into(out, image.offset(plane), line, from, to - from);
     };
     T centre, is_seen = T(1);
-    read(problem.target, row, column, column + 1, &centre);
-    if (problem.mask) read(problem.mask, row, column, column + 1, &is_seen);
+    read(spec.target, row, column, column + 1, &centre);
+    if (spec.mask) read(spec.mask, row, column, column + 1, &is_seen);
     if (!std::isfinite(centre) || !(is_seen > 0)) return;
     const int64_t from = std::max<int64_t>(0, column - reach), to = std::min(columns.n, column + reach + 1);
     std::array<T, kColumns> x, y, seen;
@@ -75,9 +75,9 @@ T choose_pivot_of_flat_areas(const Problem<T>& problem, Plane plane, int64_t sli
     for (int64_t k = 0; k < kRows; ++k) {
       const int64_t line = row + rows.radius * (2 * k - (kRows - 1)) / (kRows - 1);
       if (line < 0 || line >= rows.n) continue;
-      read(problem.preds, line, from, to, x.data());
-      read(problem.target, line, from, to, y.data());
-      if (problem.mask) read(problem.mask, line, from, to, seen.data());
+      read(spec.preds, line, from, to, x.data());
+      read(spec.target, line, from, to, y.data());
+      if (spec.mask) read(spec.mask, line, from, to, seen.data());
       for (size_t i = 0; i < static_cast<size_t>(to - from); ++i) {
         if (seen[i] > 0)
           window.add(static_cast<double>(x[i]) - static_cast<double>(centre),
@@ -106,8 +106,8 @@ T choose_pivot_of_flat_areas(const Problem<T>& problem, Plane plane, int64_t sli
 // of those of the same pixels. Zero, from which nothing is rounded, where they lie on both sides of it, or
 // where windows may see nothing but zero padding. It does not depend on the rows of a march.
 template <class T>
-Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin, int64_t end) {
-  if (!problem.columns.reflects && problem.columns.pad > problem.columns.radius) return {};
+Pivots<T> choose_pivots(const PassSpec<T>& spec, Plane plane, int64_t slices, int64_t begin, int64_t end) {
+  if (!spec.columns.reflects && spec.columns.pad > spec.columns.radius) return {};
   std::array<T, 27> pixels, differences;
   size_t count = 0;
   for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {
@@ -115,10 +115,10 @@ Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, 
     for (int64_t i = 1; i <= 3; ++i) {
       for (int64_t j = 1; j <= 3; ++j) {
         T x, y, weight = T(1);
-        const int64_t row = problem.rows.n * i / 4, column = begin + (end - begin) * j / 4;
-        problem.preds.read_into(&x, problem.preds.offset(plane), row, column, 1);
-        problem.target.read_into(&y, problem.target.offset(plane), row, column, 1);
-        if (problem.mask) problem.mask.read_into(&weight, problem.mask.offset(plane), row, column, 1);
+        const int64_t row = spec.rows.n * i / 4, column = begin + (end - begin) * j / 4;
+        spec.preds.read_into(&x, spec.preds.offset(plane), row, column, 1);
+        spec.target.read_into(&y, spec.target.offset(plane), row, column, 1);
+        if (spec.mask) spec.mask.read_into(&weight, spec.mask.offset(plane), row, column, 1);
         if (!std::isfinite(x - y) || !(weight > 0)) continue;
         pixels[count] = y;
         differences[count++] = x - y;
@@ -132,11 +132,11 @@ Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, 
   };
   Pivots<T> pivots{};
   const auto [least, most] = std::minmax_element(pixels.begin(), pixels.begin() + count);
-  const T spread = *most - *least, c2 = problem.c2[static_cast<size_t>(plane.batch)];
+  const T spread = *most - *least, c2 = spec.c2[static_cast<size_t>(plane.batch)];
   constexpr T kFraction =
       T(64) * std::numeric_limits<T>::epsilon();  // of c2: a spread of 11 ranges in float32
   if (spread * spread * kFraction > c2) {
-    pivots.pixels = choose_pivot_of_flat_areas(problem, plane, slices, begin, end, spread);
+    pivots.pixels = choose_pivot_of_flat_areas(spec, plane, slices, begin, end, spread);
   } else if (!lie_on_both_sides(pixels)) {
     std::nth_element(pixels.begin(), pixels.begin() + count / 2, pixels.begin() + count);
     pivots.pixels = pixels[count / 2];

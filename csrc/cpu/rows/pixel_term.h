@@ -7,16 +7,16 @@
 #include <type_traits>
 #include <vector>
 
-#include "../math/pixel_term.h"
-#include "../api/request.h"
-#include "instruction_set.h"
-#include "lanes.h"
-#include "problem.h"
+#include "../../api/request.h"
+#include "../../math/pixel_term.h"
+#include "../pass_spec.h"
+#include "../simd/instruction_set.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 
 template <PixelTerm term, bool Masked, int Bytes, class T>
-SSIM_INLINE double sum_pixels(const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
+SSIM_INLINE double sum_pixels(const TermRow<T>& row, int64_t count, T eps_squared, T weight) {
   using V = Lanes<T, Bytes>;
   constexpr int64_t kLanes = Bytes / sizeof(T);
   V sum{};
@@ -46,13 +46,13 @@ SSIM_INLINE double sum_pixels(const PixelRow<T>& row, int64_t count, T eps_squar
 }
 
 template <PixelTerm term, int Bytes, class T>
-SSIM_INLINE double sum_row(const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
+SSIM_INLINE double sum_row(const TermRow<T>& row, int64_t count, T eps_squared, T weight) {
   if (row.weights) return sum_pixels<term, true, Bytes>(row, count, eps_squared, weight);
   return sum_pixels<term, false, Bytes>(row, count, eps_squared, weight);
 }
 
 template <int Bytes, class T>
-SSIM_INLINE double take_row(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
+SSIM_INLINE double add_row(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared, T weight) {
   return with_pixel_term(term, [&]<PixelTerm known>() SSIM_INLINE_LAMBDA {
     if constexpr (known == PixelTerm::none) return 0.0;
     if constexpr (known != PixelTerm::none) return sum_row<known, Bytes>(row, count, eps_squared, weight);
@@ -60,38 +60,38 @@ SSIM_INLINE double take_row(PixelTerm term, const PixelRow<T>& row, int64_t coun
 }
 
 template <class T>
-double take_row_baseline(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared, T weight) {
-  return take_row<16>(term, row, count, eps_squared, weight);
+double add_row_baseline(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared, T weight) {
+  return add_row<16>(term, row, count, eps_squared, weight);
 }
 
 #if defined(SSIM_X86_TARGETS)
 template <class T>
-SSIM_TARGET_AVX2 double take_row_avx2(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared,
-                                      T weight) {
-  return take_row<32>(term, row, count, eps_squared, weight);
+SSIM_TARGET_AVX2 double add_row_avx2(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared,
+                                     T weight) {
+  return add_row<32>(term, row, count, eps_squared, weight);
 }
 template <class T>
-SSIM_TARGET_AVX512 double take_row_avx512(PixelTerm term, const PixelRow<T>& row, int64_t count,
-                                          T eps_squared, T weight) {
-  return take_row<64>(term, row, count, eps_squared, weight);
+SSIM_TARGET_AVX512 double add_row_avx512(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared,
+                                         T weight) {
+  return add_row<64>(term, row, count, eps_squared, weight);
 }
 #endif
 
 template <class T>
-PixelRowFunction<T> select_pixel_rows() {
+TermRowFunction<T> select_term_rows() {
 #if defined(SSIM_X86_TARGETS)
   if (std::is_same_v<T, float> && chosen_instruction_set() == InstructionSet::avx512)
-    return take_row_avx512<T>;
-  if (chosen_instruction_set() >= InstructionSet::avx2) return take_row_avx2<T>;
+    return add_row_avx512<T>;
+  if (chosen_instruction_set() >= InstructionSet::avx2) return add_row_avx2<T>;
 #endif
-  return take_row_baseline<T>;
+  return add_row_baseline<T>;
 }
 
 // `weights`: masked, of each image's pixels.
 template <class T>
-PixelTerms<T> pixel_terms(const PixelRequest& request, const std::vector<double>& weights = {}) {
-  PixelTerms<T> terms{request.term, static_cast<T>(request.eps * request.eps),
-                      static_cast<T>(request.slope_scale), select_pixel_rows<T>()};
+PixelTermParams<T> pixel_term_params(const PixelRequest& request, const std::vector<double>& weights = {}) {
+  PixelTermParams<T> terms{request.term, static_cast<T>(request.eps * request.eps),
+                           static_cast<T>(request.slope_scale), select_term_rows<T>()};
   for (double weight : weights) terms.shares.push_back(static_cast<T>(weight > 0 ? 1 / weight : 0));
   return terms;
 }

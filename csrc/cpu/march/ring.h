@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "convolve.h"
-#include "lanes.h"
+#include "../simd/convolve.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 

@@ -9,12 +9,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "../api/request.h"
-#include "../math/pixel_types.h"
-#include "image.h"
-#include "instruction_set.h"
-#include "rows.h"
-#include "scratch.h"
+#include "../../api/request.h"
+#include "../../math/pixel_types.h"
+#include "../scratch.h"
+#include "../simd/instruction_set.h"
+#include "image_rows.h"
+#include "read_write.h"
 
 namespace ssim_fused::cpu {
 
@@ -70,8 +70,8 @@ ReadRow<T> weight_reader() {
 }
 
 template <class T>
-Image<T> mask_image(const View& mask) {
-  Image<T> image;
+ImageRows<T> weight_rows(const View& mask) {
+  ImageRows<T> image;
   if (!mask) return image;
   image.data = mask.data;
   image.stride = mask.stride;
@@ -98,7 +98,7 @@ struct MaskSum {
 // Of images of so many channels.
 template <class T>
 std::vector<MaskSum> mask_sums(const View& mask, int64_t channels, const std::array<Axis, 3>& axes) {
-  const Image<T> weights = mask_image<T>(mask);
+  const ImageRows<T> weights = weight_rows<T>(mask);
   const auto& [depth, rows, columns] = axes;
   const int64_t slices = depth.output_length(), height = rows.output_length(),
                 width = columns.output_length();

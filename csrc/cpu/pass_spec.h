@@ -10,14 +10,14 @@
 #include "../math/geometry.h"
 #include "../math/pixel_term.h"
 #include "../math/ssim.h"
-#include "image.h"
-#include "task_rows.h"
+#include "march/task_rows.h"
+#include "rows/image_rows.h"
 
 namespace ssim_fused::cpu {
 
 // Fields of moments. Masked, a window has its weight, too; and in the ring, a row beside it the weights of
 // the outputs that are centred there.
-constexpr int kPlainMoments = 4, kMaskedMoments = 5, kMaskedRing = 6;
+constexpr int kMaskedMoments = moment_fields(true), kMaskedRing = kMaskedMoments + 1;
 
 // Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
 // derivatives by the constants; and over its pixels, of the pixel term; masked, of the outputs' weights, and
@@ -29,7 +29,7 @@ struct Sums {
 
 // A row of both images, [count], and of the gradients that the slopes are added to, where wanted.
 template <class T>
-struct PixelRow {
+struct TermRow {
   const T *x, *y;
   const T* weights = nullptr;  // masked
   T *grad_x = nullptr, *grad_y = nullptr;
@@ -37,27 +37,27 @@ struct PixelRow {
 
 // Returns the sum over the row.
 template <class T>
-using PixelRowFunction = double (*)(PixelTerm term, const PixelRow<T>& row, int64_t count, T eps_squared,
-                                    T weight);
+using TermRowFunction = double (*)(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared,
+                                   T weight);
 
-// The pixel term of a problem (pixel_rows.h).
+// The pixel term of a spec (rows/pixel_term.h).
 template <class T>
-struct PixelTerms {
+struct PixelTermParams {
   PixelTerm term = PixelTerm::none;
   T eps_squared{};
   T weight{};  // of the slopes in the gradients; zero: they are not added here
-  PixelRowFunction<T> take = nullptr;
+  TermRowFunction<T> add_row = nullptr;
   std::vector<T> shares = {};  // [B]: masked, one over the weights of an image's pixels
 
   explicit operator bool() const { return term != PixelTerm::none; }
   double sum(const T* x, const T* y, const T* weights, int64_t count) const {
-    return take(term, {x, y, weights}, count, eps_squared, weight);
+    return add_row(term, {x, y, weights}, count, eps_squared, weight);
   }
   double sum_and_slopes(int64_t image, const T* x, const T* y, const T* weights, int64_t count, T* grad_x,
                         T* grad_y) const {
     if (weight == T(0)) return sum(x, y, weights, count);
     const T share = shares.empty() ? T(1) : shares[static_cast<size_t>(image)];
-    return take(term, {x, y, weights, grad_x, grad_y}, count, eps_squared, weight * share);
+    return add_row(term, {x, y, weights, grad_x, grad_y}, count, eps_squared, weight * share);
   }
 };
 
@@ -74,15 +74,15 @@ struct Fields {
 
 // What all strips of a pass share.
 template <class T>
-struct Problem {
-  Image<T> preds, target;
-  Image<T> map, grad_preds, grad_target;  // outputs, where wanted
-  Image<T> grad_map;                      // upstream picture, where given
-  Image<T> mask;                          // weights, where given
-  Axis mask_columns;                      // `columns`, but in Pass::depth those of the slices
-  int64_t mask_slice;                     // where slice 0 of the planes lies in it
-  bool mask_weighs_windows;               // or only outputs in the means
-  Fields<T> fields;                       // of volumes, from pass to pass
+struct PassSpec {
+  ImageRows<T> preds, target;
+  ImageRows<T> map, grad_preds, grad_target;  // outputs, where wanted
+  ImageRows<T> grad_map;                      // upstream gradient of the map, where given
+  ImageRows<T> mask;                          // weights, where given
+  Axis mask_columns;                          // `columns`, but in Pass::depth those of the slices
+  int64_t mask_slice;                         // where slice 0 of the planes lies in it
+  bool mask_weighs_windows;                   // or only outputs in the means
+  Fields<T> fields;                           // of volumes, from pass to pass
   Axis rows, columns;
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
@@ -93,7 +93,7 @@ struct Problem {
   std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
   bool wants_constants;            // derivatives by c1 and c2 in the sums
   bool wants_similarity = true, wants_contrast = true;  // in the sums
-  PixelTerms<T> pixels;
+  PixelTermParams<T> pixel_term;
 
   // Whether along rows (0) or columns (1) the adjoint of window and padding is the window over mirrored
   // derivatives.
@@ -132,8 +132,8 @@ struct Columns {
 };
 
 template <class T>
-struct Strip {
-  const Problem<T>& problem;
+struct StripTask {
+  const PassSpec<T>& spec;
   Plane plane;
   Columns columns;
   TaskRows rows;

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
-#include "image.h"
+#include "../../math/ssim.h"
+#include "../rows/image_rows.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {
@@ -13,21 +13,21 @@ namespace ssim_fused::cpu {
 // Rows of both images, and masked of weights, in the order of interleave.h: beside a row's own vectors those
 // that windows see, so that column 0 lies at vector `reach`.
 template <class State>
-class Pixels {
+class PixelRows {
   SSIM_STATE(State);
   static constexpr int kFields = Masked ? 3 : 2;
 
  public:
-  SSIM_INLINE explicit Pixels(const State& state)
+  SSIM_INLINE explicit PixelRows(const State& state)
       : s_(state),
-        preds_(s_.problem.preds.offset(s_.strip.plane)),
-        target_(s_.problem.target.offset(s_.strip.plane)),
-        first_(s_.task.computed.begin - s_.problem.rows.pad),
+        preds_(s_.spec.preds.offset(s_.strip.plane)),
+        target_(s_.spec.target.offset(s_.strip.plane)),
+        first_(s_.task.computed.begin - s_.spec.rows.pad),
         begin_(s_.work.is_row ? 0 : s_.work.positions.origin - s_.work.reach),
-        from_(s_.work.is_row ? 0 : std::max(begin_, -s_.problem.columns.pad)),
-        to_(s_.work.is_row ? s_.problem.columns.n
+        from_(s_.work.is_row ? 0 : std::max(begin_, -s_.spec.columns.pad)),
+        to_(s_.work.is_row ? s_.spec.columns.n
                            : std::min(s_.work.positions.origin + s_.work.positions.count + s_.work.reach,
-                                      s_.problem.columns.n + s_.problem.columns.pad)) {}
+                                      s_.spec.columns.n + s_.spec.columns.pad)) {}
 
   // Where those of an extended row are kept until its gradient is made.
   SSIM_INLINE T* kept(int64_t e) const {
@@ -35,31 +35,31 @@ class Pixels {
   }
 
   SSIM_INLINE void read(int64_t e, T* out) const {
-    const Problem<T>& problem = s_.problem;
-    const int64_t row = problem.rows.source(e), field = s_.work.raw * kLanes;
-    if (row >= 0) ask_ahead(problem.preds, preds_, row);
-    const T* const x = natural(problem.preds, preds_, row, s_.work.rows[0]);
-    const T* const y = natural(problem.target, target_, row, s_.work.rows[1]);
-    take_field(x, out);
-    take_field(y, out + field);
+    const PassSpec<T>& spec = s_.spec;
+    const int64_t row = spec.rows.source(e), field = s_.work.raw * kLanes;
+    if (row >= 0) ask_ahead(spec.preds, preds_, row);
+    const T* const x = natural(spec.preds, preds_, row, s_.work.rows[0]);
+    const T* const y = natural(spec.target, target_, row, s_.work.rows[1]);
+    interleave_field(x, out);
+    interleave_field(y, out + field);
     T* const weights = s_.work.rows[2];
     if constexpr (Masked) {
       s_.mask.read(row, from_, to_ - from_, weights + (from_ - begin_));
-      take_field(weights, out + 2 * field);
+      interleave_field(weights, out + 2 * field);
     }
-    if (Derivatives == 0 && problem.pixels && e == row && s_.task.rows.contains(row)) {
+    if (gradients == GradientsOf::none && spec.pixel_term && e == row && s_.task.rows.contains(row)) {
       const int64_t own = s_.columns.begin - begin_;
       s_.sums_of(row).pixels +=
-          problem.pixels.sum(x + own, y + own, Masked ? weights + own : nullptr, own_columns());
+          spec.pixel_term.sum(x + own, y + own, Masked ? weights + own : nullptr, own_columns());
     }
   }
 
   // Those of the strip's own columns, in natural order: where they lie, or in a row of the workspace.
   SSIM_INLINE const T* own_of_preds(int64_t row) const {
-    return s_.problem.preds.see(s_.work.rows[0], preds_, row, s_.columns.begin, own_columns());
+    return s_.spec.preds.see(s_.work.rows[0], preds_, row, s_.columns.begin, own_columns());
   }
   SSIM_INLINE const T* own_of_target(int64_t row) const {
-    return s_.problem.target.see(s_.work.rows[1], target_, row, s_.columns.begin, own_columns());
+    return s_.spec.target.see(s_.work.rows[1], target_, row, s_.columns.begin, own_columns());
   }
 
   // Masked, weights that windows do not know.
@@ -73,9 +73,9 @@ class Pixels {
   // Asks for rows that are needed soon: here for those of one image, and when `read` begins for the other's,
   // since the machine waits where too much is asked for at once.
   SSIM_INLINE void ask_ahead(int64_t e) const {
-    const int64_t row = s_.problem.rows.source(e);
+    const int64_t row = s_.spec.rows.source(e);
     if (row < 0) return;
-    ask_ahead(s_.problem.target, target_, row);
+    ask_ahead(s_.spec.target, target_, row);
     if constexpr (Masked) s_.mask.prefetch(row + State::kRowsAhead);
   }
 
@@ -83,28 +83,28 @@ class Pixels {
   SSIM_INLINE int64_t own_columns() const { return s_.columns.end - s_.columns.begin; }
 
   // A row from column begin_ on, of which there are columns [from_, to_): where it lies, or in `row`.
-  SSIM_INLINE const T* natural(const Image<T>& image, int64_t plane, int64_t y, T* row) const {
+  SSIM_INLINE const T* natural(const ImageRows<T>& image, int64_t plane, int64_t y, T* row) const {
     if (y < 0) {
       std::fill_n(row + (from_ - begin_), to_ - from_, T(0));
       return row;
     }
-    if (s_.work.is_row && s_.vectors % kLanes == 0)  // take_field reads no more than the row
+    if (s_.work.is_row && s_.vectors % kLanes == 0)  // interleave_field reads no more than the row
       return image.see(row, plane, y, 0, to_);
-    read_extended(image, s_.problem.columns, plane, y, from_, to_ - from_, row + (from_ - begin_));
+    read_extended(image, s_.spec.columns, plane, y, from_, to_ - from_, row + (from_ - begin_));
     return row;
   }
 
   // Such a row, into the order of the vectors.
-  SSIM_INLINE void take_field(const T* row, T* out) const {
+  SSIM_INLINE void interleave_field(const T* row, T* out) const {
     if (!s_.work.is_row) return interleave<V>(row, s_.vectors, s_.work.raw, out);
     T* const own = out + s_.work.reach * kLanes;
     interleave<V>(row, s_.vectors, s_.work.padded_vectors(), own);
     add_neighbours<V>(own, s_.vectors, s_.work.reach, true, true);
   }
 
-  SSIM_INLINE void ask_ahead(const Image<T>& image, int64_t plane, int64_t row) const {
+  SSIM_INLINE void ask_ahead(const ImageRows<T>& image, int64_t plane, int64_t row) const {
     const int64_t soon = row + State::kRowsAhead, begin = s_.columns.begin, count = s_.columns.end - begin;
-    if (soon < s_.problem.rows.n) image.prefetch(plane, soon, begin, count);
+    if (soon < s_.spec.rows.n) image.prefetch(plane, soon, begin, count);
   }
 
   const State& s_;
@@ -119,11 +119,11 @@ class MomentsAlongRows {
   SSIM_STATE(State);
 
  public:
-  SSIM_INLINE MomentsAlongRows(const State& state, const Pixels<State>& pixels)
+  SSIM_INLINE MomentsAlongRows(const State& state, const PixelRows<State>& pixels)
       : s_(state), pixels_(pixels) {}
 
   // Those of extended row e, for a slot of the ring.
-  SSIM_INLINE void take(int64_t e, int64_t slot) const {
+  SSIM_INLINE void compute(int64_t e, int64_t slot) const {
     T* const x = pixels_.kept(e);
     pixels_.read(e, x);
     if constexpr (Masked) {
@@ -154,16 +154,16 @@ class MomentsAlongRows {
       if constexpr (Masked) moments = masked_moments(load<V>(x + i), load<V>(y + i), pivots, weight);
       if constexpr (!Masked) moments = pixel_moments(load<V>(x + i), load<V>(y + i), pivots);
       T* const out = staged + i;
-      store(out, moments.m);
-      store(out + field, moments.delta);
-      store(out + 2 * field, moments.p);
-      store(out + 3 * field, moments.d);
-      if constexpr (Masked) store(out + 4 * field, weight);
+      store(out + kMomentM * field, moments.m);
+      store(out + kMomentDelta * field, moments.delta);
+      store(out + kMomentP * field, moments.p);
+      store(out + kMomentD * field, moments.d);
+      if constexpr (Masked) store(out + kWindowWeight * field, weight);
     }
   }
 
   const State& s_;
-  const Pixels<State>& pixels_;
+  const PixelRows<State>& pixels_;
 };
 
 }  // namespace ssim_fused::cpu

@@ -30,12 +30,12 @@
 namespace ssim_fused::cpu {
 
 // The march, for vectors of Bytes bytes.
-template <class T, int Bytes, int Derivatives, Pass pass, bool Masked>
+template <class T, int Bytes, GradientsOf gradients, Pass pass, bool Masked>
 class March {
-  using State = MarchState<T, Bytes, Derivatives, pass, Masked>;
+  using State = MarchState<T, Bytes, gradients, pass, Masked>;
 
  public:
-  SSIM_INLINE March(const Strip<T>& strip, Workspace<T>& work)
+  SSIM_INLINE March(const StripTask<T>& strip, Workspace<T>& work)
       : state_(strip, work),
         slices_(state_),
         pixels_(state_),
@@ -54,9 +54,9 @@ class March {
         filled = 2 * state_.radius;
         if constexpr (pass == Pass::moments)
           outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { slices_.store_moments(q); });
-        if constexpr (pass != Pass::moments) outputs_.take(q);
+        if constexpr (pass != Pass::moments) outputs_.compute(q);
       }
-      if constexpr (Derivatives > 0) gradients_.take(q);
+      if constexpr (gradients != GradientsOf::none) gradients_.compute(q);
       state_.advance();
     }
   }
@@ -65,7 +65,7 @@ class March {
   // For outputs q ... q + kStepRows - 1, the moments along the rows from place `filled` on; extended rows
   // that mirror others have theirs.
   SSIM_INLINE void fill_moments(int64_t q, int64_t filled) {
-    const Axis& rows = state_.problem.rows;
+    const Axis& rows = state_.spec.rows;
     const RowRange seen = TaskRows::rows_seen(rows, q);
     const int64_t first = seen.begin, places = seen.length();
     const auto mirrors = [&](int64_t e)
@@ -75,9 +75,9 @@ class March {
       if (mirrors(e)) continue;
       outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA {
         if constexpr (pass == Pass::depth) {
-          slices_.load_moments(state_.problem.rows.source(e), slot);
+          slices_.load_moments(state_.spec.rows.source(e), slot);
         } else {
-          moments_.take(e, slot);
+          moments_.compute(e, slot);
         }
       });
     }
@@ -89,7 +89,7 @@ class March {
 
   State state_;
   const Slices<State> slices_;
-  const Pixels<State> pixels_;
+  const PixelRows<State> pixels_;
   const MomentsAlongRows<State> moments_;
   const Outputs<State> outputs_;
   const Gradients<State> gradients_;

@@ -17,11 +17,11 @@
 #include <immintrin.h>
 #endif
 
-#include "../api/request.h"
-#include "../math/pixel_types.h"
-#include "image.h"
-#include "instruction_set.h"
-#include "lanes.h"
+#include "../../api/request.h"
+#include "../../math/pixel_types.h"
+#include "../simd/instruction_set.h"
+#include "../simd/lanes.h"
+#include "image_rows.h"
 
 namespace ssim_fused::cpu {
 
@@ -145,13 +145,13 @@ void narrow_row(void* base, int64_t offset, int64_t stride, int64_t count, const
 // Images
 
 template <class Rows>
-void select_conversion(Image<float>& image) {
+void select_conversion(ImageRows<float>& image) {
   image.read = widen_row<Rows>;
   image.write = narrow_row<Rows>;
 }
 
 template <class Rows, class T>
-void select_integers(ScalarType type, Image<T>& image) {
+void select_integers(ScalarType type, ImageRows<T>& image) {
 #define SSIM_READER(name, Stored, scalar) \
   if (type == ScalarType::scalar) image.read = widen_row<Rows, Stored, T>;
   SSIM_FOR_INTEGER_PIXELS(SSIM_READER)
@@ -160,7 +160,7 @@ void select_integers(ScalarType type, Image<T>& image) {
 
 // Reader and writer for a stored type; T is float for every type but double, and integers beside it.
 template <class T>
-void select_rows(ScalarType type, Image<T>& image) {
+void select_rows(ScalarType type, ImageRows<T>& image) {
   image.element_size = bytes_of(type);
   if (is_integer(type)) {
 #if defined(SSIM_X86_TARGETS)
@@ -194,8 +194,8 @@ void select_rows(ScalarType type, Image<T>& image) {
 
 // A view as an image.
 template <class T>
-Image<T> image_of(const View& view) {
-  Image<T> image;
+ImageRows<T> image_rows(const View& view) {
+  ImageRows<T> image;
   if (!view) return image;
   image.data = view.data;
   image.stride = view.stride;

@@ -7,22 +7,24 @@
 #include <cstring>
 #include <vector>
 
-#include "../math/pass.h"
-#include "convolve.h"
-#include "interleave.h"
-#include "lanes.h"
+#include "../../math/pass.h"
+#include "../pass_spec.h"
+#include "../simd/convolve.h"
+#include "../simd/interleave.h"
+#include "../simd/lanes.h"
 #include "mask.h"
-#include "problem.h"
 #include "ring.h"
 #include "workspace.h"
 
 namespace ssim_fused::cpu {
 
-template <class Compute, int VectorBytes, int DerivativeFields, Pass ThePass, bool IsMasked>
+template <class Compute, int VectorBytes, GradientsOf TheGradients, Pass ThePass, bool IsMasked>
 struct MarchState {
   using T = Compute;
   using V = Lanes<T, VectorBytes>;
-  static constexpr int Bytes = VectorBytes, Derivatives = DerivativeFields;
+  static constexpr int Bytes = VectorBytes;
+  static constexpr GradientsOf gradients = TheGradients;
+  static constexpr int Derivatives = derivative_fields(gradients);
   static constexpr Pass pass = ThePass;
   static constexpr bool Masked = IsMasked;
   static constexpr int64_t kLanes = Bytes / sizeof(T);
@@ -31,23 +33,23 @@ struct MarchState {
   static constexpr int64_t kRowsAhead = 4;                                    // that are asked for
   static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
 
-  SSIM_INLINE MarchState(const Strip<T>& strip, Workspace<T>& work)
+  SSIM_INLINE MarchState(const StripTask<T>& strip, Workspace<T>& work)
       : strip(strip),
         task(strip.rows),
-        problem(strip.problem),
+        spec(strip.spec),
         columns(strip.columns),
         work(work),
         vectors(work.positions.vectors),
-        radius(problem.rows.radius),
-        mirrors_rows(problem.mirrors(0)),
+        radius(spec.rows.radius),
+        mirrors_rows(spec.mirrors(0)),
         batch(static_cast<size_t>(strip.plane.batch)),
         mask(strip),
-        objective(objective_of(problem, batch)),
+        objective(objective_of(spec, batch)),
         moments(work.moments, kMomentFields, vectors, work.slots),
         derivatives(work.derivatives, Derivatives, vectors, work.slots) {
     for (size_t axis = 0; axis < 2; ++axis) {
-      fill_taps(work.taps[axis], problem.taps[axis]);
-      fill_taps(work.reversed[axis], problem.reversed[axis]);
+      fill_taps(work.taps[axis], spec.taps[axis]);
+      fill_taps(work.reversed[axis], spec.reversed[axis]);
     }
   }
 
@@ -72,7 +74,7 @@ struct MarchState {
 
   // Whether rows are in the order of interleave.h, or along the depth, where no window lies along the row, in
   // their own.
-  SSIM_INLINE bool is_interleaved() const { return pass != Pass::depth || problem.fields.in_lanes; }
+  SSIM_INLINE bool is_interleaved() const { return pass != Pass::depth || spec.fields.in_lanes; }
 
   // A row of vectors as an image has it, and the way back, in whole blocks.
   SSIM_INLINE void to_natural_order(const T* in, T* out) const {
@@ -93,22 +95,22 @@ struct MarchState {
   // By which the derivatives are still to be multiplied: twice the upstream weight, where it is that of all
   // outputs.
   SSIM_INLINE T scale_of_derivatives() const {
-    if (objective == Objective::mean_similarity) return 2 * problem.grad_similarity[batch];
-    if (objective == Objective::mean_contrast) return 2 * problem.grad_contrast[batch];
+    if (objective == Objective::mean_similarity) return 2 * spec.grad_similarity[batch];
+    if (objective == Objective::mean_contrast) return 2 * spec.grad_contrast[batch];
     return T(1);
   }
 
   // Those that an input row, or an output centred there, counts in.
   SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[task.segment_of(row)]; }
 
-  const Strip<T>& strip;
+  const StripTask<T>& strip;
   const TaskRows& task;
-  const Problem<T>& problem;
+  const PassSpec<T>& spec;
   const Columns& columns;
   Workspace<T>& work;
   const int64_t vectors;
   const int64_t radius;     // of the rows' window
-  const bool mirrors_rows;  // Problem::mirrors
+  const bool mirrors_rows;  // PassSpec::mirrors
   const size_t batch;
   const MaskRows<T> mask;
   const Objective objective;
@@ -117,15 +119,15 @@ struct MarchState {
   Ring<T, Bytes> moments, derivatives;
 
  private:
-  static SSIM_INLINE Objective objective_of(const Problem<T>& problem, size_t batch) {
+  static SSIM_INLINE Objective objective_of(const PassSpec<T>& spec, size_t batch) {
     // A value alone takes one way, so that it has the same bits whatever else is asked for.
-    if (Derivatives == 0 || Masked || problem.map || problem.grad_map || problem.wants_constants)
+    if (gradients == GradientsOf::none || Masked || spec.map || spec.grad_map || spec.wants_constants)
       return Objective::general;
     // Of a mean over no output the weight is infinite: times zero, in the end, that would be a NaN.
-    const T similarity = problem.grad_similarity[batch], contrast = problem.grad_contrast[batch];
+    const T similarity = spec.grad_similarity[batch], contrast = spec.grad_contrast[batch];
     if (!std::isfinite(similarity) || !std::isfinite(contrast)) return Objective::general;
-    if (!problem.wants_contrast && contrast == T(0)) return Objective::mean_similarity;
-    if (!problem.wants_similarity && similarity == T(0)) return Objective::mean_contrast;
+    if (!spec.wants_contrast && contrast == T(0)) return Objective::mean_similarity;
+    if (!spec.wants_similarity && similarity == T(0)) return Objective::mean_contrast;
     return Objective::general;
   }
 
@@ -136,8 +138,7 @@ struct MarchState {
     }
   }
   SSIM_INLINE Window<T> window_of(const T* taps, int axis) const {
-    return {taps, static_cast<int64_t>(problem.taps[static_cast<size_t>(axis)].size()),
-            work.is_default[axis]};
+    return {taps, static_cast<int64_t>(spec.taps[static_cast<size_t>(axis)].size()), work.is_default[axis]};
   }
 };
 
@@ -146,6 +147,7 @@ struct MarchState {
   using T = typename State::T;                                                 \
   using V = typename State::V;                                                 \
   static constexpr int Bytes = State::Bytes, Derivatives = State::Derivatives; \
+  static constexpr GradientsOf gradients = State::gradients;                   \
   static constexpr int64_t kLanes = State::kLanes;                             \
   static constexpr int kMoments = State::kMoments;                             \
   static constexpr Pass pass = State::pass;                                    \

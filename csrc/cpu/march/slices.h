@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {
@@ -22,10 +22,12 @@ class Slices {
 
   // Along the depth: the moments of a row, or, where it is -1, of a slice of zeros, for a slot of the ring.
   SSIM_INLINE void load_moments(int64_t row, int64_t slot) const {
-    const Moments<T> zeros = moments_of_zeros<T>(s_.strip.pivots, s_.problem.slice_sum);
-    const T of_zeros[5] = {zeros.m, zeros.delta, zeros.p, zeros.d, s_.problem.slice_sum};
+    const Moments<T> zeros = moments_of_zeros<T>(s_.strip.pivots, s_.spec.slice_sum);
+    T of_zeros[kMaskedMoments];
+    to_fields(zeros, [&](int m, T value) SSIM_INLINE_LAMBDA { of_zeros[m] = value; });
+    of_zeros[kWindowWeight] = s_.spec.slice_sum;
     for (int m = 0; m < kMoments; ++m) {
-      if (row >= 0 && row + kStepRows < s_.problem.rows.n) prefetch(outputs(row + kStepRows, m));
+      if (row >= 0 && row + kStepRows < s_.spec.rows.n) prefetch(outputs(row + kStepRows, m));
       T* to = s_.moments.at(0, m, slot);
       const int64_t next = s_.moments.to_next_vector(), whole = in_lanes() ? s_.vectors : count_ / kLanes;
       if (row < 0) {
@@ -49,7 +51,7 @@ class Slices {
 
   // The moments of outputs q ... q + kStepRows - 1, from the ring to the fields.
   SSIM_INLINE void store_moments(int64_t q) const {
-    const Fields<T>& fields = s_.problem.fields;
+    const Fields<T>& fields = s_.spec.fields;
     const RowRange owned = s_.task.outputs;
     if (fields.in_lanes && q >= owned.begin && q + kStepRows <= owned.end) {
       convolve_all<T, Bytes>(
@@ -76,16 +78,16 @@ class Slices {
 
   // The derivatives of outputs q ... q + kStepRows - 1, from the fields into the second ring.
   SSIM_INLINE void load_derivatives(int64_t q) const {
-    const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(c_.output_begin));
+    const int64_t begin = s_.work.positions.of_column(s_.spec.columns.centre(c_.output_begin));
     T *const row = s_.work.rows[0], *const interleaved = s_.work.gradient;
     for (int64_t j = 0; j < kStepRows; ++j) {
       const int64_t slot = s_.derivatives.slot(2 * s_.radius + j);
-      if (!s_.problem.rows.is_output(q + j)) {
+      if (!s_.spec.rows.is_output(q + j)) {
         s_.derivatives.clear(slot);
         continue;
       }
       for (int m = 0; m < Derivatives; ++m) {
-        if (s_.problem.rows.is_output(q + j + kStepRows)) prefetch(outputs(q + j + kStepRows, m));
+        if (s_.spec.rows.is_output(q + j + kStepRows)) prefetch(outputs(q + j + kStepRows, m));
         const T* vectors = outputs(q + j, m);
         if (!in_lanes()) {
           std::fill(row, row + begin, T(0));
@@ -103,7 +105,7 @@ class Slices {
 
   // The derivatives of rows row ... row + kStepRows - 1 by the adjoint down the ring, to the fields.
   SSIM_INLINE void store_whole_step(int64_t row) const {
-    const Fields<T>& fields = s_.problem.fields;
+    const Fields<T>& fields = s_.spec.fields;
     convolve_all<T, Bytes>(
         s_.derivatives.down(0, s_.vectors, Derivatives, 0, field(row, 0), kLanes, fields.field, fields.row),
         s_.adjoint_window(0));
@@ -117,10 +119,10 @@ class Slices {
   }
 
  private:
-  SSIM_INLINE bool in_lanes() const { return s_.problem.fields.in_lanes; }
+  SSIM_INLINE bool in_lanes() const { return s_.spec.fields.in_lanes; }
 
   SSIM_INLINE T* field(int64_t row, int m) const {
-    const Fields<T>& fields = s_.problem.fields;
+    const Fields<T>& fields = s_.spec.fields;
     return fields.at(s_.strip.volume, s_.strip.plane.slice, row) + m * fields.field;
   }
   SSIM_INLINE T* outputs(int64_t row, int m) const { return field(row, m) + c_.output_begin; }

@@ -7,10 +7,10 @@
 #include <optional>
 #include <vector>
 
-#include "../math/pass.h"
-#include "convolve.h"
-#include "problem.h"
-#include "scratch.h"
+#include "../../math/pass.h"
+#include "../pass_spec.h"
+#include "../scratch.h"
+#include "../simd/convolve.h"
 
 namespace ssim_fused::cpu {
 
@@ -75,21 +75,22 @@ struct MirroredColumns {
 template <class T>
 class Workspace {
  public:
-  Workspace(const Problem<T>& problem, const Columns& c, Pass pass, int fields, int lanes)
-      : positions(problem.columns, c, fields > 0, lanes),
-        reach(problem.columns.radius),
-        is_row(problem.columns.mirrors() && positions.origin == 0 && positions.count == problem.columns.n &&
+  Workspace(const PassSpec<T>& spec, const Columns& c, Pass pass, GradientsOf gradients, int lanes)
+      : positions(spec.columns, c, gradients != GradientsOf::none, lanes),
+        reach(spec.columns.radius),
+        is_row(spec.columns.mirrors() && positions.origin == 0 && positions.count == spec.columns.n &&
                positions.count == lanes * positions.vectors && positions.vectors > reach),
         raw(whole_blocks(std::max(positions.vectors + 2 * reach, reach + padded_vectors()))),
         natural(lanes * positions.vectors + raw),
-        slots((2 * problem.rows.radius + 2 * kStepRows - 1) / kStepRows * kStepRows),
-        mirrored(problem.mirrors(1) && fields > 0
-                     ? std::optional<MirroredColumns>(std::in_place, problem.columns, c, positions)
+        slots((2 * spec.rows.radius + 2 * kStepRows - 1) / kStepRows * kStepRows),
+        mirrored(spec.mirrors(1) && gradients != GradientsOf::none
+                     ? std::optional<MirroredColumns>(std::in_place, spec.columns, c, positions)
                      : std::nullopt),
-        is_default{is_default_window(problem.taps[0]), is_default_window(problem.taps[1])},
-        pixel_rows(pass == Pass::image && fields > 0 ? 2 * problem.rows.radius + kStepRows : 1),
-        storage_(carve(nullptr, problem, pass, fields)) {
-    carve(storage_.get(), problem, pass, fields);
+        is_default{is_default_window(spec.taps[0]), is_default_window(spec.taps[1])},
+        pixel_rows(pass == Pass::image && gradients != GradientsOf::none ? 2 * spec.rows.radius + kStepRows
+                                                                         : 1),
+        storage_(carve(nullptr, spec, pass, derivative_fields(gradients))) {
+    carve(storage_.get(), spec, pass, derivative_fields(gradients));
   }
 
   const Positions positions;
@@ -109,7 +110,7 @@ class Workspace {
   T* moments;      // [vectors, moments, slots]
   T* derivatives;  // [vectors, fields, slots]
   T* column_sums;  // [kStepRows, fields or moments, reach + vectors + reach]
-  T* gathered;     // [fields, vectors]: along the row, too
+  T* row_sums;     // [fields, vectors]: along the row, too
   T* gradient;     // [2, vectors]
   T* values;       // [kStepRows, vectors]: the map
   T* upstream;     // [kStepRows, vectors]: the map's upstream gradient
@@ -131,7 +132,7 @@ class Workspace {
   }
 
   // Sets the pointers; the number of elements from the first to the last.
-  int64_t carve(T* const begin, const Problem<T>& problem, Pass pass, int fields) {
+  int64_t carve(T* const begin, const PassSpec<T>& spec, Pass pass, int fields) {
     constexpr int64_t line = kLine / sizeof(T);
     const int64_t lanes = positions.lanes, vector = positions.vectors * lanes;
     const bool marches_pixels = pass == Pass::image || pass == Pass::moments;
@@ -141,22 +142,22 @@ class Workspace {
       used += (elements + line - 1) / line * line;
     };
     for (T*& row : rows) part(row, natural);
-    part(pixels, pass == Pass::depth ? 0 : pixel_rows * (problem.mask ? 3 : 2) * raw * lanes);
-    part(staged, marches_pixels ? problem.moment_fields() * raw * lanes : 0);
-    part(moments, pass == Pass::gradient ? 0 : vector * (problem.mask ? kMaskedRing : kPlainMoments) * slots);
+    part(pixels, pass == Pass::depth ? 0 : pixel_rows * (spec.mask ? 3 : 2) * raw * lanes);
+    part(staged, marches_pixels ? spec.moment_fields() * raw * lanes : 0);
+    part(moments, pass == Pass::gradient ? 0 : vector * (spec.mask ? kMaskedRing : kPlainMoments) * slots);
     part(derivatives, vector * fields * slots);
-    part(column_sums, kStepRows * (pass == Pass::moments ? problem.moment_fields() : fields) * sums_row());
-    part(gathered, fields * vector);
+    part(column_sums, kStepRows * (pass == Pass::moments ? spec.moment_fields() : fields) * sums_row());
+    part(row_sums, fields * vector);
     part(gradient, fields > 0 ? 2 * padded_vectors() * lanes : 0);
-    part(values, problem.map ? kStepRows * padded_vectors() * lanes : 0);
-    part(upstream, problem.grad_map ? kStepRows * padded_vectors() * lanes : 0);
-    part(weights, pass == Pass::depth && problem.mask ? padded_vectors() * lanes : 0);
+    part(values, spec.map ? kStepRows * padded_vectors() * lanes : 0);
+    part(upstream, spec.grad_map ? kStepRows * padded_vectors() * lanes : 0);
+    part(weights, pass == Pass::depth && spec.mask ? padded_vectors() * lanes : 0);
     for (int axis = 0; axis < 2; ++axis) {
-      const int64_t size = 2 * (axis == 0 ? problem.rows : problem.columns).radius + 1;
+      const int64_t size = 2 * (axis == 0 ? spec.rows : spec.columns).radius + 1;
       part(taps[axis], size * lanes);
       part(reversed[axis], size * lanes);
     }
-    part(folded_taps, (2 * problem.rows.radius + 1) * lanes);
+    part(folded_taps, (2 * spec.rows.radius + 1) * lanes);
     part(is_output, vector);
     part(is_owned, vector);
     part(is_in_crop, vector);

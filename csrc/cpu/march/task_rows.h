@@ -17,7 +17,7 @@
 #include <cassert>
 #include <cstdint>
 
-#include "../math/geometry.h"
+#include "../../math/geometry.h"
 
 namespace ssim_fused::cpu {
 

@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 
 namespace ssim_fused::cpu {
@@ -51,25 +51,26 @@ SSIM_INLINE double total(const V& sum) {
 template <class State>
 class Outputs {
   SSIM_STATE(State);
-  static constexpr int kSums = Masked ? 6 : 4;
+  static constexpr int kSums = Masked ? int{kWithWeights} : int{kWithConstants};
 
  public:
   SSIM_INLINE explicit Outputs(const State& state) : s_(state) { mark(); }
 
   // Outputs q ... q + kStepRows - 1, by what they have to yield.
-  SSIM_INLINE void take(int64_t q) const {
-    const Problem<T>& problem = s_.problem;
-    if (q >= problem.rows.output_length()) {  // the last step of some
+  SSIM_INLINE void compute(int64_t q) const {
+    const PassSpec<T>& spec = s_.spec;
+    if (q >= spec.rows.output_length()) {  // the last step of some
       for (int64_t j = 0; j < kStepRows; ++j) s_.derivatives.clear(s_.derivatives.slot(2 * s_.radius + j));
       return;
     }
     if constexpr (Derivatives > 0 && !Masked) {
       if (s_.objective == Objective::mean_similarity)
-        return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_similarity>(q); });
+        return outlined<Bytes>([=, this]()
+                                   SSIM_INLINE_LAMBDA { compute_all<Objective::mean_similarity>(q); });
       if (s_.objective == Objective::mean_contrast)
-        return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::mean_contrast>(q); });
+        return outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { compute_all<Objective::mean_contrast>(q); });
     }
-    outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { take_all<Objective::general>(q); });
+    outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { compute_all<Objective::general>(q); });
   }
 
  private:
@@ -100,14 +101,14 @@ class Outputs {
   // Of each position, whether an output is there, one whose value counts here, and for the contrast
   // sensitivity.
   SSIM_INLINE void mark() const {
-    const Axis& axis = s_.problem.columns;
+    const Axis& axis = s_.spec.columns;
     const auto range = [&](int64_t from, int64_t to) SSIM_INLINE_LAMBDA {
       return Range{s_.work.positions.of_column(axis.centre(from)),
                    s_.work.positions.of_column(axis.centre(to))};
     };
     const Range outputs = range(s_.columns.output_begin, s_.columns.output_end),
                 owned = range(s_.columns.owned_begin, s_.columns.owned_end),
-                crop = range(s_.problem.crop_begin, s_.problem.crop_end);
+                crop = range(s_.spec.crop_begin, s_.spec.crop_end);
     const V lane = numbers<V>() * static_cast<T>(s_.is_interleaved() ? s_.vectors : 1);
     for (int64_t i = 0; i < s_.vectors; ++i) {
       const V number = lane + static_cast<T>(s_.is_interleaved() ? i : i * kLanes);
@@ -118,30 +119,30 @@ class Outputs {
   }
 
   template <Objective objective>
-  SSIM_INLINE void take_all(int64_t q) const {
+  SSIM_INLINE void compute_all(int64_t q) const {
     Row row[kStepRows];
     for (int j = 0; j < kStepRows; ++j) {
-      const bool exists = s_.problem.rows.is_output(q + j);
+      const bool exists = s_.spec.rows.is_output(q + j);
       row[j] = {exists, exists && s_.task.outputs.contains(q + j),
-                s_.strip.slice_counts && s_.problem.rows.is_in_crop(q + j),
+                s_.strip.slice_counts && s_.spec.rows.is_in_crop(q + j),
                 s_.derivatives.slot(2 * s_.radius + j) * kLanes};
-      if (objective == Objective::general && s_.problem.grad_map && exists) read_upstream(q + j, j);
+      if (objective == Objective::general && s_.spec.grad_map && exists) read_upstream(q + j, j);
     }
     const Constants constants{s_.pivots(),
-                              broadcast<V>(s_.problem.c1[s_.batch]),
-                              broadcast<V>(s_.problem.c2[s_.batch]),
-                              broadcast<V>(s_.problem.grad_similarity[s_.batch]),
-                              broadcast<V>(s_.problem.grad_contrast[s_.batch]),
+                              broadcast<V>(s_.spec.c1[s_.batch]),
+                              broadcast<V>(s_.spec.c2[s_.batch]),
+                              broadcast<V>(s_.spec.grad_similarity[s_.batch]),
+                              broadcast<V>(s_.spec.grad_contrast[s_.batch]),
                               s_.work.is_output,
                               s_.work.is_owned,
                               s_.work.is_in_crop,
                               s_.derivatives.to_next_field(),
                               s_.derivatives.to_next_vector(),
                               s_.moments.to_next_vector(),
-                              s_.problem.map ? s_.work.values : nullptr,
-                              s_.problem.grad_map ? s_.work.upstream : nullptr,
-                              s_.problem.wants_contrast,
-                              s_.problem.wants_constants};
+                              s_.spec.map ? s_.work.values : nullptr,
+                              s_.spec.grad_map ? s_.work.upstream : nullptr,
+                              s_.spec.wants_contrast,
+                              s_.spec.wants_constants};
     V sum[kSums][kStepRows] = {};
     alignas(kLine) T moments[kChunk * kMomentsOfVector];
     for (int64_t begin = 0; begin < s_.vectors; begin += kChunk) {
@@ -150,7 +151,7 @@ class Outputs {
                                              kStepRows * kLanes, kLanes),
                              s_.window(0));
       for (int j = 0; j < kStepRows; ++j)
-        take_row<objective>(begin, end, j, row[j], moments + j * kLanes, constants, sum);
+        compute_row<objective>(begin, end, j, row[j], moments + j * kLanes, constants, sum);
     }
     for (int j = 0; j < kStepRows; ++j) {
       if (row[j].owned) finish_row(q + j, j, row[j].in_crop, sum);
@@ -159,8 +160,8 @@ class Outputs {
 
   // Outputs of row j, at some vectors of columns.
   template <Objective objective>
-  SSIM_INLINE void take_row(int64_t begin, int64_t end, int j, const Row& row, const T* moments,
-                            const Constants& constants, V (&sum)[kSums][kStepRows]) const {
+  SSIM_INLINE void compute_row(int64_t begin, int64_t end, int j, const Row& row, const T* moments,
+                               const Constants& constants, V (&sum)[kSums][kStepRows]) const {
     T* out = s_.derivatives.at(begin, 0, 0) + row.derivatives;
     if (!row.exists) {
       for (int64_t i = begin; Derivatives > 0 && i < end; ++i, out += constants.next_vector)
@@ -176,12 +177,12 @@ class Outputs {
     const T* upstream = constants.upstream ? constants.upstream + place : nullptr;
     for (int64_t i = begin; i < end; ++i, moments += kMomentsOfVector, out += constants.next_vector) {
       if constexpr (objective == Objective::general) {
-        take_general(i, row, moments, weights, values, upstream, constants, sum_of_row, out);
+        compute_general(i, row, moments, weights, values, upstream, constants, sum_of_row, out);
         if constexpr (Masked) weights += constants.next_weights;
         if (values) values += kLanes;
         if (upstream) upstream += kLanes;
       } else {
-        take_mean<objective>(i, row, moments, constants, sum_of_row, out);
+        compute_mean<objective>(i, row, moments, constants, sum_of_row, out);
       }
     }
     unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum[k][j] = sum_of_row[k]; });
@@ -189,15 +190,15 @@ class Outputs {
 
   // Of a vector of outputs, what their mean similarity or contrast sensitivity is made of.
   template <Objective objective>
-  SSIM_INLINE void take_mean(int64_t i, const Row& row, const T* moments, const Constants& constants,
-                             V (&sum)[kSums], T* out) const {
+  SSIM_INLINE void compute_mean(int64_t i, const Row& row, const T* moments, const Constants& constants,
+                                V (&sum)[kSums], T* out) const {
     const auto terms = output_of(moments, V{}, constants).terms;
     V weight;
     if constexpr (objective == Objective::mean_similarity) {
-      sum[0] += only(terms.similarity_loss(), constants.owned(i));
+      sum[kSimilarityLoss] += only(terms.similarity_loss(), constants.owned(i));
       weight = V{} + 1;
     } else {
-      sum[1] += only(terms.contrast_loss, only(constants.owned(i), constants.in_crop(i)));
+      sum[kContrastLoss] += only(terms.contrast_loss, only(constants.owned(i), constants.in_crop(i)));
       weight = row.in_crop ? only(V{} + 1, constants.in_crop(i)) : V{};
     }
     if constexpr (Derivatives > 0)
@@ -205,22 +206,22 @@ class Outputs {
   }
 
   // Of a vector of outputs, all that can be asked for; masked, by their weights in the means.
-  SSIM_INLINE void take_general(int64_t i, const Row& row, const T* moments, const T* weights, T* values,
-                                const T* upstream, const Constants& constants, V (&sum)[kSums],
-                                T* out) const {
+  SSIM_INLINE void compute_general(int64_t i, const Row& row, const T* moments, const T* weights, T* values,
+                                   const T* upstream, const Constants& constants, V (&sum)[kSums],
+                                   T* out) const {
     V weight{};
     if constexpr (Masked) weight = load<V>(weights);
     const auto output = output_of(moments, weight, constants);
     const V own = constants.owned(i);
-    sum[0] += only(output.in_mean(output.terms.similarity_loss()), own);
-    if constexpr (Masked) sum[4] += only(output.weight, own);
+    sum[kSimilarityLoss] += only(output.in_mean(output.terms.similarity_loss()), own);
+    if constexpr (Masked) sum[kOutputWeights] += only(output.weight, own);
     if (constants.wants_contrast) {
       const V counts = only(own, constants.in_crop(i));
-      sum[1] += only(output.in_mean(output.terms.contrast_loss), counts);
-      if constexpr (Masked) sum[5] += only(output.weight, counts);
+      sum[kContrastLoss] += only(output.in_mean(output.terms.contrast_loss), counts);
+      if constexpr (Masked) sum[kCroppedWeights] += only(output.weight, counts);
     }
     if (values) store(values, output.in_map());
-    if (Derivatives == 0 && !constants.wants_constants) return;
+    if (gradients == GradientsOf::none && !constants.wants_constants) return;
     V of_similarity = constants.by_similarity, of_contrast = row.in_crop ? constants.by_contrast : V{};
     if constexpr (Masked) {
       of_similarity *= weight;
@@ -232,8 +233,8 @@ class Outputs {
       put(out, output.partials_by(of_similarity, of_contrast), constants, constants.outputs(i));
     if (constants.wants_constants) {
       const auto by = output.constant_partials_by(of_similarity, of_contrast);
-      sum[2] += only(by.c1, own);
-      sum[3] += only(by.c2, own);
+      sum[kByC1] += only(by.c1, own);
+      sum[kByC2] += only(by.c2, own);
     }
   }
 
@@ -251,34 +252,34 @@ class Outputs {
   // Derivatives, into the second ring: none where there is no output.
   SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const V& exist) const {
     const int64_t field = constants.next_field;
-    store(out, only(f.a, exist));
-    store(out + field, only(f.p, exist));
-    store(out + 2 * field, only(f.d, exist));
-    if constexpr (Derivatives == 4) store(out + 3 * field, only(f.b, exist));
+    store(out + kByA * field, only(f.a, exist));
+    store(out + kByP * field, only(f.p, exist));
+    store(out + kByD * field, only(f.d, exist));
+    if constexpr (gradients == GradientsOf::both) store(out + kByB * field, only(f.b, exist));
   }
 
   SSIM_INLINE void finish_row(int64_t q, int j, bool counts, const V (&sum)[kSums][kStepRows]) const {
-    if (const Image<T>& map = s_.problem.map) {
+    if (const ImageRows<T>& map = s_.spec.map) {
       s_.to_natural_order(s_.work.values + j * s_.work.padded_vectors() * kLanes, s_.work.rows[0]);
-      const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(s_.columns.owned_begin));
+      const int64_t begin = s_.work.positions.of_column(s_.spec.columns.centre(s_.columns.owned_begin));
       map.write_from(s_.work.rows[0] + begin, map.offset(s_.strip.plane), q, s_.columns.owned_begin,
                      s_.columns.owned_end - s_.columns.owned_begin);
     }
-    Sums& sums = s_.sums_of(s_.problem.rows.centre(q));
-    sums.similarity_loss += total<T>(sum[0][j]);
-    if (counts) sums.contrast_loss += total<T>(sum[1][j]);
-    sums.by_c1 += total<T>(sum[2][j]);
-    sums.by_c2 += total<T>(sum[3][j]);
+    Sums& sums = s_.sums_of(s_.spec.rows.centre(q));
+    sums.similarity_loss += total<T>(sum[kSimilarityLoss][j]);
+    if (counts) sums.contrast_loss += total<T>(sum[kContrastLoss][j]);
+    sums.by_c1 += total<T>(sum[kByC1][j]);
+    sums.by_c2 += total<T>(sum[kByC2][j]);
     if constexpr (Masked) {
-      sums.weight += total<T>(sum[4][j]);
-      if (counts) sums.cropped_weight += total<T>(sum[5][j]);
+      sums.weight += total<T>(sum[kOutputWeights][j]);
+      if (counts) sums.cropped_weight += total<T>(sum[kCroppedWeights][j]);
     }
   }
 
   // A row of the map's upstream gradient.
   SSIM_INLINE void read_upstream(int64_t q, int j) const {
-    const Image<T>& upstream = s_.problem.grad_map;
-    const int64_t begin = s_.work.positions.of_column(s_.problem.columns.centre(s_.columns.output_begin));
+    const ImageRows<T>& upstream = s_.spec.grad_map;
+    const int64_t begin = s_.work.positions.of_column(s_.spec.columns.centre(s_.columns.output_begin));
     upstream.read_into(s_.work.rows[0] + begin, upstream.offset(s_.strip.plane), q, s_.columns.output_begin,
                        s_.columns.output_end - s_.columns.output_begin);
     s_.from_natural_order(s_.work.rows[0], s_.work.upstream + j * s_.work.padded_vectors() * kLanes);

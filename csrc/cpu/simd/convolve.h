@@ -132,7 +132,7 @@ SSIM_INLINE void convolve_row(int64_t vectors, int64_t fields, const T* in, int6
                               int64_t out_field, int64_t out_step, const Window<T>& window) {
   constexpr int64_t kLanes = Bytes / sizeof(T);
   int64_t done = 0;
-  const auto take = [&]<int outputs>(std::integral_constant<int, outputs>) SSIM_INLINE_LAMBDA {
+  const auto convolve_blocks = [&]<int outputs>(std::integral_constant<int, outputs>) SSIM_INLINE_LAMBDA {
     const int64_t blocks = (vectors - done) / outputs;
     if (blocks == 0) return;
     convolve_all<T, Bytes, outputs>({blocks, fields, in + done * kLanes, outputs * kLanes, in_field,
@@ -140,10 +140,10 @@ SSIM_INLINE void convolve_row(int64_t vectors, int64_t fields, const T* in, int6
                                     window);
     done += blocks * outputs;
   };
-  take(std::integral_constant<int, kOutputs>{});
-  take(std::integral_constant<int, 4>{});
-  take(std::integral_constant<int, 2>{});
-  take(std::integral_constant<int, 1>{});
+  convolve_blocks(std::integral_constant<int, kOutputs>{});
+  convolve_blocks(std::integral_constant<int, 4>{});
+  convolve_blocks(std::integral_constant<int, 2>{});
+  convolve_blocks(std::integral_constant<int, 1>{});
 }
 
 }  // namespace ssim_fused::cpu

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
+#include "../../math/ssim.h"
 #include "march_state.h"
 #include "moments.h"
 #include "slices.h"
@@ -22,7 +22,7 @@ class Gradients {
   SSIM_STATE(State);
 
  public:
-  SSIM_INLINE Gradients(const State& state, const Pixels<State>& pixels, const Slices<State>& slices)
+  SSIM_INLINE Gradients(const State& state, const PixelRows<State>& pixels, const Slices<State>& slices)
       : s_(state), pixels_(pixels), slices_(slices) {
     const int64_t before = 2 * s_.radius;
     for (int64_t k = 0; k < before && s_.task.computed.begin == 0; ++k)
@@ -31,16 +31,16 @@ class Gradients {
   }
 
   // Those that are complete with the derivatives of outputs q ... q + kStepRows - 1.
-  SSIM_INLINE void take(int64_t q) const {
+  SSIM_INLINE void compute(int64_t q) const {
     if (s_.mirrors_rows) mirror_rows(q);
-    const int64_t first = q - s_.problem.rows.pad;
-    const RowRange completed = s_.task.completed_rows(s_.problem.rows, q);
+    const int64_t first = q - s_.spec.rows.pad;
+    const RowRange completed = s_.task.completed_rows(s_.spec.rows, q);
     const int64_t begin = completed.begin, end = completed.end;
     if (begin >= end) return;
     bool folded = false;
-    for (int64_t row = begin; row < end; ++row) folded |= !s_.mirrors_rows && s_.problem.rows.is_folded(row);
+    for (int64_t row = begin; row < end; ++row) folded |= !s_.mirrors_rows && s_.spec.rows.is_folded(row);
     if constexpr (pass == Pass::depth) {
-      if (s_.problem.fields.in_lanes && !folded && end - begin == kStepRows && !is_mirror(begin) &&
+      if (s_.spec.fields.in_lanes && !folded && end - begin == kStepRows && !is_mirror(begin) &&
           !is_mirror(end - 1)) {
         slices_.store_whole_step(begin);
         return;
@@ -63,7 +63,7 @@ class Gradients {
   SSIM_INLINE T* sums(int64_t j, int m) const { return s_.column_sums(j, Derivatives, m); }
 
   SSIM_INLINE void mirror_rows(int64_t q) const {
-    const int64_t last = s_.problem.rows.n - 1, radius = s_.radius;
+    const int64_t last = s_.spec.rows.n - 1, radius = s_.radius;
     const auto slot = [&](int64_t output)
                           SSIM_INLINE_LAMBDA { return s_.derivatives.slot(output - q + 2 * radius); };
     for (int64_t output = q; output < q + kStepRows; ++output) {
@@ -86,9 +86,9 @@ class Gradients {
 
   // The same of one row near the border, with the taps that fold the reflection back.
   SSIM_INLINE void down_folded_row(int64_t row, int64_t j) const {
-    const Axis& rows = s_.problem.rows;
+    const Axis& rows = s_.spec.rows;
     for (int64_t k = 0; k <= 2 * s_.radius; ++k) {
-      const T tap = rows.adjoint_tap(s_.problem.taps[0].data(), row, row + rows.pad - 2 * s_.radius + k);
+      const T tap = rows.adjoint_tap(s_.spec.taps[0].data(), row, row + rows.pad - 2 * s_.radius + k);
       store(s_.work.folded_taps + k * kLanes, broadcast<V>(tap));
     }
     convolve_all<T, Bytes, 1>(
@@ -144,8 +144,8 @@ class Gradients {
     complete_sums(sums(j, 0));
     if constexpr (pass == Pass::gradient) pixels_.ask_ahead(row);
     convolve_row<T, Bytes>(s_.vectors, Derivatives, sums(j, 0) - s_.work.reach * kLanes, s_.work.sums_row(),
-                           s_.work.gathered, s_.vectors * kLanes, kLanes, s_.adjoint_window(1));
-    combine(s_.work.gathered, pixels, s_.work.gradient);
+                           s_.work.row_sums, s_.vectors * kLanes, kLanes, s_.adjoint_window(1));
+    combine(s_.work.row_sums, pixels, s_.work.gradient);
     write(row);
   }
 
@@ -156,33 +156,34 @@ class Gradients {
     const Pivots<V> pivots = s_.pivots();
     const V scale = broadcast<V>(s_.scale_of_derivatives());
     for (int64_t i = 0; i < count; i += kLanes, sum += kLanes, x += kLanes, gradient += kLanes) {
-      Partials<V> f{load<V>(sum), V{}, load<V>(sum + next_sum), load<V>(sum + 2 * next_sum)};
-      if constexpr (Derivatives == 4) f.b = load<V>(sum + 3 * next_sum);
+      Partials<V> f{load<V>(sum + kByA * next_sum), V{}, load<V>(sum + kByP * next_sum),
+                    load<V>(sum + kByD * next_sum)};
+      if constexpr (gradients == GradientsOf::both) f.b = load<V>(sum + kByB * next_sum);
       const V of_x = load<V>(x), of_y = load<V>(x + next_image);
       PixelGradient<V> pixel;
       if constexpr (Masked) pixel = masked_pixel_gradient(of_x, of_y, pivots, f, load<V>(x + 2 * next_image));
       if constexpr (!Masked) pixel = pixel_gradient(of_x, of_y, pivots, f);
       store(gradient, scale * pixel.by_x);
-      if constexpr (Derivatives == 4) store(gradient + next_gradient, scale * pixel.by_y);
+      if constexpr (gradients == GradientsOf::both) store(gradient + next_gradient, scale * pixel.by_y);
     }
   }
 
   SSIM_INLINE void write(int64_t row) const {
-    const Problem<T>& problem = s_.problem;
+    const PassSpec<T>& spec = s_.spec;
     T* const grad_x = own_columns(row, s_.work.gradient, s_.work.rows[3]);
     T* grad_y = nullptr;
-    if constexpr (Derivatives == 4)
+    if constexpr (gradients == GradientsOf::both)
       grad_y = own_columns(row, s_.work.gradient + s_.work.padded_vectors() * kLanes, s_.work.rows[4]);
-    if (problem.pixels) {
+    if (spec.pixel_term) {
       T* const weights = s_.work.rows[2];
       const int64_t count = s_.columns.end - s_.columns.begin;
       if constexpr (Masked) s_.mask.read(row, s_.columns.begin, count, weights);
-      s_.sums_of(row).pixels += problem.pixels.sum_and_slopes(
+      s_.sums_of(row).pixels += spec.pixel_term.sum_and_slopes(
           s_.strip.plane.batch, pixels_.own_of_preds(row), pixels_.own_of_target(row),
           Masked ? weights : nullptr, count, grad_x, grad_y);
     }
-    if (problem.grad_preds) write_to(problem.grad_preds, row, grad_x);
-    if (Derivatives == 4 && problem.grad_target) write_to(problem.grad_target, row, grad_y);
+    if (spec.grad_preds) write_to(spec.grad_preds, row, grad_x);
+    if (gradients == GradientsOf::both && spec.grad_target) write_to(spec.grad_target, row, grad_y);
   }
 
   // A row of a gradient in natural order, whole; returns where the strip's own columns begin.
@@ -192,7 +193,7 @@ class Gradients {
     const int64_t count = s_.columns.end - s_.columns.begin;
     if (s_.work.mirrored) {
       if (s_.columns.begin == 0) own[0] /= 2;
-      if (s_.columns.end == s_.problem.columns.n) own[count - 1] /= 2;
+      if (s_.columns.end == s_.spec.columns.n) own[count - 1] /= 2;
     } else {
       fold(own);
     }
@@ -209,21 +210,21 @@ class Gradients {
   }
 
   SSIM_INLINE bool is_mirror(int64_t row) const {
-    return s_.mirrors_rows && (row == 0 || row == s_.problem.rows.n - 1);
+    return s_.mirrors_rows && (row == 0 || row == s_.spec.rows.n - 1);
   }
   static SSIM_INLINE void halve(T* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) values[i] /= 2;
   }
 
-  SSIM_INLINE void write_to(const Image<T>& image, int64_t row, const T* values) const {
+  SSIM_INLINE void write_to(const ImageRows<T>& image, int64_t row, const T* values) const {
     const int64_t plane = image.offset(s_.strip.plane), soon = row + State::kRowsAhead;
     const int64_t begin = s_.columns.begin, count = s_.columns.end - begin;
-    if (soon < s_.problem.rows.n) image.template prefetch<true>(plane, soon, begin, count);
+    if (soon < s_.spec.rows.n) image.template prefetch<true>(plane, soon, begin, count);
     image.write_from(values, plane, row, begin, count);
   }
 
   const State& s_;
-  const Pixels<State>& pixels_;
+  const PixelRows<State>& pixels_;
   const Slices<State>& slices_;
 };
 

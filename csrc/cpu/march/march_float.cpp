@@ -3,6 +3,6 @@
 
 namespace ssim_fused::cpu {
 
-template MarchInstance<float> select_march<float, false>(Pass, int);
+template MarchInstance<float> select_march<float, false>(Pass, GradientsOf);
 
 }  // namespace ssim_fused::cpu

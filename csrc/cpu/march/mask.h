@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../math/ssim.h"
-#include "image.h"
-#include "lanes.h"
-#include "problem.h"
+#include "../../math/ssim.h"
+#include "../pass_spec.h"
+#include "../rows/image_rows.h"
+#include "../simd/lanes.h"
 
 namespace ssim_fused::cpu {
 
@@ -16,8 +16,9 @@ template <class V>
 struct PlainOutput {
   LocalTerms<V> terms;
 
-  SSIM_INLINE PlainOutput(const V (&moment)[4], const Pivots<V>& pivots, V c1, V c2)
-      : terms(local_terms(Moments<V>{moment[0], moment[1], moment[2], moment[3]}, pivots, c1, c2)) {}
+  SSIM_INLINE PlainOutput(const V (&moment)[kPlainMoments], const Pivots<V>& pivots, V c1, V c2)
+      : terms(local_terms(moments_of_fields<V>([&](int m) SSIM_INLINE_LAMBDA { return moment[m]; }), pivots,
+                          c1, c2)) {}
 
   static SSIM_INLINE V in_mean(const V& loss) { return loss; }
   SSIM_INLINE V in_map() const { return terms.similarity(); }
@@ -35,12 +36,13 @@ struct MaskedOutput {
   V n, above_least, weight;  // above_least: what n has more than that, or zero
   LocalTerms<V> terms;
 
-  SSIM_INLINE MaskedOutput(const V (&sum)[5], V weight_in_means, bool weighs_windows, const Pivots<V>& pivots,
-                           V c1, V c2)
-      : n(weighs_windows ? sum[4] : V{} + 1),
+  SSIM_INLINE MaskedOutput(const V (&sum)[kMaskedMoments], V weight_in_means, bool weighs_windows,
+                           const Pivots<V>& pivots, V c1, V c2)
+      : n(weighs_windows ? sum[kWindowWeight] : V{} + 1),
         above_least(clamp_below(V{}, n - kLeastWeight)),
         weight(seen(weight_in_means)),
-        terms(masked_terms(Moments<V>{sum[0], sum[1], sum[2], sum[3]}, n, pivots, c1, c2)) {}
+        terms(masked_terms(moments_of_fields<V>([&](int m) SSIM_INLINE_LAMBDA { return sum[m]; }), n, pivots,
+                           c1, c2)) {}
 
   SSIM_INLINE V in_mean(const V& loss) const { return where_any(weight, weight, weight * loss, V{}); }
   SSIM_INLINE V in_map() const { return where_any(above_least, above_least, terms.similarity(), V{} + 1); }
@@ -59,27 +61,27 @@ struct MaskedOutput {
 template <class T>
 class MaskRows {
  public:
-  SSIM_INLINE explicit MaskRows(const Strip<T>& strip)
-      : problem_(strip.problem), c_(strip.columns), plane_(plane_of(strip)) {}
+  SSIM_INLINE explicit MaskRows(const StripTask<T>& strip)
+      : spec_(strip.spec), c_(strip.columns), plane_(plane_of(strip)) {}
 
-  SSIM_INLINE bool weighs_windows() const { return problem_.mask_weighs_windows; }
+  SSIM_INLINE bool weighs_windows() const { return spec_.mask_weighs_windows; }
 
   // Of extended columns [e, e + count) of a row. The zeros that an image is padded with are seen.
   SSIM_INLINE void read(int64_t row, int64_t e, int64_t count, T* out) const {
     if (row < 0) {
       std::fill(out, out + count, T(1));
     } else {
-      read_extended(problem_.mask, problem_.mask_columns, plane_, row, e, count, out, T(1));
+      read_extended(spec_.mask, spec_.mask_columns, plane_, row, e, count, out, T(1));
     }
   }
 
   SSIM_INLINE void prefetch(int64_t row) const {
-    if (row < problem_.rows.n) problem_.mask.prefetch(plane_, row, c_.begin, c_.end - c_.begin);
+    if (row < spec_.rows.n) spec_.mask.prefetch(plane_, row, c_.begin, c_.end - c_.begin);
   }
 
   // Of the outputs centred on a row.
   SSIM_INLINE void read_outputs(int64_t row, T* out) const {
-    read(row, problem_.mask_columns.centre(c_.output_begin), c_.output_end - c_.output_begin, out);
+    read(row, spec_.mask_columns.centre(c_.output_begin), c_.output_end - c_.output_begin, out);
   }
 
   // Of pixels, in windows.
@@ -88,13 +90,13 @@ class MaskRows {
   }
 
  private:
-  static SSIM_INLINE int64_t plane_of(const Strip<T>& strip) {
+  static SSIM_INLINE int64_t plane_of(const StripTask<T>& strip) {
     Plane plane = strip.plane;
-    plane.slice += strip.problem.mask_slice;
-    return strip.problem.mask.offset(plane);
+    plane.slice += strip.spec.mask_slice;
+    return strip.spec.mask.offset(plane);
   }
 
-  const Problem<T>& problem_;
+  const PassSpec<T>& spec_;
   const Columns& c_;
   const int64_t plane_;
 };

@@ -3,6 +3,6 @@
 
 namespace ssim_fused::cpu {
 
-template MarchInstance<double> select_march<double, false>(Pass, int);
+template MarchInstance<double> select_march<double, false>(Pass, GradientsOf);
 
 }  // namespace ssim_fused::cpu
