@@ -31,6 +31,9 @@ TOLERANCE = {
 }
 
 
+INTEGERS = (torch.uint8, torch.uint16, torch.int8, torch.int16)  # that the kernels read
+
+
 def type_name(dtype: torch.dtype) -> str:
     """The name by which the programs of tests/simt know a type."""
     return str(dtype).removeprefix("torch.")
@@ -98,9 +101,11 @@ def pictures(case: Case) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(case.seed)
     target = torch.rand(case.shape, generator=generator, dtype=torch.float64)
     preds = target + 0.2 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
-    if case.types:  # more than a byte holds, but for those of bytes
-        offset = 10 if torch.uint8 in case.types else 300
-        return tuple((20 * image + offset).round().clamp(min=0) for image in (preds, target))
+    if case.types:  # more than a byte holds, but for those of bytes; below zero, too, if all types are signed
+        is_signed = all(dtype.is_signed for dtype in case.types)
+        offset = -10 if is_signed else 10 if torch.uint8 in case.types else 300
+        scale = 200 if torch.int16 in case.types else 20
+        return tuple((scale * image + offset).round().clamp(min=None if is_signed else 0) for image in (preds, target))
     return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
 
 

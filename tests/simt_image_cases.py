@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from simt_cases import FULL, PHI, Case
+from simt_cases import FULL, INTEGERS, PHI, Case
 
 
 def cases() -> list[Case]:
@@ -174,7 +174,7 @@ def cases() -> list[Case]:
             replace(base, sizes=(size, size - 2)),
             replace(base, sizes=(11, size)),
         ]
-    for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32)):
+    for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32), (torch.int16,) * 2):
         base = Case((2, 2, 25, 70), sizes=(7, 7), types=types, gradients="", seed=4)
         every += [base, replace(base, pixels="l1"), replace(base, sizes=(23, 23)), replace(base, want_map=True)]
         every += [replace(base, sizes=(size, size), layout="channels_last") for size in (7, 23)]
@@ -224,7 +224,7 @@ def cases() -> list[Case]:
     ]
     every += [replace(base, layout=layout, strip_columns=128) for layout in ("channels_last", "sliced")]
     # Integers, and floats beside them: the only gradient is that of the floats.
-    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2):
+    for types in ((dtype,) * 2 for dtype in INTEGERS):
         for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
             base = Case(shape, types=types, gradients="", seed=4)
             every += [
@@ -236,7 +236,7 @@ def cases() -> list[Case]:
                 replace(base, gradients="constants", constants=2),
                 replace(base, pixels="l2"),
             ]
-    for integer in (torch.uint8, torch.uint16):
+    for integer in INTEGERS:
         base = Case((2, 2, 21, 56), types=(torch.float32, integer), symmetric=True, seed=4)
         every += [
             base,

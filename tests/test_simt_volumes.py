@@ -135,7 +135,8 @@ def cases() -> list[Case]:
             replace(base, sizes=(13, 5, 13), gradients="preds target"),
             replace(base, dtype=torch.float16),
         ]
-    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2, (torch.float32, torch.uint8)):
+    integers = ((torch.uint8,) * 2, (torch.uint16,) * 2, (torch.int16,) * 2)
+    for types in (*integers, (torch.float32, torch.uint8), (torch.float32, torch.int8)):
         base = volume(2, 2, 7, 9, 66, types=types, gradients="preds" if types[0] == torch.float32 else "", seed=4)
         every += [
             base,
