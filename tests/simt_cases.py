@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ class Case:
     split_rows: int = 0
     crossing: bool = False  # blocks go on from one strip to the next
     symmetric: bool = False  # the window
+    edge: float = 0.0  # the weight of the first and the last tap, where the window is longer than the side
     sms: int = 4
     l2_bytes: int = 0
     layout: str = "contiguous"
@@ -115,7 +117,20 @@ def pad(picture: Tensor, padding: tuple[int, ...], mode: str) -> Tensor:
 
 
 def windows(case: Case) -> list[Tensor]:
-    return [taps(size, uneven=not case.symmetric) for size in case.sizes]
+    """With an `edge`, windows that are longer than the side are as the operators clip them (csrc/api/arguments.h)."""
+    every = [taps(size, uneven=not case.symmetric) for size in case.sizes]
+    for window, n in zip(every, case.shape[2:], strict=True):
+        if case.edge and len(window) // 2 >= n:
+            window[0] = window[-1] = 0
+            window *= (1 - case.edge) / window.sum()
+            window[0] = window[-1] = case.edge / 2
+    return every
+
+
+# Long windows have no output that the contrast sensitivity counts.
+LONG: dict[str, Any] = {
+    "padding_mode": "zero", "gradients": "preds target constants", "upstream": "similarity map", "want_map": True,
+}  # fmt: skip
 
 
 def terms(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from simt_cases import FULL, INTEGERS, PHI, Case
+from simt_cases import FULL, INTEGERS, LONG, PHI, Case
 
 
 def cases() -> list[Case]:
@@ -125,6 +125,18 @@ def cases() -> list[Case]:
         Case((1, 1, 12, 20), sizes=(3, 31), pad=(1, 15), dtype=torch.float64, **FULL),
         Case((1, 1, 10, 520), sizes=(3, 515), pad=(1, 3), objective="contrast_sensitivity"),
     ]
+    # Windows as long as the image can reach, which see padding for a small part, or for the most part: of lengths that
+    # have marches, too, whose pivot then does not suit.
+    for edge in (0.05, 0.5, 0.999):
+        for shape, sizes in (
+            ((2, 2, 8, 9), (17, 19)), ((1, 1, 4, 5), (9, 11)), ((1, 1, 1, 1), (3, 3)), ((1, 1, 5, 70), (11, 7)),
+            ((2, 1, 70, 2), (5, 5)), ((1, 1, 16, 16), (33, 33)),
+        ):  # fmt: skip
+            base = Case(shape, sizes=sizes, edge=edge, padding_mode="zero")
+            every += [base, replace(base, gradients=""), replace(base, **LONG)]
+        base = Case((1, 1, 7, 6), sizes=(15, 13), edge=edge, padding_mode="zero")
+        every += [replace(base, offset=30.0), replace(base, dtype=torch.float64), replace(base, pixels="l1")]
+        every.append(replace(base, types=(torch.int16,) * 2, gradients=""))
     # Windows of radius 3 and 11, whose values and gradients have marches of their own: strips of 128 columns, which
     # own 120 and up to 125 where they are the last (104 and 117), of 256 (248, 253; 232, 245), and single ones. What
     # else is asked has the kernels for shorter windows, or goes an axis at a time.

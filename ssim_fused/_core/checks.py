@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -152,6 +153,9 @@ def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None
         raise RuntimeError("`mask` requires a gradient, and the scores have none for it: pass `mask.detach()`.")
 
 
+_LARGEST_SIGMA = sys.float_info.max / 3.5  # beyond, the Gaussian's radius is infinite
+
+
 def check_window(
     axes: int, gaussian_kernel: bool, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -179,19 +183,11 @@ def check_window(
         raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
     if any(not s > 0 for s in sigmas):
         raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")
-    if any(_is_too_large(s) for s in sigmas):
+    if any(s > _LARGEST_SIGMA for s in sigmas):  # of integers beyond all floats, too
         raise OverflowError(f"`sigma` is {_shown(sigma)}, expected finite numbers.")
     if not gaussian_kernel and not all(isinstance(size, numbers.Integral) for size in sizes):
         raise TypeError(f"`kernel_size` is {kernel_size}, expected integers: the window is uniform.")
     return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
-
-
-def _is_too_large(sigma: numbers.Real) -> bool:
-    """Whether the Gaussian has more taps than a float can count."""
-    try:
-        return math.isinf(3.5 * float(sigma))
-    except OverflowError:  # an integer beyond all floats
-        return True
 
 
 def _shown(value: Any) -> str:
