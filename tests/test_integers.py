@@ -1,4 +1,4 @@
-"""8- and 16-bit integers straight into the kernels: the numbers of the same pixels as floats, and their type's range."""
+"""8- and 16-bit integers straight into the kernels: the numbers of the same pixels as floats, and the type's range."""
 
 from __future__ import annotations
 
@@ -238,7 +238,11 @@ def test_integer_preds_want_a_target_of_their_type() -> None:
 def test_other_integers_are_refused_with_every_range(device: str, dtype: torch.dtype, data_range: Any) -> None:
     preds, target = (image.to(dtype) for image in pictures(torch.uint8, device, 30, 31))
     arguments = {"betas": (1.0,), "kernel_size": 3}
-    for name, images in (("preds", (preds, target)), ("preds", (preds, target.float())), ("target", (preds.float(), target))):
+    for name, images in (
+        ("preds", (preds, target)),
+        ("preds", (preds, target.float())),
+        ("target", (preds.float(), target)),
+    ):
         for call in (
             lambda x, y: ssim(x, y, data_range=data_range),
             lambda x, y: ms_ssim(x, y, data_range=data_range, **arguments),

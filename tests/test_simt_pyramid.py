@@ -93,7 +93,8 @@ def run(
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     if is_integer:
         images = {
-            name: (40 * (image if type_.is_signed else image.abs())).to(type_) for (name, image), type_ in zip(images.items(), types, strict=True)
+            name: (40 * (image if type_.is_signed else image.abs())).to(type_)
+            for (name, image), type_ in zip(images.items(), types, strict=True)
         }
     gradients = [
         random(*shape[:2], *(n >> level for n in shape[2:]), seed=level, dtype=compute if level else dtype)

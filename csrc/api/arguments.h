@@ -460,9 +460,9 @@ inline long double gaussian_sum(double sigma, double radius) {
          slope * ends / 6;
 }
 
-// The windows below are longer than an image with a side of n pixels can reach: taps n or more pixels from the
-// middle see zero padding, whatever the output. The first and the last tap, n pixels from the middle, have the
-// weight of all taps at that distance or beyond.
+// The windows below are longer than an image with a side of n pixels can reach: taps n or more pixels from
+// the middle see zero padding, whatever the output. The first and the last tap, n pixels from the middle,
+// have the weight of all taps at that distance or beyond.
 
 inline std::vector<double> clipped_gaussian(double sigma, double radius, int64_t n) {
   std::vector<double> taps(static_cast<size_t>(2 * n + 1));
