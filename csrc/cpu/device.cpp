@@ -56,6 +56,7 @@ PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sum
   spec.grad_map = image_rows<T>(request.grad_map);
   spec.rows = request.windows.axes[1];
   spec.columns = request.windows.axes[2];
+  spec.sees_padding = request.windows.see_padding();
   for (size_t d = 0; d < 2; ++d) {
     spec.taps[d] = request.windows.taps_as<T>(1 + d);
     spec.reversed[d].assign(spec.taps[d].rbegin(), spec.taps[d].rend());
