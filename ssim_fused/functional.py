@@ -11,8 +11,9 @@ from torch.compiler import is_dynamo_compiling
 from ssim_fused._core import call, checks, multiscale, prepared
 from ssim_fused._core.autograd import evaluate
 from ssim_fused._core.multiscale import fitting_betas as fitting_betas
+from ssim_fused._core.scripting import not_scriptable
 from ssim_fused._core.spec import REDUCTIONS, MaskMode, Spec
-from ssim_fused._core.window import DataRange, Padding, Window, apply_range
+from ssim_fused._core.window import DataRange, Padding, Window, apply_range, checked_constants
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
 
@@ -34,6 +35,7 @@ def structural_similarity_index_measure(
     *, padding: Padding = ..., per_channel: bool = ..., mask: Tensor | None = ..., mask_mode: MaskMode = ...,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 # fmt: on
+@not_scriptable
 def structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -122,7 +124,8 @@ def structural_similarity_index_measure(
 
     """
     key, may_prepare = None, False
-    if mask is None and not (return_full_image or return_contrast_sensitivity or per_channel or is_dynamo_compiling()):
+    is_value = return_full_image is False and return_contrast_sensitivity is False and per_channel is False
+    if is_value and mask is None and not is_dynamo_compiling():
         key = (
             gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode,
             type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
@@ -130,6 +133,11 @@ def structural_similarity_index_measure(
         if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
             return outputs[0]
         may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
+    if not is_value:
+        checks.check_flags(
+            return_full_image=return_full_image, return_contrast_sensitivity=return_contrast_sensitivity,
+            per_channel=per_channel,
+        )  # fmt: skip
     if return_full_image and return_contrast_sensitivity:
         raise ValueError(
             "Arguments `return_full_image` and `return_contrast_sensitivity` are both True and mutually "
@@ -139,13 +147,15 @@ def structural_similarity_index_measure(
         checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
+        each_range = call.range_of(preds, target, data_range)
+        numbers = checked_constants(k1, k2)
         preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = call.as_batch(preds, target, mask)
-        preds, target, number, constants = apply_range(preds, target, call.range_of(preds, data_range), k1, k2, each)
+            preds, target, each_range, each = call.as_batch(preds, target, each_range, mask)
+        preds, target, number, constants = apply_range(preds, target, each_range, *numbers, each)
         spec = Spec(
-            Window(sigma, kernel_size, None, padding, number, k1, k2),
+            Window(sigma, kernel_size, None, padding, number, *numbers),
             REDUCTIONS[reduction],
             want_contrast=return_contrast_sensitivity,
             want_map=return_full_image,
@@ -161,6 +171,7 @@ def structural_similarity_index_measure(
     return results[0] if len(results) == 1 else (results[0], results[1])
 
 
+@not_scriptable
 def multiscale_structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -231,7 +242,7 @@ def multiscale_structural_similarity_index_measure(
 
     """
     key, may_prepare = None, False
-    if mask is None and type(betas) is tuple and not (per_channel or is_dynamo_compiling()):
+    if mask is None and type(betas) is tuple and per_channel is False and not is_dynamo_compiling():
         key = (
             gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode, betas, normalize,
             type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
@@ -240,24 +251,27 @@ def multiscale_structural_similarity_index_measure(
         if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
             return outputs[0]
         may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
+    checks.check_flags(per_channel=per_channel)
     checks.check_levels(betas, normalize)
     if mask is not None or mask_mode != "window":
         checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         checks.check_pyramid(preds.shape, kernel_size, len(betas))
+        each_range = call.range_of(preds, target, data_range)
+        numbers = checked_constants(k1, k2)
         preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = call.as_batch(preds, target, mask)
-        window = Window(sigma, kernel_size, None, padding, 1.0, k1, k2)
+            preds, target, each_range, each = call.as_batch(preds, target, each_range, mask)
+        window = Window(sigma, kernel_size, None, padding, 1.0, *numbers)
         spec = Spec(
             window, REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none",
             mask_mode=mask_mode,
         )  # fmt: skip
-        results = multiscale.evaluate(spec, preds, target, call.range_of(preds, data_range), each)
-        if may_prepare:
-            prepared.remember(key, spec._replace(window=window._replace(data_range=data_range)))
+        results = multiscale.evaluate(spec, preds, target, each_range, each)
+        if may_prepare and isinstance(each_range, float):
+            prepared.remember(key, spec._replace(window=window._replace(data_range=each_range)))
         return call.in_dtype(call.by_channel(results, shape) if per_channel else results, dtype)
 
     arguments = call.Call(
