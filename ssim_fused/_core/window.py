@@ -170,8 +170,11 @@ def _check_fits_both(preds: Tensor, target: Tensor, data_range: DataRange, is_gi
     )
     if not is_given:
         raise ValueError(f"{kinds}, and `data_range` is not given, whose default is for floating-point images: {fix}")
-    span = data_range[1] - data_range[0] if isinstance(data_range, tuple) else data_range
-    if isinstance(span, float | int) and span < _LEAST_OF_INTEGERS:
+    if isinstance(data_range, tuple):  # Any bounds clamp both; those of floating-point images leave integers 0 and 1.
+        fits = not (data_range[0] >= -1 and data_range[1] <= 1)
+    else:
+        fits = data_range is None or isinstance(data_range, Tensor) or data_range >= _LEAST_OF_INTEGERS
+    if not fits:
         raise ValueError(f"{kinds}, and `data_range` is {data_range}, which cannot be the range of both: {fix}")
 
 
@@ -181,7 +184,7 @@ def checked_range(data_range: Any) -> DataRange:
         return data_range
     if isinstance(data_range, tuple):
         return check_bounds(data_range)
-    if isinstance(data_range, float | int) and not isinstance(data_range, bool):
+    if isinstance(data_range, float | int):
         data_range = as_float("data_range", data_range)
     else:
         data_range = _as_number(data_range)
@@ -192,12 +195,10 @@ def checked_range(data_range: Any) -> DataRange:
 
 def _as_number(value: Any) -> float:
     """A ``data_range`` of any type of real numbers, also in an array without axes, as a float."""
-    if isinstance(value, torch.SymFloat | torch.SymInt):
-        return value  # It stays a symbol of the trace.
     given = value
     if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not isinstance(value, numbers.Real):
         hint = ""
         if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
             hint = " Convert an array by `torch.as_tensor`."
