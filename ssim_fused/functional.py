@@ -11,8 +11,9 @@ from torch.compiler import is_dynamo_compiling
 from ssim_fused._core import call, checks, multiscale, prepared
 from ssim_fused._core.autograd import evaluate
 from ssim_fused._core.multiscale import fitting_betas as fitting_betas
+from ssim_fused._core.scripting import not_scriptable
 from ssim_fused._core.spec import REDUCTIONS, MaskMode, Spec
-from ssim_fused._core.window import DataRange, Padding, Window, apply_range
+from ssim_fused._core.window import DataRange, Padding, Window, apply_range, checked_constants
 
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
 
@@ -34,6 +35,7 @@ def structural_similarity_index_measure(
     *, padding: Padding = ..., per_channel: bool = ..., mask: Tensor | None = ..., mask_mode: MaskMode = ...,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 # fmt: on
+@not_scriptable
 def structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -71,9 +73,17 @@ def structural_similarity_index_measure(
             by ``(kernel_size - 1) // 2`` as in the reference: where the Gaussian has another size, the map is wider
             or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
+    <<<<<<< HEAD
         data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
             images are clamped; or None: of integers the range of their type, 255 or 65535, of others the larger of both
             tensors' max - min, through which gradients flow.
+    =======
+        data_range: the images' range L, above zero and finite. A number of any type; or a tensor of one element, or
+            ``[B]``, a range of each image, whose numbers are not checked, and which has a gradient; or a tuple
+            ``(low, high)``, to which the images are clamped; or None: of integers the range of their type, of floats
+            the larger of both tensors' max - min, through which gradients flow. An integer ``target`` next to float
+            ``preds`` is not scaled: a number below 255, or a tuple within [-1, 1], is refused.
+    >>>>>>> i24py
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
         return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
@@ -103,9 +113,10 @@ def structural_similarity_index_measure(
             without padding smaller than the window, or the images are on CUDA and the package was built without it.
         NotImplementedError: a dtype is not one of these: int32, int64 and bool are to be converted.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-            positive; a ``data_range`` of several elements; an unknown ``reduction`` or ``padding``; both ``return_``
+            positive; a ``data_range`` that is not above zero, not finite, a tensor of another shape, or that cannot be
+            the range of both images; an unknown ``reduction`` or ``padding``; both ``return_``
             arguments.
-        OverflowError: an infinite ``sigma`` or ``kernel_size``.
+        OverflowError: an infinite ``sigma`` or ``kernel_size``; a number that is too large for a float.
         IndexError: a ``data_range`` that is a tuple of one.
         torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
 
@@ -123,7 +134,8 @@ def structural_similarity_index_measure(
 
     """
     key, may_prepare = None, False
-    if mask is None and not (return_full_image or return_contrast_sensitivity or per_channel or is_dynamo_compiling()):
+    is_value = return_full_image is False and return_contrast_sensitivity is False and per_channel is False
+    if is_value and mask is None and not is_dynamo_compiling():
         key = (
             gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode,
             type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
@@ -131,6 +143,11 @@ def structural_similarity_index_measure(
         if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
             return outputs[0]
         may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
+    if not is_value:
+        checks.check_flags(
+            return_full_image=return_full_image, return_contrast_sensitivity=return_contrast_sensitivity,
+            per_channel=per_channel,
+        )  # fmt: skip
     if return_full_image and return_contrast_sensitivity:
         raise ValueError(
             "Arguments `return_full_image` and `return_contrast_sensitivity` are both True and mutually "
@@ -140,13 +157,15 @@ def structural_similarity_index_measure(
         checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
+        each_range = call.range_of(preds, target, data_range)
+        numbers = checked_constants(k1, k2)
         preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = call.as_batch(preds, target, mask)
-        preds, target, number, constants = apply_range(preds, target, call.range_of(preds, data_range), k1, k2, each)
+            preds, target, each_range, each = call.as_batch(preds, target, each_range, mask)
+        preds, target, number, constants = apply_range(preds, target, each_range, *numbers, each)
         spec = Spec(
-            Window(sigma, kernel_size, None, padding, number, k1, k2),
+            Window(sigma, kernel_size, None, padding, number, *numbers),
             REDUCTIONS[reduction],
             want_contrast=return_contrast_sensitivity,
             want_map=return_full_image,
@@ -162,6 +181,7 @@ def structural_similarity_index_measure(
     return results[0] if len(results) == 1 else (results[0], results[1])
 
 
+@not_scriptable
 def multiscale_structural_similarity_index_measure(
     preds: Tensor,
     target: Tensor,
@@ -195,8 +215,8 @@ def multiscale_structural_similarity_index_measure(
         kernel_size: size of the uniform window, odd; it also sets the least height and width of the images (of
             volumes by its first two elements, as in the reference).
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range. A number; or a tuple ``(low, high)``, to which each level's images are
-            clamped (after the pooling of unclamped ones); or None: taken from the images of each level.
+        data_range: the images' range, as there. A tuple ``(low, high)`` clamps each level's images (after the pooling
+            of unclamped ones); None takes the range of floats from the images of each level.
         k1: luminance constant.
         k2: contrast constant.
         betas: the levels' exponents, a tuple of floats, the finest level first.
@@ -232,7 +252,7 @@ def multiscale_structural_similarity_index_measure(
 
     """
     key, may_prepare = None, False
-    if mask is None and type(betas) is tuple and not (per_channel or is_dynamo_compiling()):
+    if mask is None and type(betas) is tuple and per_channel is False and not is_dynamo_compiling():
         key = (
             gaussian_kernel, sigma, kernel_size, data_range, k1, k2, reduction, padding, mask_mode, betas, normalize,
             type(gaussian_kernel), type(sigma), type(kernel_size), type(data_range), type(k1), type(k2),
@@ -241,24 +261,27 @@ def multiscale_structural_similarity_index_measure(
         if (entry := prepared.find(key)) is not None and (outputs := prepared.run(entry, preds, target)) is not None:
             return outputs[0]
         may_prepare = prepared.may_prepare(gaussian_kernel, sigma, kernel_size, data_range, k1, k2)
+    checks.check_flags(per_channel=per_channel)
     checks.check_levels(betas, normalize)
     if mask is not None or mask_mode != "window":
         checks.check_mask(preds, target, mask, mask_mode)
 
     def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], kernel_size: Sequence[int]) -> Sequence[Tensor]:
         checks.check_pyramid(preds.shape, kernel_size, len(betas))
+        each_range = call.range_of(preds, target, data_range)
+        numbers = checked_constants(k1, k2)
         preds, target, dtype = call.prepare_images(preds, target)
         shape, each = preds.shape, mask
         if per_channel:
-            preds, target, each = call.as_batch(preds, target, mask)
-        window = Window(sigma, kernel_size, None, padding, 1.0, k1, k2)
+            preds, target, each_range, each = call.as_batch(preds, target, each_range, mask)
+        window = Window(sigma, kernel_size, None, padding, 1.0, *numbers)
         spec = Spec(
             window, REDUCTIONS[reduction], betas=multiscale.rounded(betas), normalize=normalize or "none",
             mask_mode=mask_mode,
         )  # fmt: skip
-        results = multiscale.evaluate(spec, preds, target, call.range_of(preds, data_range), each)
-        if may_prepare:
-            prepared.remember(key, spec._replace(window=window._replace(data_range=data_range)))
+        results = multiscale.evaluate(spec, preds, target, each_range, each)
+        if may_prepare and isinstance(each_range, float):
+            prepared.remember(key, spec._replace(window=window._replace(data_range=each_range)))
         return call.in_dtype(call.by_channel(results, shape) if per_channel else results, dtype)
 
     arguments = call.Call(

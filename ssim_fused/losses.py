@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import numbers
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, Literal, NamedTuple, NoReturn, ParamSpec
 
-import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from ssim_fused._core import autograd, call, checks, multiscale, prepared
+from ssim_fused._core import autograd, call, checks, multiscale, prepared, scripting
 from ssim_fused._core.autograd import evaluate
 from ssim_fused._core.spec import LOSS_REDUCTIONS, PIXEL_TERMS, MaskMode, PixelTerm, Reduction, Spec
-from ssim_fused._core.window import DataRange, Padding, Window, apply_range, check_bounds, check_range
+from ssim_fused._core.window import (
+    DataRange,
+    DefaultRange,
+    Padding,
+    Window,
+    apply_range,
+    checked_constants,
+    checked_range,
+)
 
 ReductionName = Literal["mean", "elementwise_mean", "sum", "none"] | None
 # The attributes that a loss computes with.
@@ -45,18 +55,49 @@ class Terms(NamedTuple):
     ssim: Tensor
 
 
+P = ParamSpec("P")
+
+
+def _named(initialize: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
+    """Decorates an ``__init__`` with keywords only so that wrong arguments are told in the name of the loss."""
+    own = frozenset(inspect.signature(initialize).parameters)
+
+    @functools.wraps(initialize)
+    def checked(self: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        name = type(self).__name__
+        if len(args) > 0:
+            raise TypeError(f"{name}() takes keywords only, got {args[0]!r}: pass for instance `data_range=...`.")
+        for unknown in kwargs.keys() - own:
+            near = difflib.get_close_matches(unknown, _keywords_of(type(self)), 1)
+            meant = f"; did you mean `{near[0]}`?" if near else "."
+            raise TypeError(f"{name}() got an unexpected keyword argument `{unknown}`{meant}")
+        initialize(self, *args, **kwargs)
+
+    return checked
+
+
+def _keywords_of(kind: type) -> list[str]:
+    """The names of all arguments that a loss takes."""
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    signatures = [inspect.signature(base.__init__) for base in kind.__mro__ if issubclass(base, _Loss)]
+    names = {p.name: None for signature in signatures for p in signature.parameters.values() if p.kind in kinds}
+    return [name for name in names if name != "self"]
+
+
 class _Loss(nn.Module):
     """What all losses share: arguments, their check, and the call."""
 
+    _range_is_given = True
     betas: tuple[float, ...] = ()
     normalize: Literal["relu", "simple"] | None = "relu"
     _shown: tuple[str, ...] = ()
     _prepared: prepared.Prepared | None = None
 
+    @_named
     def __init__(
         self,
         *,
-        data_range: DataRange = 1.0,
+        data_range: DataRange = DefaultRange(1.0),  # noqa: B008 - a constant
         gaussian_kernel: bool = True,
         sigma: float | Sequence[float] = 1.5,
         kernel_size: int | Sequence[int] = 11,
@@ -66,16 +107,15 @@ class _Loss(nn.Module):
         reduction: ReductionName = "mean",
     ) -> None:
         super().__init__()
-        if reduction not in LOSS_REDUCTIONS:
+        if not isinstance(reduction, str | None) or reduction not in LOSS_REDUCTIONS:
             raise ValueError(f"`reduction` is {reduction!r}, expected 'mean', 'sum', 'none' or None.")
         checks.check_padding(padding)
-        if isinstance(data_range, tuple):
-            check_bounds(data_range)
-        elif not isinstance(data_range, numbers.Real | Tensor | None):
-            check_range(torch.empty(0), data_range)
+        checked_range(data_range)
+        checked_constants(k1, k2)
         axes = next((len(v) for v in (sigma, kernel_size) if isinstance(v, Sequence)), 2)
         checks.check_window(axes, gaussian_kernel, sigma, kernel_size)
-        self.data_range = data_range
+        self.data_range = 1.0 if isinstance(data_range, DefaultRange) else data_range
+        self._range_is_given = not isinstance(data_range, DefaultRange)
         self.gaussian_kernel, self.sigma, self.kernel_size = gaussian_kernel, sigma, kernel_size
         self.k1, self.k2, self.padding, self.reduction = k1, k2, padding, reduction
 
@@ -112,6 +152,12 @@ class _Loss(nn.Module):
         super().__setattr__(name, value)
         if name in _CONFIGURATION:
             self.__dict__["_prepared"] = None
+        if name == "data_range":
+            self.__dict__["_range_is_given"] = True
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses ``torch.jit.script``, also of modules that contain the loss."""
+        scripting.refuse(type(self).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy: it prepares its calls anew, since their numbers are this process's."""
@@ -144,14 +190,15 @@ class _Loss(nn.Module):
         def compute(preds: Tensor, target: Tensor, sigma: Sequence[float], size: Sequence[int]) -> Sequence[Tensor]:
             if levels:
                 checks.check_pyramid(preds.shape, size, levels)
+            data_range = call.range_of(preds, target, self.data_range, self._range_is_given)
+            k1, k2 = checked_constants(self.k1, self.k2)
             preds, target, dtype = call.prepare_images(preds, target)
-            data_range = call.range_of(preds, self.data_range)
-            window = Window(sigma, size, None, self.padding, 1.0, self.k1, self.k2)
+            window = Window(sigma, size, None, self.padding, 1.0, k1, k2)
             spec = self._spec(window, reduction if weight is None else Reduction.NONE)._replace(mask_mode=mask_mode)
             if levels:
                 value, *others = multiscale.evaluate(spec, preds, target, data_range, mask)
             else:
-                preds, target, number, constants = apply_range(preds, target, data_range, self.k1, self.k2, mask)
+                preds, target, number, constants = apply_range(preds, target, data_range, k1, k2, mask)
                 spec = spec._replace(window=window._replace(data_range=number))
                 value, *others = evaluate(spec, preds, target, constants, mask)
             if weight is not None:
@@ -162,7 +209,7 @@ class _Loss(nn.Module):
 
         arguments = call.Call(
             self.gaussian_kernel, self.sigma, self.kernel_size, "none", self.data_range, self.k1, self.k2, self.padding,
-            levels=levels,
+            levels=levels, range_is_given=self._range_is_given,
         )  # fmt: skip
         return call.explained(compute, preds, target, arguments)
 
@@ -172,7 +219,7 @@ class _Loss(nn.Module):
         if isinstance(data_range, float | int) and prepared.may_prepare(
             self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2
         ):
-            window = spec.window._replace(data_range=data_range)
+            window = spec.window._replace(data_range=float(data_range))
             self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
 
     def extra_repr(self) -> str:
@@ -201,8 +248,11 @@ class SSIMLoss(_Loss):
     """``1 - SSIM``, computed as what SSIM lacks to one: a loss of 1e-9 has digits.
 
     Args:
-        data_range: the range L of the images: 1.0, the default, for images in [0, 1]. A fixed range makes the loss
-            of an image independent of the others; None takes it from each batch, as the metric's default does.
+        data_range: the range L of the images. The default is 1.0 for floating-point images, which then lie in [0, 1],
+            and the range of their type for integers. A fixed range makes the loss of an image independent of the
+            others; None takes it from each batch, as the metric's default does. Otherwise as for
+            :func:`~ssim_fused.structural_similarity_index_measure`. An integer ``target`` next to floating-point
+            ``preds`` needs a range that is given.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
         sigma: standard deviation of the Gaussian, > 0, for all axes or for each.
         kernel_size: size of the uniform window, odd, for all axes or for each.
@@ -315,7 +365,8 @@ class PixelSSIMLoss(_Loss):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        if pixel not in PIXEL_TERMS:
+        checks.check_flags(multiscale=multiscale)
+        if not isinstance(pixel, str) or pixel not in PIXEL_TERMS:
             raise ValueError(f"`pixel` is {pixel!r}, expected 'l1', 'l2' or 'charbonnier'.")
         if not isinstance(ssim_weight, numbers.Real) or not 0 <= ssim_weight <= 1:
             raise ValueError(f"`ssim_weight` is {ssim_weight!r}, expected a number from 0 to 1.")
@@ -347,7 +398,7 @@ class PixelSSIMLoss(_Loss):
     ) -> Tensor:
         """The loss of two batches, as :meth:`SSIMLoss.forward`."""
         value, terms = self._outputs(preds, target, weight, mask, mask_mode)
-        if torch.compiler.is_compiling() or not autograd.transforms_active():
+        if not autograd.transforms_active():
             self._last = terms.detach(), None if weight is None else weight.detach()
         else:  # a tensor of torch.func's means nothing outside of the transform
             self._last = None
@@ -399,4 +450,6 @@ class L1SSIMLoss(PixelSSIMLoss):
     """
 
     def __init__(self, ssim_weight: float = 0.2, **arguments: Any) -> None:
+        if "pixel" in arguments:
+            raise TypeError(f"{type(self).__name__}() has no argument `pixel`: use PixelSSIMLoss.")
         super().__init__("l1", ssim_weight, **arguments)

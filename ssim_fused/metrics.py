@@ -11,13 +11,15 @@ synchronisation of processes, checkpoints and ``plot`` work as ever. What differ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssim_fused import functional
-from ssim_fused._core.checks import check_padding
+from ssim_fused._core import checks
+from ssim_fused._core.window import checked_constants, checked_range
 
 try:
     from torchmetrics import image
@@ -39,7 +41,15 @@ class _Fused(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_padding(padding)
+        checks.check_padding(padding)
+        checks.check_mask_mode(mask_mode)
+        returned = "return_full_image", "return_contrast_sensitivity"
+        flags = {name: getattr(self, name) for name in returned if hasattr(self, name)}
+        checks.check_flags(per_channel=per_channel, **flags)
+        checked_range(self.data_range)
+        checked_constants(self.k1, self.k2)
+        axes = next((len(v) for v in (self.sigma, self.kernel_size) if isinstance(v, Sequence)), 2)
+        checks.check_window(axes, self.gaussian_kernel, self.sigma, self.kernel_size)
         self.padding, self.per_channel, self.mask_mode = padding, per_channel, mask_mode
         if self.reduction in ("none", None):
             # With None in its place, processes with different numbers of batches cannot be gathered.

@@ -102,9 +102,12 @@ def _callers_level() -> int:
 
 @functools.cache
 def _warn_of_composite(device_type: str) -> None:
+    if device_type == "cuda" and torch.version.hip is not None:
+        device = "AMD GPUs, which torch for ROCm calls 'cuda'"
+    else:
+        device = f"device '{device_type}' in this build (see ssim_fused.build_info())"
     warnings.warn(
-        f"ssim_fused has no kernel for device '{device_type}' in this build (see ssim_fused.build_info()): "
-        "computing with PyTorch's own operations, slower and with more memory.",
+        f"ssim_fused has no kernel for {device}: computing with PyTorch's own operations, slower and with more memory.",
         stacklevel=_callers_level(),
     )
 

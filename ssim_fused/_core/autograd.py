@@ -5,6 +5,7 @@
   place, or through :class:`EagerScore`, whose backward is a pass of its own.
 - ``torch.func``'s transforms go through :class:`TransformedScore`.
 - ``torch.compile`` and direct callers of the operators use what :mod:`ssim_fused._core.registration` says of these.
+  ``torch.compile`` of a function that contains a transform uses the composite.
 - Gradients that are differentiated again are those of :class:`ScoreGradient`.
 """
 
@@ -42,6 +43,8 @@ def evaluate(
     if (spec.betas or spec.pixel_term != "none") and not spec.knows_scale(preds, constants, mask):
         preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
+        if transforms_active():  # Traces of torch.func's transforms know no rule for the operators.
+            return spec.composite(preds, target, constants, mask)
         tracks = torch.is_grad_enabled() and spec.stores_gradients(preds, constants, mask)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
         outputs = spec.outputs(preds, target, constants, wanted, mask)

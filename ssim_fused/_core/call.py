@@ -6,11 +6,12 @@ The operators check what they are given. Once one of them has refused, :mod:`ssi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssim_fused._core import _ops, checks
+from ssim_fused._core import _ops, checks, window
 from ssim_fused._core.checks import Call
 from ssim_fused._core.window import DataRange
 
@@ -24,6 +25,8 @@ def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: T
     try:
         return compute(preds, target, *given)
     except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+        if type(error).__module__ not in ("builtins", "torch"):  # of a hook on saved tensors, as that of a checkpoint
+            raise
         if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
             raise torch.OutOfMemoryError(str(error)) from error
         if "driver version is insufficient" in str(error):  # for the CUDA runtime in the library; torch's may be older
@@ -60,17 +63,23 @@ def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch
     return preds, target.to(dtype), of_results
 
 
-def range_of(preds: Tensor, data_range: DataRange) -> DataRange:
-    """The range, by default that of the type where this has integers."""
-    return _ops.LARGEST.get(preds.dtype) if data_range is None else data_range
+def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = True) -> DataRange:
+    """As :func:`ssim_fused._core.window.range_of`; refuses integers that the operators do not read."""
+    if not preds.is_floating_point():
+        checks.check_images(preds, target)
+    return window.range_of(preds, target, data_range, is_given)
 
 
-def as_batch(preds: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Each channel as an image of its own: a batch of ``B C`` with one channel."""
+def as_batch(
+    preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None
+) -> tuple[Tensor, Tensor, DataRange, Tensor | None]:
+    """Each channel as an image of its own: a batch of ``B C`` with one channel; and a range of each image for each."""
     checks.check_images(preds, target)  # before the shapes are hidden
     if mask is not None:
         mask = mask.expand(preds.shape).flatten(0, 1).unsqueeze(1)
-    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), mask
+    if isinstance(data_range, Tensor) and data_range.numel() != 1:
+        data_range = data_range.reshape(-1, 1).expand(preds.shape[:2]).flatten()
+    return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), data_range, mask
 
 
 def by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ssim_fused._core._ops import LARGEST
-from ssim_fused._core.window import PADDINGS, DataRange, Window, check_range
+from ssim_fused._core.window import PADDINGS, DataRange, Window, as_float, checked_constants, range_of
 
 
 class Call(NamedTuple):
@@ -31,6 +31,7 @@ class Call(NamedTuple):
     padding: str = "reflect"
     per_channel: bool = False
     levels: int = 0  # MS-SSIM's; 0 for SSIM
+    range_is_given: bool = True  # False: the range is a loss's default, which is that of floating-point images
 
 
 def check_call(preds: Tensor, target: Tensor, call: Call) -> tuple[Sequence[float], Sequence[int]]:
@@ -39,11 +40,9 @@ def check_call(preds: Tensor, target: Tensor, call: Call) -> tuple[Sequence[floa
     sigmas, sizes = check_window(preds.ndim - 2, call.gaussian_kernel, call.sigma, call.kernel_size)
     if not isinstance(call.reduction, str | None) or call.reduction not in ("elementwise_mean", "sum", "none", None):
         raise ValueError(f"`reduction` is {call.reduction!r}, expected 'elementwise_mean', 'sum', 'none' or None.")
-    for name, k in (("k1", call.k1), ("k2", call.k2)):
-        if not isinstance(k, numbers.Real):
-            raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
+    checked_constants(call.k1, call.k2)
     check_padding(call.padding)
-    check_range(preds, call.data_range)
+    range_of(preds, target, call.data_range, call.range_is_given)
     window = Window(sigmas if call.gaussian_kernel else (), sizes, padding=call.padding)
     check_sides(preds.shape, window, call.levels)
     return window.sigma, window.kernel_size
@@ -55,9 +54,22 @@ def check_padding(padding: str) -> None:
         raise ValueError(f"`padding` is {padding!r}, expected 'reflect', 'zero' or 'valid'.")
 
 
+def check_flags(**flags: Any) -> None:
+    """Checks arguments that are True or False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"`{name}` is {flag!r}, a {type(flag).__name__}; expected True or False.")
+
+
+def check_mask_mode(mask_mode: Any) -> None:
+    """Checks what a mask means."""
+    if not isinstance(mask_mode, str) or mask_mode not in ("window", "map"):
+        raise ValueError(f"`mask_mode` is {mask_mode!r}, expected 'window' or 'map'.")
+
+
 def check_sides(shape: Sequence[int], window: Window, levels: int = 0) -> None:
     """Checks that images of this shape are large enough; ``levels`` are MS-SSIM's, 0 for SSIM."""
-    check_pyramid(shape, window.kernel_size, levels)
+    check_pyramid(shape, window.kernel_size, levels, window)
     for level in range(max(levels, 1)):
         check_room(shape, window, level)
 
@@ -71,7 +83,14 @@ def check_levels(betas: tuple[float, ...], normalize: str | None) -> None:
 
 
 class _NoTensorError(TypeError, AttributeError):
-    """The reference fails on the first attribute it misses; what is wrong is the type."""
+    """The reference fails on the first attribute it misses; what is wrong is the type, and so it is shown."""
+
+    def __reduce__(self) -> tuple[type[TypeError], tuple]:
+        return TypeError, self.args
+
+
+_NoTensorError.__name__ = _NoTensorError.__qualname__ = "TypeError"
+_NoTensorError.__module__ = "builtins"
 
 
 def check_images(preds: Tensor, target: Tensor) -> None:
@@ -91,7 +110,7 @@ def check_images(preds: Tensor, target: Tensor) -> None:
     if preds.ndim not in (4, 5):
         raise ValueError(
             "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
-            f"got {tuple(preds.shape)}."
+            f"got {tuple(preds.shape)}.{_missing_axes(preds.shape)}"
         )
     check_dtypes(preds, target)
     if preds.shape[1] == 0:
@@ -102,6 +121,7 @@ def check_images(preds: Tensor, target: Tensor) -> None:
         )
 
 
+<<<<<<< HEAD
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -125,13 +145,54 @@ def check_dtypes(preds: Tensor, target: Tensor) -> None:
             f"`target` has the dtype {target.dtype} beside `preds` of {preds.dtype}, to which a cast would lose what "
             "it has: convert `preds` by `.to(target.dtype)`, and give the `data_range` of both."
         )
+=======
+def _missing_axes(shape: Sequence[int]) -> str:
+    """What to do with images of fewer than four dimensions."""
+    if len(shape) == 2:
+        return " Of one image [H, W], pass `preds[None, None]` and `target[None, None]`."
+    if len(shape) != 3:
+        return ""
+    if shape[-1] in _CHANNELS and shape[0] not in _CHANNELS:
+        return " Of one image [H, W, C], whose channels come last, pass `preds.permute(2, 0, 1).unsqueeze(0)`."
+    return (
+        " Of one image [C, H, W], pass `preds.unsqueeze(0)` and `target.unsqueeze(0)`; of a batch without channels "
+        "[B, H, W], `preds.unsqueeze(1)` and `target.unsqueeze(1)`."
+    )
+
+
+def _channels_last(shape: Sequence[int]) -> str:
+    """What to do with images whose channels seem to come last."""
+    if len(shape) < 4 or shape[-1] not in _CHANNELS or shape[1] in _CHANNELS:
+        return ""
+    order = ", ".join(map(str, (0, len(shape) - 1, *range(1, len(shape) - 1))))
+    letters = "B, H, W, C" if len(shape) == 4 else "B, D, H, W, C"
+    return (
+        f" The shape looks like [{letters}], with the channels last: pass `preds.permute({order})` and "
+        f"`target.permute({order})`."
+    )
+
+
+def _mask_axes(mask: Sequence[int], images: Sequence[int]) -> str:
+    """What to do with a mask that lacks axes, or whose channels come last."""
+    batch, *sides = images[0], *images[2:]
+    given = list(mask)
+    if given == [batch, *sides]:
+        return " It lacks the axis of the channels: pass `mask.unsqueeze(1)`."
+    if given == sides:
+        return " It lacks the axes of batch and channels: pass `mask.expand(len(preds), 1, *mask.shape)`."
+    if given in ([1, *sides], list(images[1:])):
+        return " It lacks the axis of the batch: pass `mask.expand(len(preds), *mask.shape)`."
+    if given == [batch, *sides, 1] or given == [batch, *sides, images[1]]:
+        order = ", ".join(map(str, (0, len(given) - 1, *range(1, len(given) - 1))))
+        return f" Its channels come last: pass `mask.permute({order})`."
+    return ""
+>>>>>>> i24py
 
 
 def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None:
     """Checks a mask of both images, and what it means."""
     check_images(preds, target)
-    if mask_mode not in ("window", "map"):
-        raise ValueError(f"`mask_mode` is {mask_mode!r}, expected 'window' or 'map'.")
+    check_mask_mode(mask_mode)
     if mask is None:
         return
     if not isinstance(mask, Tensor):
@@ -140,7 +201,7 @@ def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None
     if tuple(mask.shape) not in (tuple(shape) for shape in expected):
         raise ValueError(
             f"`mask` has the shape {tuple(mask.shape)}, expected {tuple(expected[0])} or, for all channels, "
-            f"{tuple(expected[1])}: that of `preds`."
+            f"{tuple(expected[1])}: that of `preds`.{_mask_axes(mask.shape, preds.shape)}"
         )
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise TypeError(
@@ -187,7 +248,7 @@ def check_window(
         raise OverflowError(f"`sigma` is {_shown(sigma)}, expected finite numbers.")
     if not gaussian_kernel and not all(isinstance(size, numbers.Integral) for size in sizes):
         raise TypeError(f"`kernel_size` is {kernel_size}, expected integers: the window is uniform.")
-    return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
+    return tuple(as_float("sigma", s) for s in sigmas), tuple(int(size) for size in sizes)
 
 
 def _shown(value: Any) -> str:
@@ -198,6 +259,7 @@ def _shown(value: Any) -> str:
 
 
 _AXES = ("depth", "height", "width")
+_CHANNELS = (1, 2, 3, 4)  # numbers of channels that a last axis is taken for them
 
 
 def check_room(shape: Sequence[int], window: Window, level: int = 0) -> None:
@@ -205,11 +267,17 @@ def check_room(shape: Sequence[int], window: Window, level: int = 0) -> None:
     sides = [n >> level for n in shape[2:]]
     axes = zip(_AXES[-len(sides) :], sides, window.sizes(len(sides)), window.pad(len(sides)), strict=True)
     for name, n, length, pad in axes:
-        if (n <= pad and window.padding == "reflect") or n + 2 * pad < length:
+        if _has_no_room(n, length, pad, window.padding):
             # Here and not before: a trace would take the numbers in a text for constants.
             at = f" at level {level} of the pyramid" if level else ""
             side = f"`preds` has the shape {tuple(shape)}: its {name} {n}{at}"
-            raise RuntimeError(side + _too_small(n, length, pad, window.padding, " or fewer `betas`" if level else ""))
+            fewer = " or fewer `betas`" if level else ""
+            hint = _channels_last(shape) or _fewer_levels(shape, window, level)
+            raise RuntimeError(side + _too_small(n, length, pad, window.padding, fewer) + hint)
+
+
+def _has_no_room(n: int, length: int, pad: int, padding: str) -> bool:
+    return (n <= pad and padding == "reflect") or n + 2 * pad < length
 
 
 def _too_small(n: int, length: int, pad: int, padding: str, fewer: str) -> str:
@@ -236,14 +304,55 @@ def least_side(size: int, levels: int) -> int:
     return max(2**levels, size * max(1, levels - 1) ** 2)
 
 
-def check_pyramid(shape: Sequence[int], sizes: Sequence[int], levels: int) -> None:
-    """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``."""
+def check_pyramid(shape: Sequence[int], sizes: Sequence[int], levels: int, window: Window | None = None) -> None:
+    """The reference's own bounds, which keep the coarsest level larger than a window of ``kernel_size``.
+
+    ``window``, if given, tells how many levels to advise.
+    """
     if levels == 0:
         return
     for name, n, size in zip(("height", "width"), shape[-2:], (*sizes, *sizes), strict=False):
         least = least_side(size, levels)
         if n < least:
+            hint = _channels_last(shape) or ("" if window is None else _fewer_levels(shape, window, levels - 1))
             raise ValueError(
                 f"`preds` has the shape {tuple(shape)}: for {levels} `betas` and `kernel_size` {size} its {name} "
-                f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images."
+                f"{n} must be at least {least}. Use fewer `betas`, a smaller `kernel_size`, or larger images.{hint}"
             )
+
+
+def fits(shape: Sequence[int], window: Window, levels: int) -> bool:
+    """Whether images of this shape are large enough for the levels of MS-SSIM."""
+    axes, sizes = len(shape) - 2, window.kernel_size
+    if any(n < least_side(size, levels) for n, size in zip(shape[-2:], (*sizes, *sizes), strict=False)):
+        return False
+    lengths_and_pads = list(zip(window.sizes(axes), window.pad(axes), strict=True))
+    return not any(
+        _has_no_room(n >> level, length, pad, window.padding)
+        for level in range(levels)
+        for n, (length, pad) in zip(shape[2:], lengths_and_pads, strict=True)
+    )
+
+
+def _fewer_levels(shape: Sequence[int], window: Window, level: int) -> str:
+    """The call of ``fitting_betas`` for images that are too small for ``level + 1`` levels, if a level fits."""
+    if level == 0 or not fits(shape, window, 1):
+        return ""
+    *depth, height, width = shape[2:]
+    arguments = [f"{height}", f"{width}"]
+    if any(size != 11 for size in window.kernel_size):
+        arguments.append(f"kernel_size={_shared(window.kernel_size)}")
+    if depth:
+        arguments.append(f"depth={depth[0]}")
+    if not window.sigma:
+        arguments.append("gaussian_kernel=False")
+    elif any(sigma != 1.5 for sigma in window.sigma):
+        arguments.append(f"sigma={_shared(window.sigma)}")
+    if window.padding != "reflect":
+        arguments.append(f"padding={window.padding!r}")
+    return f" Pass `betas=fitting_betas({', '.join(arguments)})`, of as many levels as fit."
+
+
+def _shared(values: Sequence[float]) -> float | tuple[float, ...]:
+    """One number if all axes have the same."""
+    return values[0] if len(set(values)) == 1 else tuple(values)

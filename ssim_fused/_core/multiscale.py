@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Sequence
 
@@ -97,6 +98,8 @@ def fitting_betas(
 
     Raises:
         ValueError, RuntimeError: as the function does where not even one level fits.
+        TypeError: a side is not an integer; or as the function does for ``kernel_size``, ``gaussian_kernel`` and
+            ``sigma``.
 
     Warns:
         UserWarning: where fewer than five levels fit.
@@ -108,11 +111,14 @@ def fitting_betas(
         >>> spec = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # of four levels
 
     """
+    for name, side in (("height", height), ("width", width), ("depth", depth)):
+        if not isinstance(side, numbers.Integral) and (name != "depth" or side is not None):
+            raise TypeError(f"`{name}` is {side!r}, a {type(side).__name__}; expected an integer.")
     sides = (height, width) if depth is None else (depth, height, width)
     sigmas, sizes = checks.check_window(len(sides), gaussian_kernel, sigma, kernel_size)
     checks.check_padding(padding)
     window = Window(sigmas if gaussian_kernel else (), sizes, padding=padding)
-    levels = next((n for n in range(len(BETAS), 1, -1) if _fits(sides, window, n)), 1)
+    levels = next((n for n in range(len(BETAS), 1, -1) if checks.fits((1, 1, *sides), window, n)), 1)
     checks.check_sides((1, 1, *sides), window, levels)
     if levels == len(BETAS):
         return BETAS
@@ -122,11 +128,3 @@ def fitting_betas(
         stacklevel=2,
     )
     return tuple(beta / sum(BETAS[:levels]) for beta in BETAS[:levels])
-
-
-def _fits(sides: Sequence[int], window: Window, levels: int) -> bool:
-    try:
-        checks.check_sides((1, 1, *sides), window, levels)
-    except (ValueError, RuntimeError):
-        return False
-    return True

@@ -13,7 +13,17 @@ from torch import Tensor
 Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" images do not
 PADDINGS: tuple[str, ...] = get_args(Padding)
 DataRange = float | Tensor | tuple[float, float] | None
+<<<<<<< HEAD
 _LONGEST_SUM = 4096  # radius of the Gaussians whose weights are added up one by one
+=======
+# The range of the integer types that images are stored in. Nobody uses the whole range of the wider types.
+TYPE_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
+_LEAST_OF_INTEGERS = 255.0  # of the ranges of integer images: that of 8 bits
+
+
+class DefaultRange(float):
+    """The range that a signature has as its default: the same number, but not one that the caller gave."""
+>>>>>>> i24py
 
 
 class Window(NamedTuple):
@@ -149,21 +159,24 @@ def _gaussian_sum(sigma: float, radius: int) -> float:
 def apply_range(
     preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, float, Tensor | None]:
-    """The images, clamped where asked, and the range: a number, or c1 and c2 [2] where it depends on data.
+    """The images, clamped if the range is a tuple, and the range, as :func:`range_of` returns it.
 
-    What is masked does not enter the data's range.
+    The range is a number; or, if it is a tensor or depends on the images, c1 and c2 of shape ``[2]``, or ``[B, 2]`` for
+    a range of each image. Masked pixels do not enter the images' range.
     """
     if isinstance(data_range, float | int):
         return preds, target, data_range, None
     if isinstance(data_range, tuple):
-        check_bounds(data_range)
         low, high = data_range
+<<<<<<< HEAD
         # Integers are clamped as floats: a bound need not be an integer, nor in the range of the type.
         preds = preds if preds.is_floating_point() else preds.float()
         target = target.to(preds.dtype)
+=======
+        dtype = preds.dtype if preds.is_floating_point() else torch.float32  # A clamp of integers would round bounds.
+        preds, target = preds.to(dtype), target.to(dtype)
+>>>>>>> i24py
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
-    if data_range is not None:
-        check_range(preds, data_range)
     dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
     if data_range is None:
         spans = []
@@ -172,9 +185,10 @@ def apply_range(
             low, high = torch.aminmax(image) if mask is None else _extremes(image, mask)
             spans.append(high.to(dtype) - low.to(dtype))
         data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
-    data_range = data_range.to(device=preds.device, dtype=dtype).reshape(())
-    data_range = data_range + (data_range - data_range)  # of an infinite range nothing is known: NaN
-    return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)])
+    is_each = data_range.numel() != 1
+    data_range = data_range.to(device=preds.device, dtype=dtype).reshape(-1 if is_each else ())
+    data_range = data_range + (data_range - data_range)  # An infinite range determines no constants: NaN.
+    return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)], -1)
 
 
 def _extremes(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,41 +199,130 @@ def _extremes(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(some, low.amin(), 0.0), torch.where(some, high.amax(), 1.0)
 
 
-def check_range(preds: Tensor, data_range: Any) -> None:
-    """Checks ``data_range``."""
-    if isinstance(data_range, numbers.Real):
-        return
-    if data_range is None:
-        if preds.numel() == 0:
+def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = True) -> DataRange:
+    """Checks the range of a call; returns it as :func:`apply_range` takes it.
+
+    Integer images have the range of their type unless a range is given. An integer ``target`` next to floating-point
+    ``preds`` is refused if the range cannot be that of both. Only dtypes, shapes and numbers decide: no pixel and no
+    tensor is read.
+
+    Args:
+        preds: the images as the caller passed them.
+        target: the images as the caller passed them.
+        data_range: what was given, or a default.
+        is_given: whether the caller gave it. A default of None is one that was given.
+
+    """
+    data_range = checked_range(data_range)
+    if isinstance(data_range, Tensor):
+        _check_range_tensor(preds, data_range)
+    if preds.is_floating_point() and target.is_floating_point():
+        if data_range is None and preds.numel() == 0:
             raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: of no pixels there is no range; pass `data_range`."
+                f"`preds` has the shape {tuple(preds.shape)}: an empty batch has no range; pass `data_range`."
             )
-    elif isinstance(data_range, tuple):
-        check_bounds(data_range)
-    elif not isinstance(data_range, Tensor):
+        return data_range
+    if preds.dtype == target.dtype:
+        return data_range if is_given and data_range is not None else TYPE_RANGES.get(preds.dtype, data_range)
+    if preds.is_floating_point():
+        _check_fits_both(preds, target, data_range, is_given)
+    return data_range
+
+
+def _check_fits_both(preds: Tensor, target: Tensor, data_range: DataRange, is_given: bool) -> None:
+    """Checks the range of floating-point ``preds`` with an integer ``target``."""
+    kinds = f"`preds` is of {preds.dtype} and `target` of {target.dtype}"
+    whole = TYPE_RANGES.get(target.dtype)
+    if whole is None:
+        raise NotImplementedError(
+            f"{kinds}, whose range is not that of images: convert `target` to the range of `preds`, for instance by "
+            "`target.to(preds.dtype)`, and give the `data_range` of both."
+        )
+    fix = (
+        f"convert `target` to the range of `preds`, for instance by `target.float() / {whole:.0f}`, or, if `preds` has "
+        f"the range of `target`, pass `data_range={whole}`."
+    )
+    if not is_given:
+        raise ValueError(f"{kinds}, and `data_range` is not given, whose default is for floating-point images: {fix}")
+    if isinstance(data_range, tuple):  # Any bounds clamp both; those of floating-point images leave integers 0 and 1.
+        fits = not (data_range[0] >= -1 and data_range[1] <= 1)
+    else:
+        fits = data_range is None or isinstance(data_range, Tensor) or data_range >= _LEAST_OF_INTEGERS
+    if not fits:
+        raise ValueError(f"{kinds}, and `data_range` is {data_range}, which cannot be the range of both: {fix}")
+
+
+def checked_range(data_range: Any) -> DataRange:
+    """Checks ``data_range`` without images; returns numbers of any type as floats."""
+    if data_range is None or isinstance(data_range, Tensor):
+        return data_range
+    if isinstance(data_range, tuple):
+        return check_bounds(data_range)
+    is_plain = isinstance(data_range, float | int)
+    data_range = as_float("data_range", data_range) if is_plain else _as_number(data_range)
+    if not 0 < data_range < math.inf:
+        raise ValueError(f"`data_range` is {data_range}, expected a finite number above zero.")
+    return data_range
+
+
+def _as_number(value: Any) -> float:
+    """A ``data_range`` of any type of real numbers, also in an array without axes, as a float."""
+    given = value
+    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, numbers.Real):
+        hint = ""
+        if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
+            hint = " Convert an array by `torch.as_tensor`."
         raise TypeError(
-            f"`data_range` is {data_range!r}, a {type(data_range).__name__}; expected a number, a tensor of one, a "
-            "tuple (low, high) or None."
+            f"`data_range` is {given!r}, a {type(given).__name__}; expected a number, a tensor of one element or of "
+            f"one for each image, a tuple (low, high) or None.{hint}"
         )
-    elif data_range.numel() != 1:
+    return as_float("data_range", value)
+
+
+def as_float(name: str, value: Any) -> float:
+    """A real number as a float."""
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise OverflowError(f"`{name}` is larger than any floating-point number.") from error
+
+
+def checked_constants(k1: Any, k2: Any) -> tuple[float, float]:
+    """Checks k1 and k2; returns them as floats."""
+    for name, k in (("k1", k1), ("k2", k2)):
+        if not isinstance(k, float | numbers.Real):
+            raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
+    return as_float("k1", k1), as_float("k2", k2)
+
+
+def _check_range_tensor(preds: Tensor, data_range: Tensor) -> None:
+    """Checks the shape, dtype and device of a ``data_range``; its numbers are not read."""
+    shape, batch = tuple(data_range.shape), preds.shape[0]
+    if data_range.numel() != 1 and shape not in ((batch,), (batch, *(1,) * (preds.ndim - 1))):
         raise ValueError(
-            f"`data_range` is a tensor of shape {tuple(data_range.shape)}; expected one element. For a range of each "
-            "image's own use torch.func.vmap."
+            f"`data_range` is a tensor of shape {shape} and `preds` has the shape {tuple(preds.shape)}; expected one "
+            f"element, or [{batch}]: one for each image."
         )
-    elif data_range.is_complex() or data_range.dtype == torch.bool:
-        raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected a real number.")
-    elif data_range.device != preds.device and data_range.device.type != "cpu":
+    if data_range.is_complex() or data_range.dtype == torch.bool:
+        raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected real numbers.")
+    if data_range.device != preds.device and data_range.device.type != "cpu":
         raise RuntimeError(
             f"`data_range` is on {data_range.device} and `preds` on {preds.device}: move it by `.to(preds.device)`."
         )
 
 
-def check_bounds(bounds: tuple[float, float]) -> None:
-    """Checks a `data_range` that is a tuple."""
-    expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two numbers, low < high."
+def check_bounds(bounds: tuple[Any, ...]) -> tuple[float, float]:
+    """Checks a ``data_range`` that is a tuple; returns both as floats."""
+    expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two finite numbers, low < high."
     if len(bounds) < 2:
         raise IndexError(expected)
-    if not all(isinstance(bound, numbers.Real) for bound in bounds):
+    if not all(isinstance(bound, numbers.Real | torch.SymFloat | torch.SymInt) for bound in bounds):
         raise TypeError(expected)
-    if len(bounds) > 2 or not bounds[0] < bounds[1]:
+    if len(bounds) > 2:
         raise ValueError(expected)
+    low, high = (bound if type(bound) is float else as_float("data_range", bound) for bound in bounds)
+    if not 0 < high - low < math.inf:
+        raise ValueError(expected)
+    return low, high

@@ -16,18 +16,15 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from ssim_fused._core.window import TYPE_RANGES
+from ssim_fused._core.window import DefaultRange as DefaultRange
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 IMAGES = {4: "[N, C, H, W]"}
 VOLUMES = {5: "[N, C, D, H, W]"}
-# The range of the integers that images are stored in. Of the wider ones nobody uses the whole range.
-_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-class DefaultRange(float):
-    """The range that a signature has as its default: the same number, but not one that the caller gave."""
 
 
 def speaks_of(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -113,14 +110,14 @@ def check_range(
     if x.is_floating_point() and y.is_floating_point():
         return number
     for image, its in zip((x, y), names, strict=True):
-        if not image.is_floating_point() and image.dtype not in _RANGES and not (is_given and takes_wide_integers):
+        if not image.is_floating_point() and image.dtype not in TYPE_RANGES and not (is_given and takes_wide_integers):
             others = f", or pass the `{name}` of its pixels" if takes_wide_integers else ""
             raise NotImplementedError(
                 f"`{its}` has the dtype {image.dtype}, whose range is not that of images: convert it, for instance by "
                 f"`{its}.float()` or, if its pixels lie in 0 to 255, by `{its}.to(torch.uint8)`{others}."
             )
     if x.dtype == y.dtype:
-        return number if is_given else _RANGES[x.dtype]
+        return number if is_given else TYPE_RANGES[x.dtype]
     kinds = f"`{names[0]}` is of {x.dtype} and `{names[1]}` of {y.dtype}"
     fix = "convert the integers to the range of the other, for instance by `.float() / 255`"
     if not is_given:
