@@ -58,8 +58,9 @@ def structural_similarity_index_measure(
     (1.9.0); one fused kernel computes the value and, in the same pass over the pixels, the gradients.
 
     Args:
-        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16, bfloat16, uint8
-            or uint16, of any strides. The arithmetic of the 8- and 16-bit types is float32; nothing is copied.
+        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16, bfloat16, uint8,
+            uint16, int8 or int16, of any strides. The arithmetic of the 8- and 16-bit types is float32; nothing is
+            copied.
         target: images of the same shape; cast to the dtype of ``preds``, not scaled. Beside integers, of the same
             dtype.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
@@ -71,7 +72,7 @@ def structural_similarity_index_measure(
             or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
         data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
-            images are clamped; or None: of uint8 and uint16 ``preds`` 255 or 65535, of others the larger of both
+            images are clamped; or None: of integers the range of their type, 255 or 65535, of others the larger of both
             tensors' max - min, through which gradients flow.
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
@@ -100,7 +101,7 @@ def structural_similarity_index_measure(
         TypeError: something is no tensor, or no number where one is expected.
         RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or
             without padding smaller than the window, or the images are on CUDA and the package was built without it.
-        NotImplementedError: the dtype is not one of the six.
+        NotImplementedError: a dtype is not one of these: int32, int64 and bool are to be converted.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
             positive; a ``data_range`` of several elements; an unknown ``reduction`` or ``padding``; both ``return_``
             arguments.

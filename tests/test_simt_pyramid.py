@@ -25,7 +25,10 @@ def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
 # Two products, sums of at most six numbers, and a rounding to the type of the result.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 # Integers, and floats beside them; results are float32.
-TYPES = {torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16)}
+TYPES = {
+    torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16),
+    torch.int8: (torch.float32, torch.int8), torch.int16: (torch.int16, torch.int16),
+}  # fmt: skip
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 MOST_HALVINGS = 4  # five levels
 # Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
@@ -90,7 +93,8 @@ def run(
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     if is_integer:
         images = {
-            name: (40 * image.abs()).to(type_) for (name, image), type_ in zip(images.items(), types, strict=True)
+            name: (40 * (image if type_.is_signed else image.abs())).to(type_)
+            for (name, image), type_ in zip(images.items(), types, strict=True)
         }
     gradients = [
         random(*shape[:2], *(n >> level for n in shape[2:]), seed=level, dtype=compute if level else dtype)

@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "../math/pixel_term.h"
 #include "../api/request.h"
+#include "../math/pixel_term.h"
 #include "instruction_set.h"
 #include "lanes.h"
 #include "problem.h"

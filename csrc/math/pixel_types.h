@@ -19,8 +19,10 @@
   DO(float32, float, Float)        \
   DO(float64, double, Double)
 
-// Pixels as decoders deliver them, which are read only. They are numbers as they stand, not scaled, and
-// converted to the compute type as they are read.
+// Pixels as decoders and scanners deliver them, which are read only. They are numbers as they stand, not
+// scaled, and converted to the compute type as they are read.
 #define SSIM_FOR_INTEGER_PIXELS(DO) \
   DO(uint8, uint8_t, Byte)          \
-  DO(uint16, uint16_t, UInt16)
+  DO(uint16, uint16_t, UInt16)      \
+  DO(int8, int8_t, Char)            \
+  DO(int16, int16_t, Short)

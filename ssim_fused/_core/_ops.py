@@ -144,8 +144,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-# The integer dtypes that the operators read, and the largest value of each.
-LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
+# The integer dtypes that the operators read, and the range of each: its largest value less its least.
+LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.int8: 255.0, torch.int16: 65535.0}
 
 
 def map_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -155,8 +155,8 @@ def map_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def holds_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
     """Whether the operators read an integer ``target`` as it is, because the dtype of ``preds`` holds its values."""
-    if target.dtype in LARGEST and not preds.is_cpu:
+    if target.dtype not in LARGEST or not preds.is_floating_point():
+        return False
+    if not preds.is_cpu:
         return preds.dtype == torch.float32
-    if target.dtype == torch.uint16:
-        return preds.dtype in (torch.float32, torch.float64)
-    return target.dtype == torch.uint8 and preds.dtype not in LARGEST
+    return target.dtype.itemsize == 1 or preds.dtype in (torch.float32, torch.float64)

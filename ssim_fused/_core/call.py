@@ -50,8 +50,7 @@ def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch
     dtype = preds.dtype
     if dtype is torch.float32 and target.dtype is torch.float32:
         return preds, target, dtype
-    if target.is_complex():
-        checks.check_images(preds, target)
+    checks.check_dtypes(preds, target)
     is_autocast = torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64
     of_results = torch.float32 if is_autocast else _ops.map_dtype(dtype)
     if dtype == target.dtype or dtype in _ops.LARGEST or _ops.holds_integers_of(preds, target):
