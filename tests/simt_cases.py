@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ TOLERANCE = {
     torch.float16: 2.0**-10,
     torch.bfloat16: 2.0**-7,
 }
+
+
+INTEGERS = (torch.uint8, torch.uint16, torch.int8, torch.int16)  # that the kernels read
 
 
 def type_name(dtype: torch.dtype) -> str:
@@ -59,6 +63,7 @@ class Case:
     split_rows: int = 0
     crossing: bool = False  # blocks go on from one strip to the next
     symmetric: bool = False  # the window
+    edge: float = 0.0  # the weight of the first and the last tap, where the window is longer than the side
     sms: int = 4
     l2_bytes: int = 0
     layout: str = "contiguous"
@@ -98,9 +103,11 @@ def pictures(case: Case) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(case.seed)
     target = torch.rand(case.shape, generator=generator, dtype=torch.float64)
     preds = target + 0.2 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
-    if case.types:  # more than a byte holds, but for those of bytes
-        offset = 10 if torch.uint8 in case.types else 300
-        return tuple((20 * image + offset).round().clamp(min=0) for image in (preds, target))
+    if case.types:  # more than a byte holds, but for those of bytes; below zero, too, if all types are signed
+        is_signed = all(dtype.is_signed for dtype in case.types)
+        offset = -10 if is_signed else 10 if torch.uint8 in case.types else 300
+        scale = 200 if torch.int16 in case.types else 20
+        return tuple((scale * image + offset).round().clamp(min=None if is_signed else 0) for image in (preds, target))
     return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
 
 
@@ -110,7 +117,20 @@ def pad(picture: Tensor, padding: tuple[int, ...], mode: str) -> Tensor:
 
 
 def windows(case: Case) -> list[Tensor]:
-    return [taps(size, uneven=not case.symmetric) for size in case.sizes]
+    """With an `edge`, windows that are longer than the side are as the operators clip them (csrc/api/arguments.h)."""
+    every = [taps(size, uneven=not case.symmetric) for size in case.sizes]
+    for window, n in zip(every, case.shape[2:], strict=True):
+        if case.edge and len(window) // 2 >= n:
+            window[0] = window[-1] = 0
+            window *= (1 - case.edge) / window.sum()
+            window[0] = window[-1] = case.edge / 2
+    return every
+
+
+# Long windows have no output that the contrast sensitivity counts.
+LONG: dict[str, Any] = {
+    "padding_mode": "zero", "gradients": "preds target constants", "upstream": "similarity map", "want_map": True,
+}  # fmt: skip
 
 
 def terms(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from simt_cases import FULL, PHI, Case
+from simt_cases import FULL, INTEGERS, LONG, PHI, Case
 
 
 def cases() -> list[Case]:
@@ -125,6 +125,18 @@ def cases() -> list[Case]:
         Case((1, 1, 12, 20), sizes=(3, 31), pad=(1, 15), dtype=torch.float64, **FULL),
         Case((1, 1, 10, 520), sizes=(3, 515), pad=(1, 3), objective="contrast_sensitivity"),
     ]
+    # Windows as long as the image can reach, which see padding for a small part, or for the most part: of lengths that
+    # have marches, too, whose pivot then does not suit.
+    for edge in (0.05, 0.5, 0.999):
+        for shape, sizes in (
+            ((2, 2, 8, 9), (17, 19)), ((1, 1, 4, 5), (9, 11)), ((1, 1, 1, 1), (3, 3)), ((1, 1, 5, 70), (11, 7)),
+            ((2, 1, 70, 2), (5, 5)), ((1, 1, 16, 16), (33, 33)),
+        ):  # fmt: skip
+            base = Case(shape, sizes=sizes, edge=edge, padding_mode="zero")
+            every += [base, replace(base, gradients=""), replace(base, **LONG)]
+        base = Case((1, 1, 7, 6), sizes=(15, 13), edge=edge, padding_mode="zero")
+        every += [replace(base, offset=30.0), replace(base, dtype=torch.float64), replace(base, pixels="l1")]
+        every.append(replace(base, types=(torch.int16,) * 2, gradients=""))
     # Windows of radius 3 and 11, whose values and gradients have marches of their own: strips of 128 columns, which
     # own 120 and up to 125 where they are the last (104 and 117), of 256 (248, 253; 232, 245), and single ones. What
     # else is asked has the kernels for shorter windows, or goes an axis at a time.
@@ -174,7 +186,7 @@ def cases() -> list[Case]:
             replace(base, sizes=(size, size - 2)),
             replace(base, sizes=(11, size)),
         ]
-    for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32)):
+    for types in ((torch.uint8,) * 2, (torch.uint16, torch.float32), (torch.int16,) * 2):
         base = Case((2, 2, 25, 70), sizes=(7, 7), types=types, gradients="", seed=4)
         every += [base, replace(base, pixels="l1"), replace(base, sizes=(23, 23)), replace(base, want_map=True)]
         every += [replace(base, sizes=(size, size), layout="channels_last") for size in (7, 23)]
@@ -224,7 +236,7 @@ def cases() -> list[Case]:
     ]
     every += [replace(base, layout=layout, strip_columns=128) for layout in ("channels_last", "sliced")]
     # Integers, and floats beside them: the only gradient is that of the floats.
-    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2):
+    for types in ((dtype,) * 2 for dtype in INTEGERS):
         for shape in ((2, 2, 21, 56), (1, 1, 18, 61)):
             base = Case(shape, types=types, gradients="", seed=4)
             every += [
@@ -236,7 +248,7 @@ def cases() -> list[Case]:
                 replace(base, gradients="constants", constants=2),
                 replace(base, pixels="l2"),
             ]
-    for integer in (torch.uint8, torch.uint16):
+    for integer in INTEGERS:
         base = Case((2, 2, 21, 56), types=(torch.float32, integer), symmetric=True, seed=4)
         every += [
             base,

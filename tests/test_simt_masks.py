@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program, raw
-from simt_cases import C1, C2, FULL, TOLERANCE, Case, pictures, type_name, upstream, windows
+from simt_cases import C1, C2, FULL, LONG, TOLERANCE, Case, pictures, type_name, upstream, windows
 from simt_host import Host
 from torch import Tensor
 
@@ -96,6 +96,9 @@ CASES = [
     Case((1, 2, 9, 12, 35), sizes=(3, 13, 7), padding_mode="zero", want_map=True, **FULL),
     Case((1, 1, 12, 13, 14), sizes=(3, 1, 11), pad=(0, 0, 0), dtype=torch.float64, want_map=True, **FULL),
     Case((2, 1, 7, 8, 9), sizes=(3, 3, 3), layout="channels_last", l2_bytes=4000),
+    Case((1, 2, 6, 7), sizes=(13, 15), edge=0.05, **LONG),
+    Case((1, 2, 6, 7), sizes=(13, 15), edge=0.9, **LONG),
+    Case((1, 1, 3, 9, 8), sizes=(7, 3, 5), edge=0.95, **LONG),
 ]
 
 

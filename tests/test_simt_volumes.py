@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from host_program import host_program
-from simt_cases import C1, C2, FULL, PHI, Case, check, pictures, terms
+from simt_cases import C1, C2, FULL, LONG, PHI, Case, check, pictures, terms
 from simt_host import Host
 from simt_operators import check_operators, is_operators
 from torchmetrics.functional.image import structural_similarity_index_measure as reference
@@ -135,7 +135,8 @@ def cases() -> list[Case]:
             replace(base, sizes=(13, 5, 13), gradients="preds target"),
             replace(base, dtype=torch.float16),
         ]
-    for types in ((torch.uint8,) * 2, (torch.uint16,) * 2, (torch.float32, torch.uint8)):
+    integers = ((torch.uint8,) * 2, (torch.uint16,) * 2, (torch.int16,) * 2)
+    for types in (*integers, (torch.float32, torch.uint8), (torch.float32, torch.int8)):
         base = volume(2, 2, 7, 9, 66, types=types, gradients="preds" if types[0] == torch.float32 else "", seed=4)
         every += [
             base,
@@ -177,6 +178,12 @@ def wide_cases() -> list[Case]:
         volume(1, 1, 13, 13, 13, sizes=(13, 13, 13), pad=(0, 0, 0), want_map=True, **FULL),
         volume(1, 1, 14, 9, 20, sizes=(13, 7, 3), pad=(0, 2, 1), padding_mode="zero", **FULL),
         volume(1, 1, 14, 9, 20, sizes=(13, 7, 3), pad=(4, 0, 2), **FULL),
+        # Windows as long as the volume can reach, along one axis or all; of lengths that have marches, too.
+        volume(1, 2, 4, 5, 3, sizes=(9, 11, 7), edge=0.05, **LONG),
+        volume(1, 2, 4, 5, 3, sizes=(9, 11, 7), edge=0.9, **LONG),
+        volume(1, 1, 2, 9, 40, sizes=(5, 5, 5), edge=0.9, **LONG),
+        volume(1, 1, 6, 8, 9, sizes=(13, 17, 19), edge=0.999, **LONG),
+        volume(1, 1, 6, 8, 9, sizes=(13, 17, 19), edge=0.6, padding_mode="zero", dtype=torch.float64),
         # Windows that see padding alone.
         volume(1, 1, 7, 9, 12, sizes=(3, 5, 7), pad=(1, 2, 6), padding_mode="zero", want_map=True, **FULL),
         volume(1, 1, 9, 10, 21, sizes=(5, 5, 5), pad=(2, 2, 20), want_map=True, **FULL),

@@ -12,6 +12,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -442,7 +444,54 @@ inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
   return taps;
 }
 
-constexpr int64_t kWidestPadding = 4096;  // of zeros, for a side smaller than that
+// The sum of exp(-(i / sigma)^2 / 2) over the integers i from -radius to radius.
+inline long double gaussian_sum(double sigma, double radius) {
+  constexpr double kLongestSum = 4096;
+  const auto weight = [&](double i) { return std::exp(-(i / sigma) * (i / sigma) / 2); };
+  if (radius <= kLongestSum) {
+    long double total = 1;
+    for (double i = 1; i <= radius; ++i) total += 2 * static_cast<long double>(weight(i));
+    return total;
+  }
+  // The formula of Euler and Maclaurin: the integral, and two terms of its distance from the sum. The next
+  // term is below 1e-16 of the sum, since sigma is above kLongestSum / 3.5.
+  const long double s = sigma, root = std::sqrt(2.0L), ends = weight(radius), slope = radius / sigma / sigma;
+  return s * std::sqrt(std::numbers::pi_v<long double>) * root * std::erf(radius / sigma / root) + ends -
+         slope * ends / 6;
+}
+
+// The windows below are longer than an image with a side of n pixels can reach: taps n or more pixels from
+// the middle see zero padding, whatever the output. The first and the last tap, n pixels from the middle,
+// have the weight of all taps at that distance or beyond.
+
+inline std::vector<double> clipped_gaussian(double sigma, double radius, int64_t n) {
+  std::vector<double> taps(static_cast<size_t>(2 * n + 1));
+  const long double total = gaussian_sum(sigma, radius);
+  long double beyond = 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const double distance = static_cast<double>(i) / sigma;
+    const auto tap = static_cast<double>(std::exp(-(distance * distance) / 2) / total);
+    taps[static_cast<size_t>(n - i)] = taps[static_cast<size_t>(n + i)] = tap;
+    beyond -= i == 0 ? tap : 2 * static_cast<long double>(tap);
+  }
+  taps.front() = taps.back() = static_cast<double>(std::max(beyond, 0.0L) / 2);
+  return taps;
+}
+
+inline std::vector<double> clipped_uniform(int64_t size, int64_t n) {
+  const double tap = 1 / static_cast<double>(size);
+  std::vector<double> taps(static_cast<size_t>(2 * n + 1), tap);
+  taps.front() = taps.back() = static_cast<double>(size / 2 - n + 1) * tap;
+  return taps;
+}
+
+inline std::vector<double> clipped_taps(const std::vector<double>& window, int64_t n) {
+  const auto beyond = static_cast<int64_t>(window.size() / 2) - n;  // at either end
+  std::vector<double> taps(window.begin() + beyond, window.end() - beyond);
+  taps.front() = std::accumulate(window.begin(), window.begin() + beyond + 1, 0.0);
+  taps.back() = std::accumulate(window.end() - beyond - 1, window.end(), 0.0);
+  return taps;
+}
 
 inline Windows check_windows(const View& images, bool is_volume, const WindowSpec& spec) {
   const auto& [sigma, kernel_size, taps, padding, data_range, k1, k2] = spec;
@@ -467,9 +516,9 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
     const bool is_gaussian = !taps && !sigma.empty();
     if (is_gaussian) {
       const double s = sigma[sigma.size() == 1 ? 0 : d];
-      STD_TORCH_CHECK(s > 0 && std::isfinite(s), "sigma is ", to_text(sigma),
-                      ", expected positive finite numbers");
       radius = std::floor(3.5 * s + 0.5);
+      STD_TORCH_CHECK(s > 0 && std::isfinite(radius), "sigma is ", to_text(sigma),
+                      ", expected positive finite numbers");
     }
     // Windows that do not fit images of these sides are refused before their taps are computed.
     const bool pads_for_kernel_size = is_volume && d + 1 == dims && reflects;
@@ -478,11 +527,9 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
                     ", too small for reflection by ", pad, ": each side must be larger than half its window");
     STD_TORCH_CHECK(n > 0 && static_cast<double>(n) + 2 * (pad - radius) > 0, "preds has a side of ", n,
                     ", smaller than its window of ", 2 * radius + 1, " taps");
-    // A window of zeros except for a few taps would only take memory.
-    STD_TORCH_CHECK(radius < static_cast<double>(std::max(n, kWidestPadding)), "preds has a side of ", n,
-                    ", too small for zero padding by ", radius, ": use a smaller window");
-    const Axis axis{n, static_cast<int64_t>(radius), static_cast<int64_t>(pad), reflects};
-    windows.axes[first + d] = axis;
+    const bool is_clipped = padding == Padding::zero && radius > static_cast<double>(n);
+    const int64_t reach = is_clipped ? n : static_cast<int64_t>(radius);
+    windows.axes[first + d] = {n, reach, is_clipped ? n : static_cast<int64_t>(pad), reflects};
     std::vector<double>& of_axis = windows.taps[first + d];
     if (taps) {
       STD_TORCH_CHECK(taps->size() - used >= static_cast<size_t>(size), "taps has ", taps->size(),
@@ -492,8 +539,12 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
       used += static_cast<size_t>(size);
       for (double tap : of_axis)
         STD_TORCH_CHECK(std::isfinite(tap), "taps has the element ", tap, ", expected finite numbers");
+      if (is_clipped) of_axis = clipped_taps(of_axis, n);
     } else if (is_gaussian) {
-      of_axis = gaussian_taps(sigma[sigma.size() == 1 ? 0 : d], axis.radius);
+      const double s = sigma[sigma.size() == 1 ? 0 : d];
+      of_axis = is_clipped ? clipped_gaussian(s, radius, n) : gaussian_taps(s, reach);
+    } else if (is_clipped) {
+      of_axis = clipped_uniform(size, n);
     } else {
       of_axis.assign(static_cast<size_t>(size), 1.0 / static_cast<double>(size));
     }

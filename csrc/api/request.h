@@ -39,13 +39,21 @@ struct Windows {
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
   bool sum_to_one = true;                     // except for rounding
 
+  // Whether the windows see zero padding for the most part.
+  bool see_padding() const {
+    double weight = 1;
+    for (size_t d = 0; d < axes.size(); ++d) weight *= weight_of_image(axes[d], taps[d]);
+    return is_mostly_padding(weight);
+  }
+
   // The taps of an axis in the type of the arithmetic. Rounded taps would sum to one plus or minus some
   // rounding errors, which would bias every variance: the taps in the middle absorb the rest, each at most
-  // one unit in the last place.
+  // one unit in the last place. If the window sees padding for the most part, the taps in the middle are too
+  // small for that, and the sum does not matter, as the padding's moments about zero are zero.
   template <class T>
   std::vector<T> taps_as(size_t axis) const {
     std::vector<T> rounded(taps[axis].begin(), taps[axis].end());
-    if (!sum_to_one) return rounded;
+    if (!sum_to_one || is_mostly_padding(weight_of_image(axes[axis], taps[axis]))) return rounded;
     const size_t middle = rounded.size() / 2;
     // Summed from the smallest tap on; exact in double if T is float.
     const auto rest = [&] {

@@ -56,6 +56,7 @@ Problem<T> problem_of(const Request& request, const std::vector<MaskSum>& sums,
   problem.grad_map = image_of<T>(request.grad_map);
   problem.rows = request.windows.axes[1];
   problem.columns = request.windows.axes[2];
+  problem.sees_padding = request.windows.see_padding();
   for (size_t d = 0; d < 2; ++d) {
     problem.taps[d] = request.windows.taps_as<T>(1 + d);
     problem.reversed[d].assign(problem.taps[d].rbegin(), problem.taps[d].rend());

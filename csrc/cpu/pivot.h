@@ -104,10 +104,10 @@ T choose_pivot_of_flat_areas(const Problem<T>& problem, Plane plane, int64_t sli
 // For target's pixels, a value near the mean of its slices and of columns [begin, end): the median of a few,
 // so that neither an outlier nor a NaN can be chosen, nor a pixel that is masked. For differences, the least
 // of those of the same pixels. Zero, from which nothing is rounded, where they lie on both sides of it, or
-// where windows may see nothing but zero padding. It does not depend on the rows of a march.
+// where windows see zero padding for the most part. It does not depend on the rows of a march.
 template <class T>
 Pivots<T> choose_pivots(const Problem<T>& problem, Plane plane, int64_t slices, int64_t begin, int64_t end) {
-  if (!problem.columns.reflects && problem.columns.pad > problem.columns.radius) return {};
+  if (problem.sees_padding) return {};
   std::array<T, 27> pixels, differences;
   size_t count = 0;
   for (int64_t k = 1; k <= (slices > 1 ? 3 : 1); ++k) {

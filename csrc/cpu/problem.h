@@ -84,6 +84,7 @@ struct Problem {
   bool mask_weighs_windows;               // or only outputs in the means
   Fields<T> fields;                       // of volumes, from pass to pass
   Axis rows, columns;
+  bool sees_padding;                       // windows see zero padding for the most part
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
   int64_t crop_begin, crop_end;            // columns of outputs that count for the contrast sensitivity

@@ -5,6 +5,7 @@
 // o + radius - pad and its tap k lies at extended position o - pad + k, for k in [0, 2 radius].
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "host_device.h"
@@ -71,5 +72,20 @@ struct BasicAxis {
 };
 
 using Axis = BasicAxis<int64_t>;
+
+// Windows that reach beyond both ends of an image, padded by zeros: the weight that the window in the middle
+// of the axis gives to pixels of the image; about as much as any window does. One for shorter windows.
+template <class Index, class Taps>
+double weight_of_image(const BasicAxis<Index>& axis, const Taps& taps) {
+  if (axis.reflects || axis.pad != axis.radius || axis.radius < axis.n) return 1;
+  double weight = 0;
+  for (Index i = 0; i < axis.n; ++i)
+    weight += static_cast<double>(taps[static_cast<size_t>(axis.radius - axis.n / 2 + i)]);
+  return weight;
+}
+
+// Whether windows see zero padding for the most part, by the weight that they give to the image. Moments are
+// then taken about zero: about a pivot among the pixels, those of a window would be small differences.
+constexpr bool is_mostly_padding(double weight_of_image) { return weight_of_image < 0.5; }
 
 }  // namespace ssim_fused

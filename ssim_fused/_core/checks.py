@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -82,10 +83,6 @@ def check_images(preds: Tensor, target: Tensor) -> None:
         if image.layout != torch.strided or image.is_nested:
             kind = "a nested tensor" if image.is_nested else f"of layout {image.layout}"
             raise NotImplementedError(f"`{name}` is {kind}, expected a dense tensor: convert it by `.to_dense()`.")
-        if image.is_complex():
-            raise NotImplementedError(
-                f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`, or `.abs()`."
-            )
     if preds.shape != target.shape:
         raise RuntimeError(
             "`preds` and `target` are expected to have the same shape, "
@@ -96,21 +93,37 @@ def check_images(preds: Tensor, target: Tensor) -> None:
             "`preds` and `target` are expected to have the shape [B, C, H, W] or [B, C, D, H, W], "
             f"got {tuple(preds.shape)}."
         )
-    if preds.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16, *LARGEST):
-        raise NotImplementedError(
-            f"`preds` has the dtype {preds.dtype}, expected float32, float64, float16, bfloat16, uint8 or uint16: "
-            "convert it, for instance by `preds.float()`, and give the matching `data_range`."
-        )
-    if preds.dtype in LARGEST and target.dtype != preds.dtype:
-        raise NotImplementedError(
-            f"`target` has the dtype {target.dtype} beside `preds` of {preds.dtype}, to which a cast would lose what "
-            "it has: convert `preds` by `.to(target.dtype)`, and give the `data_range` of both."
-        )
+    check_dtypes(preds, target)
     if preds.shape[1] == 0:
         raise RuntimeError(f"`preds` has the shape {tuple(preds.shape)}, expected at least one channel.")
     if preds.device != target.device:
         raise RuntimeError(
             f"`preds` is on {preds.device} and `target` on {target.device}: move one of them by `.to(...)`."
+        )
+
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_dtypes(preds: Tensor, target: Tensor) -> None:
+    """Checks the images' dtypes, before anything converts them."""
+    for name, image in (("preds", preds), ("target", target)):
+        if image.dtype in _FLOATS or image.dtype in LARGEST:
+            continue
+        if image.is_complex():
+            raise NotImplementedError(
+                f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`, or `.abs()`."
+            )
+        if name == "target" and image.is_floating_point():
+            continue  # cast to the dtype of `preds`
+        raise NotImplementedError(
+            f"`{name}` has the dtype {image.dtype}, expected float32, float64, float16, bfloat16, uint8, uint16, int8 "
+            f"or int16: convert it, for instance by `{name}.float()`, and give the matching `data_range`."
+        )
+    if preds.dtype in LARGEST and target.dtype != preds.dtype:
+        raise NotImplementedError(
+            f"`target` has the dtype {target.dtype} beside `preds` of {preds.dtype}, to which a cast would lose what "
+            "it has: convert `preds` by `.to(target.dtype)`, and give the `data_range` of both."
         )
 
 
@@ -140,6 +153,9 @@ def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None
         raise RuntimeError("`mask` requires a gradient, and the scores have none for it: pass `mask.detach()`.")
 
 
+_LARGEST_SIGMA = sys.float_info.max / 3.5  # beyond, the Gaussian's radius is infinite
+
+
 def check_window(
     axes: int, gaussian_kernel: bool, sigma: float | Sequence[float], kernel_size: int | Sequence[int]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -167,11 +183,18 @@ def check_window(
         raise ValueError(f"`kernel_size` is {kernel_size}, expected odd positive numbers.")
     if any(not s > 0 for s in sigmas):
         raise ValueError(f"`sigma` is {sigma}, expected positive numbers.")
-    if any(s == math.inf for s in sigmas):
-        raise OverflowError(f"`sigma` is {sigma}, expected finite numbers.")
+    if any(s > _LARGEST_SIGMA for s in sigmas):  # of integers beyond all floats, too
+        raise OverflowError(f"`sigma` is {_shown(sigma)}, expected finite numbers.")
     if not gaussian_kernel and not all(isinstance(size, numbers.Integral) for size in sizes):
         raise TypeError(f"`kernel_size` is {kernel_size}, expected integers: the window is uniform.")
     return tuple(float(s) for s in sigmas), tuple(int(size) for size in sizes)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        return "beyond all floats"
 
 
 _AXES = ("depth", "height", "width")

@@ -62,6 +62,8 @@ def similarity(
         if constants is not None and constants.ndim == 2:
             c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
         dims = tuple(range(2, x.ndim))
+        window = window.reaching(x.shape[2:])
+        sees_padding = window.sees_padding(x.shape[2:])
 
         x, y = _pad(x, window), _pad(y, window)
         seen = weights = None  # of pixels; of outputs, by the pixel they are centred on
@@ -72,6 +74,7 @@ def similarity(
         if seen is not None:  # what is not is selected away: a NaN times zero would be a NaN
             x, y = torch.where(seen > 0, x, 0.0), torch.where(seen > 0, y, 0.0)
         pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
+        pivot = torch.zeros_like(pivot) if sees_padding else pivot
         difference, x, y = x - y, x - pivot, y - pivot
         pixels = torch.stack((x, difference, x * y, difference**2))
         exists = None

@@ -13,7 +13,7 @@ from torch import Tensor
 Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" images do not
 PADDINGS: tuple[str, ...] = get_args(Padding)
 DataRange = float | Tensor | tuple[float, float] | None
-_INTEGERS = (torch.uint8, torch.uint16)  # no operations of PyTorch's clamp or subtract uint16
+_LONGEST_SUM = 4096  # radius of the Gaussians whose weights are added up one by one
 
 
 class Window(NamedTuple):
@@ -55,8 +55,59 @@ class Window(NamedTuple):
 
     def output_sides(self, sides: Sequence[int]) -> list[int]:
         """Sides of the map of images, or volumes, of these."""
+        if self.padding == "zero":
+            return list(sides)  # whatever the window: twice a long one's length may be beyond 64 bits
         axes = len(sides)
         return [n + 2 * p - size + 1 for n, p, size in zip(sides, self.pad(axes), self.sizes(axes), strict=True)]
+
+    def reaching(self, sides: Sequence[int]) -> Window:
+        """The same, without taps that see nothing but zero padding in images of these sides, whatever the output.
+
+        The first and the last tap, a side's length from the middle, have the weight of all taps at that distance or
+        beyond.
+        """
+        sizes = self.sizes(len(sides))
+        if self.padding != "zero" or all(size // 2 <= n for n, size in zip(sides, sizes, strict=True)):
+            return self
+        taps = [self._clipped(axis, size // 2, n) for axis, (n, size) in enumerate(zip(sides, sizes, strict=True))]
+        return self._replace(sigma=(), kernel_size=[len(t) for t in taps], taps=[tap for t in taps for tap in t])
+
+    def _clipped(self, axis: int, radius: int, n: int) -> list[float]:
+        """The taps of an axis with ``n`` pixels."""
+        reach = min(radius, n)
+        if self.taps is not None:
+            begin = sum(_each(self.kernel_size, axis + 1)[:axis])
+            taps, beyond = list(self.taps[begin : begin + 2 * radius + 1]), radius - reach
+            inner = taps[beyond + 1 : 2 * radius - beyond]
+            return [math.fsum(taps[: beyond + 1]), *inner, math.fsum(taps[2 * radius - beyond :])] if beyond else taps
+        if self.sigma:
+            sigma = self.sigma[axis if len(self.sigma) > 1 else 0]
+            if reach == radius:
+                return gaussian_taps(sigma)
+            total = _gaussian_sum(sigma, radius)
+            inner = [_gaussian(i, sigma) / total for i in range(1 - reach, reach)]
+            end = max(0.0, (1.0 - math.fsum(inner)) / 2)
+        else:
+            size = 2 * radius + 1
+            if reach == radius:
+                return [1.0 / size] * size
+            inner, end = [1.0 / size] * (2 * reach - 1), (radius - reach + 1) / size
+        return [end, *inner, end]
+
+    def sees_padding(self, sides: Sequence[int]) -> bool:
+        """Whether windows see zero padding for the most part, as ``is_mostly_padding`` of ``csrc/math/geometry.h``.
+
+        ``self`` is the window that :meth:`reaching` returns.
+        """
+        if self.padding != "zero":
+            return False
+        weight = 1.0
+        for axis, (n, size) in enumerate(zip(sides, self.sizes(len(sides)), strict=True)):
+            radius = size // 2
+            if radius >= n:
+                begin = radius - n // 2
+                weight *= math.fsum(self._clipped(axis, radius, n)[begin : begin + n])
+        return weight < 0.5
 
     def per_axis(self, like: Tensor, axes: int) -> list[Tensor]:
         """Each axis's window as a tensor with the dtype and device of ``like``."""
@@ -77,9 +128,22 @@ def _each(values: Sequence, axes: int) -> Sequence:
 def gaussian_taps(sigma: float) -> list[float]:
     """Taps of standard deviation ``sigma``, cut at 3.5 sigma, summing to one, as ``gaussian_taps`` of request.h."""
     radius = int(3.5 * sigma + 0.5)
-    weights = [math.exp(-((i / sigma) ** 2) / 2) for i in range(-radius, radius + 1)]
+    weights = [_gaussian(i, sigma) for i in range(-radius, radius + 1)]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
+
+
+def _gaussian(distance: float, sigma: float) -> float:
+    return math.exp(-((distance / sigma) ** 2) / 2)
+
+
+def _gaussian_sum(sigma: float, radius: int) -> float:
+    """The sum of a Gaussian's weights before they are normalised, as ``gaussian_sum`` of ``csrc/api/arguments.h``."""
+    if radius <= _LONGEST_SUM:
+        return math.fsum(_gaussian(i, sigma) for i in range(-radius, radius + 1))
+    # The formula of Euler and Maclaurin: the integral, and two terms of its distance from the sum.
+    ends, slope = _gaussian(radius, sigma), radius / sigma / sigma
+    return sigma * math.sqrt(2 * math.pi) * math.erf(radius / sigma / math.sqrt(2)) + ends - slope * ends / 6
 
 
 def apply_range(
@@ -94,7 +158,9 @@ def apply_range(
     if isinstance(data_range, tuple):
         check_bounds(data_range)
         low, high = data_range
-        preds, target = (image.float() if image.dtype in _INTEGERS else image for image in (preds, target))
+        # Integers are clamped as floats: a bound need not be an integer, nor in the range of the type.
+        preds = preds if preds.is_floating_point() else preds.float()
+        target = target.to(preds.dtype)
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
     if data_range is not None:
         check_range(preds, data_range)
@@ -102,7 +168,7 @@ def apply_range(
     if data_range is None:
         spans = []
         for image in (preds, target):
-            image = image.float() if image.dtype == torch.uint16 else image
+            image = image.float() if image.dtype == torch.uint16 else image  # of which PyTorch has no extremes
             low, high = torch.aminmax(image) if mask is None else _extremes(image, mask)
             spans.append(high.to(dtype) - low.to(dtype))
         data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host

@@ -35,6 +35,14 @@ struct WindowTaps {
   std::vector<T> depth, rows, columns;
 };
 
+// Whether the windows of a problem see zero padding for the most part.
+template <class Problem, class T>
+bool see_padding(const Problem& problem, const WindowTaps<T>& windows) {
+  return is_mostly_padding(weight_of_image(problem.depth, windows.depth) *
+                           weight_of_image(problem.rows, windows.rows) *
+                           weight_of_image(problem.columns, windows.columns));
+}
+
 template <class T>
 struct Results {                  // null where not wanted
   T* similarity = nullptr;        // [B]

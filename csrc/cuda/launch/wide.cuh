@@ -147,7 +147,11 @@ class WideRun {
 
  public:
   WideRun(const ProblemOf<Storage, Masked>& problem, const WindowTaps<T>& windows, Launcher& launcher)
-      : problem_(problem), launcher_(launcher), upload_(windows) {
+      : problem_(problem),
+        launcher_(launcher),
+        upload_(windows),
+        moments_about_zero_(see_padding(problem, windows) ||
+                            (!problem.columns.reflects && problem.columns.pad > problem.columns.radius)) {
     taps_ = upload_.taps();
     is_image_ = problem_.depth.n == 1 && taps_[0].is_identity;
     if (is_image_) {
@@ -170,9 +174,6 @@ class WideRun {
 
   void run(Results<T> results) {
     const int64_t volumes = problem_.batch * problem_.channels;
-    // Zero is the best pivot for windows that see nothing but padding.
-    const bool has_empty_windows =
-        !problem_.columns.reflects && problem_.columns.pad > problem_.columns.radius;
     const int sums = problem_.wants_constants ? int{kWithConstants} : int{kMeans};
     const int64_t blocks = groups_ * ceil_div(outputs_, kWideWarps * kRun);
 
@@ -184,7 +185,7 @@ class WideRun {
     Scratch scratch, kept;
     const size_t moments = scratch.add<T>(slab * kMomentFields * field),
                  between = scratch.add<T>(least > 0 ? between_size_ : 0),
-                 pivots = scratch.add<T>(has_empty_windows ? 0 : volumes),
+                 pivots = scratch.add<T>(moments_about_zero_ ? 0 : volumes),
                  taps = scratch.add<T>(upload_.count()),
                  block_sums = kept.add<double>(BlockSums::size(problem_.batch, volumes * blocks, sums)),
                  mask_sums = kept.add<double>(Masked ? problem_.batch * kMaskSums : 0);
@@ -195,7 +196,7 @@ class WideRun {
     problem_.sums.scratch = kept.at<double>(block_sums);
     taps_ = upload_.to(scratch.at<T>(taps), launcher_);
     if (is_image_) std::swap(taps_[0], taps_[1]);
-    if (!has_empty_windows) {
+    if (!moments_about_zero_) {
       pivots_ = scratch.at<T>(pivots);
       find_pivots(problem_, scratch.at<T>(pivots), launcher_, mask());
     }
@@ -328,6 +329,7 @@ class WideRun {
   ProblemOf<Storage, Masked> problem_;
   Launcher& launcher_;
   TapsUpload<T> upload_;
+  const bool moments_about_zero_;      // the best pivot for windows that see padding for the most part
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
   bool is_image_;                      // whose rows are the slices
   GradientsOf gradients_;
