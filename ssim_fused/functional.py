@@ -73,17 +73,11 @@ def structural_similarity_index_measure(
             by ``(kernel_size - 1) // 2`` as in the reference: where the Gaussian has another size, the map is wider
             or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-    <<<<<<< HEAD
-        data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
-            images are clamped; or None: of integers the range of their type, 255 or 65535, of others the larger of both
-            tensors' max - min, through which gradients flow.
-    =======
         data_range: the images' range L, above zero and finite. A number of any type; or a tensor of one element, or
             ``[B]``, a range of each image, whose numbers are not checked, and which has a gradient; or a tuple
             ``(low, high)``, to which the images are clamped; or None: of integers the range of their type, of floats
             the larger of both tensors' max - min, through which gradients flow. An integer ``target`` next to float
             ``preds`` is not scaled: a number below 255, or a tuple within [-1, 1], is refused.
-    >>>>>>> i24py
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
         return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).

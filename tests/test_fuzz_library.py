@@ -122,7 +122,7 @@ def drawn_types(rng: random.Random) -> tuple[torch.dtype, torch.dtype, bool]:
     target = preds if rng.random() < 0.7 else rng.choice([*kinds, rng.choice([*OTHERS, *SMALL_FLOATS])])
     if preds in FLOATS:  # to which the target is cast
         return preds, target, target not in OTHERS
-    return preds, target, preds == target and preds in _ops.LARGEST
+    return preds, target, preds == target and preds in _ops.TYPE_RANGES
 
 
 def drawn_shape(rng: random.Random, is_multiscale: bool) -> tuple[int, ...]:

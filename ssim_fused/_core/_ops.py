@@ -148,17 +148,17 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 # The integer dtypes that the operators read, and the range of each: its largest value less its least.
-LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.int8: 255.0, torch.int16: 65535.0}
+TYPE_RANGES = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.int8: 255.0, torch.int16: 65535.0}
 
 
 def map_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of maps, and of values as they are returned, for images of ``dtype``."""
-    return torch.float32 if dtype in LARGEST else dtype
+    return torch.float32 if dtype in TYPE_RANGES else dtype
 
 
 def holds_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
     """Whether the operators read an integer ``target`` as it is, because the dtype of ``preds`` holds its values."""
-    if target.dtype not in LARGEST or not preds.is_floating_point():
+    if target.dtype not in TYPE_RANGES or not preds.is_floating_point():
         return False
     if not preds.is_cpu:
         return preds.dtype == torch.float32

@@ -56,7 +56,7 @@ def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch
     checks.check_dtypes(preds, target)
     is_autocast = torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64
     of_results = torch.float32 if is_autocast else _ops.map_dtype(dtype)
-    if dtype == target.dtype or dtype in _ops.LARGEST or _ops.holds_integers_of(preds, target):
+    if dtype == target.dtype or dtype in _ops.TYPE_RANGES or _ops.holds_integers_of(preds, target):
         return preds, target, of_results
     if is_autocast:
         return preds.float(), target.float(), of_results

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssim_fused._core._ops import LARGEST
+from ssim_fused._core._ops import TYPE_RANGES
 from ssim_fused._core.window import PADDINGS, DataRange, Window, as_float, checked_constants, range_of
 
 
@@ -121,14 +121,13 @@ def check_images(preds: Tensor, target: Tensor) -> None:
         )
 
 
-<<<<<<< HEAD
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_dtypes(preds: Tensor, target: Tensor) -> None:
     """Checks the images' dtypes, before anything converts them."""
     for name, image in (("preds", preds), ("target", target)):
-        if image.dtype in _FLOATS or image.dtype in LARGEST:
+        if image.dtype in _FLOATS or image.dtype in TYPE_RANGES:
             continue
         if image.is_complex():
             raise NotImplementedError(
@@ -140,12 +139,13 @@ def check_dtypes(preds: Tensor, target: Tensor) -> None:
             f"`{name}` has the dtype {image.dtype}, expected float32, float64, float16, bfloat16, uint8, uint16, int8 "
             f"or int16: convert it, for instance by `{name}.float()`, and give the matching `data_range`."
         )
-    if preds.dtype in LARGEST and target.dtype != preds.dtype:
+    if preds.dtype in TYPE_RANGES and target.dtype != preds.dtype:
         raise NotImplementedError(
             f"`target` has the dtype {target.dtype} beside `preds` of {preds.dtype}, to which a cast would lose what "
             "it has: convert `preds` by `.to(target.dtype)`, and give the `data_range` of both."
         )
-=======
+
+
 def _missing_axes(shape: Sequence[int]) -> str:
     """What to do with images of fewer than four dimensions."""
     if len(shape) == 2:
@@ -186,7 +186,6 @@ def _mask_axes(mask: Sequence[int], images: Sequence[int]) -> str:
         order = ", ".join(map(str, (0, len(given) - 1, *range(1, len(given) - 1))))
         return f" Its channels come last: pass `mask.permute({order})`."
     return ""
->>>>>>> i24py
 
 
 def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None:

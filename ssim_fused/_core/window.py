@@ -10,20 +10,17 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from ssim_fused._core._ops import TYPE_RANGES
+
 Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" images do not
 PADDINGS: tuple[str, ...] = get_args(Padding)
 DataRange = float | Tensor | tuple[float, float] | None
-<<<<<<< HEAD
 _LONGEST_SUM = 4096  # radius of the Gaussians whose weights are added up one by one
-=======
-# The range of the integer types that images are stored in. Nobody uses the whole range of the wider types.
-TYPE_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
 _LEAST_OF_INTEGERS = 255.0  # of the ranges of integer images: that of 8 bits
 
 
 class DefaultRange(float):
     """The range that a signature has as its default: the same number, but not one that the caller gave."""
->>>>>>> i24py
 
 
 class Window(NamedTuple):
@@ -168,14 +165,9 @@ def apply_range(
         return preds, target, data_range, None
     if isinstance(data_range, tuple):
         low, high = data_range
-<<<<<<< HEAD
         # Integers are clamped as floats: a bound need not be an integer, nor in the range of the type.
         preds = preds if preds.is_floating_point() else preds.float()
         target = target.to(preds.dtype)
-=======
-        dtype = preds.dtype if preds.is_floating_point() else torch.float32  # A clamp of integers would round bounds.
-        preds, target = preds.to(dtype), target.to(dtype)
->>>>>>> i24py
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
     dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
     if data_range is None:

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from ssim_fused._core.window import TYPE_RANGES
+from ssim_fused._core._ops import TYPE_RANGES
 from ssim_fused._core.window import DefaultRange as DefaultRange
 
 P = ParamSpec("P")

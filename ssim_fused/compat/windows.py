@@ -107,7 +107,7 @@ def readable(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
     Two floating-point dtypes become the wider one, integers that the operators do not read become float32. Under
     autocast, results of 16-bit images are float32.
     """
-    if x.dtype != y.dtype or not (x.is_floating_point() or x.dtype in _ops.LARGEST):
+    if x.dtype != y.dtype or not (x.is_floating_point() or x.dtype in _ops.TYPE_RANGES):
         x, y = (image if image.is_floating_point() else image.float() for image in (x, y))
         dtype = torch.promote_types(x.dtype, y.dtype)
         x, y = x.to(dtype), y.to(dtype)
