@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../../api/pyramid_request.h"
+#include "../../api/tensors.h"
 #include "../kernels/mask.cuh"
 #include "../kernels/problem.cuh"
 #include "plan.h"
