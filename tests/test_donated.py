@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +48,7 @@ def kept(loss: Loss, preds: Tensor, target: Tensor) -> Tensor:
 def stored(value: Tensor) -> Tensor:
     """The gradient that the last node of ssim_fused stores."""
     node = value.grad_fn
-    while "Spec" not in node.name():
+    while "Score" not in node.name():
         node = node.next_functions[0][0]
     return node.saved_tensors[-1]
 
@@ -86,6 +88,71 @@ def test_who_holds_the_stored_gradient_keeps_it(device: str, loss: Loss) -> None
         before = held.clone()
         value.backward()
         assert torch.equal(held, before)
+
+
+def test_who_holds_the_storage_keeps_it(device: str, loss: Loss) -> None:
+    """The storage's Python object is all that is held: no tensor refers to the gradient but the node's."""
+    preds, target = pictures(device)
+    expected = kept(loss, preds, target)
+    for scale in (1.0, 0.5):
+        value = scale * loss(preds, target)
+        held = stored(value).untyped_storage()
+        before = held.clone()
+        (gradient,) = torch.autograd.grad(value, preds)
+        torch.testing.assert_close(gradient, scale * expected)
+        assert bytes(held.cpu()) == bytes(before.cpu())
+
+
+IMPORT_UNDER = {
+    "saved-tensor hooks": "torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t)",
+    "hooks that hold": "torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)",
+    "saved on the CPU": "torch.autograd.graph.save_on_cpu()",
+    "inference mode": "torch.inference_mode()",
+    "no_grad": "torch.no_grad()",
+    "a dispatch mode": "Mode()",
+    "a function mode": "torch.overrides.BaseTorchFunctionMode()",
+    "another default device": "torch.device('meta')",
+    "forward mode": "torch.autograd.forward_ad.dual_level()",
+}
+MEASURED = """
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+class Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {{}}))
+
+kept = []
+with {mode}:
+    from ssim_fused._core import donation
+found = donation.held_by_node_only
+assert found is not None, "nothing was measured"
+assert found == donation._measure(), (found, donation._measure())
+
+from ssim_fused import SSIMLoss
+preds, target = torch.rand(1, 1, 20, 24, requires_grad=True), torch.rand(1, 1, 20, 24)
+def stored(value):
+    node = value.grad_fn
+    while "Score" not in node.name():
+        node = node.next_functions[0][0]
+    return node.saved_tensors[-1]
+for hold in (False, True):
+    value = 0.5 * SSIMLoss()(preds, target)
+    of_node = stored(value)
+    address, held = of_node.data_ptr(), of_node if hold else None
+    before = of_node.clone()
+    del of_node
+    (gradient,) = torch.autograd.grad(value, preds)
+    assert (gradient.data_ptr() == address) == (not hold), hold
+    assert held is None or torch.equal(held, before)
+"""
+
+
+@pytest.mark.parametrize("mode", IMPORT_UNDER)
+def test_the_measurement_does_not_depend_on_what_the_import_is_under(mode: str) -> None:
+    code = MEASURED.format(mode=IMPORT_UNDER[mode])
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
 
 
 def test_hooks_on_saved_tensors(device: str, loss: Loss) -> None:

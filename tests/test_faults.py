@@ -11,10 +11,30 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
+from ssim_fused import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss, fitting_betas, metrics
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
 
 FUNCTIONS = {"ssim": ssim, "msssim": lambda *images, **k: msssim(*images, **({"betas": (0.5, 0.5)} | k))}
+
+
+BETAS = (0.5, 0.5)
+# The functions, and what takes their arguments when it is made.
+CALLABLES: dict[str, Any] = FUNCTIONS | {
+    "SSIMLoss": lambda *pair, **k: SSIMLoss(**k)(*pair),
+    "MultiScaleSSIMLoss": lambda *pair, **k: MultiScaleSSIMLoss(BETAS, **k)(*pair),
+    "PixelSSIMLoss": lambda *pair, **k: PixelSSIMLoss("l2", **k)(*pair),
+    "L1SSIMLoss": lambda *pair, **k: L1SSIMLoss(**k)(*pair),
+    "metric": lambda *pair, **k: metrics.StructuralSimilarityIndexMeasure(**k)(*pair),
+    "multiscale metric": lambda *pair, **k: metrics.MultiScaleStructuralSimilarityIndexMeasure(
+        **({"betas": BETAS} | k)
+    )(*pair),
+}
+
+
+@pytest.fixture(params=CALLABLES)
+def callable_(request: pytest.FixtureRequest) -> Any:
+    return CALLABLES[request.param]
 
 
 @pytest.fixture(params=FUNCTIONS)
@@ -28,8 +48,9 @@ def images() -> tuple[Tensor, Tensor]:
 
 WRONG: dict[str, tuple[type[Exception], list[Any]]] = {
     "data_range": (
-        (ValueError, TypeError, RuntimeError, IndexError),
-        [torch.rand(3), torch.rand(2, 2), torch.tensor(1.0, device="meta"), torch.tensor(True), torch.tensor(1j), "1",
+        (ValueError, TypeError, RuntimeError, IndexError, OverflowError),
+        [0, -1.0, float("nan"), float("inf"), 10**400, (0.0, float("inf")),
+         torch.rand(3), torch.rand(2, 2), torch.tensor(1.0, device="meta"), torch.tensor(True), torch.tensor(1j), "1",
          [0, 1], (1.0, 0.0), ("a", "b"), (1.0,), (0.0, 0.5, 1.0), b"1", {}],
     ),
     "kernel_size": (
@@ -38,23 +59,60 @@ WRONG: dict[str, tuple[type[Exception], list[Any]]] = {
     ),
     "sigma": (
         (ValueError, TypeError, OverflowError),
-        [float("nan"), float("inf"), 0.0, -1.0, "x", None, (1.5,), (), (1.5, 0.0), (1.5, None), 1j],
+        [float("nan"), float("inf"), 10**400, 0.0, -1.0, "x", None, (1.5,), (), (1.5, 0.0), (1.5, None), 1j],
     ),
-    "k1": ((TypeError,), ["a", None, 1j, (0.01,)]),
+    "k1": ((TypeError, OverflowError), ["a", None, 1j, (0.01,), 10**400]),
     "k2": ((TypeError,), ["a", None, 1j]),
-    "reduction": ((ValueError,), ["x", ["none"], 1, True]),
+    "reduction": ((ValueError,), ["x", ["none"], [], {}, 1, True]),
+    "padding": ((ValueError,), ["same", None, [], 1]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_the_argument_is_named(function: Any, name: str) -> None:
+def test_the_argument_is_named(callable_: Any, name: str) -> None:
     kinds, values = WRONG[name]
     for value in values:
         for gaussian in (True, False):
             arguments = {"data_range": 1.0, "kernel_size": 3, "gaussian_kernel": gaussian} | {name: value}
             with pytest.raises(kinds) as raised:
-                function(*images(), **arguments)
+                callable_(*images(), **arguments)
             assert name in str(raised.value), value
+            assert "_Loss" not in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", [1, 1.0, "uniform", None, [], 255])
+def test_flags_are_booleans(callable_: Any, wrong: Any) -> None:
+    for name in ("gaussian_kernel",) if callable_ in _of_losses() else ("gaussian_kernel", "per_channel"):
+        with pytest.raises(TypeError, match=f"`{name}` is "):
+            callable_(*images(), **({"data_range": 1.0, "kernel_size": 3} | {name: wrong}))
+    for name in ("return_full_image", "return_contrast_sensitivity"):
+        for make in (lambda **k: ssim(*images(), **k), metrics.StructuralSimilarityIndexMeasure):
+            with pytest.raises(TypeError, match=f"`{name}` is "):
+                make(data_range=1.0, **{name: wrong})
+
+
+def _of_losses() -> list[Any]:
+    return [made for name, made in CALLABLES.items() if name.endswith("Loss")]
+
+
+@pytest.mark.parametrize("wrong", ["x", None, 1, []])
+def test_the_mask_mode_is_checked_where_it_is_given(wrong: Any) -> None:
+    for make in (metrics.StructuralSimilarityIndexMeasure, metrics.MultiScaleStructuralSimilarityIndexMeasure):
+        with pytest.raises(ValueError, match="`mask_mode` is"):
+            make(mask_mode=wrong)
+    for call in (FUNCTIONS["ssim"], SSIMLoss()):
+        with pytest.raises(ValueError, match="`mask_mode` is"):
+            call(*images(), mask_mode=wrong)
+
+
+@pytest.mark.parametrize("sides", [("x", 1), (1.5, 64), (64, None), (64, torch.tensor(64)), ([64], 64)], ids=str)
+def test_sides_that_are_no_integers_are_named(sides: tuple[Any, Any]) -> None:
+    with pytest.raises(TypeError, match=r"`(height|width)` is"):
+        fitting_betas(*sides)
+    with pytest.raises(TypeError, match="`depth` is 'x'"):
+        fitting_betas(64, 64, depth="x")
+    with pytest.raises(TypeError, match="`gaussian_kernel`"):
+        fitting_betas(64, 64, gaussian_kernel=1)
 
 
 @pytest.mark.parametrize(

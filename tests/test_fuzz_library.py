@@ -103,7 +103,7 @@ def drawn_range(rng: random.Random, batch: int, axes: int, scale: float) -> Any:
         np.int64(whole), np.int32(whole), Fraction(whole), Fraction(whole * 3, 2), np.array(scale), np.array(whole),
         torch.tensor(scale), torch.tensor([scale]), torch.tensor([[whole]]), torch.tensor(scale, dtype=torch.float64),
         each, each, each.float(), each.reshape(-1, *[1] * (axes + 1)), torch.arange(whole, whole + batch),
-        (0.1 * scale, 0.9 * scale), (0, whole), (np.float32(0), np.float32(scale)), (Fraction(0), Fraction(whole)),
+        (0.125 * scale, 0.5 * scale), (0, whole), (np.float32(0), np.float32(scale)), (Fraction(0), Fraction(whole)),
         None, None, UNSET, UNSET, UNSET,
     ])  # fmt: skip
 
@@ -160,12 +160,15 @@ def drawn_mask(rng: random.Random, shape: tuple[int, ...]) -> tuple[Any, Any, bo
 
 def drawn(api: Api, rng: random.Random) -> Case:
     preds_type, target_type, is_valid = drawn_types(rng)
+    if preds_type == torch.float16 and target_type in TYPE_RANGES:  # whose numbers, or squares, are beyond float16's
+        target_type = preds_type if api.pixel == "l2" else torch.uint8
+    if preds_type == torch.bfloat16 and target_type in (torch.uint16, torch.int16):
+        target_type = torch.int8
     shape = drawn_shape(rng, api.is_multiscale)
     axes, is_mixed = len(shape) - 2, preds_type in FLOATS and target_type in TYPE_RANGES
     scale = 1.0 if target_type in SMALL_FLOATS else rng.choice([1.0, 1.0, 255.0, 3.0])
     if preds_type in TYPE_RANGES or is_mixed:
         scale = TYPE_RANGES.get(target_type, 1.0)
-        scale = scale if preds_type != torch.float16 or not is_mixed else min(scale, 255.0)
     preds, target = pixels(rng, shape, preds_type, scale), pixels(rng, shape, target_type, scale)
     data_range = drawn_range(rng, shape[0], axes, scale)
     if is_mixed and rng.random() < 0.3:  # preds in [0, 1], whose range is not that of the target

@@ -13,6 +13,7 @@ import pytest
 import torch
 from support import without_kernels
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ssim_fused
 from ssim_fused._core import _ops
@@ -303,6 +304,26 @@ def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
     preds = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
     with pytest.raises(RuntimeError, match=r"`preds` is on cuda:0, .*SSIM_FUSED_CUDA=1 pip install"):
         _ops.has_kernels(preds)
+
+
+def test_rocm_computes_by_the_composite_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch for ROCm calls its devices "cuda"; fake tensors stand for them."""
+    if "cuda" in _ops._served:
+        pytest.skip("this build has CUDA")
+    monkeypatch.setattr(torch.version, "hip", "6.4.0")
+    _ops._warn_of_composite.cache_clear()
+    with FakeTensorMode(), pytest.warns(UserWarning, match=r"AMD GPUs, which torch for ROCm calls 'cuda'") as warned:
+        preds, target = (torch.empty(2, 3, 32, 30, device="cuda") for _ in range(2))
+        for value in (
+            ssim_fused.ssim(preds, target, data_range=1.0),
+            ssim_fused.ms_ssim(preds, target, data_range=1.0, betas=(0.5, 0.5), kernel_size=7),
+            ssim_fused.L1SSIMLoss()(preds, target),
+        ):
+            assert value.device.type == "cuda"
+            assert value.shape == ()
+    assert len([w for w in warned if "nvcc" in str(w.message) or "AMD" in str(w.message)]) == 1
+    assert "nvcc" not in str(warned[0].message)
+    _ops._warn_of_composite.cache_clear()
 
 
 SETS = ["baseline", "avx2", "avx512"]

@@ -16,7 +16,6 @@ DataRange = float | Tensor | tuple[float, float] | None
 # The range of the integer types that images are stored in. Nobody uses the whole range of the wider types.
 TYPE_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
 _LEAST_OF_INTEGERS = 255.0  # of the ranges of integer images: that of 8 bits
-_INTEGERS = (torch.uint8, torch.uint16)  # no operations of PyTorch's clamp or subtract uint16
 
 
 class DefaultRange(float):
@@ -101,7 +100,8 @@ def apply_range(
         return preds, target, data_range, None
     if isinstance(data_range, tuple):
         low, high = data_range
-        preds, target = (image.float() if image.dtype in _INTEGERS else image for image in (preds, target))
+        dtype = preds.dtype if preds.is_floating_point() else torch.float32  # A clamp of integers would round bounds.
+        preds, target = preds.to(dtype), target.to(dtype)
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
     dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
     if data_range is None:
