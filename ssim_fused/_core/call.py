@@ -25,6 +25,8 @@ def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: T
     try:
         return compute(preds, target, *given)
     except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
+        if type(error).__module__ not in ("builtins", "torch"):  # of a hook on saved tensors, as that of a checkpoint
+            raise
         if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
             raise torch.OutOfMemoryError(str(error)) from error
         if "driver version is insufficient" in str(error):  # for the CUDA runtime in the library; torch's may be older

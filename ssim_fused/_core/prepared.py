@@ -136,15 +136,25 @@ def run(prepared: Prepared, preds: Tensor, target: Tensor) -> Sequence[Tensor] |
     dtype = preds.dtype
     if dtype not in _FLOATS or target.dtype is not dtype:
         return None
-    try:
-        if _is_grad_enabled() and (preds.requires_grad or target.requires_grad):
+    if _is_grad_enabled() and (preds.requires_grad or target.requires_grad):
+        try:
             outputs = _apply(prepared, preds, target)
-            return (outputs,) if type(outputs) is Tensor else outputs
+        except _RefusedError:
+            return None
+        return (outputs,) if type(outputs) is Tensor else outputs
+    try:
         if prepared.spec.want_terms:
             return _ops.prepared(preds, target, prepared.number, False, False)
         return (_ops.prepared_value(preds, target, prepared.number),)
     except Exception:  # of any type; the long way meets the same mistake, and explains it
         return None
+
+
+class _RefusedError(Exception):
+    """The operator has refused. Other exceptions of a forward are those of hooks on saved tensors, which pass.
+
+    ``torch.utils.checkpoint`` stops a second forward by such an exception.
+    """
 
 
 class PreparedScore(torch.autograd.Function):
@@ -153,7 +163,10 @@ class PreparedScore(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, prepared: Prepared, preds: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
         _, by_preds, by_target = ctx.needs_input_grad
-        value, *others = _ops.prepared(preds, target, prepared.number, by_preds, by_target)
+        try:
+            value, *others = _ops.prepared(preds, target, prepared.number, by_preds, by_target)
+        except Exception as error:  # of any type
+            raise _RefusedError from error
         ctx.prepared = prepared
         if not prepared.spec.want_terms:
             ctx.save_for_backward(preds, target, *others)
