@@ -6,12 +6,20 @@ subclass will do: an `except` written for the reference works for ours.
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
 import re
+import time
+import warnings
 from typing import Any
 
 import pytest
 import torch
 from support import reference, ssim
+
+from ssim_fused import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss, fitting_betas, ms_ssim
+from ssim_fused.metrics import StructuralSimilarityIndexMeasure
 
 PREDS = torch.rand(2, 1, 16, 18, generator=torch.Generator().manual_seed(3))
 TARGET = PREDS.flip(-1)
@@ -181,3 +189,181 @@ def test_an_error_leaves_the_next_call_alone() -> None:
     with pytest.raises(ValueError, match="sigma"):
         ssim(PREDS, TARGET, sigma=-1)
     assert torch.equal(ssim(PREDS, TARGET), before)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What a message advises
+
+
+def told(function: Any, *arguments: Any, **keywords: Any) -> str:
+    with pytest.raises((ValueError, RuntimeError, TypeError, NotImplementedError)) as raised:
+        function(*arguments, **keywords)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("call", [lambda x, y: ssim(x, y, data_range=1.0), SSIMLoss(), ms_ssim, MultiScaleSSIMLoss()])
+def test_images_of_another_layout_are_told_how_to_turn(call: Any) -> None:
+    x = torch.rand(2, 3, 40, 44)
+    assert "`preds.permute(0, 3, 1, 2)`" in told(call, *[x.permute(0, 2, 3, 1)] * 2)
+    volumes = torch.rand(1, 1, 40, 44, 48).permute(0, 2, 3, 4, 1)
+    assert "`preds.permute(0, 4, 1, 2, 3)`" in told(call, volumes, volumes)
+    assert "`preds.unsqueeze(0)`" in told(call, x[0], x[0])
+    assert "`preds.permute(2, 0, 1).unsqueeze(0)`" in told(call, *[x[0].permute(1, 2, 0)] * 2)
+    assert "`preds[None, None]`" in told(call, x[0, 0], x[0, 0])
+    assert "permute" not in told(ssim, x[..., :3], x[..., :3], data_range=1.0)
+
+
+def test_masks_are_told_which_axis_they_lack() -> None:
+    x, mask = torch.rand(2, 3, 40, 44), torch.rand(2, 1, 40, 44) > 0.5
+    for call in (ssim, SSIMLoss(), ms_ssim):
+        assert "`mask.unsqueeze(1)`" in told(call, x, x, mask=mask[:, 0])
+    fixes = {
+        "mask.expand(len(preds), 1, *mask.shape)": mask[0, 0],
+        "mask.expand(len(preds), *mask.shape)": mask[0],
+        "mask.permute(0, 3, 1, 2)": mask.permute(0, 2, 3, 1),
+    }
+    for fix, wrong in fixes.items():
+        assert f"`{fix}`" in told(ssim, x, x, mask=wrong)
+        assert ssim(x, x, mask=eval(fix, {"mask": wrong, "preds": x})) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((1, 1, 40, 44), {}),
+        ((1, 1, 40, 44), {"kernel_size": 7, "gaussian_kernel": False}),
+        ((1, 1, 50, 44), {"sigma": (1.0, 2.0), "padding": "valid"}),
+        ((1, 1, 24, 40, 44), {"kernel_size": (3, 5, 5), "sigma": 0.8}),
+        ((1, 1, 44, 180, 190), {}),
+        ((1, 1, 180, 190), {"sigma": 4.0}),
+    ],
+    ids=str,
+)
+def test_pyramids_of_small_images_are_told_the_very_call(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
+    x = torch.rand(shape)
+    for call in (ms_ssim, lambda x, y, **k: MultiScaleSSIMLoss(**k)(x, y)):
+        message = told(call, x, x, **arguments)
+        (advised,) = re.findall(r"`betas=(fitting_betas\(.*?\))`,", message)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            betas = eval(advised, {"fitting_betas": fitting_betas})
+        assert 1 <= len(betas) < 5
+        assert call(x, x, betas=betas, **arguments) == (1 if call is ms_ssim else 0)
+
+
+def test_an_image_too_small_for_any_level_is_not_told_of_betas() -> None:
+    x = torch.rand(1, 1, 5, 5)
+    assert "fitting_betas" not in told(ms_ssim, x, x)
+
+
+def test_thousands_of_levels_are_refused_at_once() -> None:
+    start = time.perf_counter()
+    assert "fitting_betas" in told(ms_ssim, PREDS, PREDS, betas=(0.01,) * 60, kernel_size=3, sigma=0.5)
+    assert time.perf_counter() - start < 1
+
+
+LOSSES = [SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, L1SSIMLoss]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_misspelt_arguments_name_the_loss_and_the_near_name(loss: Any) -> None:
+    for wrong, meant in {"datarange": "data_range", "kernelsize": "kernel_size", "reducton": "reduction"}.items():
+        with pytest.raises(TypeError) as raised:
+            loss(**{wrong: 1})
+        assert f"{loss.__name__}() got an unexpected keyword argument `{wrong}`" in str(raised.value)
+        assert f"did you mean `{meant}`?" in str(raised.value)
+    with pytest.raises(TypeError, match="unexpected keyword argument `zzz`"):
+        loss(zzz=1)
+
+    class Own(loss):
+        pass
+
+    with pytest.raises(TypeError, match="Own"):
+        Own(datarange=1)
+
+
+def test_losses_take_keywords_and_show_them() -> None:
+    with pytest.raises(TypeError, match=r"SSIMLoss\(\) takes keywords only"):
+        SSIMLoss(1.0)  # ty: ignore[too-many-positional-arguments]
+    with pytest.raises(TypeError, match=r"L1SSIMLoss\(\) has no argument `pixel`"):
+        L1SSIMLoss(pixel="l2")
+    assert inspect.signature(SSIMLoss).parameters["data_range"].default == 1.0
+    assert str(inspect.signature(SSIMLoss)).startswith("(*, data_range: 'DataRange' = 1.0,")
+
+
+def test_what_is_no_tensor_is_a_type_error_by_name_too() -> None:
+    for kind in (TypeError, AttributeError):
+        with pytest.raises(kind) as raised:
+            ssim([1.0], TARGET)
+        assert type(raised.value).__qualname__ == "TypeError"
+        assert type(raised.value).__module__ == "builtins"
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+class Model(torch.nn.Module):
+    def __init__(self, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.loss(x, y)
+
+
+def of_a_user(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return ssim(x, y, data_range=1.0)
+
+
+@pytest.mark.parametrize(
+    "thing", [ssim, ms_ssim, of_a_user, *(of for loss in LOSSES for of in (loss(), Model(loss())))], ids=str
+)
+def test_scripting_says_what_to_use(thing: Any) -> None:
+    with pytest.raises(NotImplementedError, match=r"`\w+` cannot be compiled by torch.jit.script.*use torch.compile, or"):
+        torch.jit.script(thing)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Integers and ranges
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
+def test_a_loss_s_default_range_is_that_of_floats_alone(dtype: torch.dtype) -> None:
+    whole = float(torch.iinfo(dtype).max)
+    x, y = ((whole * image).to(dtype) for image in (PREDS, TARGET))
+    for loss in LOSSES:
+        loss = loss(betas=(0.5, 0.5), kernel_size=3) if loss is MultiScaleSSIMLoss else loss()
+        before = repr(loss)
+        given = copy.deepcopy(loss)
+        given.data_range = whole
+        assert torch.equal(loss(x, y), given(x, y))
+        for _ in range(3):  # a prepared call of floats keeps its own range
+            assert loss(PREDS, TARGET) != given(PREDS, TARGET)
+        assert torch.equal(loss(x, y), given(x, y))
+        assert torch.equal(pickle.loads(pickle.dumps(loss))(x, y), given(x, y))
+        assert repr(loss) == before
+        given.data_range = 1.0  # which is given from now on
+        assert not torch.equal(given(x, y), loss(x, y))
+    assert SSIMLoss()(x, y) == pytest.approx(1 - ssim(x, y).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
+def test_a_range_that_cannot_be_that_of_both_names_the_fix(dtype: torch.dtype) -> None:
+    whole = torch.iinfo(dtype).max
+    target = (whole * TARGET).to(dtype)
+    calls = {
+        "number": lambda x: ssim(x, target, data_range=1.0),
+        "bounds": lambda x: ssim(x, target, data_range=(0.0, 1.0)),
+        "pyramid": lambda x: ms_ssim(x, target, data_range=1, betas=(0.5, 0.5), kernel_size=3),
+        "metric": lambda x: StructuralSimilarityIndexMeasure(data_range=1.0)(x, target),
+        "default": lambda x: L1SSIMLoss()(x, target),
+        "given": lambda x: SSIMLoss(data_range=1.0)(x, target),
+    }
+    for call in calls.values():
+        message = told(call, PREDS)
+        assert f"`target.float() / {whole}`" in message
+        assert f"`data_range={whole}.0`" in message
+    fixed = ssim(PREDS, target.float() / whole, data_range=1.0)
+    assert ssim(whole * PREDS, target, data_range=float(whole)) == pytest.approx(fixed.item(), abs=1e-5)
+    for wide in (torch.int32, torch.int64, torch.bool):
+        for data_range in (None, 255.0, (0.0, 255.0)):
+            assert "`target.to(preds.dtype)`" in told(ssim, PREDS, TARGET.to(wide), data_range=data_range)
+            assert "`preds` has the dtype" in told(ssim, PREDS.to(wide), TARGET.to(wide), data_range=data_range)

@@ -22,7 +22,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_ssim
 
 from ssim_fused import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss, metrics, ms_ssim, ssim
-from ssim_fused._core import _ops
+from ssim_fused._core import _ops, multiscale
 from ssim_fused._core.spec import Reduction, Spec
 from ssim_fused._core.window import Window
 
@@ -265,7 +265,8 @@ def of_one(
     if isinstance(number, tuple):
         x, y, number = x.clamp(*number), y.clamp(*number), number[1] - number[0]
     described = Window((window["sigma"],), (window.get("kernel_size", 11),), data_range=number)
-    spec = Spec(described, Reduction.MEAN, betas=window.get("betas", ()), mask_mode=case.mask_mode)
+    betas = multiscale.rounded(window["betas"]) if "betas" in window else ()
+    spec = Spec(described, Reduction.MEAN, betas=betas, mask_mode=case.mask_mode)
     return spec.composite(x, y, None, mask[i : i + 1])[0]
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
 
+from ssim_fused import L1SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss
 from ssim_fused import multiscale_structural_similarity_index_measure as msssim
 from ssim_fused import structural_similarity_index_measure as ssim
 
@@ -157,3 +161,112 @@ def test_forward_mode(device: str) -> None:
             value = MEASURES[name](torch.autograd.forward_ad.make_dual(x, tangent), y)
             derivative = torch.autograd.forward_ad.unpack_dual(value).tangent
         close(derivative, (gradient(MEASURES[name], x, y) * tangent).sum())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Compiled
+
+COMPILED: dict[str, Callable[..., Tensor]] = {
+    "vmap": lambda x, y: vmap(LOSS)(x, y),
+    "grad": lambda x, y: grad(LOSS)(x[0], y[0]),
+    "vmap of grad": lambda x, y: vmap(grad(LOSS))(x, y),
+    "grad of vmap": lambda x, y: grad(lambda x: vmap(LOSS)(x, y).sum())(x),
+    "vjp": lambda x, y: vjp(LOSS, x[0], y[0])[1](torch.ones((), dtype=x.dtype))[0],
+    "jvp": lambda x, y: jvp(lambda x: LOSS(x, y[0]), (x[0],), (y[0],))[1],
+    "a loss": lambda x, y: vmap(grad(MODULE))(x, y),
+    "a pyramid": lambda x, y: vmap(MEASURES["pyramid"])(x, y),
+    "masked": lambda x, y: vmap(lambda x, y, m: ssim(x, y, data_range=1.0, mask=m), (0, 0, None))(x, y, x[0] > 0.3),
+}
+MODULE = L1SSIMLoss()
+
+
+def LOSS(x: Tensor, y: Tensor) -> Tensor:  # noqa: N802
+    return 1 - ssim(x, y, data_range=1.0)
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_functions_that_contain_a_transform(device: str, name: str, fullgraph: bool) -> None:
+    xs, ys = pictures(device, 3, 2, 1, 12, 13)
+    torch._dynamo.reset()
+    compiled = torch.compile(COMPILED[name], fullgraph=fullgraph, backend="aot_eager")
+    close(compiled(xs, ys), COMPILED[name](xs, ys))
+
+
+def test_a_compiled_loss_under_a_transform() -> None:
+    xs, ys = pictures("cpu", 3, 2, 1, 12, 13)
+    torch._dynamo.reset()
+    compiled = torch.compile(LOSS, backend="aot_eager")
+    close(compiled(xs[0], ys[0]), LOSS(xs[0], ys[0]))
+    close(vmap(compiled)(xs, ys), vmap(LOSS)(xs, ys))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A range of each image
+
+EACH: dict[str, Callable[..., Tensor]] = {
+    "ssim": lambda x, y, r, **k: ssim(x, y, data_range=r, reduction="none", **k),
+    "map": lambda x, y, r, **k: ssim(x, y, data_range=r, return_full_image=True, **k)[1],
+    "contrast": lambda x, y, r, **k: ssim(x, y, data_range=r, return_contrast_sensitivity=True, **k)[1],
+    "ms_ssim": lambda x, y, r, **k: msssim(
+        x, y, data_range=r, reduction="none", betas=(0.4, 0.6), kernel_size=3, sigma=0.5, **k
+    ),
+    "loss": lambda x, y, r, **k: PixelSSIMLoss("l2", data_range=r, reduction="none")(x, y, **k),
+    "multiscale loss": lambda x, y, r, **k: MultiScaleSSIMLoss(
+        (0.4, 0.6), kernel_size=3, sigma=0.5, data_range=r, reduction="none"
+    )(x, y, **k),
+}
+
+
+def masks(x: Tensor) -> Tensor:
+    return torch.rand(3, 1, *x.shape[2:], generator=torch.Generator().manual_seed(9)).to(x.device) > 0.3
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("name", EACH)
+def test_a_range_of_each_image_is_that_of_a_loop(device: str, name: str, is_masked: bool) -> None:
+    function = EACH[name]
+    x, y = pictures(device, 3, 2, 12, 13)
+    ranges = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64, device=device)
+    masked = [{"mask": masks(x)[i : i + 1]} if is_masked else {} for i in range(3)]
+    each = torch.cat([function(x[i : i + 1], y[i : i + 1], ranges[i].item(), **masked[i]) for i in range(3)])
+    whole = {"mask": masks(x)} if is_masked else {}
+    for given in (ranges, ranges.reshape(3, 1, 1, 1), ranges.cpu()):
+        close(function(x, y, given, **whole), each)
+    if name in ("ssim", "ms_ssim"):
+        channels = [function(x[:, c : c + 1], y[:, c : c + 1], ranges, **whole) for c in range(2)]
+        close(function(x, y, ranges, per_channel=True, **whole), torch.stack(channels, 1))
+    for wrong in (ranges[:2], ranges.repeat(2), ranges.expand(3, 3)):
+        with pytest.raises(ValueError, match=r"`data_range` is a tensor of shape .* and `preds` has the shape \(3, 2, 1"):
+            function(x, y, wrong, **whole)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_gradients_by_a_range_of_each_image(device: str, name: str) -> None:
+    function = EACH[name]
+    x, y = pictures(device, 3, 2, 12, 13)
+    ranges = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64, device=device, requires_grad=True)
+    x.requires_grad_()
+    found = torch.autograd.grad(function(x, y, ranges).sum(), (x, ranges))
+    for i in range(3):
+        image, number = x[i : i + 1].detach().requires_grad_(), ranges[i].detach().requires_grad_()
+        of_one = torch.autograd.grad(function(image, y[i : i + 1], number).sum(), (image, number))
+        close(found[0][i : i + 1], of_one[0])
+        close(found[1][i], of_one[1])
+
+
+@pytest.mark.parametrize("name", ["ssim", "ms_ssim", "loss"])
+def test_a_range_of_each_image_compiles(name: str) -> None:
+    x, y = pictures("cpu", 3, 2, 12, 13)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, y, r: EACH[name](x, y, r), fullgraph=True, backend="aot_eager")
+    ranges = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    close(compiled(x, y, ranges), EACH[name](x, y, ranges))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(2), Fraction(1, 2), np.array(0.5), 2], ids=repr)
+def test_numbers_of_any_type_compile(number: Any) -> None:
+    x, y = pictures("cpu", 3, 2, 12, 13)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, y: ssim(x, y, data_range=number), backend="aot_eager")
+    close(compiled(x, y), ssim(x, y, data_range=float(number)))
