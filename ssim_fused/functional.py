@@ -72,9 +72,11 @@ def structural_similarity_index_measure(
             by ``(kernel_size - 1) // 2`` as in the reference: where the Gaussian has another size, the map is wider
             or narrower than the volume.
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range L. A number, or a tensor of one; or a tuple ``(low, high)``, to which the
-            images are clamped; or None: of uint8 and uint16 ``preds`` 255 or 65535, of others the larger of both
-            tensors' max - min, through which gradients flow.
+        data_range: the images' range L, above zero and finite. A number of any type; or a tensor of one element, or
+            ``[B]``, a range of each image, whose numbers are not checked, and which has a gradient; or a tuple
+            ``(low, high)``, to which the images are clamped; or None: of integers the range of their type, of floats
+            the larger of both tensors' max - min, through which gradients flow. An integer ``target`` next to float
+            ``preds`` is not scaled: a number below 255, or a tuple within [-1, 1], is refused.
         k1: luminance constant, ``c1 = (k1 L)^2``.
         k2: contrast constant, ``c2 = (k2 L)^2``.
         return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
@@ -104,9 +106,10 @@ def structural_similarity_index_measure(
             without padding smaller than the window, or the images are on CUDA and the package was built without it.
         NotImplementedError: the dtype is not one of the six.
         ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-            positive; a ``data_range`` of several elements; an unknown ``reduction`` or ``padding``; both ``return_``
+            positive; a ``data_range`` that is not above zero, not finite, a tensor of another shape, or that cannot be
+            the range of both images; an unknown ``reduction`` or ``padding``; both ``return_``
             arguments.
-        OverflowError: an infinite ``sigma`` or ``kernel_size``.
+        OverflowError: an infinite ``sigma`` or ``kernel_size``; a number that is too large for a float.
         IndexError: a ``data_range`` that is a tuple of one.
         torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
 
@@ -205,8 +208,8 @@ def multiscale_structural_similarity_index_measure(
         kernel_size: size of the uniform window, odd; it also sets the least height and width of the images (of
             volumes by its first two elements, as in the reference).
         reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range. A number; or a tuple ``(low, high)``, to which each level's images are
-            clamped (after the pooling of unclamped ones); or None: taken from the images of each level.
+        data_range: the images' range, as there. A tuple ``(low, high)`` clamps each level's images (after the pooling
+            of unclamped ones); None takes the range of floats from the images of each level.
         k1: luminance constant.
         k2: contrast constant.
         betas: the levels' exponents, a tuple of floats, the finest level first.

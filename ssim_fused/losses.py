@@ -9,7 +9,6 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Literal, NamedTuple, NoReturn, ParamSpec
 
-import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
@@ -64,9 +63,9 @@ def _named(initialize: Callable[Concatenate[Any, P], None]) -> Callable[Concaten
     own = frozenset(inspect.signature(initialize).parameters)
 
     @functools.wraps(initialize)
-    def __init__(self: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+    def checked(self: Any, *args: P.args, **kwargs: P.kwargs) -> None:
         name = type(self).__name__
-        if args:
+        if len(args) > 0:
             raise TypeError(f"{name}() takes keywords only, got {args[0]!r}: pass for instance `data_range=...`.")
         for unknown in kwargs.keys() - own:
             near = difflib.get_close_matches(unknown, _keywords_of(type(self)), 1)
@@ -74,7 +73,7 @@ def _named(initialize: Callable[Concatenate[Any, P], None]) -> Callable[Concaten
             raise TypeError(f"{name}() got an unexpected keyword argument `{unknown}`{meant}")
         initialize(self, *args, **kwargs)
 
-    return __init__
+    return checked
 
 
 def _keywords_of(kind: type) -> list[str]:
@@ -217,7 +216,7 @@ class _Loss(nn.Module):
     def _prepare(self, spec: Spec) -> None:
         """Prepares the calls of this loss, once one of them was accepted."""
         data_range = self.data_range
-        if type(data_range) in (float, int) and prepared.may_prepare(
+        if isinstance(data_range, float | int) and prepared.may_prepare(
             self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2
         ):
             window = spec.window._replace(data_range=float(data_range))

@@ -86,8 +86,8 @@ class Case(NamedTuple):
 
 def wrong_ranges(batch: int) -> list[Any]:
     return [
-        0, 0.0, -1, -0.5, NAN, INF, -INF, False, 10**400, np.float32(-1), np.float64("nan"), Fraction(-1, 2), "1", b"1",
-        "", [], [0, 1], [1.0], {}, 1j, object(), np.ones(batch + 1), np.ones((1, 1)), np.array("1"), torch.device("cpu"),
+        0, 0.0, -1, -0.5, NAN, INF, -INF, False, 10**400, np.float32(-1), np.float64("nan"), Fraction(-1, 2), "1",
+        b"1", "", [], [0, 1], [1.0], {}, 1j, object(), np.ones(batch + 1), np.ones((1, 1)), np.array("1"),
         torch.ones(batch + 1), torch.ones(batch, 2), torch.ones(0), torch.tensor(True), torch.tensor(1j),
         torch.ones(batch, dtype=torch.complex64) if batch > 1 else torch.tensor([1j]),
         (), (1.0,), (1.0, 0.0), (0.5, 0.5), (0, 1, 2), ("a", "b"), (NAN, 1.0), (0.0, INF), (None, 1.0), (1j, 2),
@@ -136,7 +136,8 @@ def drawn_shape(rng: random.Random, is_multiscale: bool) -> tuple[int, ...]:
 def deformed(rng: random.Random, image: Tensor) -> Any:
     """Something that is no image of this shape."""
     return rng.choice([
-        image[0], image[0, 0], image[None], image[:, :0], image[..., :-1], image[:, :, :2], image.movedim(1, -1)[:, :, :3],
+        image[0], image[0, 0], image[None], image[:, :0], image[..., :-1], image[:, :, :2],
+        image.movedim(1, -1)[:, :, :3],
         image.tolist(), None, 1.0, "x", image.numpy() if image.dtype in (torch.float32, torch.uint8) else image[0],
     ])  # fmt: skip
 
@@ -199,7 +200,9 @@ def drawn(api: Api, rng: random.Random) -> Case:
     is_valid = is_valid and mask_is_valid
     if rng.random() < 0.1:
         which = rng.random() < 0.5
-        preds, target, is_valid = (deformed(rng, preds), target, False) if which else (preds, deformed(rng, target), False)
+        preds, target, is_valid = (
+            (deformed(rng, preds), target, False) if which else (preds, deformed(rng, target), False)
+        )
     return Case(api, preds, target, data_range, arguments, mask, mode, is_valid)
 
 
@@ -292,9 +295,12 @@ def check(case: Case) -> str:
     """Compares a case with what is expected; returns how it went."""
     tracks = case.api.kind != "metric" and isinstance(case.preds, Tensor) and case.preds.dtype in FLOATS
     preds = case.preds.clone().requires_grad_() if tracks else case.preds
+    value, error = None, None
     try:
         value = called(case, preds, case.target)
-    except DOCUMENTED as error:
+    except DOCUMENTED as caught:
+        error = caught
+    if error is not None or value is None:
         assert not case.is_valid, error
         assert set(re.findall(r"`(\w+)", str(error))) & names_of(case.api), error
         assert "NoTensor" not in type(error).__name__

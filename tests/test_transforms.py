@@ -237,7 +237,9 @@ def test_a_range_of_each_image_is_that_of_a_loop(device: str, name: str, is_mask
         channels = [function(x[:, c : c + 1], y[:, c : c + 1], ranges, **whole) for c in range(2)]
         close(function(x, y, ranges, per_channel=True, **whole), torch.stack(channels, 1))
     for wrong in (ranges[:2], ranges.repeat(2), ranges.expand(3, 3)):
-        with pytest.raises(ValueError, match=r"`data_range` is a tensor of shape .* and `preds` has the shape \(3, 2, 1"):
+        with pytest.raises(
+            ValueError, match=r"`data_range` is a tensor of shape .* and `preds` has the shape \(3, 2, 1"
+        ):
             function(x, y, wrong, **whole)
 
 

@@ -19,5 +19,5 @@ def refuse(name: str) -> NoReturn:
 def not_scriptable(function: F) -> F:
     """Decorates a function so that ``torch.jit.script`` of it, or of a function that calls it, says what to use."""
     # The hook that torch.jit.script calls before it compiles something.
-    function.__prepare_scriptable__ = lambda: refuse(function.__name__)  # ty: ignore[unresolved-attribute]
+    function.__prepare_scriptable__ = lambda: refuse(function.__name__)  # ty: ignore[missing-attribute]
     return function

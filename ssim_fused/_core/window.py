@@ -184,10 +184,8 @@ def checked_range(data_range: Any) -> DataRange:
         return data_range
     if isinstance(data_range, tuple):
         return check_bounds(data_range)
-    if isinstance(data_range, float | int):
-        data_range = as_float("data_range", data_range)
-    else:
-        data_range = _as_number(data_range)
+    is_plain = isinstance(data_range, float | int)
+    data_range = as_float("data_range", data_range) if is_plain else _as_number(data_range)
     if not 0 < data_range < math.inf:
         raise ValueError(f"`data_range` is {data_range}, expected a finite number above zero.")
     return data_range
@@ -203,8 +201,8 @@ def _as_number(value: Any) -> float:
         if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
             hint = " Convert an array by `torch.as_tensor`."
         raise TypeError(
-            f"`data_range` is {given!r}, a {type(given).__name__}; expected a number, a tensor of one element or of one "
-            f"for each image, a tuple (low, high) or None.{hint}"
+            f"`data_range` is {given!r}, a {type(given).__name__}; expected a number, a tensor of one element or of "
+            f"one for each image, a tuple (low, high) or None.{hint}"
         )
     return as_float("data_range", value)
 
