@@ -248,8 +248,11 @@ class SSIMLoss(_Loss):
     """``1 - SSIM``, computed as what SSIM lacks to one: a loss of 1e-9 has digits.
 
     Args:
-        data_range: the range L of the images: 1.0, the default, for images in [0, 1]. A fixed range makes the loss
-            of an image independent of the others; None takes it from each batch, as the metric's default does.
+        data_range: the range L of the images. The default is 1.0 for floating-point images, which then lie in [0, 1],
+            and the range of their type for integers. A fixed range makes the loss of an image independent of the
+            others; None takes it from each batch, as the metric's default does. Otherwise as for
+            :func:`~ssim_fused.structural_similarity_index_measure`. An integer ``target`` next to floating-point
+            ``preds`` needs a range that is given.
         gaussian_kernel: whether the window is a Gaussian (else uniform).
         sigma: standard deviation of the Gaussian, > 0, for all axes or for each.
         kernel_size: size of the uniform window, odd, for all axes or for each.
