@@ -313,9 +313,11 @@ def of_a_user(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return ssim(x, y, data_range=1.0)
 
 
-@pytest.mark.parametrize(
-    "thing", [ssim, ms_ssim, of_a_user, *(of for loss in LOSSES for of in (loss(), Model(loss())))], ids=str
-)
+SCRIPTED = {"ssim": ssim, "ms_ssim": ms_ssim, "of_a_user": of_a_user}
+SCRIPTED |= {loss.__name__: loss() for loss in LOSSES} | {f"Model of {loss.__name__}": Model(loss()) for loss in LOSSES}
+
+
+@pytest.mark.parametrize("thing", SCRIPTED.values(), ids=SCRIPTED)
 def test_scripting_says_what_to_use(thing: Any) -> None:
     with pytest.raises(
         NotImplementedError, match=r"`\w+` cannot be compiled by torch.jit.script.*use torch.compile, or"
