@@ -7,12 +7,12 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Literal, NamedTuple, NoReturn, ParamSpec
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec
 
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from ssim_fused._core import autograd, call, checks, multiscale, prepared, scripting
+from ssim_fused._core import autograd, call, checks, multiscale, prepared
 from ssim_fused._core.autograd import evaluate
 from ssim_fused._core.spec import LOSS_REDUCTIONS, PIXEL_TERMS, MaskMode, PixelTerm, Reduction, Spec
 from ssim_fused._core.window import (
@@ -92,6 +92,7 @@ class _Loss(nn.Module):
     normalize: Literal["relu", "simple"] | None = "relu"
     _shown: tuple[str, ...] = ()
     _prepared: prepared.Prepared | None = None
+    _accepted: bool = False  # whether the long way has accepted a call with these attributes
 
     @_named
     def __init__(
@@ -151,17 +152,24 @@ class _Loss(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _CONFIGURATION:
-            self.__dict__["_prepared"] = None
-        if name == "data_range":
-            self.__dict__["_range_is_given"] = True
+            self._forget()
 
-    def __prepare_scriptable__(self) -> NoReturn:
-        """Refuses ``torch.jit.script``, also of modules that contain the loss."""
-        scripting.refuse(type(self).__name__)
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy: it prepares its calls anew, since their numbers are this process's."""
-        return self.__dict__ | {"_prepared": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_prepared", "_accepted")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Discards what was prepared: the next calls go the long way."""
+        self.__dict__.pop("_prepared", None)
+        self.__dict__.pop("_accepted", None)
 
     def _spec(self, window: Window, reduction: Reduction) -> Spec:
         betas = multiscale.rounded(self.betas) if self.betas else ()
@@ -214,13 +222,24 @@ class _Loss(nn.Module):
         return call.explained(compute, preds, target, arguments)
 
     def _prepare(self, spec: Spec) -> None:
-        """Prepares the calls of this loss, once one of them was accepted."""
+        """Prepares the calls of this loss, the second time that one was accepted.
+
+        Only if all attributes that it computes with are plain values of the instance: a tensor can change in place, and
+        a property of a subclass with every call.
+        """
+        for name in _CONFIGURATION:
+            of_class = getattr(type(self), name, None)
+            if hasattr(of_class, "__get__") or not _is_plain(self.__dict__.get(name, of_class)):
+                return
         data_range = self.data_range
-        if isinstance(data_range, float | int) and prepared.may_prepare(
-            self.gaussian_kernel, self.sigma, self.kernel_size, self.data_range, self.k1, self.k2
-        ):
-            window = spec.window._replace(data_range=float(data_range))
-            self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
+        numbers = self.sigma, self.kernel_size, data_range, self.k1, self.k2
+        if not isinstance(data_range, float | int) or not prepared.may_prepare(self.gaussian_kernel, *numbers):
+            return
+        if not self._accepted:
+            self.__dict__["_accepted"] = True
+            return
+        window = spec.window._replace(data_range=data_range)
+        self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
 
     def extra_repr(self) -> str:
         """Arguments, as they were given."""
@@ -229,6 +248,13 @@ class _Loss(nn.Module):
         )
         shown = [f"{name}={getattr(self, name)!r}" for name in (*self._shown, "data_range")]
         return ", ".join([*shown, size, f"padding={self.padding!r}", f"reduction={self.reduction!r}"])
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot change in place."""
+    if type(value) is tuple:
+        return all(type(element) is float for element in value)
+    return type(value) in (bool, int, float, str, type(None))
 
 
 def _check_weight(preds: Tensor, weight: Tensor) -> None:

@@ -155,6 +155,22 @@ def test_the_measurement_does_not_depend_on_what_the_import_is_under(mode: str) 
     assert child.returncode == 0, child.stderr
 
 
+@pytest.mark.parametrize("factor", [1.0, -1.0, 0.5])
+def test_who_holds_the_memory_does_not_see_what_becomes_of_the_gradient(device: str, loss: Loss, factor: float) -> None:
+    for hold in (lambda t: t.detach(), lambda t: t.view(-1)[:5], lambda t: t.untyped_storage()):
+        for _ in range(3):  # the third call is prepared
+            preds, target = pictures(device)
+            value = factor * loss(preds, target)
+            held = hold(stored(value))
+            before = held.clone()
+            value.backward()
+            preds.grad.zero_()
+            if isinstance(held, Tensor):
+                assert torch.equal(held, before)
+            else:
+                assert held.tolist() == before.tolist()
+
+
 def test_hooks_on_saved_tensors(device: str, loss: Loss) -> None:
     preds, target = pictures(device)
     expected = kept(loss, preds, target)

@@ -230,6 +230,19 @@ def test_a_file_that_was_cut_off_is_an_error(tmp_path, frames, ending, codec):
         assert str(cut) in failed[0]["error"]
 
 
+@pytest.mark.parametrize("chroma", ["420jpeg", "422p10", "444", "411", "mono", "mono12", "444alpha"])
+def test_a_y4m_file_that_was_cut_off_is_an_error(tmp_path, chroma):
+    chroma_samples = {"420": 2 * 8 * 6, "422": 2 * 8 * 11, "444": 2 * 15 * 11, "411": 2 * 4 * 11, "mon": 0}[chroma[:3]]
+    samples = 15 * 11 * (2 if chroma == "444alpha" else 1) + chroma_samples
+    frame = b"FRAME\n" + bytes(samples * (2 if chroma[-2:] in ("10", "12") else 1))
+    header = f"YUV4MPEG2 W15 H11 F25:1 C{chroma}\n".encode()
+    file = tmp_path / "frames.y4m"
+    for data, missing in ((2 * frame, 0), (frame + frame[:-7], 7), (2 * frame + b"rest", 1), (frame + frame[:3], 1)):
+        file.write_bytes(header + data)
+        assert (missing_bytes(str(file)) > 0) == (missing > 0)
+    assert "cut off" in error_of(file, file)
+
+
 def test_frames_before_the_cut_are_scored_where_they_are_asked_for(tmp_path, frames):
     whole = write_video(tmp_path / "whole.ts", frames, g=4)
     cut = tmp_path / "cut.ts"

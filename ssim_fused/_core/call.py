@@ -54,7 +54,8 @@ def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch
     if dtype is torch.float32 and target.dtype is torch.float32:
         return preds, target, dtype
     checks.check_dtypes(preds, target)
-    is_autocast = torch.is_autocast_enabled(preds.device.type) and dtype is not torch.float64
+    may_autocast = dtype is not torch.float64 and not preds.is_meta  # meta tensors have no autocast
+    is_autocast = may_autocast and torch.is_autocast_enabled(preds.device.type)
     of_results = torch.float32 if is_autocast else _ops.map_dtype(dtype)
     if dtype == target.dtype or dtype in _ops.TYPE_RANGES or _ops.holds_integers_of(preds, target):
         return preds, target, of_results

@@ -51,6 +51,11 @@ class Prepared(NamedTuple):
     default_dtype: torch.dtype | None = None  # torch's, which the exponents depend on
     least_sides: tuple[int, int] = (0, 0)  # height and width, as the reference asks
 
+    @property
+    def unit(self) -> float:
+        """The upstream gradient whose gradient is the stored one: that of the distance."""
+        return 1.0 if self.spec.as_distance else -1.0
+
 
 _prepared: dict[Hashable, Prepared | None] = {}  # by a call's arguments; None: accepted once
 _by_spec: dict[Spec, Prepared] = {}  # of at most `_ops.MOST_PREPARED`
@@ -187,9 +192,6 @@ class PreparedScore(torch.autograd.Function):
             return None, *found[:2]
         if is_dynamo_compiling() or not donation.may_donate() or _is_mapped(of_value):
             return None, *spec.from_stored(stored, of_value, None, (by_preds, by_target, False))[:2]
-        if spec.reduction and of_value.is_cpu and of_value.item() == (1.0 if spec.as_distance else -1.0):
-            kept = iter(stored)  # the usual loss: what is stored is the gradient, and nothing is written
-            return None, next(kept) if by_preds else None, next(kept) if by_target else None
         return (
             None,
             _donated(prepared, stored, of_value) if by_preds else None,
@@ -202,7 +204,10 @@ def _donated(prepared: Prepared, stored: list[Tensor], upstream: Tensor) -> Tens
     gradient, is_ours = donation.take(stored)
     if not is_ours:
         return prepared.spec.multiplied(gradient, upstream)
-    _ops.prepared_multiply_(gradient, upstream, prepared.number)
+    # The usual loss has the factor one. A number on the CPU is read for less than the operator costs.
+    is_one = prepared.spec.reduction and upstream.is_cpu and upstream.item() == prepared.unit
+    if not is_one:
+        _ops.prepared_multiply_(gradient, upstream, prepared.number)
     return gradient
 
 

@@ -7,11 +7,14 @@ packet. So the sizes that the outermost structures of the common containers have
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _PACKETS = {0: 188, 4: 192}  # bytes of a packet of a transport stream, by the offset of its first sync byte
 _SYNC = 0x47
+# Of y4m's names of formats: the number of chroma planes, and how many pixels share a chroma sample across and down.
+_Y4M_CHROMA = {b"420": (2, 2, 2), b"422": (2, 2, 1), b"444": (2, 1, 1), b"411": (2, 4, 1), b"mono": (0, 1, 1)}
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
 
 
@@ -19,7 +22,7 @@ def missing_bytes(path: str) -> int:
     """How many bytes a file is shorter than it says, 0 if it is whole or says nothing.
 
     Args:
-        path: of the file: Matroska, MP4 and its kin, AVI, FLV, or a transport stream.
+        path: of the file: Matroska, MP4 and its kin, AVI, FLV, y4m, or a transport stream.
 
     """
     size = os.path.getsize(path)
@@ -31,11 +34,32 @@ def missing_bytes(path: str) -> int:
             expected = 8 + int.from_bytes(head[4:8], "little")
         elif head[4:8] in _FIRST_BOXES:
             expected = _end_of_boxes(file, size)
+        elif head.startswith(b"YUV4MPEG2 "):
+            expected = _end_of_y4m(file, size)
         elif head[:3] == b"FLV":
             return 0 if _ends_with_a_tag(file, size) else 1
         else:
             return _rest_of_transport_stream(file, size)
     return max(0, expected - size)
+
+
+def _end_of_y4m(file: BinaryIO, size: int) -> int:
+    """The offset behind the last frame; one byte more than the file has if anything but a frame follows a frame."""
+    file.seek(0)
+    fields = {field[:1]: field[1:] for field in file.readline(1 << 12).split()[1:]}
+    chroma = fields.get(b"C", b"420")
+    scale = next((_Y4M_CHROMA[name] for name in _Y4M_CHROMA if chroma.startswith(name)), None)
+    if scale is None or not (fields.get(b"W", b"").isdigit() and fields.get(b"H", b"").isdigit()):
+        return 0  # FFmpeg says what it makes of this header
+    width, height = int(fields[b"W"]), int(fields[b"H"])
+    planes, across, down = scale
+    samples = width * height * (2 if chroma == b"444alpha" else 1) + planes * -(-width // across) * -(-height // down)
+    bytes_of_frame = samples * (2 if re.search(rb"(p|mono)(9|10|12|14|16)$", chroma) else 1)
+    while file.tell() < size:
+        if not file.readline(1 << 12).startswith(b"FRAME"):
+            return size + 1
+        file.seek(bytes_of_frame, os.SEEK_CUR)
+    return file.tell()
 
 
 def _end_of_matroska(file: BinaryIO) -> int:
