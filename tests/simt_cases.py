@@ -117,7 +117,7 @@ def pad(picture: Tensor, padding: tuple[int, ...], mode: str) -> Tensor:
 
 
 def windows(case: Case) -> list[Tensor]:
-    """With an `edge`, windows that are longer than the side are as the operators clip them (csrc/api/arguments.h)."""
+    """With an `edge`, windows that are longer than the side are as the operators clip them (csrc/api/checks.h)."""
     every = [taps(size, uneven=not case.symmetric) for size in case.sizes]
     for window, n in zip(every, case.shape[2:], strict=True):
         if case.edge and len(window) // 2 >= n:

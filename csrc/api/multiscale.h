@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "arguments.h"
+#include "checks.h"
 #include "pyramid_request.h"
 #include "results.h"
 

@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-#include "arguments.h"
+#include "checks.h"
 
 namespace ssim_fused {
 

@@ -1,5 +1,5 @@
 // What an operator hands to a device: images, windows and constants in, memory for the results out.
-// Everything is checked (arguments.h), and nothing here knows tensors.
+// Everything is checked (checks.h), and nothing here knows tensors.
 #pragma once
 
 #include <algorithm>

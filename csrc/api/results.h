@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "arguments.h"
+#include "checks.h"
 #include "request.h"
 #include "tensors.h"
 

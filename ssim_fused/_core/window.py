@@ -145,7 +145,7 @@ def _gaussian(distance: float, sigma: float) -> float:
 
 
 def _gaussian_sum(sigma: float, radius: int) -> float:
-    """The sum of a Gaussian's weights before they are normalised, as ``gaussian_sum`` of ``csrc/api/arguments.h``."""
+    """The sum of a Gaussian's weights before they are normalised, as ``gaussian_sum`` of ``csrc/api/checks.h``."""
     if radius <= _LONGEST_SUM:
         return math.fsum(_gaussian(i, sigma) for i in range(-radius, radius + 1))
     # The formula of Euler and Maclaurin: the integral, and two terms of its distance from the sum.
