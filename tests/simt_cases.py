@@ -4,6 +4,7 @@ held against torchmetrics in test_simt.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,9 @@ def pictures(case: Case) -> tuple[Tensor, Tensor]:
         is_signed = all(dtype.is_signed for dtype in case.types)
         offset = -10 if is_signed else 10 if torch.uint8 in case.types else 300
         scale = 200 if torch.int16 in case.types else 20
-        return tuple((scale * image + offset).round().clamp(min=None if is_signed else 0) for image in (preds, target))
+        return tuple(
+            (scale * image + offset).round().clamp(min=-math.inf if is_signed else 0) for image in (preds, target)
+        )
     return (preds + case.offset).to(case.dtype).double(), (target + case.offset).to(case.dtype).double()
 
 

@@ -153,8 +153,7 @@ def test_a_window_that_no_picture_has(tmp_path):
     for options in (
         ("--window", "uniform", "--kernel-size", "9" * 30), ("--window", "uniform", "--kernel-size", 2**31 + 1),
         ("--window", "uniform", "--kernel-size", 2**31 - 1), ("--sigma", "1e300"), ("--sigma", "1e8"),
-        ("--window", "uniform", "--padding", "zero", "--kernel-size", 99_999), ("--crop", "9" * 30),
-        ("--workers", "9" * 30), ("--workers", "100000"), ("--batch", "0"),
+        ("--crop", "9" * 30), ("--workers", "9" * 30), ("--workers", "100000"), ("--batch", "0"),
     ):  # fmt: skip
         code, _, err = run("compare", picture, picture, *options)
         assert (code, "Traceback" in err) == (2, False), options

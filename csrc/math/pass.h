@@ -1,6 +1,8 @@
 // The words in which both devices say what a march does and what its gradients are of.
 #pragma once
 
+#include "host_device.h"
+
 namespace ssim_fused {
 
 // An image takes one march. A volume takes three: from its slices to the moments of each; along the depth,
@@ -20,7 +22,7 @@ constexpr int gradient_count(GradientsOf gradients) {
 }
 
 // Fields of derivatives that a march keeps for these gradients (`DerivativeField` in ssim.h).
-constexpr int derivative_fields(GradientsOf gradients) {
+SSIM_HOST_DEVICE constexpr int derivative_fields(GradientsOf gradients) {
   return gradients == GradientsOf::none ? 0 : 2 + gradient_count(gradients);
 }
 

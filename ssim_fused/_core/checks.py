@@ -135,9 +135,10 @@ def check_dtypes(preds: Tensor, target: Tensor) -> None:
             )
         if name == "target" and image.is_floating_point():
             continue  # cast to the dtype of `preds`
+        fix = "target.to(preds.dtype)" if name == "target" and preds.is_floating_point() else f"{name}.float()"
         raise NotImplementedError(
             f"`{name}` has the dtype {image.dtype}, expected float32, float64, float16, bfloat16, uint8, uint16, int8 "
-            f"or int16: convert it, for instance by `{name}.float()`, and give the matching `data_range`."
+            f"or int16: convert it, for instance by `{fix}`, and give the matching `data_range`."
         )
     if preds.dtype in TYPE_RANGES and target.dtype != preds.dtype:
         raise NotImplementedError(

@@ -248,7 +248,10 @@ void run_case(const Case& c, Run&& run) {
   // Small images march, too, unless the planner is to decide.
   const bool fits = fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
   const bool is_forced = c.one("strip_columns", 0) > 0;
-  if (c.has("mask") || (is_forced ? fits : marches(problem, is_volume, objective))) {
+  // As the operators choose (launch/run.cuh), except that a case can force a march.
+  const bool marches_here =
+      !see_padding(problem, windows) && (is_forced ? fits : marches(problem, is_volume, objective));
+  if (c.has("mask") || marches_here) {
     run(problem, windows, objective, results, launcher);
   } else {
     run_wide(problem, windows, results, launcher);
