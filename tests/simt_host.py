@@ -117,7 +117,9 @@ class Host:
                 if case.types and name != "grad_map":
                     dtype = case.types[(name == "target") != swapped]
                     fields[f"{name}_type"] = type_name(dtype)
-                elements = torch.full((count,), torch.nan if dtype.is_floating_point else 255, dtype=dtype)
+                elements = torch.full(
+                    (count,), torch.nan if dtype.is_floating_point else torch.iinfo(dtype).max, dtype=dtype
+                )
                 elements.as_strided(shape, strides, offset).copy_(inputs[name])
                 (self.directory / f"{name}.bin").write_bytes(raw(elements))
         words = run_case(self.driver, self.directory, fields, {"SSIM_SIMT_REVERSE": "1"} if reverse else {}).split()

@@ -17,7 +17,7 @@ enum class Objective { mean_similarity, mean_contrast, general };
 // exchanged.
 enum class GradientsOf { none, preds, both };
 
-constexpr int gradient_count(GradientsOf gradients) {
+SSIM_HOST_DEVICE constexpr int gradient_count(GradientsOf gradients) {
   return gradients == GradientsOf::none ? 0 : gradients == GradientsOf::preds ? 1 : 2;
 }
 

@@ -40,7 +40,9 @@ struct Moments {
 // The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
 // last. The functions below convert between fields and moments.
 enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
-constexpr int moment_fields(bool masked) { return masked ? kWindowWeight + 1 : int{kPlainMoments}; }
+SSIM_HOST_DEVICE constexpr int moment_fields(bool masked) {
+  return masked ? kWindowWeight + 1 : int{kPlainMoments};
+}
 
 // Moments whose fields are at(field).
 template <class T, class At>
