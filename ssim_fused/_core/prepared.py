@@ -24,7 +24,7 @@ from torch.compiler import is_dynamo_compiling
 
 from ssim_fused._core import _ops, checks, donation
 from ssim_fused._core.autograd import _gradient, _is_mapped, transforms_active
-from ssim_fused._core.spec import Spec
+from ssim_fused._core.spec import Reduction, Spec
 
 # A name of torch's that is missing makes `run` decline: the modes it tells of could be active.
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
@@ -50,11 +50,8 @@ class Prepared(NamedTuple):
     spec: Spec
     default_dtype: torch.dtype | None = None  # torch's, which the exponents depend on
     least_sides: tuple[int, int] = (0, 0)  # height and width, as the reference asks
-
-    @property
-    def unit(self) -> float:
-        """The upstream gradient whose gradient is the stored one: that of the distance."""
-        return 1.0 if self.spec.as_distance else -1.0
+    # The upstream gradient whose gradient is the stored one, that of the distance; None if there is one for each image.
+    unit: float | None = None
 
 
 _prepared: dict[Hashable, Prepared | None] = {}  # by a call's arguments; None: accepted once
@@ -114,11 +111,14 @@ def prepare(spec: Spec) -> Prepared | None:
 def _stored(spec: Spec) -> Prepared | None:
     """Stores a spec in the libraries, under a new number."""
     number = _ops.prepare(**spec.keywords(), **spec.pixel_keywords(), **spec.pyramid_keywords())
-    if number is None or not spec.betas:
-        return None if number is None else Prepared(number, spec)
+    if number is None:
+        return None
+    unit = None if spec.reduction == Reduction.NONE else 1.0 if spec.as_distance else -1.0
+    if not spec.betas:
+        return Prepared(number, spec, unit=unit)
     sizes = spec.window.kernel_size
     height, width = (checks.least_side(size, len(spec.betas)) for size in (*sizes, *sizes)[:2])
-    return Prepared(number, spec, _default_dtype(), (height, width))
+    return Prepared(number, spec, _default_dtype(), (height, width), unit)
 
 
 def run(prepared: Prepared, preds: Tensor, target: Tensor) -> Sequence[Tensor] | None:
@@ -205,8 +205,7 @@ def _donated(prepared: Prepared, stored: list[Tensor], upstream: Tensor) -> Tens
     if not is_ours:
         return prepared.spec.multiplied(gradient, upstream)
     # The usual loss has the factor one. A number on the CPU is read for less than the operator costs.
-    is_one = prepared.spec.reduction and upstream.is_cpu and upstream.item() == prepared.unit
-    if not is_one:
+    if prepared.unit is None or not upstream.is_cpu or upstream.item() != prepared.unit:
         _ops.prepared_multiply_(gradient, upstream, prepared.number)
     return gradient
 
