@@ -7,12 +7,12 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec
+from typing import Any, Concatenate, Literal, NamedTuple, NoReturn, ParamSpec
 
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from ssim_fused._core import autograd, call, checks, multiscale, prepared
+from ssim_fused._core import autograd, call, checks, multiscale, prepared, scripting
 from ssim_fused._core.autograd import evaluate
 from ssim_fused._core.spec import LOSS_REDUCTIONS, PIXEL_TERMS, MaskMode, PixelTerm, Reduction, Spec
 from ssim_fused._core.window import (
@@ -153,6 +153,12 @@ class _Loss(nn.Module):
         super().__setattr__(name, value)
         if name in _CONFIGURATION:
             self._forget()
+        if name == "data_range":
+            self.__dict__["_range_is_given"] = True
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses ``torch.jit.script``, also of modules that contain the loss."""
+        scripting.refuse(type(self).__name__)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
