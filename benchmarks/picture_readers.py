@@ -158,7 +158,7 @@ def serve(candidate: str, folder: str) -> None:
         case = cases[int(line)]
         try:
             answer = verdict(case, read(str(Path(folder, f"{int(line)}.{case.ending}"))))
-        except Exception:
+        except Exception:  # Readers raise errors of any type; all count as a refusal.
             answer = REFUSED
         print(answer, flush=True)
 
@@ -251,7 +251,7 @@ def speed(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 def _works(read: Read, path: str) -> bool:
     try:
         return read(path).shape[:2] == (1080, 1920)
-    except Exception:
+    except Exception:  # A reader that raises, whatever the type, cannot be timed.
         return False
 
 

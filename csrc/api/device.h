@@ -1,4 +1,5 @@
-// What the operators need of a device, as a concept: cpu/device.cpp and cuda/device.cu each define one.
+// The interface between the operators and a device, as a concept: cpu/device.cpp and cuda/device.cu each
+// define one.
 #pragma once
 
 #include <concepts>
@@ -18,7 +19,7 @@ concept Device = requires(const Request& request, const std::vector<HalvingReque
                           int level, const Tensor& like) {
   // Makes the device of a tensor the current one.
   requires std::constructible_from<typename D::Guard, const Tensor&>;
-  // What the passes over that many levels leave for the product.
+  // Holds the results of that many levels' passes for the product.
   requires std::constructible_from<typename D::LevelResults, int>;
   { D::similarity(request, like) } -> std::same_as<void>;             // one pass of SSIM
   { D::downsample(halvings, like) } -> std::same_as<void>;            // each level from the one before

@@ -46,7 +46,7 @@ inline std::vector<Request> level_requests(const Request& finest, const Spec& sp
   return requests;
 }
 
-// What each level's gradients are of: the mean contrast sensitivity, or the last level's mean SSIM. A mask,
+// Sets the objective of each level: the mean contrast sensitivity, or the last level's mean SSIM. A mask,
 // whose memory is known by now, changes the weights.
 inline void set_objectives(std::vector<Request>& requests) {
   for (Request& request : requests) {

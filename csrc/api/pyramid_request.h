@@ -1,4 +1,4 @@
-// What the operator of MS-SSIM hands to a device besides the levels' passes: the halving of images, the
+// The requests of MS-SSIM to a device besides the levels' passes: the halving of images, the
 // product over the levels, and the gathering of the levels' gradients.
 #pragma once
 

@@ -1,5 +1,5 @@
-// What an operator hands to a device: images, windows and constants in, memory for the results out.
-// Everything is checked (checks.h), and nothing here knows tensors.
+// A pass as an operator requests it from a device: images, windows and constants in, memory for the results
+// out. Everything is checked (checks.h), and nothing here knows tensors.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace ssim_fused {
 // How images continue beyond their edges; "valid" images do not.
 enum class Padding { reflect, zero, valid };
 
-// What a mask's weights apply to. `window`: to the pixels in every window, and to an output in the means by
+// The scope of a mask's weights. `window`: to the pixels in every window, and to an output in the means by
 // the weight of the pixel it is centred on. `map`: to the outputs only.
 enum class MaskMode { window, map };
 

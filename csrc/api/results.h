@@ -1,4 +1,5 @@
-// What the operators of SSIM and MS-SSIM share: a request made of the arguments, and memory for its results.
+// Helpers shared by the operators of SSIM and MS-SSIM: a request made of the arguments, and memory for its
+// results.
 #pragma once
 
 #include <algorithm>
