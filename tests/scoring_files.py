@@ -62,7 +62,7 @@ def write_video(
     made = []
     for array in frames:
         frame = av.VideoFrame.from_ndarray(array, format="rgb24" if array.ndim == 3 else "gray")
-        frame = frame.reformat(format=pixels)
+        frame = frame.reformat(format=pixels, threads=1)
         prepare(frame)
         made.append(frame)
     return write_frames(path, made, codec, pixels, **options)

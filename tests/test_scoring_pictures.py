@@ -22,7 +22,7 @@ DEEP = COLOR.astype(np.uint16) * 257 - (COLOR > 0) * np.uint16(3)  # uses the lo
 
 def write_16_bits(path, array, pixels):
     """A PNG of 16 bits a color, which Pillow does not write."""
-    frame = av.VideoFrame.from_ndarray(array, format=pixels + "le").reformat(format=pixels + "be")
+    frame = av.VideoFrame.from_ndarray(array, format=pixels + "le").reformat(format=pixels + "be", threads=1)
     codec = av.CodecContext.create("png", "w")
     codec.height, codec.width = array.shape[:2]
     codec.pix_fmt, codec.time_base = pixels + "be", Fraction(1)

@@ -136,7 +136,7 @@ def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference
         for number, array in enumerate(frames):
             for stream in streams:
                 frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-                frame = frame.reformat(stream.width, stream.height, "yuv420p")
+                frame = frame.reformat(stream.width, stream.height, "yuv420p", threads=1)
                 frame.pts = number
                 container.mux(stream.encode(frame))
         for stream in streams:
@@ -150,7 +150,7 @@ def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le", "nv12", "rgb24"])
 def test_bare_pixels_need_a_size_and_a_format(tmp_path, frames, pixels):
-    made = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels) for frame in frames]
+    made = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels, threads=1) for frame in frames]
     container = tmp_path / "x.nut"
     write_frames(container, made, "rawvideo", pixels)
     raw = tmp_path / "x.yuv"
@@ -195,7 +195,9 @@ def test_what_is_no_y4m_stream_is_told(reference, data, words):
 
 
 def test_a_y4m_stream_of_10_bits_is_read(tmp_path, frames):
-    deep = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p10le") for frame in frames]
+    deep = [
+        av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p10le", threads=1) for frame in frames
+    ]
     path = write_frames(tmp_path / "x.mkv", deep, "ffv1", "yuv420p10le")
     code, out, err = piped(y4m(deep), path, "-", "--metric", "ssim,psnr", "--format", "json")
     assert (code, err) == (0, "")

@@ -18,7 +18,7 @@ COUNT, WIDTH, HEIGHT = 30, 64, 48
 
 def made(count=COUNT, pixels="yuv420p", width=WIDTH, height=HEIGHT):
     frames = [av.VideoFrame.from_ndarray(a, format="rgb24") for a in moving_picture(count, width, height)]
-    return [frame.reformat(format=pixels) for frame in frames]
+    return [frame.reformat(format=pixels, threads=1) for frame in frames]
 
 
 def lossless(path, frames=None, pixels="yuv420p", **options):
@@ -54,7 +54,7 @@ def test_by_time_each_frame_meets_what_the_reference_shows_then(tmp_path, refere
     """Time stamps in milliseconds, in exact fractions, and from 1.4 seconds on."""
     rate, shown = SHOWN[name]
     frames = made()
-    picked = [frames[number].reformat(format="yuv420p") for number, _ in shown]
+    picked = [frames[number].reformat(format="yuv420p", threads=1) for number, _ in shown]
     copies = [av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p") for frame in picked]
     codec, options = ("ffv1", {}) if ending == "mkv" else ("libx264", {"crf": 0, "preset": "ultrafast", "bf": 0})
     path = str(write_frames(tmp_path / f"d.{ending}", copies, codec, rate=rate, times=[t for _, t in shown], **options))
@@ -131,7 +131,7 @@ TURNS = {
 def test_display_matrices_are_applied(tmp_path, turn, settings):
     matrix, coded = TURNS[turn]
     upright = moving_picture(3, WIDTH, HEIGHT)
-    frames = [av.VideoFrame.from_ndarray(a, format="rgb24").reformat(format="yuv444p") for a in upright]
+    frames = [av.VideoFrame.from_ndarray(a, format="rgb24").reformat(format="yuv444p", threads=1) for a in upright]
     planes = [np.stack([coded(plane) for plane in frame.to_ndarray()]) for frame in frames]
     lying = [av.VideoFrame.from_ndarray(np.ascontiguousarray(p), format="yuv444p") for p in planes]
     x = lossless(tmp_path / "x.mkv", frames, "yuv444p")
@@ -140,7 +140,7 @@ def test_display_matrices_are_applied(tmp_path, turn, settings):
     assert scored(x, y, **settings)[0] == dict.fromkeys(range(3), 1.0)
     upright_folder = tmp_path / "frames"
     for number, frame in enumerate(frames):
-        save(upright_folder / f"{number}.png", frame.to_ndarray(format="rgb24"))
+        save(upright_folder / f"{number}.png", frame.reformat(format="rgb24", threads=1).to_ndarray())
     assert min(scored(str(upright_folder), y)[0].values()) > 0.99
 
 
@@ -183,7 +183,7 @@ def test_interlaced_beside_progressive_is_told(tmp_path):
 @pytest.mark.parametrize(("finer", "shape"), [("yuv444p", "yuv420p"), ("yuv422p", "yuv420p"), ("yuv444p", "yuv422p")])
 def test_finer_chroma_is_reduced_as_ffmpeg_reduces_it(tmp_path, finer, shape):
     fine = made(3, finer)
-    coarse = [frame.reformat(format=shape, interpolation="BICUBIC") for frame in fine]
+    coarse = [frame.reformat(format=shape, interpolation="BICUBIC", threads=1) for frame in fine]
     x = lossless(tmp_path / "x.mkv", fine, finer)
     y = lossless(tmp_path / "y.mkv", coarse, shape)
     for paths in ((x, y), (y, x)):

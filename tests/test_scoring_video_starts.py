@@ -86,12 +86,14 @@ def numbered(number):
 
 
 def number_in(frame):
-    grey = frame.reformat(format="gray").to_ndarray()
+    grey = frame.reformat(format="gray", threads=1).to_ndarray()
     return sum(1 << bit for bit in range(BITS) if grey[8:16, 8 * bit + 2 : 8 * bit + 6].mean() > 120)
 
 
 def write(path, codec, pixels, options, count=COUNT, **more):
-    frames = [av.VideoFrame.from_ndarray(numbered(k), format="gray").reformat(format=pixels) for k in range(count)]
+    frames = [
+        av.VideoFrame.from_ndarray(numbered(k), format="gray").reformat(format=pixels, threads=1) for k in range(count)
+    ]
     return str(write_frames(path, frames, codec, pixels, **more, **options))
 
 

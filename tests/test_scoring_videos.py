@@ -34,7 +34,7 @@ def videos(tmp_path_factory):
 
 def decoded(path, pixels):
     with av.open(path) as container:
-        return [frame.to_ndarray(format=pixels) for frame in container.decode(video=0)]
+        return [frame.reformat(format=pixels, threads=1).to_ndarray() for frame in container.decode(video=0)]
 
 
 def luma(path):
@@ -122,8 +122,10 @@ def test_a_crop_cuts_chroma_as_it_cuts_luma(videos):
 def deep_rgb(path, deep="yuv420p16le"):
     """RGB by way of 16 bits, as two videos of any depth are compared."""
     with av.open(path) as container:
-        frames = (frame.reformat(format=deep, interpolation="BICUBIC") for frame in container.decode(video=0))
-        return [frame.reformat(format="rgb48le", interpolation="BICUBIC").to_ndarray() for frame in frames]
+        frames = (
+            frame.reformat(format=deep, interpolation="BICUBIC", threads=1) for frame in container.decode(video=0)
+        )
+        return [frame.reformat(format="rgb48le", interpolation="BICUBIC", threads=1).to_ndarray() for frame in frames]
 
 
 def test_rgb_of_two_videos_has_16_bits(videos):
@@ -212,7 +214,7 @@ def test_equal_planes_of_other_depths_score_1(tmp_path, few, many, rgb):
     frames = moving_picture(2)
     first = str(write_video(tmp_path / "few.mkv", frames, "ffv1", few))
     with av.open(first) as container:
-        deep = [frame.reformat(format=many) for frame in container.decode(video=0)]
+        deep = [frame.reformat(format=many, threads=1) for frame in container.decode(video=0)]
     second = str(write_frames(tmp_path / "many.mkv", deep, "ffv1", many))
     for paths in ((first, second), (second, first)):
         result = compare(*paths, rgb=rgb, metric=("ssim", "psnr"))["pairs"][0]
@@ -223,7 +225,7 @@ def test_planes_of_full_range_keep_white_in_more_bits(tmp_path):
     frames = [np.full((32, 32), value, np.uint8) for value in (0, 128, 255)]
     first = str(write_video(tmp_path / "8.mkv", frames, "ffv1", "gray"))
     with av.open(first) as container:
-        deep = [frame.reformat(format="gray10le") for frame in container.decode(video=0)]
+        deep = [frame.reformat(format="gray10le", threads=1) for frame in container.decode(video=0)]
     assert [int(np.frombuffer(frame.planes[0], np.uint16)[0]) for frame in deep] == [0, 514, 1023]
     second = str(write_frames(tmp_path / "10.mkv", deep, "ffv1", "gray10le"))
     assert compare(first, second)["pairs"][0]["ssim"] == 1.0
@@ -234,13 +236,27 @@ def test_packed_formats_are_laid_out_as_planes(videos, pixels):
     """PyAV's own frames stand for a decoder that gives them."""
     with av.open(videos[0]) as container:
         frame = next(container.decode(video=0))
-    packed = frame.reformat(format=pixels)
+    packed = frame.reformat(format=pixels, threads=1)
     met = matched_planes(frame, packed, "planes")
     assert torch.equal(met.reference.pixels.int(), met.distorted.pixels.int())
     assert (met.reference.peak, met.reference.full_range) == (1023 if pixels == "p010le" else 255, False)
     assert len(met.chroma) == 2
     if pixels in ("nv12", "p010le"):
         assert all(torch.equal(x.pixels.int(), y.pixels.int()) for x, y in met.chroma)
+
+
+@pytest.mark.parametrize("packed", ["nv12", "p010le"])
+def test_rows_at_the_borders_of_conversion_slices_are_exact(packed):
+    """FFmpeg converts slices of a frame in several threads, which may overwrite one another's first pixels."""
+    pixels = torch.Generator().manual_seed(0)
+    for width in (*range(32, 130, 2), 320):
+        frame = av.VideoFrame(width, 50, "yuv420p")
+        for plane in frame.planes:
+            size = plane.height, plane.line_size
+            plane.update(torch.randint(256, size, dtype=torch.uint8, generator=pixels).numpy().tobytes())
+        met = matched_planes(frame, frame.reformat(format=packed, threads=1), "planes")
+        for x, y in ((met.reference, met.distorted), *met.chroma):
+            assert torch.equal(x.pixels.int(), y.pixels.int()), width
 
 
 def test_planes_of_full_beside_limited_range_are_refused(tmp_path):

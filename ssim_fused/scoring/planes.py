@@ -204,7 +204,9 @@ def _base(name: str) -> str:
 
 def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:
     try:
-        return frame.reformat(format=name, interpolation=_BICUBIC)
+        # One thread: with several, swscale writes a few pixels past the end of a row while another thread writes the
+        # next one, so that the first pixels of a slice are sometimes wrong.
+        return frame.reformat(format=name, interpolation=_BICUBIC, threads=1)
     except (ValueError, OSError) as error:
         raise PairError(f"pixel format {frame.format.name} cannot be converted to {name}: {error}") from error
 
