@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from host_program import raw, run_case
+from host_program import Program, raw, run_case
 from simt_cases import C1, C2, PIXEL_EPS, SSIM_WEIGHT, Case, type_name, upstream, windows
 from torch import Tensor
 
@@ -41,13 +41,13 @@ def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
 class Host:
     """Writes a case, runs the program, reads the results."""
 
-    def __init__(self, driver: Path, directory: Path):
-        self.driver, self.directory = driver, directory
+    def __init__(self, program: Program, directory: Path):
+        self.program, self.directory = program, directory
 
     def run(
-        self, case: Case, preds: Tensor, target: Tensor, reverse: bool = False, **more: object
+        self, case: Case, preds: Tensor, target: Tensor, order: str | None = None, **more: object
     ) -> dict[str, Tensor]:
-        """`more`: fields that the program knows beside the case's."""
+        """`order`: of threads, copies and blocks (host_program.ORDERS). `more`: fields beyond the case's."""
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
             "dtype": type_name(torch.uint8 if case.types else case.dtype),
@@ -122,7 +122,7 @@ class Host:
                 )
                 elements.as_strided(shape, strides, offset).copy_(inputs[name])
                 (self.directory / f"{name}.bin").write_bytes(raw(elements))
-        words = run_case(self.driver, self.directory, fields, {"SSIM_SIMT_REVERSE": "1"} if reverse else {}).split()
+        words = run_case(self.program, self.directory, fields, order).split()
         self.plan = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
 
         results = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program, raw
+from host_program import Program, program_fixture, raw
 from simt_cases import C1, C2, FULL, LONG, TOLERANCE, Case, pictures, type_name, upstream, windows
 from simt_host import Host
 from torch import Tensor
@@ -17,9 +17,7 @@ from ssim_fused._core.window import Window
 TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return host_program("masked", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+program = program_fixture("masked")
 
 
 def mask_of(case: Case, kind: str) -> Tensor:
@@ -56,8 +54,8 @@ def exact(case: Case, preds: Tensor, target: Tensor, mask: Tensor, mode: str) ->
 
 
 def run(
-    program: Path, directory: Path, case: Case, preds: Tensor, target: Tensor, mask: Tensor, mode: str,
-    reverse: bool = False,
+    program: Program, directory: Path, case: Case, preds: Tensor, target: Tensor, mask: Tensor, mode: str,
+    order: str | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     (directory / "mask.bin").write_bytes(raw(mask))
     strides = list(mask.stride())
@@ -67,7 +65,7 @@ def run(
         strides.insert(2, 0)
     more = {"mask": 1, "mask_type": type_name(mask.dtype), "mask_stride": strides}
     more["weighs_windows"] = int(mode == "window")
-    return Host(program, directory).run(case, preds, target, reverse, **more)
+    return Host(program, directory).run(case, preds, target, order, **more)
 
 
 def check(case: Case, results: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -105,14 +103,14 @@ CASES = [
 @pytest.mark.parametrize("mode", ["window", "map"])
 @pytest.mark.parametrize("kind", ["holes", "weights"])
 @pytest.mark.parametrize("case", CASES, ids=Case.id)
-def test_masked_kernels_on_the_host(program: Path, tmp_path: Path, case: Case, kind: str, mode: str) -> None:
+def test_masked_kernels_on_the_host(program: Program, tmp_path: Path, case: Case, kind: str, mode: str) -> None:
     preds, target = pictures(case)
     mask = mask_of(case, kind)
     check(case, run(program, tmp_path, case, preds, target, mask, mode), exact(case, preds, target, mask, mode))
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_types_of_masks(program: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+def test_types_of_masks(program: Program, tmp_path: Path, dtype: torch.dtype) -> None:
     case = Case((2, 2, 14, 20), sizes=(5, 5))
     preds, target = pictures(case)
     holes = mask_of(case, "holes")
@@ -122,20 +120,20 @@ def test_types_of_masks(program: Path, tmp_path: Path, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
-def test_what_is_masked_reaches_no_number(program: Path, tmp_path: Path, value: float) -> None:
+def test_what_is_masked_reaches_no_number(program: Program, tmp_path: Path, value: float) -> None:
     case = Case((2, 2, 24, 40), gradients="preds target", want_map=True, offset=10.0)
     preds, target = pictures(case)
     mask = mask_of(case, "holes")
     hidden = ~mask.expand(case.shape)
     clean = run(program, tmp_path, case, preds, target, mask, "window")
     spoilt = [image.masked_fill(hidden, value) for image in (preds, target)]
-    for name, result in run(program, tmp_path, case, *spoilt, mask, "window", reverse=True).items():
+    for name, result in run(program, tmp_path, case, *spoilt, mask, "window", order="reverse").items():
         assert torch.equal(result, clean[name]), name
     assert (clean["grad_preds"][hidden] == 0).all()
     assert clean["similarity"][-1] == 1
 
 
-def test_a_mask_of_ones(program: Path, tmp_path: Path) -> None:
+def test_a_mask_of_ones(program: Program, tmp_path: Path) -> None:
     case = Case((2, 2, 24, 40), sizes=(13, 13), gradients="preds target", want_map=True)
     preds, target = pictures(case)
     ones = torch.ones(2, 1, 24, 40, dtype=torch.bool)

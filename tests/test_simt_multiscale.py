@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program, raw, run_case
+from host_program import Program, program_fixture, raw, run_case
 from simt_cases import C1, C2, taps, terms, type_name
 from test_simt_pyramid import halved
 from torch import Tensor
@@ -19,9 +19,7 @@ SSIM_WEIGHT = 0.3  # beside L1
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-11}
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return host_program("multiscale", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+program = program_fixture("multiscale")
 
 
 def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: bool) -> dict[str, Tensor]:
@@ -65,7 +63,7 @@ def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: 
     ids=str,
 )
 def test_a_step(
-    program: Path,
+    program: Program,
     tmp_path: Path,
     shape: tuple[int, ...],
     levels: int,

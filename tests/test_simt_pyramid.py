@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program, raw, run_case
+from host_program import Program, program_fixture, raw, run_case
 from simt_cases import type_name
 from torch import Tensor
 
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return host_program("pyramid", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+program = program_fixture("pyramid")
 
 
 def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
@@ -76,7 +73,7 @@ PIXELS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
 
 
 def run(
-    program: Path,
+    program: Program,
     directory: Path,
     shape: tuple[int, ...],
     dtype: torch.dtype,
@@ -211,7 +208,7 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("dtype", [*TOLERANCE, *TYPES], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
-    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
+    program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
 ) -> None:
     if pixels and normalize != "relu":
         pytest.skip("what is added does not depend on the normalization")
@@ -240,7 +237,7 @@ OTHERS = [(2, 2, 22, 34), (1, 3, 6, 7, 18)]
 @pytest.mark.parametrize(("dtype", "pixels"), [*((dtype, 0) for dtype in TOLERANCE), (torch.float32, 1)], ids=str)
 @pytest.mark.parametrize("shape", VECTORS + OTHERS, ids=str)
 def test_vectors_do_not_matter(
-    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, pixels: int
+    program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, pixels: int
 ) -> None:
     """Rows of vectors, and the same pixels elsewhere in memory, give the same bits."""
     results = {}
@@ -262,6 +259,6 @@ def test_vectors_do_not_matter(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8], ids=str)
 @pytest.mark.parametrize("shape", [(2, 1, 6, 16), (1, 2, 5, 7), (1, 1, 4, 4, 8)], ids=str)
-def test_places_beyond_32_bits(program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_places_beyond_32_bits(program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     found, expected, _ = run(program, tmp_path, shape, dtype, layout="far")
     check(found, expected)

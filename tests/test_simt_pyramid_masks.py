@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program, raw, run_case
+from host_program import Program, program_fixture, raw, run_case
 from simt_cases import type_name
 from test_simt_masks import TYPES as MASK_TYPES
 from test_simt_pyramid import PIXELS, TOLERANCE, TYPES, check, halved, random
@@ -16,9 +16,7 @@ LEVELS, SLOPE = 3, 0.5
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 70, 69), (2, 2, 9, 6, 13)]
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return host_program("masked_pyramid", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+program = program_fixture("masked_pyramid")
 
 
 def weighed_mean(picture: Tensor, mask: Tensor) -> Tensor:
@@ -38,7 +36,7 @@ def mask_of(shape: tuple[int, ...], channels: int, dtype: torch.dtype) -> Tensor
 
 
 def run(
-    program: Path,
+    program: Program,
     directory: Path,
     shape: tuple[int, ...],
     dtype: torch.dtype,
@@ -123,7 +121,7 @@ def run(
 @pytest.mark.parametrize("dtype", [*TOLERANCE, *TYPES], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_on_the_host(
-    program: Path, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, weighs_windows: bool, channels: str
+    program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, weighs_windows: bool, channels: str
 ) -> None:
     mask = mask_of(shape, shape[1] if channels == "each" else 1, torch.float32)
     check(*run(program, tmp_path, shape, dtype, mask, weighs_windows=weighs_windows))
@@ -131,13 +129,13 @@ def test_kernels_on_the_host(
 
 @pytest.mark.parametrize("pixels", range(1, len(PIXELS)))
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_pixel_terms(program: Path, tmp_path: Path, layout: str, pixels: int) -> None:
+def test_pixel_terms(program: Program, tmp_path: Path, layout: str, pixels: int) -> None:
     shape = (2, 2, 18, 20)
     mask = mask_of(shape, 1, torch.float32)
     check(*run(program, tmp_path, shape, torch.float32, mask, pixels, layout=layout))
 
 
 @pytest.mark.parametrize("mask_type", MASK_TYPES, ids=str)
-def test_types_of_masks(program: Path, tmp_path: Path, mask_type: torch.dtype) -> None:
+def test_types_of_masks(program: Program, tmp_path: Path, mask_type: torch.dtype) -> None:
     shape = (2, 1, 18, 22)
     check(*run(program, tmp_path, shape, torch.float32, mask_of(shape, 1, mask_type)))

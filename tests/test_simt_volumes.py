@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_program import host_program
+from host_program import ORDERS, Program, program_fixture
 from simt_cases import C1, C2, FULL, LONG, PHI, Case, check, pictures, terms
 from simt_host import Host
 from simt_operators import check_operators, is_operators
@@ -213,13 +213,11 @@ def wide_cases() -> list[Case]:
     return every
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return host_program("volumes", request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("simt"))
+driver = program_fixture("volumes")
 
 
 @pytest.fixture
-def host(driver: Path, tmp_path: Path) -> Host:
+def host(driver: Program, tmp_path: Path) -> Host:
     return Host(driver, tmp_path)
 
 
@@ -234,8 +232,8 @@ def test_kernels_on_the_host(case: Case, host: Host) -> None:
 def test_the_order_of_threads_does_not_matter(sizes: tuple[int, ...], gradients: str, host: Host) -> None:
     case = volume(1, 2, 13, 14, 61, gradients=gradients, split_rows=12, sizes=sizes)
     preds, target = pictures(case)
-    forward, backward = host.run(case, preds, target), host.run(case, preds, target, reverse=True)
-    assert all(torch.equal(forward[name], backward[name]) for name in forward)
+    first, *others = [host.run(case, preds, target, order) for order in ORDERS]
+    assert all(torch.equal(results[name], first[name]) for results in others for name in first)
 
 
 @pytest.mark.parametrize("sizes", [(11, 11, 11), (3, 5, 13)], ids=str)

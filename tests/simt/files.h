@@ -93,6 +93,17 @@ inline ssim_fused::cuda::WeightType weight_type(const Case& c, const std::string
   return WeightType::boolean;
 }
 
+// Whether the program is compiled for a type: SSIM_SIMT_TYPES names the types; empty, it is all.
+#if !defined(SSIM_SIMT_TYPES)
+#define SSIM_SIMT_TYPES
+#endif
+template <class Storage, class... Types>
+constexpr bool is_one_of(void (*)(Types...)) {
+  return sizeof...(Types) == 0 || (std::is_same_v<Storage, Types> || ...);
+}
+template <class Storage>
+constexpr bool kIsCompiled = is_one_of<Storage>(static_cast<void (*)(SSIM_SIMT_TYPES)>(nullptr));
+
 // Runs the case that the command line names, for its type: run_case(case, std::type_identity<Storage>).
 template <class F>
 int run_program(int argc, char** argv, F&& run_case) {
@@ -100,12 +111,16 @@ int run_program(int argc, char** argv, F&& run_case) {
   const Case c = read_case(argv[1]);
   const auto dtype = c.one<std::string>("dtype", "");
   using namespace ssim_fused::cuda;
+  const auto run = [&]<class Storage>(std::type_identity<Storage> storage) {
+    if constexpr (kIsCompiled<Storage>) return run_case(c, storage), 0;
+    return std::cerr << "the program is not compiled for " << dtype << "\n", 2;
+  };
 #define SSIM_RUN(name, Storage, scalar) \
-  if (dtype == #name) return run_case(c, std::type_identity<Storage>{}), 0;
+  if (dtype == #name) return run(std::type_identity<Storage>{});
   SSIM_FOR_FLOAT_PIXELS(SSIM_RUN)
 #undef SSIM_RUN
 #define SSIM_RUN(name, Stored, scalar) \
-  if (dtype == #name) return run_case(c, std::type_identity<AnyPixel>{}), 0;
+  if (dtype == #name) return run(std::type_identity<AnyPixel>{});
   SSIM_FOR_INTEGER_PIXELS(SSIM_RUN)
 #undef SSIM_RUN
   return std::cerr << "unknown dtype " << dtype << "\n", 2;

@@ -1,178 +1,40 @@
-// Runs the CUDA kernels of csrc/cuda on the host, so that a compiler's sanitizers and an oracle can judge
-// them without a GPU. The threads of a block are fibers (ucontext); one runs until it waits, at a barrier or
-// for its warp, then the next. Stricter than a GPU where that finds mistakes:
+// Runs the CUDA kernels of csrc/cuda on the host, so that a compiler's sanitizers, a race detector (race.cpp)
+// and an oracle can judge them without a GPU. scheduler.h runs the threads; here are the functions that a
+// kernel calls. The harness is stricter than a GPU where that finds mistakes:
 //
 //   - shared memory is NaN before each block, and memory behind its end belongs to AddressSanitizer;
-//   - an asynchronous copy happens as late as it may, when its thread waits for copies;
-//   - a barrier that only part of a block reaches, or a shuffle that only part of a warp reaches, is an
-//   error;
-//   - threads run in rising or in falling order, by SSIM_SIMT_REVERSE: a race between them shows as a
-//     difference between the two.
+//   - an asynchronous copy happens as late as it may, when its thread waits for it, or as early as it may;
+//   - a barrier that only part of a block reaches, a shuffle that only part of a warp reaches, and threads
+//     that wait for one another at different lines are errors;
+//   - warps, threads and blocks run in either order, and a warp runs as far ahead as barriers let it.
 //
 // csrc/cuda/kernels/device.cuh includes this file in the place of CUDA's part.
 #pragma once
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <memory>
-#include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "scheduler.h"
 
 #define SSIM_DEVICE inline
 #define SSIM_KERNEL(threads, blocks) void
 #define SSIM_PARAMS const
-
-struct Index3 {
-  unsigned x = 0, y = 0, z = 0;
-};
-inline Index3 threadIdx, blockIdx, gridDim;
+// A function that calls a barrier for its caller passes on the caller's place: the site is the caller's.
+#define SSIM_CALLER_PARAM simt::Place place = simt::Place::current()
+#define SSIM_CALLER place
 
 using std::max;
 using std::min;
 
-namespace simt {
-
-using ssim_fused::cuda::kWarpSize;
-
-[[noreturn]] inline void fail(const char* what) {
-  std::fprintf(stderr, "simt: block %u: %s\n", blockIdx.x, what);
-  std::abort();
+inline void __syncthreads(simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  const simt::Change change = simt::reach(place);
+  if (change == simt::Change::left_out) return;
+  simt::wait_as(change == simt::Change::weakened ? simt::State::at_warp : simt::State::at_barrier, true,
+                place);
 }
-
-enum class State { ready, at_barrier, at_warp, done };
-
-struct Copy {
-  void* to;
-  const void* from;
-  size_t bytes;
-};
-
-struct Fiber {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack;
-  State state = State::ready;
-  std::vector<Copy> copies;               // started, not waited for
-  size_t group_begin = 0, group_end = 0;  // the last group committed
-  double exchanged = 0;                   // what a shuffle offers the rest of the warp
-  void* fake_stack = nullptr;
-};
-
-constexpr size_t kStack = 256 * 1024;
-
-inline std::vector<Fiber> fibers;
-inline Fiber* current = nullptr;
-inline ucontext_t scheduler;
-inline std::function<void()> body;
-inline char* shared = nullptr;
-
-// Tells AddressSanitizer which stack is in use; without it these do nothing.
-inline const void* scheduler_stack = nullptr;
-inline size_t scheduler_stack_size = 0;
-inline void before_switch([[maybe_unused]] void** save, [[maybe_unused]] const void* stack,
-                          [[maybe_unused]] size_t size) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(save, stack, size);
-#endif
-}
-inline void after_switch([[maybe_unused]] void* saved, [[maybe_unused]] const void** stack,
-                         [[maybe_unused]] size_t* size) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(saved, stack, size);
-#endif
-}
-
-inline void wait_as(State state) {
-  Fiber* const self = current;
-  self->state = state;
-  before_switch(state == State::done ? nullptr : &self->fake_stack, scheduler_stack, scheduler_stack_size);
-  swapcontext(&self->context, &scheduler);
-  after_switch(self->fake_stack, nullptr, nullptr);
-}
-
-inline void enter() {
-  after_switch(nullptr, &scheduler_stack, &scheduler_stack_size);
-  body();
-  if (!current->copies.empty()) fail("a thread ends with copies under way");
-  wait_as(State::done);
-}
-
-inline void run_block(unsigned threads, bool reverse) {
-  for (unsigned t = 0; t < threads; ++t) {
-    Fiber& fiber = fibers[t];
-    fiber.state = State::ready;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStack;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, enter, 0);
-  }
-  for (;;) {
-    for (unsigned i = 0; i < threads; ++i) {
-      const unsigned t = reverse ? threads - 1 - i : i;
-      Fiber& fiber = fibers[t];
-      if (fiber.state != State::ready) continue;
-      current = &fiber;
-      threadIdx.x = t;
-      void* fake_stack = nullptr;
-      before_switch(&fake_stack, fiber.stack.get(), kStack);
-      swapcontext(&scheduler, &fiber.context);
-      after_switch(fake_stack, nullptr, nullptr);
-    }
-    // Every thread waits or is done. Warps whose threads all wait for one another go on first.
-    bool released = false;
-    for (unsigned warp = 0; warp < threads; warp += kWarpSize) {
-      const auto begin = fibers.begin() + warp, end = fibers.begin() + std::min(threads, warp + kWarpSize);
-      const auto waiting =
-          std::count_if(begin, end, [](const Fiber& f) { return f.state == State::at_warp; });
-      if (waiting == 0) continue;
-      if (waiting != end - begin) fail("a shuffle or barrier of a warp is reached by part of it");
-      std::for_each(begin, end, [](Fiber& f) { f.state = State::ready; });
-      released = true;
-    }
-    if (released) continue;
-    const auto begin = fibers.begin(), end = begin + threads;
-    const auto waiting =
-        std::count_if(begin, end, [](const Fiber& f) { return f.state == State::at_barrier; });
-    if (waiting == 0) return;
-    if (waiting != threads) fail("a barrier is reached by part of the block");
-    std::for_each(begin, end, [](Fiber& f) { f.state = State::ready; });
-  }
-}
-
-template <class F>
-void launch(int64_t blocks, unsigned threads, size_t shared_bytes, F&& kernel) {
-  static const bool reverse = std::getenv("SSIM_SIMT_REVERSE") != nullptr;
-  gridDim.x = static_cast<unsigned>(blocks);
-  while (fibers.size() < threads) {
-    fibers.emplace_back();
-    fibers.back().stack = std::make_unique<char[]>(kStack);
-  }
-  body = kernel;
-  // Bytes rounded to the alignment would hide an overrun; an exact allocation at its end does not.
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 128, shared_bytes) != 0) fail("no memory");
-  shared = static_cast<char*>(memory);
-  for (int64_t block = 0; block < blocks; ++block) {
-    std::memset(shared, 0xff, shared_bytes);  // a NaN in every floating type
-    blockIdx.x = static_cast<unsigned>(block);
-    run_block(threads, reverse);
-  }
-  std::free(memory);
-}
-
-}  // namespace simt
-
-inline void __syncthreads() { simt::wait_as(simt::State::at_barrier); }
 
 namespace ssim_fused::cuda {
 
@@ -233,7 +95,11 @@ template <class Number>
 inline Number opaque(Number number) {
   return number;
 }
-inline void sync_warp() { simt::wait_as(simt::State::at_warp); }
+
+inline void sync_warp(simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  if (simt::reach(place) != simt::Change::left_out) simt::wait_as(simt::State::at_warp, true, place);
+}
 
 template <class T>
 T* global_memory(uint64_t address) {
@@ -244,55 +110,81 @@ inline char* shared_memory() { return simt::shared; }
 template <int Bytes>
 void store_vector(void* global, const void* values) {
   if (reinterpret_cast<uintptr_t>(global) % Bytes) simt::fail("a vector is not aligned");
+  const race::Untracked untracked;
+  race::write(global, Bytes);
   std::memcpy(global, values, Bytes);
 }
+
+inline void carry_out(const simt::Copy& copy) { std::memcpy(copy.to, copy.from, copy.bytes); }
 
 template <int Bytes>
 void copy_async(void* shared, const void* global) {
   if (reinterpret_cast<uintptr_t>(shared) % Bytes || reinterpret_cast<uintptr_t>(global) % Bytes) {
     simt::fail("a copy is not aligned");
   }
+  const race::Untracked untracked;
+  race::issue_copy(shared, global, Bytes);
   simt::current->copies.push_back({shared, global, Bytes});
+  if (simt::order.early_copies) carry_out(simt::current->copies.back());
 }
 
-inline void wait_for_copies() {
-  for (const simt::Copy& copy : simt::current->copies) std::memcpy(copy.to, copy.from, copy.bytes);
-  simt::current->copies.clear();
+// Ends the first `count` of the thread's copies.
+inline void finish_copies(size_t count) {
+  auto& copies = simt::current->copies;
+  for (size_t i = 0; i < count; ++i) {
+    if (!simt::order.early_copies) carry_out(copies[i]);
+    race::finish_copy(copies[i].to, copies[i].from, copies[i].bytes);
+  }
+  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+inline void wait_for_copies(simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  if (simt::reach(place) == simt::Change::left_out) return;
+  finish_copies(simt::current->copies.size());
   simt::current->group_begin = simt::current->group_end = 0;
 }
 
-// Groups of copies, the last of which is [group_begin, group_end).
-inline void commit_copies() {
+// Copies are waited for in groups, the last of which is [group_begin, group_end).
+inline void commit_copies(simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  if (simt::reach(place) == simt::Change::left_out) return;
   simt::current->group_begin = simt::current->group_end;
   simt::current->group_end = simt::current->copies.size();
 }
-inline void wait_for_copies_before_last() {
-  auto& copies = simt::current->copies;
-  const size_t done = simt::current->group_begin;
-  for (size_t i = 0; i < done; ++i) std::memcpy(copies[i].to, copies[i].from, copies[i].bytes);
-  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
-  simt::current->group_begin -= done;
-  simt::current->group_end -= done;
+inline void wait_for_copies_before_last(simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  if (simt::reach(place) == simt::Change::left_out) return;
+  const size_t count = simt::current->group_begin;
+  finish_copies(count);
+  simt::current->group_begin -= count;
+  simt::current->group_end -= count;
 }
 
-inline unsigned next_ticket(unsigned* counter) { return (*counter)++; }
+inline unsigned next_ticket(unsigned* counter, simt::Place place = simt::Place::current()) {
+  const race::Untracked untracked;
+  race::take_ticket(counter, simt::reach(place) != simt::Change::left_out);
+  return (*counter)++;
+}
 inline double load_fresh(const double* place) { return *place; }
 
-inline double exchange(double value, int lane) {
+// Shuffles order no memory.
+inline double exchange(double value, int lane, const simt::Place& place) {
+  const race::Untracked untracked;
   simt::current->exchanged = value;
-  simt::wait_as(simt::State::at_warp);
+  simt::wait_as(simt::State::at_warp, false, place);
   const double result = simt::fibers[threadIdx.x / kWarpSize * kWarpSize + lane].exchanged;
-  simt::wait_as(simt::State::at_warp);
+  simt::wait_as(simt::State::at_warp, false, place);
   return result;
 }
 template <class T>
-T shuffle(T value, int lane) {
-  return static_cast<T>(exchange(static_cast<double>(value), lane));
+T shuffle(T value, int lane, simt::Place place = simt::Place::current()) {
+  return static_cast<T>(exchange(static_cast<double>(value), lane, place));
 }
 template <class T>
-T shuffle_down(T value, int lanes) {
+T shuffle_down(T value, int lanes, simt::Place place = simt::Place::current()) {
   const int lane = threadIdx.x % kWarpSize;
-  return shuffle(value, lane + lanes < kWarpSize ? lane + lanes : lane);
+  return shuffle(value, lane + lanes < kWarpSize ? lane + lanes : lane, place);
 }
 
 }  // namespace ssim_fused::cuda

@@ -174,7 +174,8 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
                      {total[kByC1], total[kByC2]},
                      level.pixel_term.sums ? level.pixel_mean(image, total) : 0};
   }
-  __syncthreads();
+  sync_warp();  // thread 0 reads the means, which other threads of its warp wrote
+  static_assert(kMaxLevels <= kWarpSize);
   double value = 0;
   if (thread == 0) {
     double by_constants[2] = {};

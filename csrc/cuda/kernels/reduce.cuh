@@ -141,7 +141,7 @@ SSIM_DEVICE void add_up_images(const BlockSums& sums, int64_t batch, double valu
   }
   __syncthreads();
   if (total[0] != static_cast<double>(batch - 1)) return;
-  __syncthreads();  // `total` has been read
+  // add_up_block has a barrier between this read of `total` and its own write to it.
   double sum[1] = {};
   for (int64_t b = thread; b < batch; b += kReduceThreads) sum[0] += load_fresh(sums.images() + b);
   add_up_block<kReduceThreads>(sum, scratch, total, thread);
@@ -171,7 +171,8 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   double sums[kReduced] = {};
   p.pass.add_blocks(image, thread, sums);
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
-  __syncthreads();
+  sync_warp();  // thread 0 reads what other threads of its warp wrote to `total`
+  static_assert(kReduced <= kWarpSize);
   const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
   double similarity = 0;
   if (thread == 0) {

@@ -25,6 +25,9 @@ constexpr auto image_strips() {
     return StripShapes<StripShape<64>, StripShape<128>, StripShape<64, true>>{};
   } else if constexpr (gradients == GradientsOf::both) {
     return StripShapes<StripShape<128>>{};
+  } else if constexpr (kIsFloat && objective == Objective::mean_similarity && kWarpSize == 64) {
+    return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<128, true>,
+                       StripShape<256, true>>{};  // strips are whole warps
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
     // 96 columns serve devices of little shared memory: compute capability 7.5.
     return StripShapes<StripShape<96>, StripShape<128>, StripShape<256>, StripShape<64, true>,

@@ -162,11 +162,11 @@ class StripBlock {
   SSIM_DEVICE unsigned thread() const { return opaque(thread_); }
 
   // Between threads that share rows.
-  static SSIM_DEVICE void sync_rows() {
+  static SSIM_DEVICE void sync_rows(SSIM_CALLER_PARAM) {
     if constexpr (kRowsOfWarp > 0) {
-      sync_warp();
+      sync_warp(SSIM_CALLER);
     } else {
-      __syncthreads();
+      __syncthreads(SSIM_CALLER);
     }
   }
 

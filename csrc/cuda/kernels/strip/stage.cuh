@@ -47,9 +47,10 @@ class StripStage {
       const int from = inside ? row + r : source(at.p.rows, row + r);
       if (from >= 0) {
         copy_row<0, Config::kRawColumns, kRawImage>(at, to, from, lane);
-      } else {
+      } else {  // a row of zeros; those beyond the border stay as clear_border left them
 #pragma unroll 1
         for (int j = lane; j < Config::kRawColumns; j += kWarpSize) {
+          if (static_cast<unsigned>(at.raw_begin + j) >= static_cast<unsigned>(at.p.columns.n)) continue;
           *reinterpret_cast<Storage*>(to + Row::slot(j)) = Storage{};
           *reinterpret_cast<Storage*>(to + Row::slot(j) + kRawImage) = Storage{};
         }

@@ -1,0 +1,126 @@
+"""The mutation run: is every synchronization site of the CUDA kernels needed, and does something notice if it is missing?
+
+A mutant is a run of the smoke cases (simt_smoke.py) that leaves one site out, or makes its block barrier a warp barrier.
+No mutant is compiled: the harness leaves out the site that the environment names (tests/simt/sites.h).
+
+`python -m tests.simt_mutants` prints the table of docs/kernels.md.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from host_program import ORDERS, SMOKE, Program
+from simt_smoke import NAMES, run_smoke, sites, smoke_programs
+
+# Mutants that nothing can notice, and why the kernels keep the site all the same.
+UNNOTICED: dict[str, str] = {}
+
+KINDS = {
+    "__syncthreads": "block barrier",
+    "sync_rows": "barrier of those who share rows",
+    "sync_warp": "warp barrier",
+    "wait_for_copies": "wait for copies, commit",
+    "wait_for_copies_before_last": "wait for copies, commit",
+    "commit_copies": "wait for copies, commit",
+    "next_ticket": "fence of a ticket",
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    site: str
+    function: str
+    is_weakened: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.site} {'weakened' if self.is_weakened else 'left out'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SSIM_SIMT_WEAKEN" if self.is_weakened else "SSIM_SIMT_LEAVE_OUT": self.site}
+
+
+def mutants() -> list[Mutant]:
+    found = []
+    for site, function in sites().items():
+        found.append(Mutant(site, function))
+        if function in ("__syncthreads", "sync_rows"):
+            found.append(Mutant(site, function, is_weakened=True))
+    return found
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A smoke case that was run: what reruns it, its results, and the sites that it reaches."""
+
+    program: Program
+    directory: Path
+    results: dict[str, bytes]
+    sites: frozenset[str]
+
+
+def results_in(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("*.bin")}
+
+
+def prepare(cache: Path, directory: Path) -> list[Prepared]:
+    programs, cases = smoke_programs(SMOKE, cache).in_one_order(), []
+    for name in NAMES:
+        of_case, reached = directory / name, directory / f"{name}.sites"
+        of_case.mkdir()
+        run_smoke(programs, name, of_case)
+        results, program = results_in(of_case), programs.of(name)
+        ran = Program(program.binary, program.build, {"SSIM_SIMT_SITES": str(reached)}).run(of_case)
+        assert ran.returncode == 0, ran.stderr
+        cases.append(Prepared(program, of_case, results, frozenset(reached.read_text().split())))
+    return cases
+
+
+def is_noticed(case: Prepared, mutant: Mutant, detector: bool) -> bool:
+    """Whether the detector, or without it a difference in any order, tells the mutant from the kernel."""
+    environment = {**mutant.environment, **({} if detector else {"SSIM_RACE_OFF": "1"})}
+    program = Program(case.program.binary, case.program.build, environment)
+    for order in ORDERS[:1] if detector else ORDERS:
+        try:
+            ran = program.run(case.directory, order=order, timeout=60)
+        except subprocess.TimeoutExpired:  # a thread waits forever, or a loop has lost its bound
+            return True
+        if ran.returncode != 0 or (not detector and results_in(case.directory) != case.results):
+            return True
+    return False
+
+
+def by(cases: list[Prepared], mutant: Mutant, detector: bool) -> bool:
+    return any(mutant.site in case.sites and is_noticed(case, mutant, detector) for case in cases)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        cache = Path(__file__).parent.parent / "build/simt"
+        cache.mkdir(parents=True, exist_ok=True)
+        cases = prepare(cache, Path(directory))
+        total: Counter[tuple[str, bool]] = Counter()
+        scheduler, detector = total.copy(), total.copy()
+        for mutant in mutants():
+            row = KINDS[mutant.function], mutant.is_weakened
+            found = [by(cases, mutant, detector=is_on) for is_on in (False, True)]
+            print(f"{mutant}: scheduler {found[0]}, detector {found[1]}", file=sys.stderr, flush=True)
+            total[row] += 1
+            scheduler[row] += found[0]
+            detector[row] += found[1]
+    print("| | sites | noticed without the detector | noticed by the detector |\n|---|---|---|---|")
+    for row, count in total.items():
+        what = f"{row[0]}, {'weakened to a warp barrier' if row[1] else 'left out'}"
+        print(f"| {what} | {count} | {scheduler[row]} | {detector[row]} |")
+
+
+if __name__ == "__main__":
+    main()
