@@ -1,7 +1,7 @@
-"""The mutation run: is every synchronization site of the CUDA kernels needed, and does something notice if it is missing?
+"""The mutation run: is every synchronization site of the CUDA kernels needed, and is it noticed if one is missing?
 
-A mutant is a run of the smoke cases (simt_smoke.py) that leaves one site out, or makes its block barrier a warp barrier.
-No mutant is compiled: the harness leaves out the site that the environment names (tests/simt/sites.h).
+A mutant is a run of the smoke cases (simt_smoke.py) that leaves out one site, or makes its block barrier a warp
+barrier. No mutant is compiled: the harness leaves out the site that the environment names (tests/simt/sites.h).
 
 `python -m tests.simt_mutants` prints the table of docs/kernels.md.
 """
@@ -12,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from host_program import ORDERS, SMOKE, Program
-from simt_smoke import NAMES, run_smoke, sites, smoke_programs
+from simt_smoke import NAMES, Call, run_smoke, sites, smoke_programs
 
-# Mutants that nothing can notice, and why the kernels keep the site all the same.
-UNNOTICED: dict[str, str] = {}
+# Mutants that nothing can notice: file and text of the line, and why the kernels keep it. There are none today.
+UNNOTICED: dict[tuple[str, str], str] = {}
 
 KINDS = {
     "__syncthreads": "block barrier",
@@ -37,11 +38,15 @@ KINDS = {
 @dataclass(frozen=True)
 class Mutant:
     site: str
-    function: str
+    call: Call
     is_weakened: bool = False
 
     def __str__(self) -> str:
         return f"{self.site} {'weakened' if self.is_weakened else 'left out'}"
+
+    @property
+    def line(self) -> tuple[str, str]:
+        return self.site.partition(":")[0], self.call.text
 
     @property
     def environment(self) -> dict[str, str]:
@@ -50,10 +55,10 @@ class Mutant:
 
 def mutants() -> list[Mutant]:
     found = []
-    for site, function in sites().items():
-        found.append(Mutant(site, function))
-        if function in ("__syncthreads", "sync_rows"):
-            found.append(Mutant(site, function, is_weakened=True))
+    for site, call in sites().items():
+        found.append(Mutant(site, call))
+        if call.function in ("__syncthreads", "sync_rows"):
+            found.append(Mutant(site, call, is_weakened=True))
     return found
 
 
@@ -71,9 +76,9 @@ def results_in(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.glob("*.bin")}
 
 
-def prepare(cache: Path, directory: Path) -> list[Prepared]:
+def prepare(cache: Path, directory: Path, names: Sequence[str] = NAMES) -> list[Prepared]:
     programs, cases = smoke_programs(SMOKE, cache).in_one_order(), []
-    for name in NAMES:
+    for name in names:
         of_case, reached = directory / name, directory / f"{name}.sites"
         of_case.mkdir()
         run_smoke(programs, name, of_case)
@@ -110,7 +115,7 @@ def main() -> None:
         total: Counter[tuple[str, bool]] = Counter()
         scheduler, detector = total.copy(), total.copy()
         for mutant in mutants():
-            row = KINDS[mutant.function], mutant.is_weakened
+            row = KINDS[mutant.call.function], mutant.is_weakened
             found = [by(cases, mutant, detector=is_on) for is_on in (False, True)]
             print(f"{mutant}: scheduler {found[0]}, detector {found[1]}", file=sys.stderr, flush=True)
             total[row] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import test_simt_masks
 import test_simt_pyramid
@@ -28,6 +29,7 @@ CASES = {
     "wide_strips": replace(STRIPS, strip_columns=256, shape=(1, 1, 13, 90)),
     "single_strip": replace(STRIPS, strip_columns=64, single_strip=True, symmetric=True),
     "zero_padding": replace(STRIPS, strip_columns=128, padding_mode="zero", shape=(1, 1, 13, 60)),
+    "zero_padding_of_shared_rows": replace(STRIPS, padding_mode="zero", shape=(1, 1, 21, 60)),
     "from_strip_to_strip": replace(STRIPS, strip_columns=128, split_rows=13, crossing=True),
     "parts_of_a_strip": replace(STRIPS, split_rows=8),
     "values": replace(STRIPS, strip_columns=64, gradients=""),
@@ -36,6 +38,7 @@ CASES = {
     "general": replace(STRIPS, strip_columns=64, want_map=True, shape=(2, 1, 14, 30), **FULL),
     "volume": VOLUME,
     "mirrored_volume": replace(VOLUME, symmetric=True, shape=(1, 1, 7, 11, 60), strip_columns=128),
+    "from_slice_to_slice": replace(VOLUME, strip_columns=128, split_rows=21, crossing=True, shape=(1, 1, 6, 11, 20)),
     "values_of_a_volume": replace(VOLUME, gradients="", sms=60, shape=(1, 1, 19, 8, 9)),
     "general_volume": replace(VOLUME, want_map=True, shape=(2, 1, 7, 9, 11), **FULL),
     "long_window": Case((2, 1, 14, 20), sizes=(13, 13), gradients="preds target"),
@@ -85,22 +88,27 @@ def run_smoke(programs: SmokePrograms, name: str, directory: Path) -> None:
 
 
 # Calls of a synchronizing function. Barriers that a function runs for its caller are the caller's (device.cuh).
-CALL = re.compile(
+SYNCHRONIZES = re.compile(
     r"(?<![\w.])(?:\w+::)?(__syncthreads|sync_warp|sync_rows|wait_for_copies_before_last|wait_for_copies|commit_copies"
     r"|next_ticket)\((?!SSIM_CALLER)"
 )
 
 
-def sites() -> dict[str, str]:
-    """The function that each site calls, by "file:line"."""
-    found: dict[str, str] = {}
+class Call(NamedTuple):
+    function: str
+    text: str  # of the line
+
+
+def sites() -> dict[str, Call]:
+    """The calls of all synchronization sites, by "file:line"."""
+    found: dict[str, Call] = {}
     for path in sorted(CUDA_KERNELS.rglob("*.cuh")):
         if path.name == "device.cuh":  # which defines them
             continue
         for number, line in enumerate(path.read_text().splitlines(), start=1):
-            calls = CALL.findall(line.partition("//")[0])
+            calls = SYNCHRONIZES.findall(line.partition("//")[0])
             assert len(calls) <= 1, f"{path.name}:{number}: a line is the name of one site"
             for function in calls:
                 assert f"{path.name}:{number}" not in found, f"{path.name}: two files have this name"
-                found[f"{path.name}:{number}"] = function
+                found[f"{path.name}:{number}"] = Call(function, line.strip())
     return found

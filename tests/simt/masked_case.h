@@ -15,6 +15,6 @@ void run_masked_case(const Case& c, Problem<Storage> problem, const WindowTaps<C
   // The mask's sums take the place of the outputs in the weights of the means.
   problem.of_similarity.scale *= results.outputs;
   problem.of_contrast.scale *= results.cropped;
-  run_masked(MaskedProblem<Storage>{problem, mask, c.one("weighs_windows", 1) != 0, nullptr}, windows, results,
-             launcher);
+  run_masked(MaskedProblem<Storage>{problem, mask, c.one("weighs_windows", 1) != 0, nullptr}, windows,
+             results, launcher);
 }

@@ -77,7 +77,7 @@ class StripMarch {
         columns_.write_sums(at_, of_all(strip), part);
       }
       from = next;
-      if (from < end) __syncthreads();  // the next one writes where the sums were added up
+      if (from < end) __syncthreads();  // the next strip writes `numbers`, which the last step reads
     }
   }
 
@@ -160,7 +160,8 @@ class StripMarch {
       commit_copies();
       Gradient::run(at_, row - kRadius, exchange(buffer), pixels(), shared_ + kFoldsAt, nullptr);
       buffer = Exchange::kBuffer - buffer;
-      Block::sync_rows();
+      static_assert(Config::kRowsOfWarp > 0, "else the next step's pixels arrive where others read");
+      sync_warp();
     }
   }
 
