@@ -64,6 +64,12 @@ struct Cell {
   const void* copy_code = nullptr;
 };
 
+// Of shared memory, which is new to each block: a cell of an earlier block is empty.
+struct SharedCell {
+  uint32_t block = 0;
+  Cell cell;
+};
+
 struct Ticket {
   uint32_t block_epoch, warp_epoch, thread;
   uint64_t time;
@@ -98,7 +104,8 @@ const bool is_disabled = std::getenv("SSIM_RACE_OFF") != nullptr;
 bool is_tracking = false;
 
 const char* shared_begin = nullptr;
-std::vector<Cell> shared_cells;
+size_t shared_size = 0;
+std::vector<SharedCell> shared_cells;
 GlobalCells global_cells;
 std::vector<std::pair<const char*, const char*>> private_memory;
 
@@ -125,11 +132,15 @@ struct Reports {
 
 uint32_t warp_of(uint32_t of_thread) { return of_thread / warp_size; }
 
-bool is_shared(const char* at) { return at >= shared_begin && at < shared_begin + shared_cells.size(); }
+bool is_shared(const char* at) { return at >= shared_begin && at < shared_begin + shared_size; }
 
 // The cell of a byte; null if only one thread can reach it.
 Cell* cell_of(const char* at) {
-  if (is_shared(at)) return &shared_cells[static_cast<size_t>(at - shared_begin)];
+  if (is_shared(at)) {
+    SharedCell& shared = shared_cells[static_cast<size_t>(at - shared_begin)];
+    if (shared.block != block) shared = {block, {}};
+    return &shared.cell;
+  }
   if (at >= &__data_start && at < &_end) return nullptr;  // the harness's own variables
   for (const auto& [begin, end] : private_memory)
     if (at >= begin && at < end) return nullptr;
@@ -262,7 +273,8 @@ void begin_block(unsigned index, const void* shared, size_t shared_bytes) {
   ++block;
   block_index = index;
   shared_begin = static_cast<const char*>(shared);
-  shared_cells.assign(shared_bytes, Cell{});
+  shared_size = shared_bytes;
+  if (shared_cells.size() < shared_bytes) shared_cells.resize(shared_bytes);
   block_epoch = ++last_epoch;
   for (uint32_t& epoch : warp_epochs) epoch = ++last_epoch;
 }
