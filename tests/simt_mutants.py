@@ -26,11 +26,11 @@ UNNOTICED: dict[tuple[str, str], str] = {}
 
 KINDS = {
     "__syncthreads": "block barrier",
-    "sync_rows": "barrier of those who share rows",
+    "sync_rows": "barrier of the threads that share rows",
     "sync_warp": "warp barrier",
-    "wait_for_copies": "wait for copies, commit",
-    "wait_for_copies_before_last": "wait for copies, commit",
-    "commit_copies": "wait for copies, commit",
+    "wait_for_copies": "wait for copies or commit",
+    "wait_for_copies_before_last": "wait for copies or commit",
+    "commit_copies": "wait for copies or commit",
     "next_ticket": "fence of a ticket",
 }
 
@@ -121,7 +121,7 @@ def main() -> None:
             total[row] += 1
             scheduler[row] += found[0]
             detector[row] += found[1]
-    print("| | sites | noticed without the detector | noticed by the detector |\n|---|---|---|---|")
+    print("| changed | sites | noticed by the scheduler alone | noticed by the detector |\n|---|---|---|---|")
     for row, count in total.items():
         what = f"{row[0]}, {'weakened to a warp barrier' if row[1] else 'left out'}"
         print(f"| {what} | {count} | {scheduler[row]} | {detector[row]} |")

@@ -10,7 +10,7 @@
 
 namespace ssim_fused::cuda {
 
-// Lanes of a warp: 32 on NVIDIA's GPUs. AMD's have 64, which the tests compile, too.
+// Lanes of a warp: 32 on NVIDIA's GPUs, 64 on AMD's for data centers. The tests compile the kernels for both.
 #if !defined(SSIM_FUSED_WARP_SIZE)
 #define SSIM_FUSED_WARP_SIZE 32
 #endif
@@ -29,7 +29,8 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 #define SSIM_DEVICE __device__ __forceinline__
 #define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SSIM_PARAMS const __grid_constant__
-// On the host, the place of the call that a barrier belongs to.
+// A function that runs a barrier for its caller takes, and passes on, the place of the call: only the host's
+// harness has one (tests/simt/sites.h).
 #define SSIM_CALLER_PARAM
 #define SSIM_CALLER
 
