@@ -67,14 +67,14 @@ class Program:
     build: Build
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: object, order: str = "", timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, order: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.binary, *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "SSIM_SIMT_ORDER": order, **self.environment},
-            timeout=timeout,
+            timeout=600,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from simt_mutants import UNNOTICED, Mutant, Prepared, by, mutants, prepare
+from simt_mutants import UNNOTICED, Mutant, Prepared, mutants, notices, prepare
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("mutant", mutants(), ids=str)
 def test_a_missing_barrier_is_noticed(cases: list[Prepared], mutant: Mutant) -> None:
     """If this fails, either the barrier is not needed, or the smoke cases miss what it is needed for."""
-    assert by(cases, mutant, detector=True) != (mutant.line in UNNOTICED), mutant.call.text
+    assert notices(cases, mutant, detector=True) != (mutant.line in UNNOTICED), mutant.call.text
 
 
 def test_exceptions_are_lines_of_the_kernels() -> None:
@@ -34,4 +34,4 @@ def test_the_scheduler_alone_shows_a_missing_barrier(
     reached = [mutant for mutant in of_march if mutant.site in cases[0].sites and not mutant.is_weakened]
     assert len(reached) >= 4
     for mutant in reached:
-        assert by(cases, mutant, detector=False), mutant
+        assert notices(cases, mutant, detector=False), mutant
