@@ -108,9 +108,10 @@ def compile_object(compiler: str, source: str, flags: tuple[str, ...], target: P
 
 def host_program(name: str, build: Build, cache: Path) -> Program:
     """The program of tests/simt/`name`.cpp. Objects are kept in `cache` between runs."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    # The detector knows what GCC's instrumentation calls.
+    compiler = shutil.which("g++" if build.detects_races else os.environ.get("CXX", "g++"))
     if compiler is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip("no C++ compiler" + " (g++) for the race detector" * build.detects_races)
     binary = cache / f"{name}-{build.name}"
     with (cache / f"{binary.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers share it
