@@ -1,6 +1,8 @@
 // Runs a case of images, volumes or masked images (driver.h, masked_case.h) by a choice of kernels that
 // reaches every synchronization site except the pyramid's. Compiled for float32 alone, it takes a fraction of
 // the time that images.cpp and its like take.
+#include <stdexcept>
+
 #include "driver.h"
 #include "masked_case.h"
 
@@ -17,6 +19,8 @@ void choose_kernel(const Problem<Storage>& problem, Objective objective, Run&& r
                         (problem.depth.n == 1 || is_full(problem.depth)) && !problem.map.data &&
                         !problem.wants_constants && !problem.grad_target.data &&
                         objective == Objective::mean_similarity;
+  if (!is_plain && (!problem.grad_preds.data || !problem.grad_target.data))
+    throw std::runtime_error("smoke.cpp has no kernel for this case: ask for both gradients");
   if (!is_plain) return run.template operator()<GradientsOf::both, Objective::general, true>();
   if (problem.grad_preds.data)
     return run.template operator()<GradientsOf::preds, Objective::mean_similarity, false>();
