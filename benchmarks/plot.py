@@ -22,12 +22,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from .marks import rewrite
 from .peers import OURS, REFERENCE
 from .rows import COPY_BANDWIDTH, RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 # What the README shows of a device: images small and large, and what else there is.
 SUMMARY = {
@@ -283,17 +283,6 @@ def short_table(run: Run) -> str:
             cells = [f"**{rate(OURS)}**", f"{rate(fastest)} {fastest}", rate(REFERENCE), images(OURS)]
             rows.append([setting, mode, *cells, images(REFERENCE)])
     return f"**{run.conditions}**, {run.unit}:\n\n{_markdown(header, rows)}\n"
-
-
-def rewrite(path: Path, content: str) -> None:
-    """Put the content between the two marks; ValueError if the file lacks them."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path} needs the lines {BEGIN} and {END}, once each")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    path.write_text(f"{head}{BEGIN}\n{content}{END}{tail}")
-    print(f"wrote the tables of {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
