@@ -36,7 +36,12 @@ PACKAGES += ("sortedcontainers", "torchmetrics==1.9.0", "tqdm", "frame-analytics
 UNUSED = ("frame_analytics/weights", "bin")
 
 # torch.version.cuda decides whether the build has CUDA; a torch for the CPU has the same stable headers.
-BUILD = "import sys, torch; torch.version.cuda = sys.argv.pop(1); sys.path.insert(0, ''); exec(open('setup.py').read())"
+BUILD = """
+import runpy, sys, torch
+torch.version.cuda, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+sys.argv[0] = "setup.py"
+runpy.run_path("setup.py", run_name="__main__")
+"""
 # What the linker is shown in place of torch's library: by one symbol it notes the library's name.
 STAND_IN = "void aoti_torch_get_current_cuda_stream(void) {}\n"
 
