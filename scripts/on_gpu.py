@@ -100,6 +100,9 @@ class Run:
 
     def command(self, label: str, *command: str, seconds: float = 1e9, env: dict[str, str] | None = None) -> bool:
         """Run a command until it ends or its time is over; whether it ended. A failure is remembered."""
+        if self.left() < 1:
+            self.log.line("not begun: the part's time is over", label)
+            return False
         self.log.line(f"$ {' '.join(command)[:400]}", label)
         process = subprocess.Popen(
             command,
