@@ -35,7 +35,7 @@ SOURCES = ("images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu")  # d
 TYPES = {"float": "float32", "Half": "16 bits", "BFloat16": "16 bits", "double": "float64", "AnyPixel": "integers"}
 GRADIENTS = ("value", "gradient", "both gradients")
 GENERAL, CONTRAST = 2, 1  # of `Objective`; 0 is the mean similarity
-PASSES = ("images", "slices, moments", "slices, gradients")
+PASSES = ("images", "slices, moments", "depth", "slices")  # of `Pass`
 STRIP = re.compile(
     r"strip_kernel<StripConfig<(\w+), (\d+), \(GradientsOf\)(\d), \(Objective\)(\d), (\w+), (\w+), \(Pass\)(\d), "
     r"(\w+), (\d+)>"
@@ -175,13 +175,15 @@ def tables(table: Table) -> str:
     """The registers of strips and depth in float32 and 16 bits, and all that spills, as Markdown."""
 
     def span(numbers: list[int]) -> str:
+        if not numbers:
+            return "?"  # not compiled yet
         return str(max(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
 
     header = ["", "type", *ARCHITECTURES]
     registers, spills = [], []
     for kind, usages in table.by_kind().items():
         if kind.name.startswith(("images", "slices", "depth")) and kind.dtype in ("float32", "16 bits"):
-            cells = (span([usage.registers for usage in usages.get(a, [Usage(0, 0, 0)])]) for a in ARCHITECTURES)
+            cells = (span([usage.registers for usage in usages.get(a, [])]) for a in ARCHITECTURES)
             registers.append([kind.name, kind.dtype, *cells])
         if any(usage.spills for each in usages.values() for usage in each):
             worst = (max(usages.get(a, [Usage(0, 0, 0)]), key=lambda u: u.stores + u.loads) for a in ARCHITECTURES)

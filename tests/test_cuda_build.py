@@ -108,21 +108,30 @@ def test_registers_and_spilled_bytes_of_every_kernel(nvcc: str, architecture: st
     assert not differing, f"run `python -m benchmarks.registers`, and look at what it changes: {differing}"
 
 
-# Bytes that a thread may store and load in local memory, of the worst kernel of a kind on the worst architecture. All
-# kinds that are not here spill nothing, anywhere.
-SPILLING: dict[Kind, tuple[int, int]] = {}
+def may_spill(kind: Kind) -> int:
+    """Bytes that a thread of a kind may store and load in local memory; benchmarks/results/registers.csv has each."""
+    is_general = any(word in kind.name for word in ("general", "any window"))
+    if kind.dtype == "float64":
+        return 640 if is_general else 0
+    if kind.name.startswith("wide"):  # masked, of any window
+        return 96
+    if is_general:
+        return 56
+    if kind.dtype == "float32":  # training: nothing of images, a flag of volumes
+        return 0 if kind.name.startswith("images") else 16
+    return 52 if kind.name.startswith(("images", "slices")) else 0
 
 
-def test_what_spills_is_listed() -> None:
+def test_what_spills_is_little() -> None:
+    """Of every kernel on every architecture, as the file has them, which a test of the night compares."""
     table = Table()
     assert {key[:2] for key in table.usages} == {(source, a) for source in SOURCES for a in ARCHITECTURES}
-    worst: dict[Kind, tuple[int, int]] = {}
-    for (_, _, kernel), usage in table.usages.items():
-        if usage.spills:
-            kind = Kind.of(kernel)
-            before = worst.get(kind, (0, 0))
-            worst[kind] = max(before[0], usage.stores), max(before[1], usage.loads)
-    assert worst == SPILLING
+    too_much = {
+        f"{kernel} on {architecture}": str(usage)
+        for (_, architecture, kernel), usage in table.usages.items()
+        if usage.stores + usage.loads > may_spill(Kind.of(kernel))
+    }
+    assert not too_much
 
 
 def test_the_page_has_the_tables_registers() -> None:
