@@ -23,7 +23,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,20 +58,23 @@ def output(*command: str, cwd: Path = ROOT) -> str:
     return ran.stdout.strip()
 
 
-def default_before() -> str:
-    """The last tag; without one, the commit that the GPU's results in benchmarks/results are of."""
+def default_before(commit: str = "HEAD") -> str:
+    """The last tag; without one, the newest commit with other CUDA kernels."""
     tagged = subprocess.run(
-        ["git", "describe", "--tags", "--abbrev=0"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--tags", "--abbrev=0", commit], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if tagged.returncode == 0:
         return tagged.stdout.strip()
     sys.path.insert(0, str(ROOT))
-    from benchmarks.rows import RESULTS, read_csv
+    from benchmarks.provenance import kernel_folders, kernels_of_commit
 
-    commits = [line["commit"] for line in read_csv(RESULTS / "cuda.csv") if line["commit"]]
-    if not commits:
-        raise SystemExit("gpu_bundle: there is no tag, and cuda.csv names no commit: name one, BEFORE=COMMIT")
-    return commits[-1].rstrip("+")
+    now = kernels_of_commit("cuda", commit)
+    touching = ("git", "rev-list", "--first-parent", commit, "--", *kernel_folders("cuda"))
+    for child in output(*touching).splitlines():
+        parents = output("git", "rev-list", "--parents", "--max-count=1", child).split()[1:]
+        if parents and kernels_of_commit("cuda", parents[0]) != now:
+            return parents[0]
+    raise SystemExit("gpu_bundle: there is no tag, and no commit with other kernels: name one, BEFORE=COMMIT")
 
 
 def export(commit: str, folder: Path) -> None:
@@ -100,22 +102,23 @@ def build(folder: Path, architectures: str, cuda: str) -> None:
     """Compile a checkout in place, for these GPUs."""
     if not cuda:
         return output(sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", cwd=folder) and None
-    with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory) / "stand_in.c"
-        source.write_text(STAND_IN)
-        library = Path(directory) / "libtorch_cuda.so"
-        compiler = os.environ.get("CC", "cc")
-        output(compiler, "-shared", "-fPIC", "-Wl,-soname,libtorch_cuda.so", "-o", str(library), str(source))
-        old_glibc = ROOT / "scripts/old_glibc.h"  # the machine there may have another one
-        environment = os.environ | {
-            "SSIM_FUSED_CUDA": "1",
-            "TORCH_CUDA_ARCH_LIST": architectures,
-            "CXXFLAGS": f"-include {old_glibc} {os.environ.get('CXXFLAGS', '')}".strip(),
-            "LDFLAGS": f"-L{directory} {os.environ.get('LDFLAGS', '')}".strip(),
-        }
-        command = [sys.executable, "-c", BUILD, cuda, "--quiet", "build_ext", "--inplace"]
-        if subprocess.run(command, cwd=folder, env=environment, check=False).returncode != 0:
-            raise SystemExit(f"gpu_bundle: {folder} does not build, see above")
+    stand_in = folder.parent / "stand_in"  # a fixed place: flags decide which objects are taken up again
+    stand_in.mkdir(exist_ok=True)
+    source = stand_in / "torch_cuda.c"
+    source.write_text(STAND_IN)
+    library = stand_in / "libtorch_cuda.so"
+    compiler = os.environ.get("CC", "cc")
+    output(compiler, "-shared", "-fPIC", "-Wl,-soname,libtorch_cuda.so", "-o", str(library), str(source))
+    old_glibc = ROOT / "scripts/old_glibc.h"  # the machine there may have another one
+    environment = os.environ | {
+        "SSIM_FUSED_CUDA": "1",
+        "TORCH_CUDA_ARCH_LIST": architectures,
+        "CXXFLAGS": f"-include {old_glibc} {os.environ.get('CXXFLAGS', '')}".strip(),
+        "LDFLAGS": f"-L{stand_in} {os.environ.get('LDFLAGS', '')}".strip(),
+    }
+    command = [sys.executable, "-c", BUILD, cuda, "--quiet", "build_ext", "--inplace"]
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode != 0:
+        raise SystemExit(f"gpu_bundle: {folder} does not build, see above; BEFORE=COMMIT names another commit")
 
 
 def nvcc_release() -> str:
@@ -173,14 +176,15 @@ def main(argv: list[str] | None = None) -> int:
         prog="gpu_bundle.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build/gpu-bundle", help="default: build/gpu-bundle")
-    parser.add_argument("--before", metavar="COMMIT", help="default: the last tag, or the commit of cuda.csv")
+    parser.add_argument("--commit", default="HEAD", help="what is tested and measured (default: HEAD)")
+    parser.add_argument("--before", metavar="COMMIT", help="default: the last tag, or the newest with other kernels")
     parser.add_argument("--arch", default="9.0", help="compute capabilities, as TORCH_CUDA_ARCH_LIST (default: 9.0)")
     parser.add_argument("--no-before", action="store_true", help="leave the other commit out")
     parser.add_argument("--cpu-only", action="store_true", help="without CUDA libraries, to try the bundle here")
     arguments = parser.parse_args(argv)
-    commits = {"now": "HEAD"}
+    commits = {"now": arguments.commit}
     if not arguments.no_before:
-        commits["before"] = arguments.before or default_before()
+        commits["before"] = arguments.before or default_before(arguments.commit)
     out, work = arguments.out.resolve(), ROOT / "build" / ("cpu-bundle-work" if arguments.cpu_only else "gpu")
     shutil.rmtree(out, ignore_errors=True)
     cuda = "" if arguments.cpu_only else nvcc_release()
