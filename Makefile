@@ -8,6 +8,7 @@
 #   make docs          the documentation site, in docs/_build/html
 #   make accuracy      errors of this and of other libraries against float64, docs/accuracy.md: a minute
 #   make linkcheck     the links out of the site: needs a network
+#   make gpu-bundle    what a machine with a GPU and without a network needs to test and measure: scripts/on_gpu.py
 #   make wheel         a wheel in dist/, with CUDA where torch and nvcc have it, and what its libraries depend on
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
@@ -24,7 +25,7 @@ CPP = find csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o
 # Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it, and for a wheel.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*)$(filter wheel,$(MAKECMDGOALS)),,0)
 
-.PHONY: demo demo-volume demo-score test test-all lint format docs linkcheck accuracy wheel bench bench-score clean
+.PHONY: demo demo-volume demo-score test test-all lint format docs linkcheck accuracy gpu-bundle wheel bench bench-score clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
@@ -62,6 +63,10 @@ linkcheck: $(VENV)/installed-docs
 
 accuracy: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.accuracy
+
+# For one kind of GPU, and of two commits: BEFORE=COMMIT (the last tag), ARCH=9.0.
+gpu-bundle: $(VENV)/torch
+	$(BIN)/python scripts/gpu_bundle.py $(if $(BEFORE),--before $(BEFORE)) $(if $(ARCH),--arch $(ARCH))
 
 wheel: $(VENV)/installed-wheel
 	scripts/make_wheel.sh $(BIN)/python

@@ -25,7 +25,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 from ssim_fused import ssim
 
-from .plot import OURS_COLOR, rewrite
+from .marks import rewrite
+from .plot import OURS_COLOR
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -7,10 +7,12 @@ a machine that slows down slows both.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -42,15 +44,22 @@ def serve(device: str, threads: str, *labels: str) -> None:
     for line in sys.stdin:
         if line.startswith("case "):
             case = by_label[labels[int(line.split()[1])]]
-            step = make_step(case, create(OURS).case_function(case, device), *make_inputs(case, device))
-            for _ in range(3):
-                step()
-            print(seconds_per_step(step, 1, device), flush=True)
+            try:
+                step = make_step(case, create(OURS).case_function(case, device), *make_inputs(case, device))
+                for _ in range(3):
+                    step()
+                print(seconds_per_step(step, 1, device), flush=True)
+            except Exception as error:  # an older checkout may lack what the case calls; the other cases go on
+                print(f"error {type(error).__name__}: {error}".splitlines()[0], flush=True)
         elif line.startswith("block ") and step is not None:
             repeats = int(line.split()[1])
             if repeats > 1:
                 step()
             print(seconds_per_step(step, repeats, device), flush=True)
+
+
+class Unsupported(Exception):  # noqa: N818, an answer rather than an error
+    """A checkout that raises on a case, and what it says."""
 
 
 class Worker:
@@ -75,11 +84,14 @@ class Worker:
         return line.strip()
 
     def ask(self, question: str) -> float:
-        """Seconds a step."""
+        """Seconds a step; Unsupported if the checkout does not serve the case."""
         if self.process.stdin:
             self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
-        return float(self.answer())
+        answer = self.answer()
+        if answer.startswith("error "):
+            raise Unsupported(answer.removeprefix("error "))
+        return float(answer)
 
     def stop(self) -> None:
         """End the process."""
@@ -88,14 +100,24 @@ class Worker:
         self.process.wait()
 
 
-def compare(other: Path, device: str, threads: int, cases: list[Case], rounds: int, block_s: float) -> None:
-    """Measure the cases with both and print a row for each."""
+def compare(
+    other: Path, device: str, threads: int, cases: list[Case], rounds: int, block_s: float, budget_s: float = math.inf
+) -> None:
+    """Measure the cases with both and print a row for each; begin none when the time is over."""
+    begin = time.monotonic()
     workers = [Worker(checkout, device, threads, cases) for checkout in (other, ROOT)]
     for name, worker in zip(("before", "now"), workers, strict=True):
         print(f"{name + ':':8}{worker.package}")
     print(f"\n{'':40}{'before ms':>11}{'now ms':>11}{'times as fast':>15}{'p20':>7}{'p80':>7}")
     for number, case in enumerate(cases):
-        once = max(worker.ask(f"case {number}") for worker in workers)
+        if time.monotonic() - begin > budget_s:
+            print(f"the time is over: {number} of {len(cases)} cases were measured", flush=True)
+            break
+        try:
+            once = max([worker.ask(f"case {number}") for worker in workers])
+        except Unsupported as error:
+            print(f"{case.label:40}  not measured, one of the two says: {error}", flush=True)
+            continue
         repeats = max(1, round(block_s / max(once, 1e-6)))
         samples: list[tuple[float, float]] = []
         for turn in range(rounds):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import os
 import platform
 import re
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from . import against, memory
+from . import against, memory, provenance
 from .cases import GRADIENT, Case, Step, make_inputs, make_step, select
 from .peers import OURS, REFERENCE, Peer, load
-from .rows import COPY_BANDWIDTH, RESULTS, Row, add_ratios, summarize, table, write_csv
+from .rows import COPY_BANDWIDTH, RESULTS, Row, add_ratios, merge_csv, summarize, table, write_csv
 
 MIN_SAMPLES = 3
 QUICK_PIXELS = 2_000_000
@@ -177,19 +179,26 @@ class Bench:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "date": datetime.date.today().isoformat(),
+            "commit": provenance.commit(),
+            "kernels": provenance.kernels(device),
         }
         self.copies = copy_seconds_per_byte() if device == "cuda" else []
 
-    def run(self, cases: list[Case]) -> list[Row]:
-        """Measure all cases."""
+    def run(self, cases: list[Case], save: Callable[[list[Row]], None], seconds: float = math.inf) -> list[Row]:
+        """Measure all cases, and save the rows after each; begin none when the time is over."""
         table = [(case, [peer for peer in self.peers if peer.supports(case)]) for case in cases]
         ticks = self.effort.rounds + self.with_memory
         total = sum(len(peers) * ticks for _, peers in table)
         rows, done = [], 0
+        begin = time.monotonic()
         with tqdm(total=total, unit="block", dynamic_ncols=True) as bar:
-            for case, peers in table:
+            for number, (case, peers) in enumerate(table):
+                if time.monotonic() - begin > seconds:
+                    self.log.say(f"the time is over: {number} of {len(table)} cases were measured")
+                    break
                 bar.set_description(case.label)
                 rows += self.run_case(case, peers, bar)
+                save(rows)
                 done += len(peers) * ticks
                 bar.update(done - bar.n)  # blocks that errors left out
         return rows
@@ -265,6 +274,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=[], metavar="GLOB", help="cases whose label ends so")
     parser.add_argument("--libraries", nargs="+", default=[], metavar="NAME", help="libraries (default: all)")
     parser.add_argument(
+        "--budget", type=float, default=math.inf, metavar="SECONDS", help="begin no further case after so long"
+    )
+    parser.add_argument("--merge", type=Path, metavar="CSV", help="put the cases of a run elsewhere into the results")
+    parser.add_argument(
         "--against", type=Path, metavar="CHECKOUT", help="compare with the ssim_fused built in another checkout"
     )
     parser.add_argument(
@@ -279,6 +292,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the CSV; 1 if ssim_fused or the reference failed, else 0."""
     args = parse_arguments(argv)
+    if args.merge is not None:
+        path = args.out or RESULTS / f"{args.device}.csv"
+        try:
+            print(f"{merge_csv(args.merge, path)} cases of {args.merge} are now in {path}")
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+        return 0
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: torch sees no CUDA device")
     if args.threads is not None:
@@ -289,7 +309,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.against is not None:
         cases = select(args.device, args.cases, against.HOST_CASES)
         cases = [case for case in cases if not args.quick or case.pixels <= QUICK_PIXELS]
-        against.compare(args.against, args.device, torch.get_num_threads(), cases, effort.rounds, effort.block_s)
+        threads = torch.get_num_threads()
+        against.compare(args.against, args.device, threads, cases, effort.rounds, effort.block_s, args.budget)
         return 0
     try:
         cases = select(args.device, args.cases)
@@ -311,10 +332,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY_LOAD:
         log.say(f"WARNING load average {os.getloadavg()[0]:.1f}: measure on an idle machine")
-    rows = bench.run(cases)
+
+    def save(rows: list[Row]) -> None:
+        if args.out is not None:
+            write_csv(rows, args.out)
+
+    rows = bench.run(cases, save, args.budget)
     print(table(rows))
 
-    partial = args.quick or args.cases or args.libraries
+    partial = args.quick or args.cases or args.libraries or args.budget < math.inf
     path = args.out or (None if partial else RESULTS / f"{args.device}.csv")
     if path is None:
         print("\na partial run: no CSV written (--out CSV writes one)")

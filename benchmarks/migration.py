@@ -25,8 +25,8 @@ from torch import Tensor
 from ssim_fused import ms_ssim, ssim
 from ssim_fused.compat import ffmpeg, fused_ssim, kornia, matlab, monai, piq, pytorch_msssim, skimage
 
+from .marks import rewrite
 from .peers import PIQ
-from .plot import rewrite
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/migration.md"
 Measure = Callable[[Tensor, Tensor], Any]

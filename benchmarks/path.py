@@ -27,7 +27,7 @@ from ssim_fused._core.window import Window
 
 from . import peers
 from .cases import GRADIENT, MS_SSIM, SSIM, VALUE, Case, make_inputs, make_step
-from .plot import rewrite
+from .marks import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/path", ROOT / "docs/path.md"

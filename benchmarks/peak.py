@@ -21,9 +21,9 @@ import torch
 from torch.utils.cpp_extension import include_paths
 
 from .cases import GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
+from .marks import rewrite
 from .path import RESULTS as PATH_RESULTS
 from .peers import OURS, create
-from .plot import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernels.md"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import math
 import os
 import sys
@@ -22,12 +21,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from . import provenance
+from .marks import rewrite
 from .peers import OURS, REFERENCE
-from .rows import COPY_BANDWIDTH, RESULTS
+from .rows import COPY_BANDWIDTH, RESULTS, read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 # What the README shows of a device: images small and large, and what else there is.
 SUMMARY = {
@@ -48,22 +48,34 @@ class Result:
     version: str
     mpix_per_s: float
     peak_images: float | None
+    date: str = ""
+    kernels: str = ""  # of ssim_fused, as measured (provenance.py); empty where the file does not tell
+
+
+OUTDATED = "before these kernels"
 
 
 class Run:
-    """One CSV: the results of one run on one device."""
+    """One CSV: the results on one device, of one run or of several, each with all rows of its cases.
 
-    def __init__(self, path: Path) -> None:
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
+    `kernels` is the hash of the kernels as they are now, by default that of the checkout.
+    """
+
+    def __init__(self, path: Path, kernels: str | None = None) -> None:
+        lines = read_csv(path)
         if not lines:
             raise ValueError(f"{path} has no results")
         self.name = path.stem
         first = lines[0]
         self.device = first["device"]
         threads = f"{first['threads']} threads, " if first["device"] == "cpu" else ""
-        self.conditions = f"{first['device_name']}, {threads}torch {first['torch']}, {first['date']}"
         self.results = [_parse(line) for line in lines]
+        self.kernels = provenance.kernels(self.device) if kernels is None else kernels
+        dates = sorted({result.date for result in self.results})
+        ours = sorted({result.version for result in self.results if result.library == OURS})
+        version = f"{OURS} {' and '.join(ours)}, " if ours else ""
+        when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        self.conditions = f"{first['device_name']}, {threads}torch {first['torch']}, {version}{when}"
         # Three digits of a GPU's rate are easier to read in Gpix/s.
         large = max(result.mpix_per_s for result in self.results) >= 1e4
         self.unit, self.scale = ("Gpix/s", 1e-3) if large else ("Mpix/s", 1.0)
@@ -86,6 +98,14 @@ class Run:
         part.results = [result for result in self.results if result.setting in part.settings]
         return part
 
+    def measured(self, panel: dict[str, Result]) -> str:
+        """Which version of ours a case's row is of, from which day, and whether its kernels have changed since."""
+        if OURS not in panel:
+            return next((result.date for result in panel.values()), "")
+        ours = panel[OURS]
+        is_outdated = ours.kernels != self.kernels
+        return f"{ours.version}, {ours.date}{f', {OUTDATED}' if is_outdated else ''}"
+
     def panel(self, setting: str, mode: str) -> dict[str, Result]:
         """Results of one case by library, ours first, then fastest on average first."""
         found = {r.library: r for r in self.results if (r.setting, r.mode) == (setting, mode)}
@@ -105,6 +125,8 @@ def _parse(line: dict[str, str]) -> Result:
         version=line["version"],
         mpix_per_s=float(line["mpix_per_s"]),
         peak_images=float(line["peak_images"]) if line["peak_images"] else None,
+        date=line["date"],
+        kernels=line["kernels"],
     )
 
 
@@ -112,6 +134,12 @@ def significant(value: float) -> str:
     """Three significant digits, at most two decimals, without an exponent."""
     decimals = 2 if value < 1e-9 else min(2, max(0, 2 - math.floor(math.log10(value))))
     return f"{value:,.{decimals}f}"
+
+
+def is_ahead(panel: dict[str, Result]) -> bool:
+    """Whether ours is the fastest of a case's libraries."""
+    rates = {name: result.mpix_per_s for name, result in panel.items() if name != COPY_BANDWIDTH}
+    return OURS in rates and rates[OURS] == max(rates.values())
 
 
 def times(ratio: float) -> str:
@@ -215,8 +243,11 @@ def figure(run: Run, kind: str, path: Path) -> bool:
     return True
 
 
+MEASURED = "measured"
+
+
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    rule = ["---", "---"] + ["---:"] * (len(header) - 2)
+    rule = ["---", "---"] + ["---" if name == MEASURED else "---:" for name in header[2:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 
@@ -231,12 +262,13 @@ def tables(run: Run) -> str:
         if name not in panel:
             return ""
         rate = significant(panel[name].mpix_per_s * run.scale)
-        return f"**{rate}**" if name == OURS else rate
+        return f"**{rate}**" if name == OURS and is_ahead(panel) else rate
 
     def memory(panel: dict[str, Result], name: str) -> str:
         images = panel[name].peak_images if name in panel else None
         text = "" if images is None else significant(images)
-        return f"**{text}**" if text and name == OURS else text
+        every = [result.peak_images for result in panel.values() if result.peak_images is not None]
+        return f"**{text}**" if name == OURS and images is not None and images == min(every) else text
 
     def ratios(panel: dict[str, Result]) -> list[str]:
         """To the reference, and to the fastest of the others, named."""
@@ -248,22 +280,22 @@ def tables(run: Run) -> str:
         reference = times(ours / rates[REFERENCE]) if REFERENCE in rates else ""
         return [reference, f"{times(ours / rates[fastest])} {fastest}"]
 
-    speed_header = [*header, f"{OURS} vs {REFERENCE}", f"{OURS} vs the fastest other"]
-    speed_rows = [[s, m, *(speed(p, name) for name in names), *ratios(p)] for s, m, p in cases]
+    speed_header = [*header, f"{OURS} vs {REFERENCE}", f"{OURS} vs the fastest other", MEASURED]
+    speed_rows = [[s, m, *(speed(p, name) for name in names), *ratios(p), run.measured(p)] for s, m, p in cases]
     voxels = ", where voxels of volumes count as pixels" if run.has_volumes else ""
     text = f"**{run.conditions}**\n\nSpeed in {run.unit}{voxels}:\n\n"
     text += f"{_markdown(speed_header, speed_rows)}\n"
-    memory_rows = [[s, m, *(memory(p, n) for n in run.libraries)] for s, m, p in cases]
-    memory_rows = [cells for cells in memory_rows if any(cells[2:])]
+    memory_rows = [[s, m, *(memory(p, n) for n in run.libraries), run.measured(p)] for s, m, p in cases]
+    memory_rows = [cells for cells in memory_rows if any(cells[2:-1])]
     if memory_rows:
-        memory_header = ["", "", *run.libraries]
+        memory_header = ["", "", *run.libraries, MEASURED]
         text += f"\nPeak memory beyond the inputs, in images ({IMAGE}):\n\n{_markdown(memory_header, memory_rows)}\n"
     return text
 
 
 def short_table(run: Run) -> str:
     """The run's summary as Markdown: a row for each case, ours beside the fastest other and the reference."""
-    header = ["", "", OURS, "the fastest other", REFERENCE, "memory, images", f"{REFERENCE}'s"]
+    header = ["", "", OURS, "the fastest other", REFERENCE, "memory, images", f"{REFERENCE}'s", MEASURED]
     rows = []
     for setting in run.settings:
         for mode in run.modes:
@@ -280,20 +312,10 @@ def short_table(run: Run) -> str:
                 found = panel[name].peak_images if name in panel else None
                 return "" if found is None else significant(found)
 
-            cells = [f"**{rate(OURS)}**", f"{rate(fastest)} {fastest}", rate(REFERENCE), images(OURS)]
-            rows.append([setting, mode, *cells, images(REFERENCE)])
+            ours = f"**{rate(OURS)}**" if is_ahead(panel) else rate(OURS)
+            cells = [ours, f"{rate(fastest)} {fastest}", rate(REFERENCE), images(OURS)]
+            rows.append([setting, mode, *cells, images(REFERENCE), run.measured(panel)])
     return f"**{run.conditions}**, {run.unit}:\n\n{_markdown(header, rows)}\n"
-
-
-def rewrite(path: Path, content: str) -> None:
-    """Put the content between the two marks; ValueError if the file lacks them."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path} needs the lines {BEGIN} and {END}, once each")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    path.write_text(f"{head}{BEGIN}\n{content}{END}{tail}")
-    print(f"wrote the tables of {path}")
 
 
 def main(argv: list[str] | None = None) -> int:

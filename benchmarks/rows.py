@@ -18,7 +18,8 @@ COPY_BANDWIDTH = "copy bandwidth"  # the library of the rows with the physical b
 class Row:
     """One line of the CSV. `ratio_to_x` is the time of x divided by the time of this library.
 
-    The fastest other is the fastest of the libraries that we are compared with.
+    The fastest other is the fastest of the libraries that we are compared with. `commit` and `kernels` are those of
+    the checkout that was measured (provenance.py).
     """
 
     op: str
@@ -41,6 +42,8 @@ class Row:
     peak_bytes: int | None = None
     peak_images: float | None = None
     date: str = ""
+    commit: str = ""
+    kernels: str = ""
 
 
 def summarize(samples: list[float], pixels: int) -> dict[str, float]:
@@ -77,6 +80,40 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: text(value) for key, value in asdict(row).items()} for row in rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV as they are; columns that an older file lacks are empty."""
+    with path.open(newline="") as file:
+        return [dict.fromkeys((field.name for field in fields(Row)), "") | line for line in csv.DictReader(file)]
+
+
+def merge_csv(new: Path, into: Path) -> int:
+    """Replace the cases that a run measured in a file of the same device; how many.
+
+    Ratios mean something within one run only, so that a case's rows are replaced together. A case that the file lacks
+    is added at its end. ValueError if the files are of different devices.
+    """
+    key = ("op", "sigma", "dtype", "shape", "mode")
+    lines, found = read_csv(into), read_csv(new)
+    devices = {line["device_name"] for line in [*lines, *found]}
+    if len(devices) > 1:
+        raise ValueError(
+            f"{new} is of {found[0]['device_name']}, {into} of {lines[0]['device_name']}: expected one device; "
+            f"copy {new} to a file of its own in {into.parent}"
+        )
+    cases: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for line in lines:
+        cases.setdefault(tuple(line[name] for name in key), []).append(line)
+    measured: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for line in found:
+        measured.setdefault(tuple(line[name] for name in key), []).append(line)
+    cases |= measured
+    with into.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(line for case in cases.values() for line in case)
+    return len(measured)
 
 
 def table(rows: list[Row]) -> str:

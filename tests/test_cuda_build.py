@@ -1,6 +1,7 @@
-"""CUDA compiles without a GPU, and the float32 kernels keep everything in registers.
+"""CUDA compiles without a GPU, and the kernels keep what they compute with in registers.
 
-Skipped where there is no nvcc.
+Skipped where there is no nvcc. Nightly, every source is compiled for every architecture, and each kernel's registers
+and spilled bytes are compared with benchmarks/results/registers.csv, from which docs/kernels.md has its tables.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.cpp_extension import include_paths
+
+from benchmarks.registers import ARCHITECTURES, SOURCES, Kind, Table, Usage, compile_source, nvcc_release, tables
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +60,127 @@ def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allow
         else:
             most = 168 if gradients == "2" else 96 if gradients == "0" else 128
         assert int(registers) <= most, name
+
+
+# Kernels of 16-bit pixels, which are loaded one by one where rows are no vectors, and of a pixel term's sums.
+SOME_KERNELS = """
+#include "{root}/csrc/cuda/kernels/pixel_term_sums.cuh"
+#include "{root}/csrc/cuda/kernels/strip/march.cuh"
+namespace ssim_fused::cuda {{
+#define STRIP(Storage, columns, gradients, radius)                                                                 \\
+  template __global__ void strip_kernel<StripConfig<Storage, columns, GradientsOf::gradients,                      \\
+                                                    Objective::mean_similarity, false, false, Pass::image, false,  \\
+                                                    radius>>(const __grid_constant__ StripParams<Storage, radius>);
+STRIP(Half, 128, none, kMarchRadius)
+STRIP(Half, 128, preds, kMarchRadius)
+STRIP(BFloat16, 128, none, kMarchRadius)
+STRIP(Half, 128, preds, kShortRadius)
+template __global__ void
+pixel_term_sums_kernel<float, true>(const __grid_constant__ PixelTermSumParams<float, true>);
+template __global__ void
+pixel_term_sums_kernel<double, false>(const __grid_constant__ PixelTermSumParams<double, false>);
+}}
+"""
+
+
+@pytest.mark.parametrize("architecture", ["10.0", "12.0"])
+def test_some_kernels_spill_nothing(nvcc: str, architecture: str, tmp_path: Path) -> None:
+    source = tmp_path / "some.cu"
+    source.write_text(SOME_KERNELS.format(root=ROOT))
+    found = compile_source(architecture, source, nvcc)
+    assert len(found) == 6
+    assert not {kernel: str(usage) for kernel, usage in found.items() if usage.spills}
+    assert all(usage.registers <= 64 for kernel, usage in found.items() if kernel.startswith("pixel_term"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_registers_and_spilled_bytes_of_every_kernel(nvcc: str, architecture: str, source: str) -> None:
+    """By the nvcc that made the table, the very numbers; by another, kernels that spill nothing still spill nothing."""
+    table = Table()
+    expected, found = table.of(source, architecture), compile_source(architecture, ROOT / "csrc/cuda" / source, nvcc)
+    assert found.keys() == expected.keys(), "run `python -m benchmarks.registers`"
+    if nvcc_release(nvcc) == table.release:
+        differing = {k: f"{expected[k]}, now {usage}" for k, usage in found.items() if usage != expected[k]}
+    else:
+        differing = {k: str(usage) for k, usage in found.items() if usage.spills and not expected[k].spills}
+    assert not differing, f"run `python -m benchmarks.registers`, and look at what it changes: {differing}"
+
+
+def may_spill(kind: Kind) -> int:
+    """Bytes that a thread of a kind may store and load in local memory; benchmarks/results/registers.csv has each."""
+    is_general = any(word in kind.name for word in ("general", "any window"))
+    if kind.dtype == "float64":
+        return 640 if is_general else 0
+    if kind.name.startswith("wide"):  # masked, of any window
+        return 96
+    if is_general:
+        return 56
+    if kind.dtype == "float32":  # training: nothing of images, a flag of volumes
+        return 0 if kind.name.startswith("images") else 16
+    return 52 if kind.name.startswith(("images", "slices")) else 0
+
+
+def test_what_spills_is_little() -> None:
+    """Of every kernel on every architecture, as the file has them, which a test of the night compares."""
+    table = Table()
+    assert {key[:2] for key in table.usages} == {(source, a) for source in SOURCES for a in ARCHITECTURES}
+    too_much = {
+        f"{kernel} on {architecture}": str(usage)
+        for (_, architecture, kernel), usage in table.usages.items()
+        if usage.stores + usage.loads > may_spill(Kind.of(kernel))
+    }
+    assert not too_much
+
+
+def test_the_page_has_the_tables_registers() -> None:
+    """docs/kernels.md is what `python -m benchmarks.registers` wrote from the file."""
+    assert tables(Table()) in (ROOT / "docs/kernels.md").read_text()
+
+
+def test_the_architectures_are_those_of_a_wheel() -> None:
+    text = (ROOT / "setup.py").read_text()
+    default, new = re.search(r'DEFAULT_ARCHITECTURES = "(.*?)\+PTX"', text), re.search(r"NEW_ARCH.* = \((.*)\)", text)
+    assert default is not None
+    assert new is not None
+    assert (*default[1].split(";"), *re.findall(r'"(.*?)"', new[1])) == ARCHITECTURES
+
+
+def test_usages_are_read_as_they_are_written() -> None:
+    for usage in (Usage(128, 0, 0), Usage(255, 16, 36)):
+        assert Usage.parse(str(usage)) == usage
+
+
+def test_a_grid_of_too_many_blocks_is_an_error(tmp_path: Path) -> None:
+    """Blocks are counted in 64 bits, of which a grid takes 31: none may be cut off."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler on PATH")
+    program = tmp_path / "grid.cpp"
+    program.write_text(
+        f'#include "{ROOT}/csrc/cuda/launch/grid.h"\n#include <cstdio>\n#include <cstdlib>\n#include <exception>\n'
+        "int main(int, char** argv) {\n"
+        '  try { std::printf("%u", ssim_fused::cuda::grid_of(std::atoll(argv[1]))); }\n'
+        '  catch (const std::exception& error) { std::printf("%s", error.what()); }\n}\n'
+    )
+    command = [
+        compiler,
+        "-std=c++20",
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        *(f"-I{p}" for p in include_paths()),
+    ]
+    subprocess.run([*command, str(program), "-o", str(tmp_path / "grid")], check=True)
+
+    def grid_of(blocks: int) -> str:
+        return subprocess.run([tmp_path / "grid", str(blocks)], capture_output=True, text=True, check=True).stdout
+
+    for blocks in (1, 4096, 2**31 - 1):
+        assert grid_of(blocks) == str(blocks)
+    for blocks in (0, 2**31, 2**32, 2**32 + 1):
+        assert f"the images need {blocks} blocks of threads in one launch, expected 1 to 2147483647" in grid_of(blocks)
+    launcher = (ROOT / "csrc/cuda/launch/launcher.cuh").read_text()
+    assert "<<<grid_of(blocks)," in launcher
 
 
 @pytest.mark.parametrize("source", ["device.cu", "images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu"])

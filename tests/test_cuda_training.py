@@ -24,7 +24,8 @@ LOSSES: dict[str, Loss] = {
     "ssim": lambda x, y: 1 - ssim(x, y, data_range=1.0),
     "map": lambda x, y: 1 - ssim(x, y, data_range=1.0, return_full_image=True)[1].mean(),
     "range": lambda x, y: 1 - ssim(x, y),
-    "wide": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=3.0),
+    "wide": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=2.0),  # radius 7: an axis at a time
+    "radius 11": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=3.0),  # a strip march
     "ms-ssim": lambda x, y: 1 - msssim(x, y, data_range=1.0),
     "l1+ssim": L1SSIMLoss(),
 }
@@ -148,6 +149,19 @@ def test_two_streams_at_once(loss: Loss) -> None:
     for i, results in enumerate(found):
         for ours, theirs in zip(results, expected[i % 2], strict=True):
             assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="CUDA: needs two GPUs")
+def test_images_on_another_gpu_than_the_current_one(loss: Loss) -> None:
+    """The library's own CUDA runtime follows the images, whatever device was current in it before."""
+    images = batch(0)
+    expected = value_and_gradient(loss, *images)
+    for device in (1, 0, 1):
+        with torch.cuda.device(0):
+            found = value_and_gradient(loss, *(image.to(f"cuda:{device}") for image in images))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.device.index == device
+            assert torch.equal(ours.to(theirs.device), theirs)
 
 
 def needs_memory(gib: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from benchmarks import plan as planned
 
 SIMT = Path(__file__).parent / "simt"
 ROWS_OF_STEP, SCHEDULERS, WARP = 8, 4, 32
@@ -107,3 +110,15 @@ def test_any_shape_gets_a_valid_plan(
 
 def test_no_plan_where_no_kernel_fits(planner: Path) -> None:
     assert plan(planner, (1, 64, 64), Machine(1, 8 * 1024, 1024), True)["variant"] == -1
+
+
+def test_the_page_has_the_planners_numbers(planner: Path) -> None:
+    """docs/kernels.md is what `python -m benchmarks.plan` writes; what its prose predicts is in these tables."""
+    page = planned.PAGE.read_text()
+    made = planned.tables(planner)
+    assert all(f"<!-- {name}:begin -->\n{text}<!-- {name}:end -->" in page for name, text in made.items())
+    prose = re.sub(r"<!-- (plans|predictions):begin -->.*?<!-- \1:end -->", "", page, flags=re.DOTALL)
+    cells = {cell.strip() for line in made["predictions"].splitlines() for cell in line.split("|")}
+    for predicted in ("1.28 to 1.34 ms", "1.36 to 1.76 ms", "1.27 ms", "0.43 ms"):
+        assert predicted in prose
+        assert predicted in cells

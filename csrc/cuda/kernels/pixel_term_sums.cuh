@@ -21,10 +21,13 @@ struct PixelTermSumParams {
   Weights mask;    // where `Masked`
 };
 
+// Blocks of an SM, which bound a thread's registers to 64: the launch has eight blocks for each SM, and a
+// warp that waits for its row needs others beside it.
+constexpr int kPixelTermSumsBlocks = 4;
 constexpr int kPixelTermSumsShared = kReduceThreads / kWarpSize * sizeof(double);
 
 template <class Storage, bool Masked>
-SSIM_KERNEL(kReduceThreads, 1)
+SSIM_KERNEL(kReduceThreads, kPixelTermSumsBlocks)
 pixel_term_sums_kernel(SSIM_PARAMS PixelTermSumParams<Storage, Masked> p) {
   using T = ComputeOf<Storage>;
   const int thread = threadIdx.x;
@@ -38,6 +41,8 @@ pixel_term_sums_kernel(SSIM_PARAMS PixelTermSumParams<Storage, Masked> p) {
     const auto y =
         p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
     T sum = T(0);
+// Two pixels of each image under way are enough at the warps of four blocks; four do not fit their registers.
+#pragma unroll 2
     for (int64_t column = thread % kWarpSize; column < p.columns; column += kWarpSize) {
       const T x_here = to_compute(x[column * p.preds.stride[3]]),
               y_here = to_compute(y[column * p.target.stride[3]]);

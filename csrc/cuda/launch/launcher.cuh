@@ -14,6 +14,7 @@
 #include "../../api/tensors.h"
 #include "../kernels/mask.cuh"
 #include "../kernels/problem.cuh"
+#include "grid.h"
 #include "plan.h"
 
 namespace ssim_fused::cuda {
@@ -34,6 +35,9 @@ class CudaLauncher {
   explicit CudaLauncher(const Tensor& like, std::vector<Tensor>* kept = nullptr)
       : like_(like), device_(like.get_device_index()), kept_(kept ? kept : &scratch_) {
     STD_TORCH_CHECK(device_ < kMaxDevices, "device index is ", device_, ", expected less than ", kMaxDevices);
+    // torch's guard sets the device of torch's CUDA runtime. This library's runtime, linked statically, keeps
+    // a current device of its own, which occupancy, function attributes and launches refer to.
+    check(cudaSetDevice(device_));
     void* stream = nullptr;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
@@ -70,8 +74,8 @@ class CudaLauncher {
 
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
-    kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
-             stream_>>>(params);
+    kernel<<<grid_of(blocks), static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes), stream_>>>(
+        params);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 

@@ -202,7 +202,9 @@ class StripStage {
     constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
 #pragma unroll
     for (int begin = 0; begin < Columns; begin += kWarpSize * kAtOnce) {
-      Storage xs[kAtOnce], ys[kAtOnce];
+      // Zeros, since ptxas would carry what is unset from step to step, on 10.0 and 12.0 by way of local
+      // memory.
+      Storage xs[kAtOnce] = {}, ys[kAtOnce] = {};
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int on = begin + kWarpSize * i;

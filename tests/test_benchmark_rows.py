@@ -1,0 +1,89 @@
+"""Results of benchmarks say what they are of: version, day, commit, and whether the kernels have changed since."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from benchmarks import provenance
+from benchmarks.plot import OUTDATED, Run, short_table, tables
+from benchmarks.rows import RESULTS, Row, merge_csv, read_csv, write_csv
+
+
+def row(library: str, median_ms: float, shape: str = "1x1x8x8", kernels: str = "new", **other: str) -> Row:
+    common = {"op": "ssim", "sigma": 1.5, "device": "cuda", "device_name": "a GPU", "threads": 1, "dtype": "float32"}
+    common |= {"mode": "value", "version": "0.1.0", "torch": "2.13.0", "date": "2026-11-23", "commit": "abc"}
+    return Row(
+        **(common | other), shape=shape, library=library, median_ms=median_ms, p20_ms=median_ms, p80_ms=median_ms,
+        mpix_per_s=1e5 / median_ms, peak_images=2.0, kernels=kernels,
+    )  # fmt: skip
+
+
+def run_of(tmp_path: Path, *rows: Row) -> Run:
+    write_csv(list(rows), tmp_path / "cuda.csv")
+    return Run(tmp_path / "cuda.csv", "new")
+
+
+def test_rows_from_before_the_kernels_are_marked(tmp_path: Path) -> None:
+    rows = [row("ssim_fused", 1), row("other", 2)]
+    rows += [row("ssim_fused", 1, "1x1x9x9", "old"), row("other", 2, "1x1x9x9")]
+    run = run_of(tmp_path, *rows)
+    for text in (tables(run), short_table(run)):
+        assert "ssim_fused 0.1.0, 2026-11-23**" in text
+        lines = {shape: [line for line in text.splitlines() if shape in line] for shape in ("1x1x8x8", "1x1x9x9")}
+        assert all(lines.values())
+        assert all(line.endswith("| 0.1.0, 2026-11-23 |") for line in lines["1x1x8x8"])
+        assert all(line.endswith(f"| 0.1.0, 2026-11-23, {OUTDATED} |") for line in lines["1x1x9x9"])
+
+
+def test_only_what_is_ahead_is_bold(tmp_path: Path) -> None:
+    rows = [row("ssim_fused", 1), row("other", 2), row("ssim_fused", 4, "1x1x9x9"), row("other", 2, "1x1x9x9")]
+    run = run_of(tmp_path, *rows)
+    for text in (tables(run).partition("Peak memory")[0], short_table(run)):
+        assert "| **100** |" in text
+        assert "| 25.0 |" in text
+
+
+def test_a_case_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    write_csv([row("ssim_fused", 1), row("other", 2), row("ssim_fused", 3, "1x1x9x9")], old)
+    write_csv([row("ssim_fused", 5, commit="def"), row("ssim_fused", 6, "1x1x7x7")], new)
+    assert merge_csv(new, old) == 2
+    found = [(line["shape"], line["library"], line["median_ms"], line["commit"]) for line in read_csv(old)]
+    assert found == [
+        ("1x1x8x8", "ssim_fused", "5", "def"),
+        ("1x1x9x9", "ssim_fused", "3", "abc"),
+        ("1x1x7x7", "ssim_fused", "6", "abc"),
+    ]
+    write_csv([row("ssim_fused", 5, device_name="another GPU")], new)
+    before = old.read_text()
+    with pytest.raises(ValueError, match=r"is of another GPU, .* of a GPU: expected one device"):
+        merge_csv(new, old)
+    assert old.read_text() == before
+
+
+def test_the_hash_is_of_the_code() -> None:
+    code = ("csrc/cuda/a.cu", "int a = 1;  // one\n")
+    same = ("csrc/cuda/a.cu", "// The number one.\nint a =\n    1;\n")
+    assert provenance.hash_of([code]) == provenance.hash_of([same])
+    for other in (("csrc/cuda/a.cu", "int a = 2;"), ("csrc/cuda/b.cu", code[1])):
+        assert provenance.hash_of([code]) != provenance.hash_of([other])
+    assert provenance.kernels("cpu") != provenance.kernels("cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_results_name_their_commits(device: str) -> None:
+    """Each row's commit has the kernels that the row says."""
+    lines = read_csv(RESULTS / f"{device}.csv")
+    told = {(line["commit"], line["kernels"]) for line in lines}
+    assert all(re.fullmatch(r"[0-9a-f]{10}\+?", commit) and kernels for commit, kernels in told)
+    assert all(set(line) == {field.name for field in fields(Row)} for line in lines)
+    if not provenance.git("rev-parse", "--verify", "HEAD"):
+        pytest.skip("no git repository")
+    for commit, kernels in told:
+        if commit.endswith("+") or not provenance.git("cat-file", "-t", commit):
+            continue  # changed by hand, or a shallow clone
+        assert provenance.kernels_of_commit(device, commit) == kernels
