@@ -45,6 +45,7 @@ class Measure:
         distorted: Sequence[Tensor],
         peak: float,
         masks: Sequence[Tensor] | None = None,
+        channels: bool = False,
     ) -> list[dict[str, float]]:
         """One dictionary of scores for each pair, by the names of the metrics.
 
@@ -53,11 +54,10 @@ class Measure:
             distorted: as many of the same.
             peak: the range L.
             masks: weights ``[H, W]`` in 0..1, one for each pair, or None.
-
-        Where channels are asked for, ``"ssim/R"`` and so on are those of each.
+            channels: add the scores of each channel, ``"ssim/R"`` and so on, even if the settings leave them out.
 
         """
-        return self._rows(reference, distorted, peak, masks, self._metrics)
+        return self._rows(reference, distorted, peak, masks, self._metrics, self._channels or channels)
 
     def _rows(
         self,
@@ -66,17 +66,18 @@ class Measure:
         peak: float,
         masks: Sequence[Tensor] | None,
         metrics: Sequence[str],
+        channels: bool,
     ) -> list[dict[str, float]]:
         x, y = self._batch(reference), self._batch(distorted)
         weights = None if masks is None else torch.stack(list(masks)).to(self.device)[:, None]
         columns: dict[str, list[float]] = {}
         for metric in metrics:
             if metric == "psnr":
-                columns[metric] = _psnr(x, y, peak, weights)
+                columns |= _psnr(x, y, peak, weights, channels)
             elif metric == "ms-ssim":
                 columns[metric] = self._ms_ssim(x, y, peak, weights)
             else:
-                columns |= self._ssim(x, y, peak, weights)
+                columns |= self._ssim(x, y, peak, weights, channels)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def planes(
@@ -100,7 +101,7 @@ class Measure:
         for place, (x, y) in enumerate(planes):
             metrics = split if place else self._metrics
             if metrics:
-                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics))
+                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics, False))
         weights = [reference[0].numel() for reference, _ in planes]
         return [_weighted(frame, weights) for frame in zip(*rows, strict=True)]
 
@@ -121,22 +122,19 @@ class Measure:
             return batch
         return batch.contiguous().pin_memory().to(self.device, non_blocking=True)
 
-    def _ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> dict[str, list[float]]:
+    def _ssim(
+        self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool
+    ) -> dict[str, list[float]]:
         ssim = ssim_fused.structural_similarity_index_measure
         if self._blocks:
             if weights is not None:
                 raise ValueError("convention ffmpeg takes no mask, as FFmpeg's filter takes none")
             single = ffmpeg.ssim(y, x, peak)
-        elif self._channels:
+        elif channels:
             single = self._scores(ssim, x, y, peak, weights, per_channel=True)
         else:
             return {"ssim": self._score(ssim, x, y, peak, weights)}
-        if not self._channels:
-            return {"ssim": _means(single)}
-        letters = "Y" if x.shape[1] == 1 else "RGB"
-        return {"ssim": _means(single)} | {
-            f"ssim/{letter}": column for letter, column in zip(letters, single.T.tolist(), strict=True)
-        }
+        return {"ssim": _means(single)} | (_by_letter("ssim", single.T.tolist()) if channels else {})
 
     def _ms_ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         if not self._padded_pooling:
@@ -205,14 +203,27 @@ def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dic
     return scores
 
 
-def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
+def _by_letter(metric: str, columns: Sequence[list[float]]) -> dict[str, list[float]]:
+    """The scores of each channel by name: that of a single one is Y, those of three are R, G and B."""
+    letters = "Y" if len(columns) == 1 else "RGB"
+    return {f"{metric}/{letter}": column for letter, column in zip(letters, columns, strict=True)}
+
+
+def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool) -> dict[str, list[float]]:
     """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs; sums of integers are exact in any order."""
     if weights is None and not x.is_floating_point():
         squares = (x.to(torch.int32) - y.to(torch.int32)).abs().to(torch.int64).square_()
-        errors = (squares.sum((1, 2, 3)).double() / x[0].numel()).tolist()
+        errors = squares.sum((2, 3)).double() / x[0, 0].numel()
     else:
         squares = (x.double() - y.double()).square_()
         mask = torch.ones_like(squares[:, :1]) if weights is None else weights.double()
-        # One image at a time, so that the order of the sum is the same whatever the batch.
-        errors = [float((s * m).sum() / (m.sum() * s.shape[0])) for s, m in zip(squares, mask, strict=True)]
-    return [math.inf if error == 0 else 10 * math.log10(peak**2 / error) for error in errors]
+        # One plane at a time, so that the order of the sum is the same whatever the batch.
+        sums = [[(s * m[0]).sum() / m.sum() for s in image] for image, m in zip(squares, mask, strict=True)]
+        errors = torch.tensor(sums, dtype=torch.double)
+    whole = [_decibels(math.fsum(row) / len(row), peak) for row in errors.tolist()]
+    each = [[_decibels(error, peak) for error in column] for column in errors.T.tolist()]
+    return {"psnr": whole} | (_by_letter("psnr", each) if channels else {})
+
+
+def _decibels(error: float, peak: float) -> float:
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)

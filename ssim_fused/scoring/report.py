@@ -88,7 +88,8 @@ class Report:
         ]  # fmt: skip
         threshold = self._rows.threshold
         shown = [row for *_, row in (*self._worst, *self._exhibits)]
-        planes = [name for name in self._rows.columns.planes.values() if any(name in row["scores"] for row in shown)]
+        names = {name for row in shown for name in row["scores"]}
+        planes = [name for name in self._rows.columns.planes.values() if name in names]
         return self._template.render(
             title=self._title,
             version=__version__,
