@@ -51,9 +51,11 @@ class Meeting:
     def _choose(self) -> Mode:
         """Planes if two videos both have luma and chroma, or both RGB; else RGB."""
         luma = self._settings.resolved().luma
-        if len(self._videos) < 2 or self._settings.rgb:
+        if len(self._videos) < 2:
             return "rgb"
         kinds = {video.facts.planes == "RGB" for video in self._videos}
+        if self._settings.rgb:
+            return "planes" if kinds == {True} else "rgb"
         if len(kinds) > 1 and not luma:
             self._notes.append("one video is RGB, the other luma and chroma; both are compared as RGB")
         if kinds == {False}:
@@ -144,7 +146,7 @@ def planes_of(pair: Pair, settings: Settings) -> str:
 
     Files are opened for it, except streams: of these the other file's planes are expected.
     """
-    if not pair.sequence or pair.error or settings.rgb or settings.resolved().luma:
+    if not pair.sequence or pair.error or settings.resolved().luma:
         return ""
     files = [path for path in (pair.reference, pair.distorted) if not is_stream(path)]
     try:
@@ -155,7 +157,9 @@ def planes_of(pair: Pair, settings: Settings) -> str:
         if lacks_extra(error):
             raise
         return ""  # scoring the pair gives the reason
-    return kinds.pop() if len(kinds) == 1 and "Y" not in kinds else ""
+    if len(kinds) > 1 or kinds == {"Y"} or (settings.rgb and kinds == {"YUV"}):
+        return ""
+    return kinds.pop()
 
 
 def _facts_of(video: Video) -> Facts:
