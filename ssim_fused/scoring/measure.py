@@ -16,6 +16,10 @@ from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
 
+# Values of a block whose squared differences are summed: below 2^21, so that those of 16 bits sum up to less than 2^53.
+BLOCK_VALUES = {"cpu": 1 << 15, "cuda": 1 << 20}
+
+
 class Measure:
     """What the settings ask for, as one call for a batch.
 
@@ -210,19 +214,36 @@ def _by_letter(metric: str, columns: Sequence[list[float]]) -> dict[str, list[fl
 
 
 def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool) -> dict[str, list[float]]:
-    """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs; sums of integers are exact in any order."""
+    """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs."""
     if weights is None and not x.is_floating_point():
-        squares = (x.to(torch.int32) - y.to(torch.int32)).abs().to(torch.int64).square_()
-        errors = squares.sum((2, 3)).double() / x[0, 0].numel()
+        squares = [[_squares(*planes) for planes in zip(*image, strict=True)] for image in zip(x, y, strict=True)]
+        count = x[0, 0].numel()
+        errors = [[square / count for square in row] for row in squares]
+        whole = [sum(row) / (count * len(row)) for row in squares]
     else:
-        squares = (x.double() - y.double()).square_()
-        mask = torch.ones_like(squares[:, :1]) if weights is None else weights.double()
+        differences = (x.double() - y.double()).square_()
+        mask = torch.ones_like(differences[:, :1]) if weights is None else weights.double()
         # One plane at a time, so that the order of the sum is the same whatever the batch.
-        sums = [[(s * m[0]).sum() / m.sum() for s in image] for image, m in zip(squares, mask, strict=True)]
-        errors = torch.tensor(sums, dtype=torch.double)
-    whole = [_decibels(math.fsum(row) / len(row), peak) for row in errors.tolist()]
-    each = [[_decibels(error, peak) for error in column] for column in errors.T.tolist()]
-    return {"psnr": whole} | (_by_letter("psnr", each) if channels else {})
+        errors = [
+            [float((plane * m[0]).sum() / m.sum()) for plane in image]
+            for image, m in zip(differences, mask, strict=True)
+        ]
+        whole = [math.fsum(row) / len(row) for row in errors]
+    each = [[_decibels(error, peak) for error in column] for column in zip(*errors, strict=True)]
+    return {"psnr": [_decibels(error, peak) for error in whole]} | (_by_letter("psnr", each) if channels else {})
+
+
+def _squares(x: Tensor, y: Tensor) -> int:
+    """The sum of squared differences of two planes ``[H, W]`` of integers, exact in any order of the sum.
+
+    Blocks that stay in the cache take an eighth of the time of the whole plane at once.
+    """
+    rows = max(1, BLOCK_VALUES[x.device.type] // x.shape[1])
+    total = 0
+    for a, b in zip(x.split(rows), y.split(rows), strict=True):
+        difference = a.double().sub_(b).reshape(-1)
+        total += int(torch.dot(difference, difference))  # below 2^53, so that float64 holds every partial sum
+    return total
 
 
 def _decibels(error: float, peak: float) -> float:
