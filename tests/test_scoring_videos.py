@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import subprocess
@@ -329,3 +330,20 @@ def test_pictures_of_odd_strides(tmp_path):
     frames = [frame[:, :150] for frame in moving_picture(3, 152)]
     x = str(write_video(tmp_path / "x.mkv", [np.ascontiguousarray(f) for f in frames], "ffv1", "yuv444p"))
     assert frames_of(x, x, luma="bt601", metric=("ssim", "psnr"))[2] == {"frame": 2, "ssim": 1.0, "psnr": None}
+
+
+def test_frames_that_were_scored_are_freed_without_the_garbage_collector(videos):
+    """FFmpeg's pool of frames, of some megabytes each, would grow with the length of the video."""
+
+    def alive():
+        return sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        frames_of(*videos)
+        frames_of(*videos, rgb=True)
+        assert alive() <= before
+    finally:
+        gc.enable()

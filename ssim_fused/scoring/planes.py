@@ -279,8 +279,10 @@ def orientation(frame: VideoFrame) -> Turn:
 
     """
     import numpy as np
+    from av.sidedata.sidedata import SideDataContainer
 
-    data = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data, which makes a reference cycle: frames would pile up until the garbage collector runs.
+    data = SideDataContainer(frame).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
