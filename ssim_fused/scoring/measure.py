@@ -15,7 +15,6 @@ from ssim_fused._core.multiscale import BETAS
 from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
-
 # Values of a block whose squared differences are summed: below 2^21, so that those of 16 bits sum up to less than 2^53.
 BLOCK_VALUES = {"cpu": 1 << 15, "cuda": 1 << 20}
 

@@ -159,8 +159,8 @@ def channels_first(array: np.ndarray) -> Tensor:
     import numpy as np
 
     if array.ndim == 3:
-        # A plane a channel: the copy takes less than what the kernel loses on pixels that lie three apart. It is NumPy's,
-        # which starts no threads of its own in each thread that decodes.
+        # A plane a channel: the copy takes less than what the kernel loses on pixels that lie three apart. NumPy makes
+        # it, since PyTorch would start threads of its own in each thread that decodes.
         array = np.ascontiguousarray(array.transpose(2, 0, 1))
     pixels = torch.from_numpy(array if array.flags.writeable else array.copy())
     return pixels[None] if pixels.ndim == 2 else pixels

@@ -282,7 +282,8 @@ def orientation(frame: VideoFrame) -> Turn:
     from av.sidedata.sidedata import SideDataContainer
 
     # Not frame.side_data, which makes a reference cycle: frames would pile up until the garbage collector runs.
-    data = SideDataContainer(frame).get("DISPLAYMATRIX")
+    container: Any = SideDataContainer  # whose stub leaves out its argument
+    data = container(frame).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
