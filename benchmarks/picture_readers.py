@@ -62,8 +62,8 @@ def pyav(path: str) -> np.ndarray:
         deep = max(component.bits for component in components) > 8
         grey, alpha = len(components) < 3 and not frame.format.has_palette, any(c.is_alpha for c in components)
         name = "rgba" if alpha else "gray" if grey else "rgb"
-        return frame.to_ndarray(format=name + ({"rgba": "64le", "rgb": "48le", "gray": "16le"}[name] if deep else
-                                               {"rgba": "", "rgb": "24", "gray": ""}[name]))  # fmt: skip
+        suffixes = {"rgba": "64le", "rgb": "48le", "gray": "16le"} if deep else {"rgba": "", "rgb": "24", "gray": ""}
+        return frame.to_ndarray(format=name + suffixes[name], threads=1)
 
 
 def opencv(path: str) -> np.ndarray:

@@ -60,7 +60,7 @@ def main() -> None:
         figures += against_ffmpeg(videos[0], options.frames, options.rounds)
         figures += against_skimage(pairs[:4])
         figures += against_pyiqa(options.pyiqa, pairs, folder)
-        figures += memory(folder)
+        figures += memory(folder, pairs, videos[0], options.frames)
     write(figures)
 
 
@@ -182,24 +182,50 @@ def against_pyiqa(program: str | None, pairs: Sequence[Pair], folder: Path) -> F
     ]  # fmt: skip
 
 
-def memory(folder: Path) -> Figures:
-    """The command's highest resident size with many pairs listed, beyond that with a hundred."""
+def memory(folder: Path, pairs: Sequence[Pair], video: Pair, frames: int) -> Figures:
+    """The command's highest resident size, and how much higher it is with more pairs or frames."""
     paths = [str(folder / f"small{n}.png") for n in range(2)]
     for number, path in enumerate(paths):
         noise = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
         Image.fromarray(noise).save(path)
-    peaks = []
-    for count in (100, LISTED):
-        listing = folder / f"{count}.csv"
-        listing.write_text(f"{paths[0]},{paths[1]}\n" * count)
-        program = (
-            "import re; from ssim_fused.scoring.cli import main; "
-            f"main(['compare', '--pairs', {str(listing)!r}, '--format', 'json', '--output', {str(folder / 'out')!r}]); "
-            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
-        )
-        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
-    return [(f"memory of {LISTED} pairs listed, beyond that of 100", peaks[1] - peaks[0], "MB")]
+    small = [(paths[0], paths[1])] * LISTED
+    large = [(pair.reference, pair.distorted) for pair in pairs]
+    videos = [video.reference, video.distorted]
+    runs = {
+        (f"{LISTED} pairs of 32x32", "100"): (listed(folder, small[:100]), listed(folder, small)),
+        (f"{len(large)} pairs of 1080p JPEG", f"{len(large) // 4}"): (
+            listed(folder, large[: len(large) // 4]),
+            listed(folder, large),
+        ),
+        (f"{frames} frames of 1080p H.264", f"{frames // 3}"): (
+            [*videos, "--frames", f"0:{frames // 3}"],
+            videos,
+        ),
+    }
+    figures: Figures = []
+    for (what, fewer), calls in runs.items():
+        few, many = (resident(folder, *call) for call in calls)
+        figures += [(f"memory of {what}", many, "MB"), (f"memory of {what}, beyond that of {fewer}", many - few, "MB")]
+    return figures
+
+
+def listed(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The arguments that score these pairs."""
+    listing = folder / f"{len(pairs)}.csv"
+    listing.write_text("".join(f"{reference},{distorted}\n" for reference, distorted in pairs))
+    return ["--pairs", str(listing)]
+
+
+def resident(folder: Path, *arguments: str) -> float:
+    """The highest resident size of the command and the largest of its workers, in MB."""
+    program = (
+        "import re, resource, sys; from ssim_fused.scoring.cli import main; "
+        f"status = main(['compare', *{list(arguments)!r}, '--format', 'json', '--output', {str(folder / 'out')!r}]); "
+        "own = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]); "
+        "print(own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) / 1024
 
 
 def write(figures: Figures) -> None:

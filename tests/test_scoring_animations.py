@@ -102,3 +102,25 @@ def test_gif_of_another_library_animates_the_same(tmp_path):
         assert file.count == 4
         for number, array in enumerate(frames()):
             assert torch.equal(file.frame(number).pixels.permute(1, 2, 0), torch.from_numpy(array))
+
+
+@pytest.mark.parametrize("magic", ["P2", "P5", "P6"])
+def test_netpbm_of_several_images_has_each_behind_its_own_header(tmp_path, magic):
+    images = [frame if magic == "P6" else frame[..., 0] for frame in frames(3)]
+    parts = [raw.pnm(magic, image, 255) for image in images]
+    if magic == "P2":  # Netpbm itself has one image in a file of plain text
+        parts, images = parts[:1], images[:1]
+    path = str(written(tmp_path / "x.pnm", b"".join(parts)))
+    with opened_picture(path, Limits()) as file:
+        read = [file.frame(number).pixels.numpy() for number in range(file.count)]
+    assert len(read) == len(images)
+    for pixels, image in zip(read, images, strict=True):
+        assert np.array_equal(pixels, image.transpose(2, 0, 1) if magic == "P6" else image[None])
+    if magic == "P5":
+        bare = str(written(tmp_path / "y.pnm", parts[0] + images[1].tobytes()))  # as netpbmfile writes several
+        with opened_picture(bare, Limits()) as file:
+            assert file.count == 2
+            assert np.array_equal(file.frame(1).pixels[0].numpy(), images[1])
+        cut = str(written(tmp_path / "z.pnm", b"".join(parts)[:-1]))
+        with pytest.raises(PairError, match="truncated"), opened_picture(cut, Limits()):
+            pass

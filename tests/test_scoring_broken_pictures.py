@@ -307,3 +307,23 @@ def test_a_picture_from_a_pipe(tmp_path):
         assert read_picture(str(fifo)).size == f"{WIDTH}x{HEIGHT}"
         writer.join()
         fifo.unlink()
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"P5\n4 4\n0\n" + bytes(16), "its MAXVAL is 0; expected 1 to 65535"),
+    (b"P2\n2 2\n0\n0 0 0 0\n", "its MAXVAL is 0; expected 1 to 65535"),
+    (b"P6\n4 4\n70000\n" + bytes(192), "its MAXVAL is 70000; expected 1 to 65535"),
+    (b"P5\n64 64\n255\n" + bytes(100), "truncated, 100 bytes of pixels; expected 4096"),
+    (b"P6\n64 64\n65535\n" + bytes(101), "truncated, 101 bytes of pixels; expected 24576"),
+    (b"P4\n65 64\n" + bytes(3), "truncated, 3 bytes of pixels; expected 576"),
+    (b"PF\n4 4\n-1.0\n" + bytes(3), "truncated, 3 bytes of pixels; expected 192"),
+    (b"P3\n64 64\n255\n1 2 3", "truncated before its last pixel"),
+    (b"P5\n64", r"its header is b'P5\n64'; expected"),
+    (b"P5\n0 4\n255\n", "has 0x4 pixels"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_netpbm_file_is_told(tmp_path, content, words):
+    path = written(tmp_path / "x.pnm", content)
+    code, _, err = run("compare", path, path, "--data-range", 1000)
+    assert code == 2
+    assert f"{path}: " in err
+    assert words in err.splitlines()[0]

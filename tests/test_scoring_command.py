@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from scoring_files import moving_picture, run, save, write_folders, write_video
+from scoring_files import PHOTOGRAPHS, moving_picture, run, save, write_folders, write_video
 from skimage import data
 
 import ssim_fused
@@ -260,3 +260,37 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
     code, _, err = run("compare", a, b, "--report", tmp_path / "r.html")
     assert code == 2
     assert "jinja2 is missing; pip install 'ssim_fused[scoring]'" in err
+
+
+def test_options_may_stand_between_the_paths(tmp_path):
+    photographs = [array()[:100, :120] for array in PHOTOGRAPHS.values()]
+    x, y, z = (save(tmp_path / f"{k}.png", array) for k, array in enumerate(photographs))
+    expected = run("compare", x, y, z, "--luma", "bt601", "--crop", 4, "--format", "csv")
+    assert (expected[0], expected[2]) == (0, "")
+    csv = "--format", "csv"
+    for words in ((x, "--luma", y, "--crop", 4, z), ("--luma", x, "--crop", 4, y, z),
+                  (x, "--luma", y, "--crop=4", "--", z), ("--luma", "--crop", 4, "--", x, y, z)):  # fmt: skip
+        assert run("compare", *csv, *words) == expected
+    weird = save(tmp_path / "-odd.png", photographs[0])
+    assert run("compare", x, "--crop", 4, "--", weird)[0] == 0
+    for words in ((x, "--nothing", y), (x, y, "--nothing"), ("--nothing", x, "--crop", 4, "--", y)):
+        code, out, err = run("compare", *words)
+        assert (code, out) == (2, "")
+        assert "unrecognized arguments: --nothing" in err
+    assert run("info", "x")[0] == 2
+
+
+@pytest.mark.parametrize(("option", "value", "words"), [
+    ("--ignore", "-1,0,5,5", "ignore is -1,0,5,5; expected x, y >= 0 and w, h >= 1."),
+    ("--frames", "-3:5", "frames is -3:5:1; expected 0 <= A < B"),
+    ("--data-range", "-1e3", "data_range is -1000.0; expected a number above 0."),
+    ("--sigma", "-.5", "sigma is -0.5; expected a number above 0."),
+    ("--fail-under", "-90", "fail-under is -90"),
+])  # fmt: skip
+def test_values_that_start_with_a_minus_are_values(tmp_path, option, value, words):
+    picture = save(tmp_path / "x.png", PHOTOGRAPHS["cat"]()[:50, :50])
+    for given in ((option, value), (f"{option}={value}",)):
+        code, _, err = run("compare", picture, picture, *given)
+        assert code == 2
+        assert words in err.splitlines()[-1]
+    assert run("compare", picture, picture, "--fail-under", "-.5")[0] == 0

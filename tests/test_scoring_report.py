@@ -162,6 +162,7 @@ def test_report_has_everything_and_asks_for_nothing(page, folders):
         r'xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>|<!DOCTYPE svg[^>]*>', "", text, flags=re.S
     )
     assert "3 pairs scored" in text
+    assert "Summary, over all pictures" in text
     assert "1 not scored" in text
     assert f"{folders[1]} has no file of this name" in text
     assert ["mean", "min", "p1", "p5", "median", "max"] in reader.rows
@@ -200,7 +201,9 @@ def test_report_of_a_video_has_its_curve(tmp_path):
     assert run("compare", x, y, "--luma", "bt601", "--report", tmp_path / "r.html")[0] == 0
     text = (tmp_path / "r.html").read_text()
     assert "ssim over frames" in text
-    assert "worst frame" in text
+    lowest = min(frame["ssim"] for frame in compare(str(x), str(y), luma=True, per_frame=True)["pairs"][0]["frames"])
+    assert re.search(rf"shown is the worst frame, \d, of ssim {lowest:.4f}", text)
+    assert "Summary, over all frames" in text
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "_underscore", "two\nlines", "$x$ ^_{", "</svg><b>"])
@@ -253,10 +256,14 @@ def test_a_browser_shows_and_sorts_it(page, scheme):
 
         worst_first = column(3)
         assert worst_first == sorted(worst_first)
+        # On a phone the reference stands below the distorted picture, so that the score is in view.
+        assert not view.locator("#pairs th:nth-child(1)").is_visible()
+        score = view.locator("#pairs tbody td:nth-child(3)").first.bounding_box()
+        assert score["x"] + score["width"] <= 390
         view.click("#pairs th:nth-child(3) button")
         assert column(3) == worst_first[::-1]
-        view.click("#pairs th:nth-child(1) button")
-        assert column(1) == sorted(column(1))
+        view.click("#pairs th:nth-child(2) button")
+        assert column(2) == sorted(column(2))
         view.locator("input[type=range]").first.fill("20")
         assert view.locator(".slider").first.evaluate("e => e.style.getPropertyValue('--at')") == "20%"
         broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")

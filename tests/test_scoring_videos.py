@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import subprocess
@@ -207,14 +208,32 @@ def test_deep_videos_keep_their_bits(tmp_path, pixels, bits):
     assert [frame["ssim"] for frame in frames_of(x, y, rgb=True)] == pytest.approx(theirs, abs=2e-6)
 
 
+def deepened(frame, pixels):
+    return frame.reformat(format=pixels, threads=1)
+
+
+def deepened_rgb(frame, pixels):
+    """RGB whose high bits are repeated below; FFmpeg would go by way of luma and chroma."""
+    deep = av.VideoFrame(frame.width, frame.height, pixels)
+    bits = deep.format.components[0].bits
+    rgb = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint16)
+    for plane, channel in zip(deep.planes, (1, 2, 0), strict=True):
+        rows = np.zeros((frame.height, plane.line_size // 2), "<u2")
+        rows[:, : frame.width] = rgb[..., channel] << (bits - 8) | rgb[..., channel] >> (16 - bits)
+        plane.update(rows.tobytes())
+    return deep
+
+
 @pytest.mark.parametrize(("few", "many"), [("yuv420p", "yuv420p10le"), ("yuv444p", "yuv444p12le"),
-                                           ("yuv422p10le", "yuv422p12le"), ("bgr0", "gbrp10le")])  # fmt: skip
+                                           ("yuv422p10le", "yuv422p12le"), ("bgr0", "gbrp10le"),
+                                           ("bgr0", "gbrp14le")])  # fmt: skip
 @pytest.mark.parametrize("rgb", [False, True], ids=["planes", "rgb"])
 def test_equal_planes_of_other_depths_score_1(tmp_path, few, many, rgb):
     frames = moving_picture(2)
     first = str(write_video(tmp_path / "few.mkv", frames, "ffv1", few))
     with av.open(first) as container:
-        deep = [frame.reformat(format=many, threads=1) for frame in container.decode(video=0)]
+        deepen = deepened_rgb if few == "bgr0" else deepened
+        deep = [deepen(frame, many) for frame in container.decode(video=0)]
     second = str(write_frames(tmp_path / "many.mkv", deep, "ffv1", many))
     for paths in ((first, second), (second, first)):
         result = compare(*paths, rgb=rgb, metric=("ssim", "psnr"))["pairs"][0]
@@ -311,3 +330,20 @@ def test_pictures_of_odd_strides(tmp_path):
     frames = [frame[:, :150] for frame in moving_picture(3, 152)]
     x = str(write_video(tmp_path / "x.mkv", [np.ascontiguousarray(f) for f in frames], "ffv1", "yuv444p"))
     assert frames_of(x, x, luma="bt601", metric=("ssim", "psnr"))[2] == {"frame": 2, "ssim": 1.0, "psnr": None}
+
+
+def test_frames_that_were_scored_are_freed_without_the_garbage_collector(videos):
+    """FFmpeg's pool of frames, of some megabytes each, would grow with the length of the video."""
+
+    def alive():
+        return sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        frames_of(*videos)
+        frames_of(*videos, rgb=True)
+        assert alive() <= before
+    finally:
+        gc.enable()

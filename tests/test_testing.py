@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
+from torch._subclasses import FakeTensorMode
 
 from ssim_fused import ssim
 from ssim_fused.testing import assert_similar
@@ -83,6 +84,10 @@ def test_an_image_in_any_form_is_the_same_image(form: str, tmp_path: Path) -> No
     assert assert_similar(CAT, other, at_least=least) >= least
     changed = FORMS[form](inverted(CAT, 50, 60, 60, 40), tmp_path)
     assert parsed(failed(changed, CAT, heat_map=tmp_path / "heat_map.png"))[0] < 0.95
+
+
+def test_a_matrix_is_an_array() -> None:
+    assert assert_similar(np.asmatrix(CAT[..., 0]), CAT[..., 0], at_least=1) == 1
 
 
 def test_the_score_is_that_of_ssim() -> None:
@@ -302,10 +307,25 @@ def test_ranges() -> None:
     assert max(scores) - min(scores) < 1e-6
 
 
+NESTED = torch.nested.nested_tensor([torch.zeros(3, 4, 5), torch.zeros(3, 5, 4)])
+QUANTIZED = torch.quantize_per_tensor(torch.rand(9, 9), 0.1, 0, torch.quint8)
+with FakeTensorMode():
+    FAKE = torch.empty(9, 9)
 BATCH = np.zeros((2, 8, 9, 3), np.uint8)
 REFUSED = [
     ("a list", {"actual": [[0]]}, TypeError, ["`actual`", "list"]),
-    ("no image", {"expected": None}, TypeError, ["`expected`", "NoneType"]),
+    ("a list of images", {"mask": [CAT]}, TypeError, ["`mask` is [", "list", "`mask[i]`", "`numpy.asarray(mask)`"]),
+    ("no image", {"expected": None}, TypeError, ["`expected` is None; expected an image"]),
+    ("a number", {"actual": 5}, TypeError, ["`actual` is 5 of type int; expected an image"]),
+    ("the content of a file", {"actual": b"\x89PNG"}, TypeError, ["`actual`", "PIL.Image.open(io.BytesIO(actual))"]),
+    ("a meta tensor", {"actual": torch.empty(3, 4, 5, device="meta")}, TypeError, ["`actual`", "without data", "meta"]),
+    ("a fake tensor", {"expected": FAKE}, TypeError, ["`expected`", "without data"]),
+    ("a sparse tensor", {"actual": torch.eye(9).to_sparse()}, TypeError, ["sparse_coo", "`actual.to_dense()`"]),
+    ("a sparse mask", {"mask": torch.eye(9).to_sparse_csr()}, TypeError, ["sparse_csr", "`mask.to_dense()`"]),
+    ("a nested tensor", {"actual": NESTED}, TypeError, ["`actual`", "nested", "`actual[i]`"]),
+    ("a quantized tensor", {"actual": QUANTIZED}, TypeError, ["quint8", "`actual.dequantize()`"]),
+    ("a path that is a number", {"heat_map": 5}, TypeError, ["`heat_map` is 5", "'failure.png'"]),
+    ("an empty path", {"heat_map": ""}, ValueError, ["`heat_map` is ''", "'failure.png'"]),
     ("text", {"actual": "no.png"}, FileNotFoundError, ["`actual`", "no.png"]),
     ("an array as CHW", {"actual": CAT.transpose(2, 0, 1)}, ValueError, ["`actual`", "transpose(1, 2, 0)"]),
     ("a tensor as HWC", {"actual": torch.from_numpy(CAT)}, ValueError, ["`actual`", "permute(2, 0, 1)"]),
@@ -337,7 +357,7 @@ REFUSED = [
     ("colour mask", {"mask": CAT}, ValueError, ["`mask`", "several channels"]),
     ("wide mask", {"mask": np.full((HEIGHT, WIDTH), 2.0)}, ValueError, ["`mask`", "[0, 1]"]),
     ("reversed", {"data_range": (1, 0)}, ValueError, ["`data_range`", "(1, 0)"]),
-    ("no range", {"data_range": "a"}, ValueError, ["`data_range`", "'a'"]),
+    ("no range", {"data_range": "255"}, TypeError, ["`data_range`", "'255'"]),
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ from ssim_fused.scoring.ignored import Rectangle, parsed
 from ssim_fused.scoring.output import FORMATS
 from ssim_fused.scoring.settings import ALIGNMENTS, CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
+# Options whose value may start with a minus, and must not be taken for an option then: their own check refuses it.
+NUMBERS = ("--batch", "--crop", "--data-range", "--fail-under", "--frames", "--ignore", "--kernel-size", "--max-pixels",
+           "--sigma", "--workers")  # fmt: skip
+
 OK, BELOW, FAILED, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -29,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
     try:
         try:
-            options = make_parser().parse_args(_with_formula(sys.argv[1:] if arguments is None else arguments))
+            options = _parsed(sys.argv[1:] if arguments is None else arguments)
             status = options.command(options)
         finally:
             if sys.stdout is not None:
@@ -146,6 +151,30 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     add("--device", help="compute on auto, cpu, cuda or cuda:N (default auto)")
     add("--batch", type=int, metavar="N", help=f"score up to N pairs in a call (default {Settings.batch})")
     add("--workers", type=int, metavar="N", help="decode in N threads (default: one for each core)")
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; paths may stand before, between and behind them, which argparse's own commands refuse."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(_with_values(_with_formula(arguments)))
+    before = rest[: rest.index("--")] if "--" in rest else rest  # what follows are paths, whatever they start with
+    unknown = any(word.startswith("-") and word != "-" for word in before)
+    if unknown or (rest and not hasattr(options, "distorted")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.distorted += before + rest[len(before) + 1 :]
+    return options
+
+
+def _with_values(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments with each value that starts with a minus joined to its option, since argparse takes it for one."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] in NUMBERS and re.match(r"-[\d.,:]", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _with_formula(arguments: Sequence[str]) -> list[str]:

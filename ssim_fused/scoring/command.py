@@ -16,9 +16,10 @@ from ssim_fused.scoring.decoding import frame_count
 from ssim_fused.scoring.destination import Destination, complain
 from ssim_fused.scoring.errors import OutputError, PairError, UsageError
 from ssim_fused.scoring.listing import read_pairs
+from ssim_fused.scoring.meeting import planes_of
 from ssim_fused.scoring.output import FORMATS, Rows
 from ssim_fused.scoring.pairs import Pair, find_pairs
-from ssim_fused.scoring.pool import Columns, check_pools
+from ssim_fused.scoring.pool import PLANES, Columns, check_pools
 from ssim_fused.scoring.provenance import describe, device_name
 from ssim_fused.scoring.results import PairResult, Threshold, Totals
 from ssim_fused.scoring.run import Sink, Wanted, run
@@ -72,9 +73,8 @@ def compare_files(options: argparse.Namespace) -> Ended:
         threshold = Threshold(settings.metric[0], pools[0], options.fail_under)
     made = describe(settings, device_name(settings.device), pools, options.mask)
     pairs = _pairs(options)
-    planes = "" if settings.rgb or settings.resolved().luma else "YUV"
-    columns = Columns(settings.metric, options.db, options.dssim, planes)
-    rows = Rows(columns, pools[0], options.per_frame, threshold)
+    columns = Columns(settings.metric, options.db, options.dssim, "" if settings.resolved().luma else PLANES)
+    rows = Rows(columns, pools[0], options.per_frame, threshold, lambda pair: planes_of(pair, settings))
     wanted = Wanted(pool=pools, maps=options.map, exhibits=EXHIBITS if options.report else 0)
     first = distributed.rank() == 0
     with _progress(pairs, settings, first) as bar, _written(options, pairs, rows, made, first) as written:

@@ -18,12 +18,13 @@ from ssim_fused.scoring.errors import PairError, lacks_extra, reading
 from ssim_fused.scoring.ignored import without
 from ssim_fused.scoring.luma import to_luma
 from ssim_fused.scoring.meeting import Meeting
-from ssim_fused.scoring.pairs import STREAM, Pair
+from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.picture import Picture, SeveralFramesError, cropped, matched, read_picture
 from ssim_fused.scoring.planes import Matched, rgb_of
 from ssim_fused.scoring.readers.samples import Limits
 from ssim_fused.scoring.sequence import Animation, Folder
 from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.stream import is_stream
 from ssim_fused.scoring.video import Video
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Frame:
         mask: weights ``[H, W]`` in 0..1, or None.
         chroma: of two videos both frames' planes U, then V; empty where they are not compared.
         in_color: makes RGB of both frames of two videos, or None.
+        channels: whether the scores of red, green and blue are reported, too: of two RGB videos.
 
     """
 
@@ -52,6 +54,7 @@ class Frame:
     mask: Tensor | None = None
     chroma: tuple[tuple[Picture, Picture], ...] = ()
     in_color: Callable[[], tuple[Picture, Picture]] | None = None
+    channels: bool = False
 
     def shown(self) -> tuple[Picture, Picture]:
         """Both pictures to be looked at, as large as those that are scored."""
@@ -194,7 +197,7 @@ def _read(path: str, limits: Limits) -> Picture:
 def frame_count(sequence: Video | Folder | Animation) -> int | None:
     """How many frames there are, or None where that is not known without decoding, or at all."""
     try:
-        return None if sequence.path == STREAM else sequence.count()
+        return None if is_stream(sequence.path) else sequence.count()
     except Exception as error:
         if lacks_extra(error):
             raise
@@ -264,7 +267,8 @@ def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, 
         x, y = matched(*both, settings.resize)
         chroma.append(tuple(_cropped(p, settings.crop // steps[0], settings.crop // steps[1]) for p in (x, y)))
     in_color = partial(_colored, planes.frames, settings) if settings.keep and chroma else None
-    return replace(frame, chroma=tuple(chroma), in_color=in_color)
+    channels = frame.reference.pixels.shape[0] == 3
+    return replace(frame, chroma=tuple(chroma), in_color=in_color, channels=channels)
 
 
 def _colored(frames: Sequence[VideoFrame], settings: Settings) -> tuple[Picture, Picture]:

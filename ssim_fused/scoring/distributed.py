@@ -15,10 +15,11 @@ import torch
 
 from ssim_fused.scoring.decoding import Part, frame_count, whole
 from ssim_fused.scoring.errors import PairError, UsageError
-from ssim_fused.scoring.pairs import STREAM, Pair
+from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.results import PairResult
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.stream import is_stream
 
 
 class Alone:
@@ -86,8 +87,9 @@ def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]
     parts = list(whole(pairs, settings))
     if group.size == 1:
         return parts
-    if any(STREAM in (pair.reference, pair.distorted) for pair in pairs):
-        raise UsageError("'-' is one process's standard input; under torchrun give files.")
+    for path in {path for pair in pairs if pair.sequence for path in (pair.reference, pair.distorted)}:
+        if is_stream(path):
+            raise UsageError(f"{path!r} is a stream, which one process alone can read; under torchrun give files.")
     cut = [part for part in parts if part.pair.sequence and not part.pair.error]
     if len(cut) >= group.size:
         return parts[group.rank :: group.size]

@@ -22,10 +22,10 @@ from torch import Tensor
 from ssim_fused.scoring.decoding import Frame, in_order
 from ssim_fused.scoring.errors import OutputError, UsageError, one_line
 from ssim_fused.scoring.measure import Measure
-from ssim_fused.scoring.pairs import STREAM
 from ssim_fused.scoring.picture import Picture
 from ssim_fused.scoring.results import Exhibit, PairResult
 from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.stream import STREAM
 
 COLORS = "magma"  # of matplotlib; its brightness rises evenly, in print and for the color-blind
 WIDEST = 960  # pixels of a picture in the report: what a screen shows of three side by side

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssim_fused.scoring.errors import UsageError
-from ssim_fused.scoring.pairs import STREAM, Masks, Pair, check_any, is_video
+from ssim_fused.scoring.pairs import Masks, Pair, check_any, is_video
+from ssim_fused.scoring.stream import STREAM, is_stream
 
 COLUMNS = ("reference", "distorted", "mask")
 SEPARATORS = (",", ";", "\t")
@@ -155,6 +156,9 @@ def _listed(listing: str, line: int, row: Sequence[str], masks: Masks) -> Pair:
         raise UsageError(f"{where}: no {'distorted' if reference else 'reference'}; give a path in each column.")
     if STREAM in row:
         raise UsageError(f"{where}: '-' cannot be listed; give it as an argument.")
+    for cell in row:
+        if is_stream(cell):
+            raise UsageError(f"{where}: {cell!r} is a FIFO, which cannot be listed; give it as an argument.")
     if any("\0" in cell for cell in row):
         raise UsageError(f"{where}: a null byte in a path.")
     sequence = is_video(reference) or is_video(distorted)

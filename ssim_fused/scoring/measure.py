@@ -15,6 +15,9 @@ from ssim_fused._core.multiscale import BETAS
 from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
+# Values of a block whose squared differences are summed: below 2^21, so that those of 16 bits sum up to less than 2^53.
+BLOCK_VALUES = {"cpu": 1 << 15, "cuda": 1 << 20}
+
 
 class Measure:
     """What the settings ask for, as one call for a batch.
@@ -45,6 +48,7 @@ class Measure:
         distorted: Sequence[Tensor],
         peak: float,
         masks: Sequence[Tensor] | None = None,
+        channels: bool = False,
     ) -> list[dict[str, float]]:
         """One dictionary of scores for each pair, by the names of the metrics.
 
@@ -53,11 +57,10 @@ class Measure:
             distorted: as many of the same.
             peak: the range L.
             masks: weights ``[H, W]`` in 0..1, one for each pair, or None.
-
-        Where channels are asked for, ``"ssim/R"`` and so on are those of each.
+            channels: add the scores of each channel, ``"ssim/R"`` and so on, even if the settings leave them out.
 
         """
-        return self._rows(reference, distorted, peak, masks, self._metrics)
+        return self._rows(reference, distorted, peak, masks, self._metrics, self._channels or channels)
 
     def _rows(
         self,
@@ -66,17 +69,18 @@ class Measure:
         peak: float,
         masks: Sequence[Tensor] | None,
         metrics: Sequence[str],
+        channels: bool,
     ) -> list[dict[str, float]]:
         x, y = self._batch(reference), self._batch(distorted)
         weights = None if masks is None else torch.stack(list(masks)).to(self.device)[:, None]
         columns: dict[str, list[float]] = {}
         for metric in metrics:
             if metric == "psnr":
-                columns[metric] = _psnr(x, y, peak, weights)
+                columns |= _psnr(x, y, peak, weights, channels)
             elif metric == "ms-ssim":
                 columns[metric] = self._ms_ssim(x, y, peak, weights)
             else:
-                columns |= self._ssim(x, y, peak, weights)
+                columns |= self._ssim(x, y, peak, weights, channels)
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def planes(
@@ -100,7 +104,7 @@ class Measure:
         for place, (x, y) in enumerate(planes):
             metrics = split if place else self._metrics
             if metrics:
-                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics))
+                rows.append(self._rows(x, y, peak, _reduced(masks, x[0].shape[1:]), metrics, False))
         weights = [reference[0].numel() for reference, _ in planes]
         return [_weighted(frame, weights) for frame in zip(*rows, strict=True)]
 
@@ -121,22 +125,19 @@ class Measure:
             return batch
         return batch.contiguous().pin_memory().to(self.device, non_blocking=True)
 
-    def _ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> dict[str, list[float]]:
+    def _ssim(
+        self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool
+    ) -> dict[str, list[float]]:
         ssim = ssim_fused.structural_similarity_index_measure
         if self._blocks:
             if weights is not None:
                 raise ValueError("convention ffmpeg takes no mask, as FFmpeg's filter takes none")
             single = ffmpeg.ssim(y, x, peak)
-        elif self._channels:
+        elif channels:
             single = self._scores(ssim, x, y, peak, weights, per_channel=True)
         else:
             return {"ssim": self._score(ssim, x, y, peak, weights)}
-        if not self._channels:
-            return {"ssim": _means(single)}
-        letters = "Y" if x.shape[1] == 1 else "RGB"
-        return {"ssim": _means(single)} | {
-            f"ssim/{letter}": column for letter, column in zip(letters, single.T.tolist(), strict=True)
-        }
+        return {"ssim": _means(single)} | (_by_letter("ssim", single.T.tolist()) if channels else {})
 
     def _ms_ssim(self, x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
         if not self._padded_pooling:
@@ -205,14 +206,44 @@ def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dic
     return scores
 
 
-def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None) -> list[float]:
-    """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs; sums of integers are exact in any order."""
+def _by_letter(metric: str, columns: Sequence[list[float]]) -> dict[str, list[float]]:
+    """The scores of each channel by name: that of a single one is Y, those of three are R, G and B."""
+    letters = "Y" if len(columns) == 1 else "RGB"
+    return {f"{metric}/{letter}": column for letter, column in zip(letters, columns, strict=True)}
+
+
+def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool) -> dict[str, list[float]]:
+    """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs."""
     if weights is None and not x.is_floating_point():
-        squares = (x.to(torch.int32) - y.to(torch.int32)).abs().to(torch.int64).square_()
-        errors = (squares.sum((1, 2, 3)).double() / x[0].numel()).tolist()
+        squares = [[_squares(*planes) for planes in zip(*image, strict=True)] for image in zip(x, y, strict=True)]
+        count = x[0, 0].numel()
+        errors = [[square / count for square in row] for row in squares]
+        whole = [sum(row) / (count * len(row)) for row in squares]
     else:
-        squares = (x.double() - y.double()).square_()
-        mask = torch.ones_like(squares[:, :1]) if weights is None else weights.double()
-        # One image at a time, so that the order of the sum is the same whatever the batch.
-        errors = [float((s * m).sum() / (m.sum() * s.shape[0])) for s, m in zip(squares, mask, strict=True)]
-    return [math.inf if error == 0 else 10 * math.log10(peak**2 / error) for error in errors]
+        differences = (x.double() - y.double()).square_()
+        mask = torch.ones_like(differences[:, :1]) if weights is None else weights.double()
+        # One plane at a time, so that the order of the sum is the same whatever the batch.
+        errors = [
+            [float((plane * m[0]).sum() / m.sum()) for plane in image]
+            for image, m in zip(differences, mask, strict=True)
+        ]
+        whole = [math.fsum(row) / len(row) for row in errors]
+    each = [[_decibels(error, peak) for error in column] for column in zip(*errors, strict=True)]
+    return {"psnr": [_decibels(error, peak) for error in whole]} | (_by_letter("psnr", each) if channels else {})
+
+
+def _squares(x: Tensor, y: Tensor) -> int:
+    """The sum of squared differences of two planes ``[H, W]`` of integers, exact in any order of the sum.
+
+    Blocks that stay in the cache take an eighth of the time of the whole plane at once.
+    """
+    rows = max(1, BLOCK_VALUES[x.device.type] // x.shape[1])
+    total = 0
+    for a, b in zip(x.split(rows), y.split(rows), strict=True):
+        difference = a.double().sub_(b).reshape(-1)
+        total += int(torch.dot(difference, difference))  # below 2^53, so that float64 holds every partial sum
+    return total
+
+
+def _decibels(error: float, peak: float) -> float:
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)

@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from ssim_fused.scoring.align import ByTime, Clock, by_number
-from ssim_fused.scoring.errors import PairError, reading
+from ssim_fused.scoring.errors import PairError, lacks_extra, reading
+from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.picture import Picture
 from ssim_fused.scoring.planes import (
     Matched,
@@ -18,8 +19,9 @@ from ssim_fused.scoring.planes import (
     matched_planes,
     rgb_of,
 )
-from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Shot, open_sequence
+from ssim_fused.scoring.sequence import Ahead, Animation, Folder, Shot, has_pictures, open_sequence
 from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.stream import is_stream
 from ssim_fused.scoring.video import Facts, Video
 
 
@@ -49,9 +51,11 @@ class Meeting:
     def _choose(self) -> Mode:
         """Planes if two videos both have luma and chroma, or both RGB; else RGB."""
         luma = self._settings.resolved().luma
-        if len(self._videos) < 2 or self._settings.rgb:
+        if len(self._videos) < 2:
             return "rgb"
-        kinds = {video.facts.rgb for video in self._videos}
+        kinds = {video.facts.planes == "RGB" for video in self._videos}
+        if self._settings.rgb:
+            return "planes" if kinds == {True} else "rgb"
         if len(kinds) > 1 and not luma:
             self._notes.append("one video is RGB, the other luma and chroma; both are compared as RGB")
         if kinds == {False}:
@@ -135,6 +139,27 @@ class Meeting:
         if rates[0] and rates[1] and rates[0] != rates[1]:
             told += f", at {_text(rates[0])} and {_text(rates[1])} frames a second"
         return f"{told}; --align pts matches frames by their time"
+
+
+def planes_of(pair: Pair, settings: Settings) -> str:
+    """The planes that the scores of a pair have columns for: ``"YUV"``, ``"RGB"``, or none.
+
+    Files are opened for it, except streams: of these the other file's planes are expected.
+    """
+    if not pair.sequence or pair.error or settings.resolved().luma:
+        return ""
+    files = [path for path in (pair.reference, pair.distorted) if not is_stream(path)]
+    try:
+        if any(map(has_pictures, files)):
+            return ""
+        kinds = {Video(path, 1, settings.raw).facts.planes for path in files} or {"YUV"}
+    except Exception as error:
+        if lacks_extra(error):
+            raise
+        return ""  # scoring the pair gives the reason
+    if len(kinds) > 1 or kinds == {"Y"} or (settings.rgb and kinds == {"YUV"}):
+        return ""
+    return kinds.pop()
 
 
 def _facts_of(video: Video) -> Facts:

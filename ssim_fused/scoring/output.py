@@ -10,16 +10,15 @@ import heapq
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ssim_fused.scoring.destination import Destination
 from ssim_fused.scoring.errors import one_line
 from ssim_fused.scoring.pairs import Pair
-from ssim_fused.scoring.pool import Columns, to_db
+from ssim_fused.scoring.pool import PLANES, Columns, to_db
 from ssim_fused.scoring.provenance import of_run, sentence, with_range
 from ssim_fused.scoring.results import PairResult, Pooled, Threshold, Totals
-from ssim_fused.scoring.sequence import has_pictures
 
 
 class Rows:
@@ -30,13 +29,20 @@ class Rows:
         pool: how a sequence's frames make its score.
         per_frame: with the scores of each frame.
         threshold: the bound that marks the rows below it, or None.
+        planes_of: the planes that a pair's scores will have, for columns that are named before the first score.
 
     """
 
     def __init__(
-        self, columns: Columns, pool: str = "mean", per_frame: bool = False, threshold: Threshold | None = None
+        self,
+        columns: Columns,
+        pool: str = "mean",
+        per_frame: bool = False,
+        threshold: Threshold | None = None,
+        planes_of: Callable[[Pair], str] = lambda pair: "",
     ) -> None:
         self.columns, self._pool, self.per_frame, self.threshold = columns, pool, per_frame, threshold
+        self._planes_of = planes_of
 
     def pair(self, result: PairResult) -> dict[str, Any]:
         row: dict[str, Any] = {"reference": result.reference, "distorted": result.distorted}
@@ -64,13 +70,21 @@ class Rows:
         """By column, then by pool."""
         by_pool = {name: _numbers(self.columns.of(scores)) for name, scores in pooled.pooled(pools).items()}
         first = next(iter(by_pool.values()), {})
-        columns = [*self.columns.names, *(name for name in self.columns.planes.values() if name in first)]
+        columns = self.header(first)
         return {column: {name: row[column] for name, row in by_pool.items()} for column in columns}
 
-    def header(self, pairs: Sequence[Pair]) -> list[str]:
-        """The names of the columns that these pairs may fill."""
-        planes = self.columns.planes.values() if any(map(_of_videos, pairs)) else ()
-        return [*self.columns.names, *planes]
+    def header(self, scores: Collection[str]) -> list[str]:
+        """The names of the columns, of planes those that the scores have."""
+        return [*self.columns.names, *(name for name in self.columns.planes.values() if name in scores)]
+
+    def expected_header(self, pairs: Sequence[Pair]) -> list[str]:
+        """The names of the columns that the scores of these pairs will fill."""
+        planes: set[str] = set()
+        for pair in pairs if self.columns.planes else ():
+            planes |= {*self._planes_of(pair)}
+            if planes == {*PLANES}:
+                break
+        return self.header([name for score, name in self.columns.planes.items() if score[-1] in planes])
 
     def summary(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
         """What is known at the end: the pooled scores of each distorted input, and how all was made.
@@ -84,11 +98,6 @@ class Rows:
         nothing = self.pooled(Pooled(()), totals.pools)
         single = {"pooled": inputs[0]["pooled"] if inputs else nothing} if len(inputs) < 2 else {}
         return single | {"inputs": inputs, "settings": of_run(made, totals)}
-
-
-def _of_videos(pair: Pair) -> bool:
-    """Whether two videos meet, which may have planes."""
-    return pair.sequence and not any(map(has_pictures, (pair.reference, pair.distorted)))
 
 
 def _numbers(scores: dict[str, float]) -> dict[str, float | None]:
@@ -161,8 +170,8 @@ class Csv(Writer):
         frame = ["frame"] if self.rows.per_frame else []
         below = ["below"] if self.rows.threshold else []
         notes = ["notes"] if any(pair.sequence for pair in pairs) else []
-        names = ["reference", "distorted", *frame, *self.rows.header(pairs), *below, "error", *notes]
-        self._csv = csv.DictWriter(self.file, names, restval="", lineterminator="\n")
+        names = ["reference", "distorted", *frame, *self.rows.expected_header(pairs), *below, "error", *notes]
+        self._csv = csv.DictWriter(self.file, names, restval="", extrasaction="ignore", lineterminator="\n")
         self._csv.writeheader()
 
     def pair(self, result: PairResult) -> None:
@@ -194,7 +203,7 @@ class Table(Writer):
     def begin(self, pairs: Sequence[Pair]) -> None:
         paths = [("reference", "distorted"), *((pair.reference, pair.distorted) for pair in pairs)]
         self._widths = [min(self.WIDEST, max(len(one_line(path[side])) for path in paths)) for side in (0, 1)]
-        self.file.write(self._line("reference", "distorted", self.rows.header(pairs), "frame"))
+        self._header: list[str] = []
 
     def _line(self, first: str, second: str, cells: list[str], frame: str = "", mark: str = "") -> str:
         numbers = "".join(f"  {cell:>10}" for cell in cells)
@@ -202,9 +211,17 @@ class Table(Writer):
         sides = zip(map(one_line, (first, second)), self._widths, strict=True)
         return "  ".join(f"{_end_of(path, width):<{width}}" for path, width in sides) + f"{shown}{numbers}{mark}\n"
 
+    def _head(self, scores: Collection[str]) -> None:
+        """Writes a line that names the columns, if those above are others."""
+        header = self.rows.header(scores)
+        if header != self._header:
+            self.file.write(self._line("reference", "distorted", header, "frame"))
+            self._header = header
+
     def pair(self, result: PairResult) -> None:
         if result.error:
             return
+        self._head(self.rows.scores(result))
         paths = result.reference, result.distorted
         mark = f"  < {self.rows.threshold.least:g}" if self.rows.threshold and self.rows.below(result) else ""
         if self.rows.per_frame:
@@ -219,6 +236,7 @@ class Table(Writer):
         for name, one in totals.inputs.items():
             of_input = name or "" if len(totals.inputs) > 1 else ""
             pooled = self.rows.pooled(one, totals.pools)
+            self._head(pooled)
             for pool in next(iter(pooled.values())):
                 self.file.write(self._line(pool, of_input, [_text(column[pool]) for column in pooled.values()]))
         self.file.write(_counted(totals) + "\n")
@@ -237,10 +255,11 @@ class Markdown(Writer):
     ROWS = 200
 
     def begin(self, pairs: Sequence[Pair]) -> None:
-        self._rows: list[tuple[float, int, bool, str]] = []  # negated scores, for a heap whose top is the highest
+        # Negated scores first, for a heap whose top is the highest.
+        self._rows: list[tuple[float, int, bool, list[str], dict[str, str]]] = []
         self._failed: list[str] = []
         self._below = 0
-        self._columns = ["reference", "distorted", *self.rows.header(pairs)]
+        self._planes: set[str] = set()
 
     def pair(self, result: PairResult) -> None:
         names = [_cell(result.reference), _cell(result.distorted)]
@@ -249,11 +268,13 @@ class Markdown(Writer):
             return
         below = self.rows.below(result)
         self._below += below
-        scores = [_text(value) for value in self.rows.scores(result).values()]
+        scores = {name: _text(value) for name, value in self.rows.scores(result).items()}
+        self._planes |= scores.keys()
+        first = self.rows.columns.names[0]
         if below:
-            scores[0] = f"**{scores[0]}** ❌"
-        lowest = self.rows.scores(result)[self.rows.columns.names[0]]
-        entry = (-(math.inf if lowest is None else lowest), -result.number, below, _row([*names, *scores]))
+            scores[first] = f"**{scores[first]}** ❌"
+        lowest = self.rows.scores(result)[first]
+        entry = (-(math.inf if lowest is None else lowest), -result.number, below, names, scores)
         (heapq.heappushpop if len(self._rows) == self.ROWS else heapq.heappush)(self._rows, entry)
 
     def end(self, totals: Totals) -> None:
@@ -262,11 +283,14 @@ class Markdown(Writer):
         for name, pooled in totals.inputs.items():
             write(f"{_cell(name or '')}: {_counted(pooled)}\n\n" if len(totals.inputs) > 1 else "")
             write(_markdown_table(["", *totals.pools], self._pooled(pooled, totals.pools)))
-        ordered = sorted(self._rows, reverse=True)
-        columns = self._columns
-        write(_markdown_table(columns, [row for _, _, below, row in ordered if below]))
+        ordered = sorted(self._rows, key=lambda entry: entry[:2], reverse=True)
+        header = self.rows.header(self._planes)
+        rows = [(below, _row([*names, *(scores.get(column, "") for column in header)])) for _, _, below, names, scores
+                in ordered]  # fmt: skip
+        columns = ["reference", "distorted", *header]
+        write(_markdown_table(columns, [row for below, row in rows if below]))
         write(_markdown_table(["reference", "distorted", "not scored"], self._failed))
-        others = [row for _, _, below, row in ordered if not below]
+        others = [row for below, row in rows if not below]
         if others:
             shown = f"{len(others)} of {totals.scored}" if len(ordered) < totals.scored else str(len(others))
             title = "other pairs" if self._below else "pairs"

@@ -16,7 +16,8 @@ from ssim_fused.scoring.errors import UsageError, reading
 from ssim_fused.scoring.folders import Tree, is_junk, key_of, natural, read_tree, stem_of
 from ssim_fused.scoring.picture import is_animation, is_picture
 from ssim_fused.scoring.readers.formats import ENDINGS
-from ssim_fused.scoring.video import RAW_ENDINGS, STREAM, can_open
+from ssim_fused.scoring.stream import STREAM, is_stream
+from ssim_fused.scoring.video import RAW_ENDINGS, can_open
 
 # What FFmpeg's demuxers do not list by ending in one place, and people have on disk.
 VIDEO_ENDINGS = frozenset({
@@ -68,11 +69,15 @@ def picture_endings() -> frozenset[str]:
 
 
 def is_video(path: str) -> bool:
-    """Whether the path is the stream or a video: by its ending, or by its content if no one knows the ending."""
+    """Whether the path is a stream or a video: by its ending, or by its content if no one knows the ending."""
     ending = Path(path).suffix.lower()
     if path == STREAM or ending in VIDEO_ENDINGS:
         return True
-    if ending in picture_endings() or not Path(path).is_file():
+    if ending in picture_endings():
+        return False
+    if is_stream(path):
+        return True
+    if not Path(path).is_file():
         return False
     return not is_picture(path) and can_open(path)  # FFmpeg opens pictures as well
 
@@ -109,12 +114,26 @@ def find_pairs(reference: str, distorted: Sequence[str], mask: str | None = None
         ['restored/cat.png', 'restored/dog.png']
 
     """
-    if [reference, *distorted].count(STREAM) > 1:
-        raise UsageError("'-' is given twice; there is one standard input, so one of the two must be a file.")
+    _check_streams(reference, distorted)
     for path in (reference, *distorted, *([mask] if mask else [])):
         _check_there(path)
     masks = Masks(mask)
     return [pair for other in distorted for pair in _pairs_of_two(reference, other, masks)]
+
+
+def _check_streams(reference: str, distorted: Sequence[str]) -> None:
+    """Refuses to read a stream twice."""
+    if [reference, *distorted].count(STREAM) > 1:
+        raise UsageError("'-' is given twice; there is one standard input, so one of the two must be a file.")
+    if len(distorted) > 1 and is_stream(reference):
+        raise UsageError(
+            f"the reference {reference!r} is a stream, which can be read once, and {len(distorted)} distorted inputs "
+            "are given; give a file as the reference, or one distorted input."
+        )
+    streams = [path for path in (reference, *distorted) if is_stream(path)]
+    for path in streams:
+        if streams.count(path) > 1:
+            raise UsageError(f"the stream {path!r} is given twice, and can be read once; give a file.")
 
 
 def _check_there(path: str) -> None:
@@ -149,6 +168,9 @@ class Masks:
 def _pairs_of_two(reference: str, distorted: str, masks: Masks) -> Iterator[Pair]:
     folders = [path != STREAM and Path(path).is_dir() for path in (reference, distorted)]
     videos = [is_video(path) and not folder for path, folder in zip((reference, distorted), folders, strict=True)]
+    for here, other, path in ((0, distorted, reference), (1, reference, distorted)):
+        if path != STREAM and is_stream(path) and is_picture(other) and not is_animation(other):
+            videos[here] = False  # what a FIFO has in it is not known; next to a picture it is one
     if any(folders) or any(videos):  # An animation is a video where the other one is a sequence of frames.
         videos = [video or (not folder and is_animation(path))
                   for path, video, folder in zip((reference, distorted), videos, folders, strict=True)]  # fmt: skip

@@ -1,7 +1,8 @@
 """From decoded frames to pixels: the planes of two frames as they are, or RGB.
 
-Planes are views of the decoder's memory if its format is planar. What is packed, or has its bits elsewhere, is first
-laid out as planes by FFmpeg, which changes no value. RGB is FFmpeg's conversion.
+Planes are views of the decoder's memory if its format is planar and little-endian. What is packed is first laid out as
+planes by FFmpeg, which changes no value of the formats that are read; the order of bytes and the number of bits are
+changed here, since FFmpeg takes RGB by way of luma and chroma for that. RGB of luma and chroma is FFmpeg's conversion.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 Mode = Literal["planes", "luma", "rgb"]
 
-# Planes of little-endian values in the low bits, as they are scored; alpha is the last plane.
-_PLANAR = re.compile(r"(yuv[aj]?4\d\dp|gbra?p|gray)(9|10|12|14|16)?(le)?")
+# Formats whose planes are read as they are; alpha is the last plane. "msb": the value lies in the high bits.
+_PLANAR = re.compile(r"(yuv[aj]?4\d\dp|gbra?p|gray)(9|10|12|14|16)?(msb)?(le|be)?")
+_DEEPEST = 16  # bits
 _CHROMA = {(0, 0): "444", (1, 0): "422", (1, 1): "420", (0, 1): "440", (2, 0): "411", (2, 2): "410"}  # by shifts
 _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 _UNSPECIFIED = 2  # of matrix, primaries and transfer alike
@@ -64,10 +66,18 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class _Planar:
-    """One frame as FFmpeg's planes."""
+    """One frame as FFmpeg's planes.
+
+    Attributes:
+        frame: of a format that ``_PLANAR`` matches.
+        full: whether black is 0 and white the largest value.
+        stored: bits of red, green and blue where they are fewer than 8, of which the frame has the high ones; or empty.
+
+    """
 
     frame: VideoFrame
     full: bool
+    stored: tuple[int, ...] = ()
 
     @property
     def rgb(self) -> bool:
@@ -111,7 +121,7 @@ def matched_planes(reference: VideoFrame, distorted: VideoFrame, mode: Mode) -> 
         frames = [_with_chroma(frame, coarsest) for frame in frames]
     bits = max(frame.bits for frame in frames)
     x, y = (
-        _arrays(_deepened(frame, bits), orientation(original), mode)
+        [turned(array, orientation(original)) for array in _arrays(frame, bits, mode)]
         for frame, original in zip(frames, (reference, distorted), strict=True)
     )
     full = frames[0].full
@@ -138,22 +148,50 @@ def _planar(frame: VideoFrame) -> _Planar:
     # FFmpeg takes untagged grey for a picture's, which is of full range.
     full = frame.color_range == _FULL or laid_out.format.is_rgb
     full |= laid_out.format.name.startswith("gray") and frame.color_range != _LIMITED
-    return _Planar(laid_out, full)
+    stored = tuple(component.bits for component in frame.format.components[:3])
+    few = frame.format.is_rgb and not frame.format.has_palette and min(stored) < 8
+    return _Planar(laid_out, full, stored if few else ())
 
 
-def _arrays(frame: VideoFrame, turn: Turn, mode: Mode) -> list[Array]:
-    form = frame.format
+def _arrays(frame: _Planar, bits: int, mode: Mode) -> list[Array]:
+    """Red, green and blue, or luma and the chroma that the mode asks for, of a number of bits."""
+    form = frame.frame.format
     order = (2, 0, 1) if form.is_rgb else (0, 1, 2) if form.name.startswith("yuv") and mode == "planes" else (0,)
-    deep = form.components[0].bits > 8
-    return [turned(_array(frame.planes[place], deep), turn) for place in order]
+    arrays = [_array(frame.frame.planes[place], form.name, frame.bits) for place in order]
+    arrays = (
+        [_stretched(array, few) for array, few in zip(arrays, frame.stored, strict=True)] if frame.stored else arrays
+    )
+    to_white = [frame.full and (frame.rgb or place == 0) for place in order]
+    return [_deepened(array, frame.bits, bits, white) for array, white in zip(arrays, to_white, strict=True)]
 
 
-def _array(plane: Any, deep: bool) -> Array:
-    """A view of the decoder's own memory, which the array keeps alive."""
+def _array(plane: Any, name: str, bits: int) -> Array:
+    """A view of the decoder's own memory, which the array keeps alive; a copy if its bytes or bits lie elsewhere."""
     import numpy as np
 
-    values = np.frombuffer(plane, np.uint16 if deep else np.uint8)
-    return values.reshape(plane.height, -1)[:, : plane.width]
+    values = np.frombuffer(plane, np.uint8 if bits == 8 else ">u2" if name.endswith("be") else "<u2")
+    values = values.reshape(plane.height, -1)[:, : plane.width]
+    if "msb" in name:
+        values = values >> (_DEEPEST - bits)
+    return values.astype(np.uint16) if name.endswith("be") else values
+
+
+def _stretched(array: Array, bits: int) -> Array:
+    """Values whose high bits are given, of 8 bits: 31 of 5 bits becomes 255, which FFmpeg makes 248."""
+    import numpy as np
+
+    values = np.arange(1 << bits) * 255 / ((1 << bits) - 1)
+    return np.round(values).astype(np.uint8)[array >> (8 - bits)]
+
+
+def _deepened(array: Array, few: int, bits: int, to_white: bool) -> Array:
+    """Values of more bits; with ``to_white`` the high bits are repeated below, so that white stays white."""
+    import numpy as np
+
+    if few == bits:
+        return array
+    wide = array.astype(np.uint16)
+    return (wide << (bits - few)) | (wide >> (2 * few - bits)) if to_white else wide << (bits - few)
 
 
 def planar_format(form: VideoFormat) -> str:
@@ -163,8 +201,8 @@ def planar_format(form: VideoFormat) -> str:
         PairError: there is none, because values are floats, or lie in no three planes.
 
     """
-    bits = max(component.bits for component in form.components)
-    if bits > 16 or form.is_bayer or form.name.startswith("xyz") or "f16" in form.name:
+    bits = max((component.bits for component in form.components), default=0)  # none of frames on a GPU
+    if not bits or bits > _DEEPEST or form.is_bayer or form.name.startswith("xyz") or "f16" in form.name:
         raise PairError(f"pixel format {form.name} has no planes of integers that could be compared; convert the video")
     depth = next(d for d in (8, 9, 10, 12, 14, 16) if d >= bits)
     suffix = "" if depth == 8 else f"{depth}le"
@@ -189,17 +227,9 @@ def _with_chroma(frame: _Planar, shifts: tuple[int, ...]) -> _Planar:
     return _Planar(_reformatted(frame.frame, f"yuv{sampling}p{suffix}"), frame.full)
 
 
-def _deepened(frame: _Planar, bits: int) -> VideoFrame:
-    if frame.bits == bits:
-        return frame.frame
-    return _reformatted(frame.frame, f"{_base(frame.frame.format.name)}{bits}le")
-
-
-def _base(name: str) -> str:
-    """The format's name without its depth and alpha: ``yuva420p10le`` becomes ``yuv420p``."""
-    if name.startswith("gray"):
-        return "gray"
-    return "gbrp" if name.startswith("gb") else f"yuv{name[name.index('4') :][:3]}p"
+def _sampling(name: str) -> str:
+    """Of a planar format's name ``yuv420p``, or ``gray``."""
+    return "gray" if name.startswith("gray") else f"yuv{name[name.index('4') :][:3]}p"
 
 
 def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:
@@ -208,7 +238,9 @@ def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:
         # next one, so that the first pixels of a slice are sometimes wrong.
         return frame.reformat(format=name, interpolation=_BICUBIC, threads=1)
     except (ValueError, OSError) as error:
-        raise PairError(f"pixel format {frame.format.name} cannot be converted to {name}: {error}") from error
+        raise PairError(
+            f"pixel format {frame.format.name} cannot be converted to {name}: {error}; convert the video first"
+        ) from error
 
 
 def rgb_of(frame: VideoFrame) -> Picture:
@@ -224,7 +256,14 @@ def deep_rgb_of(frame: VideoFrame) -> Picture:
     FFmpeg interpolates the chroma of 8 bits otherwise than that of more; so all planes get 16 bits first.
     """
     planar = _planar(frame)
-    array = _reformatted(_deepened(planar, 16), "rgb48le").to_ndarray()
+    if planar.rgb:
+        arrays = [turned(array, orientation(frame)) for array in _arrays(planar, _DEEPEST, "rgb")]
+        return _picture(arrays, _DEEPEST, full=True)
+    sampling, deep = _sampling(planar.frame.format.name), planar.frame
+    if sampling in ("yuv440p", "yuv411p", "yuv410p"):  # which FFmpeg does not have of 16 bits
+        sampling = "yuv444p"
+        deep = _reformatted(deep, sampling if planar.bits == 8 else f"{sampling}{planar.bits}le")
+    array = _reformatted(_reformatted(deep, f"{sampling}{_DEEPEST}le"), "rgb48le").to_ndarray()
     return Picture(channels_first(turned(array, orientation(frame))), 65535)
 
 
@@ -240,8 +279,11 @@ def orientation(frame: VideoFrame) -> Turn:
 
     """
     import numpy as np
+    from av.sidedata.sidedata import SideDataContainer
 
-    data = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data, which makes a reference cycle: frames would pile up until the garbage collector runs.
+    container: Any = SideDataContainer  # whose stub leaves out its argument
+    data = container(frame).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

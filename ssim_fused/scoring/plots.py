@@ -79,8 +79,8 @@ def _short(path: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def histogram(values: Sequence[float], metric: str) -> Plot:
-    """How the scores of all frames are distributed."""
+def histogram(values: Sequence[float], metric: str, kind: str) -> Plot:
+    """How the scores of all frames, or pictures, are distributed."""
     import numpy as np
 
     finite = np.asarray(values)[np.isfinite(values)]
@@ -88,7 +88,7 @@ def histogram(values: Sequence[float], metric: str) -> Plot:
     def draw(axes: Any) -> None:
         axes.hist(finite, bins=min(60, max(10, len(finite) // 5)), color=COLORS[0])
         axes.set_xlabel(metric, color=_INK)
-        axes.set_ylabel("frames", color=_INK)
+        axes.set_ylabel(kind, color=_INK)
         axes.yaxis.get_major_locator().set_params(integer=True)
 
     return Plot(f"Distribution of {metric}", _drawn(draw), [])

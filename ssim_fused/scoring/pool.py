@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ssim_fused.scoring.errors import UsageError
 
+PLANES = "YUVRGB"  # of luma and chroma, or of RGB
+
 _NAMES = re.compile(r"mean|min|max|median|harmonic|p(\d{1,2}|100)")
 
 
@@ -62,11 +64,11 @@ class Columns:
         metrics: the names, in order.
         db: with each SSIM in dB, too: ``ssim-db``.
         dssim: with each DSSIM, too: ``dssim``, ``ms-dssim``.
-        planes: the planes, ``"YUV"``, whose scores stand behind those of whole frames where videos have them.
+        planes: the planes whose scores stand behind those of whole frames where videos have them.
 
     """
 
-    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False, planes: str = "YUV") -> None:
+    def __init__(self, metrics: Iterable[str], db: bool = False, dssim: bool = False, planes: str = PLANES) -> None:
         metrics = tuple(metrics)
         split = [metric for metric in metrics if metric != "ms-ssim"]
         self._planes = {f"{metric}/{plane}": f"{metric}-{plane.lower()}" for metric in split for plane in planes}

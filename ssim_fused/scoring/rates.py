@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ssim_fused.scoring.errors import lacks_extra
 from ssim_fused.scoring.sequence import has_pictures
+from ssim_fused.scoring.stream import is_stream
 from ssim_fused.scoring.video import is_raw, opened, video_stream
 
 
 def bit_rate(path: str) -> float | None:
     """The kilobits a second of a file's video stream, from its packets; None where they have no times, or none."""
-    if has_pictures(path) or is_raw(path):
+    if is_stream(path) or has_pictures(path) or is_raw(path):
         return None
     try:
         return _bit_rate(path)

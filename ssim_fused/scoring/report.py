@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,7 @@ class Report:
         if result.exhibit:
             shown = {
                 "frame": result.exhibit.frame if result.sequence else None,
+                "lowest": result.lowest(self._metric) if math.isfinite(result.lowest(self._metric)) else None,
                 "images": {name: _embedded(getattr(result.exhibit, name)) for name in IMAGES},
             }
             _keep(self._exhibits, (-result.lowest(self._metric), -result.number, row | shown), EXHIBITS)
@@ -88,7 +90,8 @@ class Report:
         ]  # fmt: skip
         threshold = self._rows.threshold
         shown = [row for *_, row in (*self._worst, *self._exhibits)]
-        planes = [name for name in self._rows.columns.planes.values() if any(name in row["scores"] for row in shown)]
+        names = {name for row in shown for name in row["scores"]}
+        planes = [name for name in self._rows.columns.planes.values() if name in names]
         return self._template.render(
             title=self._title,
             version=__version__,
@@ -98,6 +101,7 @@ class Report:
             totals=totals,
             below=threshold and {"count": threshold.below, "least": f"{threshold.metric} {threshold.least:g}"},
             pools=SUMMARY,
+            kind=self._kind(),
             inputs=inputs,
             rated=any(one["rate"] for one in inputs),
             columns=[*self._rows.columns.names, *planes],
@@ -121,8 +125,11 @@ class Report:
             plots.append(curves(self._lines, self._metric, self._sequences))
         values = totals.values(self._metric)
         if len(values) > 1:
-            plots.append(histogram(values, self._metric))
+            plots.append(histogram(values, self._metric, self._kind()))
         return plots
+
+    def _kind(self) -> str:
+        return "frames" if self._sequences else "pictures"
 
 
 def _title(pairs: Sequence[Pair]) -> str:

@@ -133,7 +133,8 @@ def _batches(frames: Generator[Decoded], largest: int, values: int) -> Generator
             if isinstance(frame, Frame):
                 x = frame.reference.pixels
                 fits = len(batch) < largest and (len(batch) + 1) * x.numel() <= values
-                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None, len(frame.chroma))
+                planes = len(frame.chroma), frame.channels
+                same = (tuple(x.shape), x.dtype, frame.reference.peak, frame.mask is None, planes)
                 if batch and kind is not None and (same != kind or not fits):
                     yield batch
                     batch = []
@@ -168,7 +169,7 @@ def _scores(measure: Measure, frames: Sequence[Frame]) -> list[dict[str, float]]
     peak = frames[0].reference.peak
     x, y = [f.reference.pixels for f in frames], [f.distorted.pixels for f in frames]
     if not frames[0].chroma:
-        return measure(x, y, peak, masks or None)
+        return measure(x, y, peak, masks or None, frames[0].channels)
     planes = [(x, y)]
     for place in range(len(frames[0].chroma)):
         both = [frame.chroma[place] for frame in frames]

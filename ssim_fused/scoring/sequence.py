@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssim_fused.scoring.errors import PairError, reading
-from ssim_fused.scoring.pairs import STREAM, frames_of, is_video
+from ssim_fused.scoring.pairs import frames_of, is_video
 from ssim_fused.scoring.picture import NO_LIMITS, Picture, is_picture, opened_picture, read_picture
 from ssim_fused.scoring.readers.samples import Limits
+from ssim_fused.scoring.stream import STREAM
 from ssim_fused.scoring.video import Raw, Video
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A video file, or a y4m stream on standard input: its frames with their exact numbers, decoded by PyAV.
+"""A video file, or a y4m stream of standard input or a FIFO: its frames with their exact numbers, decoded by PyAV.
 
 Frame k is the k-th that comes of decoding from the start. A later start is entered at a key frame if the packets tell
 which one (packets.py); otherwise frames are counted. Files are opened here and handed to FFmpeg as file objects, so
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,18 +19,16 @@ from typing import TYPE_CHECKING, Any
 from ssim_fused.scoring.complete import missing_bytes
 from ssim_fused.scoring.errors import PairError, UsageError
 from ssim_fused.scoring.packets import Entry, Index, LostError, read_index
+from ssim_fused.scoring.stream import Stream, check_y4m, is_stream, name_of
 
 if TYPE_CHECKING:
     from av import VideoFrame
-
-STREAM = "-"  # a y4m stream on standard input
 
 # Files of bare pixels, which only --size and --pix-fmt explain.
 RAW_ENDINGS = frozenset({".yuv", ".raw", ".i420", ".nv12", ".p010", ".uyvy", ".yuyv", ".v210"})
 
 _READ = 1 << 20  # bytes that one call of Python fetches for FFmpeg
 _CHECKED = 16  # frames at the start whose time stamps have to be those of the packets
-_Y4M = b"YUV4MPEG2"
 _ALONE = {"protocol_whitelist": "none"}  # for demuxers that open other files past io_open, as that of lists
 # What FFmpeg opens as videos though it is text, one picture, or a list of other files.
 _NO_VIDEOS = ("tty", "bin", "xbin", "adf", "idf", "image2", "gif", "apng", "webp", "concat", "hls", "dash", "sdp")
@@ -82,7 +79,7 @@ class Facts:
 
     Attributes:
         pix_fmt: FFmpeg's name of the pixel format, or None.
-        rgb: whether frames are RGB or palettes, not luma and chroma.
+        planes: what is compared of two such videos: ``"RGB"`` also of palettes, ``"Y"`` of grey, else ``"YUV"``.
         rate: frames a second, the finest that the time stamps need, or None.
         tick: seconds of one unit of a time stamp.
         notes: sentences on what is left out, for the results.
@@ -90,7 +87,7 @@ class Facts:
     """
 
     pix_fmt: str | None
-    rgb: bool
+    planes: str
     rate: Fraction | None
     tick: Fraction
     notes: tuple[str, ...]
@@ -100,10 +97,10 @@ _Decoded = tuple["VideoFrame", bool]
 
 
 class Video:
-    """A video file, or a y4m stream on standard input.
+    """A video file, or a y4m stream.
 
     Args:
-        path: of the file, or ``-``.
+        path: of the file or FIFO, or ``-``.
         threads: that decode it.
         raw: what a file without a header holds.
 
@@ -111,12 +108,14 @@ class Video:
 
     def __init__(self, path: str, threads: int = 1, raw: Raw | None = None) -> None:
         self.path, self._threads = path, threads
-        self._raw = raw if is_raw(path) else None
-        if is_raw(path) and raw is None:
+        self._streamed = is_stream(path)
+        bare = is_raw(path) and not self._streamed
+        self._raw = raw if bare else None
+        if bare and raw is None:
             raise PairError(f"{path}: bare pixels without a header; give --size WxH and --pix-fmt FORMAT")
         self._index: Index | None = None
         self._facts: Facts | None = None
-        self._standard: Any = None
+        self._stream: Any = None
 
     @property
     def facts(self) -> Facts:
@@ -190,7 +189,7 @@ class Video:
         """The index, regular only if the first frames have the time stamps of the packets."""
         if self._index is None:
             self._index = Index()
-            if self.path != STREAM:
+            if not self._streamed:
                 with self._opened() as (container, stream):
                     self._index = read_index(container, stream)
                 if self._index.regular:
@@ -219,7 +218,7 @@ class Video:
                 damaged |= frame.is_corrupt
                 damaged &= not frame.key_frame or frame.is_corrupt or packet.is_corrupt
                 yield frame, damaged
-        missing = 0 if self.path == STREAM or self._raw else missing_bytes(self.path)
+        missing = 0 if self._streamed or self._raw else missing_bytes(self.path)
         if missing:
             raise PairError(
                 f"{self.path}: the file was cut off, {missing} bytes or more before its end; its last frames are lost "
@@ -228,11 +227,15 @@ class Video:
 
     @contextmanager
     def _opened(self) -> Generator[tuple[Any, Any]]:
-        if self.path == STREAM:
+        import av
+
+        if self._streamed:
             with _errors_of(self.path):
-                if self._standard is None:  # opened once: for its header, then for its frames
-                    self._standard = open_standard()
-                yield self._standard, self._prepared(self._standard)
+                if self._stream is None:  # opened once: for its header, then for its frames
+                    self._stream = av.open(
+                        Stream(self.path), "r", format="yuv4mpegpipe", options=_ALONE, io_open=_refused
+                    )
+                yield self._stream, self._prepared(self._stream)
             return
         with opened(self.path, self._raw) as container:
             yield container, self._prepared(container)
@@ -255,42 +258,6 @@ class _File:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
-class _Standard:
-    """Standard input, whose first bytes were read already."""
-
-    def __init__(self, head: bytes, file: Any) -> None:
-        self._head, self._file = head, file
-
-    def read(self, count: int) -> bytes:
-        if self._head:
-            piece, self._head = self._head[:count], self._head[count:]
-            return piece
-        return self._file.read(count)
-
-
-def open_standard() -> Any:
-    """The y4m stream on standard input, as a container of FFmpeg.
-
-    Raises:
-        PairError: something else arrived, or nothing.
-
-    """
-    import av
-
-    # The raw file has no lock, which a stalled read would hold while the interpreter ends.
-    file = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    head = b""
-    while len(head) < len(_Y4M) and (piece := file.read(len(_Y4M) - len(head))):
-        head += piece
-    if head != _Y4M:
-        arrived = f"it begins with {head!r}" if head else "nothing arrived"
-        raise PairError(
-            f"standard input is no y4m stream: {arrived}. Write it with ffmpeg -i FILE -f yuv4mpegpipe -, which "
-            "needs -strict -1 for more than 8 bits"
-        )
-    return av.open(_Standard(head, file), "r", format="yuv4mpegpipe", options=_ALONE, io_open=_refused)
-
-
 @contextmanager
 def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
     """A container of FFmpeg.
@@ -304,6 +271,8 @@ def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
     with _errors_of(path), open(path, "rb") as file:
         if raw is not None:
             _check_size(path, file, raw)
+        else:
+            check_y4m(path, file)
         form, options = ("rawvideo", raw.options) if raw else (None, {})
         with av.open(_File(file), "r", form, options | _ALONE, buffer_size=_READ, metadata_errors="replace",
                      io_open=_refused) as container:  # fmt: skip
@@ -318,8 +287,7 @@ def _errors_of(path: str) -> Generator[None]:
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        name = "standard input" if path == STREAM else path
-        raise PairError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        raise PairError(f"{name_of(path)}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _refused(url: str, flags: int, options: dict[str, str]) -> Any:
@@ -364,22 +332,26 @@ def _facts_of(container: Any, stream: Any, path: str) -> Facts:
             f"{path} has {others + 1} videos; the one of {context.width}x{context.height} pixels, stream "
             f"{stream.index}, is compared"
         )
-    form = context.format
     rates = [rate for rate in (stream.base_rate, stream.average_rate) if rate]
     return Facts(
         context.pix_fmt,
-        form is not None and (form.is_rgb or form.has_palette),
+        _planes_of(context.format),
         max(rates) if rates else None,
         Fraction(stream.time_base),
         tuple(notes),
     )
 
 
+def _planes_of(form: Any) -> str:
+    if form is not None and (form.is_rgb or form.has_palette):
+        return "RGB"
+    return "YUV" if form is None or len(form.components) > 2 else "Y"
+
+
 def _damaged(path: str, number: int) -> str:
-    name = "standard input" if path == STREAM else path
     return (
-        f"{name}: frame {number} is damaged, and the decoder patched it up; --frames leaves it out, or pipe what the "
-        f"decoder makes of it: ffmpeg -i FILE -f yuv4mpegpipe - | ssim-fused compare REFERENCE -"
+        f"{name_of(path)}: frame {number} is damaged, and the decoder patched it up; --frames leaves it out, or pipe "
+        f"what the decoder makes of it: ffmpeg -i FILE -f yuv4mpegpipe - | ssim-fused compare REFERENCE -"
     )
 
 

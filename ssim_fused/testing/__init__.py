@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssim_fused.testing.comparison import Comparison, compare
-from ssim_fused.testing.failures import heat_map_path, write_heat_map
+from ssim_fused.testing.failures import check_path, heat_map_path, write_heat_map
 from ssim_fused.testing.images import HIDDEN, Range, Rectangle, read
 from ssim_fused.testing.weights import weights_of
 
@@ -82,11 +82,14 @@ def assert_similar(
 
     """
     check_thresholds(at_least, region_at_least)
+    check_path("heat_map", heat_map)
     both = [read(image, name, data_range) for name, image in (("actual", actual), ("expected", expected))]
     result = compare(both[0], both[1], weights_of(ignore, mask, both[0], both[1]), data_range)
     problem = problem_of(result, at_least, region_at_least)
     if problem:
-        raise AssertionError(failure(result, problem, write_heat_map(result, heat_map or heat_map_path())))
+        raise AssertionError(
+            failure(result, problem, write_heat_map(result, heat_map_path() if heat_map is None else heat_map))
+        )
     return result.score
 
 

@@ -8,6 +8,16 @@ import tempfile
 from pathlib import Path
 
 from ssim_fused.testing.comparison import Comparison
+from ssim_fused.testing.images import HIDDEN
+
+__tracebackhide__ = HIDDEN
+
+
+def check_path(name: str, path: str | os.PathLike[str] | None) -> None:
+    """Checks before the comparison that a path to write to is one."""
+    if path is not None and not (isinstance(path, str | os.PathLike) and os.fspath(path)):
+        kind = ValueError if isinstance(path, str) else TypeError
+        raise kind(f"`{name}` is {path!r}, expected the path of the PNG file to write, such as 'failure.png', or None.")
 
 
 def heat_map_path() -> Path:

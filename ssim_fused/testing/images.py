@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import operator
 import os
+import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from ssim_fused.scoring.picture import Picture
@@ -96,8 +98,15 @@ def read(image: Any, name: str, data_range: Range = None) -> Image:
         import numpy as np
 
         return _from_array(np.asarray(image), name)
+    fix = ""
+    if isinstance(image, list | tuple):
+        fix = f"; use `numpy.asarray({name})` for numbers, or compare `{name}[i]` in a loop for images"
+    elif isinstance(image, bytes | bytearray):
+        fix = f"; use `PIL.Image.open(io.BytesIO({name}))` for the content of a file"
+    kind = "" if image is None else f" of type {type(image).__name__}"
     raise TypeError(
-        f"`{name}` is a {type(image).__name__}, expected an image: a NumPy array, a tensor, a PIL image or a path."
+        f"`{name}` is {reprlib.repr(image)}{kind}; expected an image: a NumPy array, a tensor, a PIL image or a path"
+        f"{fix}."
     )
 
 
@@ -107,8 +116,8 @@ def lacking(error: ModuleNotFoundError) -> ModuleNotFoundError:
 
 
 def _from_tensor(tensor: Tensor, name: str) -> Image:
+    _check_dtype(tensor, name)
     pixels = tensor.detach().cpu()
-    _check_dtype(pixels, name)
     if pixels.ndim == 4 and pixels.shape[0] == 1:
         pixels = pixels[0]
     shape = tuple(tensor.shape)
@@ -129,6 +138,7 @@ def _from_array(array: Any, name: str) -> Image:
 
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise TypeError(f"`{name}` is a masked array; pass `{name}.data`, and `mask=~{name}.mask` for what counts.")
+    array = np.asarray(array)  # a matrix would stay two-dimensional whatever is done with it
     hwc = array if array.ndim != 2 else array[:, :, None]
     if hwc.ndim != 3 or hwc.shape[2] not in CHANNELS:
         hint = ""
@@ -231,8 +241,19 @@ def _image(name: str, pixels: Tensor, kind: str, *, is_picture: bool) -> Image:
 
 
 def _check_dtype(pixels: Tensor, name: str) -> None:
-    if pixels.is_complex() or pixels.layout != torch.strided or pixels.is_quantized:
-        raise TypeError(f"`{name}` is {pixels.dtype}, {pixels.layout}; expected dense, real numbers.")
+    kind = fix = None
+    if pixels.is_nested:
+        kind, fix = "a nested tensor", f"compare `{name}[i]` in a loop"
+    elif pixels.layout != torch.strided:
+        kind, fix = f"a tensor of layout {pixels.layout}", f"use `{name}.to_dense()`"
+    elif pixels.is_meta or isinstance(pixels, FakeTensor):
+        kind, fix = f"a tensor without data, on the device {pixels.device}", "compare it where it is computed"
+    elif pixels.is_quantized:
+        kind, fix = f"a quantized tensor, {pixels.dtype}", f"use `{name}.dequantize()`"
+    elif pixels.is_complex():
+        kind, fix = f"a tensor of {pixels.dtype}", f"use `{name}.abs()`, or compare `{name}.real` and `{name}.imag`"
+    if kind:
+        raise TypeError(f"`{name}` is {kind}; expected a dense tensor of integers, floats or bool: {fix}.")
 
 
 def bounds(image: Image, other: Image, data_range: Range) -> tuple[float, float]:
@@ -260,6 +281,8 @@ def checked_range(data_range: Range) -> tuple[float, float]:
     """The lowest and highest value of a range, [0, 1] if it is None."""
     if data_range is None:
         return 0.0, 1.0
+    if isinstance(data_range, str | bytes):
+        raise TypeError(f"`data_range` is {data_range!r}, expected a positive number or a tuple (low, high).")
     try:
         low, high = (float(v) for v in (data_range if isinstance(data_range, tuple | list) else (0.0, data_range)))
     except (TypeError, ValueError):

@@ -32,7 +32,9 @@ def open_file(data: bytes, limits: Limits) -> Opened:
             return Raw(np.asarray(image), "cmyk", 8, orientation=orientation)
         if image.mode == "L":
             return Raw(np.asarray(image), "grey", 8, orientation=orientation)
-        return Raw(np.asarray(image.convert("RGB")), "rgb", 8, orientation=orientation)
+        # Without convert() where the mode fits, since that copies.
+        color = image if image.mode == "RGB" else image.convert("RGB")
+        return Raw(np.asarray(color), "rgb", 8, orientation=orientation)
 
     return Opened(1, frame)
 
