@@ -229,7 +229,7 @@ def test_autocast(device: str) -> None:
 def test_integer_preds_want_a_target_of_their_type() -> None:
     preds, target = pictures(torch.uint8, "cpu", 30, 31)
     for wrong in (target.float(), target.to(torch.uint16)):
-        with pytest.raises(NotImplementedError, match=r"`target` has the dtype .* beside `preds` of torch.uint8"):
+        with pytest.raises(NotImplementedError, match=r"`target` has the dtype .* and `preds` torch.uint8"):
             ssim(preds, wrong)
 
 

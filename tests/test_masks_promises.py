@@ -244,10 +244,13 @@ def test_opcheck(device: str, name: str) -> None:
 
 
 REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
-    (TypeError, "`mask` is expected to be a torch.Tensor or None, got list", {"mask": [1]}),
-    (ValueError, r"`mask` has the shape \(2, 2, 33, 35\), expected \(2, 3, 33, 35\) or, for all channels, \(2, 1, 33",
-     {"mask": torch.ones(2, 2, 33, 35)}),
-    (TypeError, "`mask` has the dtype torch.uint8, expected bool or", {"mask": torch.ones(2, 1, 33, 35).byte()}),
+    (TypeError, "`mask` is a list, expected a torch.Tensor or None", {"mask": [1]}),
+    (
+        ValueError,
+        r"`mask` has the shape \(2, 2, 33, 35\), expected that of `preds`, \(2, 3, 33, 35\), or \(2, 1, 33",
+        {"mask": torch.ones(2, 2, 33, 35)},
+    ),
+    (TypeError, "`mask` has the dtype torch.uint8, expected bool, or", {"mask": torch.ones(2, 1, 33, 35).byte()}),
     (RuntimeError, r"`mask` requires a gradient, .* pass `mask.detach\(\)`",
      {"mask": torch.ones(2, 1, 33, 35, requires_grad=True)}),
     (ValueError, "`mask_mode` is 'soft', expected 'window' or 'map'", {"mask_mode": "soft"}),

@@ -335,7 +335,7 @@ def test_fitting_betas(height: int, arguments: dict[str, Any]) -> None:
 
 
 def test_fitting_betas_of_volumes() -> None:
-    with pytest.warns(UserWarning, match="20 x 50 x 60 carry 2 of"):
+    with pytest.warns(UserWarning, match="20 x 50 x 60 have room for 2 of"):
         betas = fitting_betas(50, 60, depth=20)
     assert fits((20, 50, 60), betas)
     assert not fits((20, 50, 60), (*betas, 0.1))
