@@ -233,6 +233,21 @@ def check_mask(preds: Tensor, target: Tensor, mask: Any, mask_mode: Any) -> None
         )
 
 
+def check_weight(preds: Tensor, weight: Any) -> None:
+    """Checks the weights ``[B]`` of the images of a batch."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"`weight` is {weight!r}, a {type(weight).__name__}; expected a tensor [B] with one per image.")
+    if isinstance(preds, Tensor) and weight.shape != preds.shape[:1]:
+        raise ValueError(
+            f"`weight` has the shape {tuple(weight.shape)}, expected ({preds.shape[0]},) with one element per image."
+        )
+    if isinstance(preds, Tensor) and weight.device != preds.device:
+        raise RuntimeError(
+            f"`weight` is on {weight.device} and `preds` on {preds.device}, expected one device: move it by "
+            "`weight.to(preds.device)`."
+        )
+
+
 _LARGEST_SIGMA = sys.float_info.max / 3.5  # above it, the radius of the Gaussian is infinite
 
 
