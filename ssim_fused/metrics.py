@@ -12,7 +12,7 @@ The extra ``[metrics]`` installs torchmetrics. Arguments, states and results are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,18 @@ except ImportError as error:
 
 class _Fused(Metric):
     """The common part of both metrics. It precedes the class of torchmetrics in the method resolution order."""
+
+    if TYPE_CHECKING:  # attributes that the classes of torchmetrics set
+        gaussian_kernel: bool
+        sigma: float | Sequence[float]
+        kernel_size: int | Sequence[int]
+        data_range: functional.DataRange
+        k1: float
+        k2: float
+        reduction: str | None
+        similarity: Any  # a tensor, or a list of tensors without reduction
+        total: Tensor
+        image_return: list[Tensor]
 
     def __init__(
         self,
@@ -87,7 +99,8 @@ class _Fused(Metric):
         return result
 
 
-class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMeasure):
+# torchmetrics' Metric and torch's Module disagree on the signatures of `double`, `float`, `half` and `type`.
+class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMeasure):  # ty: ignore[incompatible-method-override]
     """SSIM over all images since the last reset.
 
     Args:
@@ -150,7 +163,7 @@ class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMe
         return self._result()
 
 
-class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructuralSimilarityIndexMeasure):
+class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructuralSimilarityIndexMeasure):  # ty: ignore[incompatible-method-override]
     """MS-SSIM over all images since the last reset.
 
     Args:

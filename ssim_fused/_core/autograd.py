@@ -147,8 +147,8 @@ class EagerScore(torch.autograd.Function):
 
 
 # These are the C++ `Function.apply`: they skip the Python code that looks for transforms, which `evaluate` has done.
-_apply_stored = super(torch.autograd.Function, StoredScore).apply
-_apply_eager = super(torch.autograd.Function, EagerScore).apply
+_apply_stored = super(torch.autograd.Function, StoredScore).apply  # ty: ignore[missing-attribute]
+_apply_eager = super(torch.autograd.Function, EagerScore).apply  # ty: ignore[missing-attribute]
 
 
 def _donated(spec: Spec, stored: list[Tensor], upstream: Tensor) -> Tensor:
@@ -173,8 +173,8 @@ class ScoreGradient(torch.autograd.Function):
         mask: Tensor | None,
         *upstream_and_stored: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        upstream, stored = upstream_and_stored[:3], upstream_and_stored[3:]
-        if stored:
+        upstream, stored = upstream_and_stored[:3], [t for t in upstream_and_stored[3:] if t is not None]
+        if stored and upstream[0] is not None:
             found = spec.from_stored(stored, upstream[0], constants, wanted)
         else:
             found = spec.gradients([*_present(spec, upstream)], preds, target, constants, wanted, mask)
@@ -200,7 +200,8 @@ class ScoreGradient(torch.autograd.Function):
         return None, None, *found[:3], None, *found[3:], *(None,) * (ctx.count - 7)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: Spec, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        spec, wanted, *tensors = args
         fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[2:4])
         preds, target = fold.images
         constants, mask = fold.constants(tensors[2], in_dims[4]), fold.of_images(tensors[3], in_dims[5])
@@ -273,7 +274,8 @@ class TransformedScore(torch.autograd.Function):
         return None, *_gradient(ctx.spec, ctx.needs_input_grad[1:4], upstream, *ctx.saved_tensors), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: Spec, *tensors: Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        spec, *tensors = args
         fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[1:3])
         constants, mask = fold.constants(tensors[2], in_dims[3]), fold.of_images(tensors[3], in_dims[4])
         outputs = TransformedScore.apply(fold.spec, *fold.images, constants, mask)

@@ -19,12 +19,12 @@ from ssim_fused._core.window import DataRange
 
 def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: Tensor, call: Call) -> Sequence[Tensor]:
     """Returns the result of ``compute``, or raises the reference's exception with an explanation of the mistake."""
-    given = elements(call.sigma), elements(call.kernel_size)
+    sigma, kernel_size = elements(call.sigma), elements(call.kernel_size)
     # Under torch.compile the checks come first: a failed trace cannot be repeated.
-    if call.gaussian_kernel is not True or None in given or torch.compiler.is_compiling():
+    if call.gaussian_kernel is not True or sigma is None or kernel_size is None or torch.compiler.is_compiling():
         return compute(preds, target, *checks.check_call(preds, target, call))
     try:
-        return compute(preds, target, *given)
+        return compute(preds, target, sigma, kernel_size)
     except Exception as error:  # of any type: from the dispatcher's argument parser, an operator, or Python
         if type(error).__module__ not in ("builtins", "torch"):  # from a hook on saved tensors, e.g. checkpointing
             raise
@@ -33,12 +33,13 @@ def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: T
         if "driver version is insufficient" in str(error):  # for the library's CUDA runtime; torch's may be older
             raise RuntimeError(f"{error}\n{_ops.driver_is_too_old()}") from error
         meant = checks.check_call(preds, target, call)  # raises if it finds the mistake
-        if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
+        pairs = zip((sigma, kernel_size), meant, strict=True)
+        if all(type(v) is type(w) for a, b in pairs for v, w in zip(a, b, strict=False)):
             raise
     return compute(preds, target, *meant)  # the numbers had types that the operators do not accept
 
 
-def elements(value: float | Sequence[float]) -> Sequence[float] | None:
+def elements(value: Any) -> Sequence[float] | None:
     """Returns a number or sequence as the tuple or list that the operators expect, or None if it must be checked first.
 
     The operators would apply a sequence of one element to all axes, and would read an empty ``sigma`` as a uniform

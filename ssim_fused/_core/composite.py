@@ -64,7 +64,7 @@ def similarity(
         x, y = preds.to(dtype).contiguous(), target.to(dtype).contiguous()
         c1, c2 = window.constants if constants is None else constants.unbind(-1)
         if constants is not None and constants.ndim == 2:
-            c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
+            c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))  # ty: ignore[missing-union-attribute]
         dims = tuple(range(2, x.ndim))
         window = window.reaching(x.shape[2:])
         sees_padding = window.sees_padding(x.shape[2:])
@@ -102,7 +102,7 @@ def similarity(
         loss = luminance_loss + (1 - luminance_loss) * contrast_loss
         return (
             _mean(loss, weights),
-            _mean(*(_crop(t, window) for t in (contrast_loss, weights))),
+            _mean(*(_crop(t, window) for t in (contrast_loss, weights))),  # ty: ignore[invalid-argument-type]
             (1 - loss).to(map_dtype(preds.dtype)),
         )
 
@@ -242,7 +242,7 @@ def gradients(
         outputs = function(*(t if t is None or not t.is_floating_point() else next(given) for t in inputs))
         return tuple(output for output, grad in zip(outputs, grads, strict=True) if grad is not None)
 
-    _, pull = torch.func.vjp(used, *tensors)
+    _, pull = torch.func.vjp(used, *tensors)  # ty: ignore[invalid-assignment] - three values only with `has_aux`
     found = iter(pull(tuple(grad for grad in grads if grad is not None)))
     return tuple(None if t is None or not t.is_floating_point() else next(found) for t in inputs)
 

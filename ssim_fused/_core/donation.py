@@ -16,7 +16,7 @@ from torch import Tensor
 # These functions of torch are private. If a version lacks one of them, no tensor is ever donated.
 _tensor_uses = getattr(Tensor, "_use_count", None)
 _storage_uses = getattr(torch._C, "_storage_Use_Count", None)
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_keeps_graph = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", lambda: True)
 
 References = tuple[int, int, int, int]
 
@@ -27,7 +27,8 @@ def references_of(tensor: Tensor) -> References:
     The Python count of the storage matters because all holders of its Python object share one reference in C++.
     """
     storage = tensor.untyped_storage()
-    return sys.getrefcount(tensor), tensor._use_count(), sys.getrefcount(storage), _storage_uses(storage._cdata)
+    of_tensor = sys.getrefcount(tensor), tensor._use_count()  # ty: ignore[missing-attribute]
+    return *of_tensor, sys.getrefcount(storage), _storage_uses(storage._cdata)  # ty: ignore[not-callable]
 
 
 class _Held(torch.autograd.Function):
@@ -41,7 +42,7 @@ class _Held(torch.autograd.Function):
         return x.sum()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
         (*stored,) = ctx.saved_tensors
         gradient, _Held.references = _take(stored)
         return gradient

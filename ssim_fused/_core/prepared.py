@@ -185,7 +185,8 @@ class PreparedScore(torch.autograd.Function):
         return value, terms
 
     @staticmethod
-    def backward(ctx: Any, of_value: Tensor, *of_terms: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_value = upstream[0]
         preds, target, *stored = ctx.saved_tensors
         _, by_preds, by_target = ctx.needs_input_grad
         prepared = ctx.prepared
@@ -214,4 +215,4 @@ def _donated(prepared: Prepared, stored: list[Tensor], upstream: Tensor) -> Tens
 
 
 # This is the C++ `Function.apply`: it skips the Python code that looks for transforms, which `run` has done.
-_apply = super(torch.autograd.Function, PreparedScore).apply
+_apply = super(torch.autograd.Function, PreparedScore).apply  # ty: ignore[missing-attribute]

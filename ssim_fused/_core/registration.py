@@ -50,7 +50,8 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
     elif preds.dtype == torch.float16:
         found = spec.from_stored(stored, upstream[0], constants, wanted)
     else:  # PyTorch operations, which Inductor fuses with those around them
-        by = (upstream[0] if spec.as_distance else -upstream[0]).reshape(-1, *[1] * (preds.ndim - 1))
+        # With stored gradients, the value is the only differentiable output: its upstream gradient is not None.
+        by = (upstream[0] if spec.as_distance else -upstream[0]).reshape(-1, *[1] * (preds.ndim - 1))  # ty: ignore[missing-union-attribute, unsupported-operator]
         kept = iter(stored)
         by_images = [(next(kept) * by).to(preds.dtype) if want else None for want in wanted[:2]]
         found = (*by_images, spec.of_constants(next(kept), upstream[0], constants) if wanted[2] else None)

@@ -138,7 +138,8 @@ class Spec(NamedTuple):
             outputs.append(image)
         return tuple(outputs)
 
-    def _pixel_mean(self, preds: Tensor, target: Tensor, masked: composite.Masked | None) -> Tensor:
+    # ty takes `composite` for the method above, but annotations are not evaluated.
+    def _pixel_mean(self, preds: Tensor, target: Tensor, masked: composite.Masked | None) -> Tensor:  # ty: ignore[missing-attribute]
         return composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
 
     def with_pixels(self, mean: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
@@ -186,7 +187,7 @@ class Spec(NamedTuple):
         """Computes the requested gradients with respect to preds, target and constants in a second pass."""
         if self.betas or self.pixel_term != "none":
             stored = self.outputs(preds, target, constants, wanted, mask)[self.results :]
-            return self.from_stored(stored, upstream[0], constants, wanted)
+            return self.from_stored(stored, upstream[0], constants, wanted)  # ty: ignore[invalid-argument-type]
         by_output = iter(upstream)
         of_value = next(by_output)
         of_contrast = next(by_output) if self.want_contrast else None
@@ -199,7 +200,7 @@ class Spec(NamedTuple):
         if not wanted[2]:
             return [*by_images, None]
         by_constants = next(found)
-        return [*by_images, by_constants if constants.ndim == 2 else by_constants.sum(0)]
+        return [*by_images, by_constants if constants.ndim == 2 else by_constants.sum(0)]  # ty: ignore[missing-union-attribute]
 
     def from_stored(
         self, stored: Sequence[Tensor], upstream: Tensor, constants: Tensor | None, wanted: Sequence[bool]
@@ -207,7 +208,7 @@ class Spec(NamedTuple):
         """Returns the requested gradients, made from those that the forward stored."""
         kept = iter(stored)
         by_images = [self.multiplied(next(kept), upstream) if want else None for want in wanted[:2]]
-        return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]
+        return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]  # ty: ignore[invalid-argument-type]
 
 
 def gradient_keywords(wanted: Sequence[bool]) -> dict[str, bool]:
