@@ -330,7 +330,7 @@ def test_fitting_betas(height: int, arguments: dict[str, Any]) -> None:
     assert not fits(sides, (*betas, 0.1), **arguments)
     assert sum(betas) == pytest.approx(1, abs=1e-15)
     assert betas == pytest.approx([beta / sum(textbook.BETAS[: len(betas)]) for beta in textbook.BETAS[: len(betas)]])
-    assert re.search(rf"{height} x {height + 40} carry {len(betas)} of", str(caught[0].message))
+    assert re.search(rf"{height} x {height + 40} have room for {len(betas)} of", str(caught[0].message))
     assert caught[0].filename == __file__
 
 

@@ -1,11 +1,13 @@
-"""scikit-image 0.26's ``structural_similarity``: of arrays, with sample covariance, the whole map and the gradient.
+"""Drop-in for ``structural_similarity`` of scikit-image 0.26: NumPy arrays, with sample covariance, map and gradient.
 
-Unbiased variances are ``NP / (NP - 1)`` times the biased ones, NP being the window's pixels; with that factor taken out
-of numerator and denominator they are the biased ones with a smaller c2, so that the kernels' formula is exact.
+Sample variances are ``NP / (NP - 1)`` times the biased ones, where NP is the number of pixels of the window. This
+factor cancels in the contrast term if c2 is divided by it, so that the formula of the kernels is exact.
 
-As in the package, the ``gradient`` with sample covariance is not the derivative of the map's mean: the factor is left
-out where variances are differentiated. With ``corrected=True`` it is the derivative. What differs: images have one to
-three axes next to that of the channels, ``im2`` may not be complex, and unknown arguments are refused.
+As in scikit-image, the ``gradient`` with sample covariance is not the derivative of the mean of the map: it lacks that
+factor where variances are differentiated. With ``corrected=True`` it is the derivative.
+
+Differences: images have one to three axes besides the channel axis, ``im2`` cannot be complex, and unknown arguments
+are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Array = NDArray[Any]
 
 
 class SampleCovarianceError(ValueError, ZeroDivisionError):
-    """A window of one pixel has no sample covariance; the package divides by zero."""
+    """Raised for sample covariance with a window of one pixel, which is undefined; scikit-image divides by zero."""
 
 
 @arguments.speaks_of(preds="im1", target="im2", kernel_size="win_size")
@@ -45,35 +47,43 @@ def structural_similarity(
     use_sample_covariance: bool = True,
     corrected: bool = False,
 ) -> Any:
-    """Mean SSIM of two arrays.
+    """Computes the mean SSIM of two arrays, as ``skimage.metrics.structural_similarity``.
 
     Args:
-        im1: an image of one to three axes, next to that of the channels.
-        im2: an image of the same shape.
-        win_size: pixels along each axis of the uniform window, odd; 7 by default. With ``gaussian_weights`` the window
-            is that of ``sigma``, and this says how much border the mean leaves out, by default half the window.
-        gradient: whether to return the derivative of the whole map's mean by ``im2``; of each channel's own map.
-        data_range: the images' range; by default that of an integer dtype.
-        channel_axis: the axis of the channels, each compared by itself.
-        gaussian_weights: whether the window is a Gaussian.
-        full: whether to return the map.
-        K1: luminance constant.
-        K2: contrast constant.
-        sigma: standard deviation of the Gaussian.
-        use_sample_covariance: whether variances are divided by the window's pixels minus one.
-        corrected: whether the ``gradient`` is the derivative with sample covariance, too; the package's leaves a factor
-            out.
+        im1: An array with one to three axes besides the channel axis.
+        im2: An array of the same shape.
+        win_size: Number of pixels of the uniform window along each axis, odd; the default is 7. With
+            ``gaussian_weights``, ``sigma`` determines the window, and ``win_size`` only sets the border that the mean
+            leaves out, by default half the window.
+        gradient: If True, also return the derivative of the mean of the whole map with respect to ``im2``; each channel
+            has a map of its own.
+        data_range: The range of the pixel values, > 0. The default is the range of an integer dtype; float arrays need
+            a value.
+        channel_axis: The axis of the channels, which are compared separately, or None.
+        gaussian_weights: If True, the window is a Gaussian; otherwise it is uniform.
+        full: If True, also return the map.
+        K1: Luminance constant, ``c1 = (K1 L)^2``, >= 0.
+        K2: Contrast constant, ``c2 = (K2 L)^2``, >= 0.
+        sigma: Standard deviation of the Gaussian in pixels, >= 0.
+        use_sample_covariance: If True, variances are divided by the number of pixels of the window minus one.
+        corrected: If True, ``gradient`` is the exact derivative also with sample covariance; scikit-image's lacks a
+            factor.
 
     Returns:
-        The mean over the pixels whose windows lie inside, a float64, with ``channel_axis`` in the dtype of ``im1``;
-        then, if requested, gradient and map, of the images' shape in that dtype (integers: float64).
+        The mean over the pixels whose windows lie inside the image, as float64, or with ``channel_axis`` as float32 for
+        float16 and float32 arrays; then the gradient and the map if requested, in the shape of the arrays, with
+        float32 for float16 and float32 arrays, otherwise float64.
 
     Raises:
-        TypeError: a number is none.
-        ValueError: shapes differ, images are complex, a window is even or larger than the image, a constant is
-            negative, or floating-point images come without ``data_range``; also, as a ZeroDivisionError, sample
-            covariance of a window of one pixel.
-        IndexError: the images have no axis ``channel_axis``.
+        TypeError: An argument has the wrong type.
+        ValueError: The shapes differ, an array is complex, the window is even or larger than the image, a constant is
+            negative, or ``data_range`` is missing for float arrays. Sample covariance with a window of one pixel raises
+            a subclass that is also a ZeroDivisionError.
+        IndexError: The arrays have no axis ``channel_axis``.
+
+    References:
+        scikit-image, ``skimage.metrics.structural_similarity``. Wang, Bovik, Sheikh, Simoncelli: Image quality
+        assessment: from error visibility to structural similarity, IEEE Transactions on Image Processing 13(4), 2004.
 
     Example:
         >>> import numpy as np
@@ -109,7 +119,7 @@ def structural_similarity(
                 "`win_size` is 1, of which there is no sample covariance: pass `use_sample_covariance=False`."
             )
         unbiased = pixels / (pixels - 1)
-    # Of one axis, an image of one row.
+    # A signal with one axis is computed as an image with one row.
     sizes = (*[1] * (2 - axes), *[size] * axes)
     x, y = (image.unsqueeze(2) if axes == 1 else image for image in (x, y))
     constants = (number, K1, K2 / math.sqrt(unbiased))
@@ -118,7 +128,7 @@ def structural_similarity(
     elif sigma == 0:
         window = windows.uniform_window((1,) * len(sizes), constants)
     else:
-        # A narrow one along the added row: of one tap.
+        # Along the added axis, a narrow Gaussian of one tap.
         window = windows.gaussian_window(sizes, (*[0.1] * (2 - axes), *[sigma] * axes), constants)
 
     border = (win_size - 1) // 2
@@ -142,8 +152,8 @@ def structural_similarity(
                     windows.evaluate(*padded, alone(window), want_map=True)[1]
                     for alone in (windows.luminance_alone, windows.contrast_alone)
                 )
-                # In the derivative of the contrast the package leaves the factor out, in that of the luminance it has
-                # none.
+                # scikit-image leaves the factor out of the derivative of the contrast term. The luminance term has no
+                # such factor, so its part of the derivative is added back here.
                 total = total / unbiased + (1 - 1 / unbiased) * (luminance * contrast.detach()).sum()
             (by_y,) = torch.autograd.grad(total / picture[0].numel(), y)
         results.append(_as_array(by_y, im1.shape, channel_axis).astype(float_type))
@@ -153,7 +163,7 @@ def structural_similarity(
 
 
 def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
-    """``[channels, 1, *axes]``, in float64: of the package's float32 the mean is, too."""
+    """Returns the array as a tensor ``[channels, 1, *axes]`` in float64, whatever its dtype."""
     if channel_axis is None:
         planes = image[np.newaxis]
     else:
@@ -203,7 +213,7 @@ def _range_of(first: np.dtype, second: np.dtype) -> float:
         return 1.0
     limits = np.iinfo(first)
     if first != np.uint8:
-        warnings.warn(  # in the package's words, for those who filter them
+        warnings.warn(  # scikit-image's words, so that filters for its warnings match
             f"Setting data_range based on im1.dtype. data_range = {float(limits.max) - float(limits.min):.0f}, that of "
             f"{first}. Pass `data_range` to avoid mistakes.",
             stacklevel=4,
