@@ -105,8 +105,8 @@ def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
         or win.numel() != win.shape[0] * win.shape[-1]
     ):
         raise ValueError(
-            f"`win` has the shape {tuple(win.shape)}, expected [C, 1, ..., 1, taps] with C = {x.shape[1]} for a window "
-            "per channel, or C = 1 for one window."
+            f"`win` has the shape {tuple(win.shape)}, expected [C, 1, ..., 1, taps] with a window for each of the "
+            f"{x.shape[1]} channels, or [1, 1, ..., 1, taps] with one window for all."
         )
     arguments.check_size("win", win.shape[-1])
     return win.detach().to("cpu", torch.float64).reshape(win.shape[0], win.shape[-1]).tolist()
