@@ -53,8 +53,8 @@ def elements(value: Any) -> Sequence[float] | None:
 def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
     """Returns both images in dtypes that the operators accept, and the dtype of the results.
 
-    The result dtype is that of ``preds``, or float32 for integers and under autocast. If the dtypes differ, ``target``
-    is cast to that of ``preds``, unless the operators read this pair of dtypes without a cast.
+    The result dtype is that of ``preds``, or float32 for integers and, except for float64, under autocast. If the
+    dtypes differ, ``target`` is cast to that of ``preds``, unless the operators read this pair without a cast.
     """
     dtype = preds.dtype
     if dtype is torch.float32 and target.dtype is torch.float32:
