@@ -48,7 +48,7 @@ def filters_of(x: Tensor, size: int, sigma: float, win: Tensor | None, corrected
         for row in rows[:1] if all(row == rows[0] for row in rows) else rows:
             total = sum(row)
             if not total > 0:
-                raise ValueError(f"`win` has the sum {total}, expected a positive sum.")
+                raise ValueError(f"`win` sums to {total}, expected a positive sum.")
             found.append(Filter(len(row), [tap / total for tap in row], 0.0, 1.0 if corrected else total))
         # A sum that differs from 1 by rounding only is set to 1.
         rounding = 1e-14 if x.dtype == torch.float64 else 1e-9
