@@ -265,7 +265,7 @@ def check_window(
         values = tuple(value) if isinstance(value, Sequence) else axes * (value,)
         if len(values) != axes:
             raise ValueError(
-                f"`{name}` is {value} with {len(values)} elements, expected a number or a sequence of {axes} numbers, "
+                f"`{name}` is {value}, of length {len(values)}, expected a number or a sequence of {axes} numbers, "
                 "one per spatial dimension."
             )
         if not all(isinstance(v, numbers.Real) for v in values):
