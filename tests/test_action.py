@@ -109,7 +109,7 @@ def test_a_missing_image_fails_the_job_and_is_in_the_summary(folders: Path) -> N
     code, outputs, summary, _ = run_action(folders, **FOLDERS, ignore="20,10,20,20")
     assert code == 2
     assert outputs["outcome"] == "failed"
-    assert "no file of this name" in summary
+    assert "no file with this name" in summary
 
 
 def test_a_wrong_call_is_in_the_summary(folders: Path) -> None:

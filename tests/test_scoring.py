@@ -164,11 +164,11 @@ def test_a_pair_that_fails_is_named_and_the_rest_is_scored(tmp_path):
     failed = {failure["reference"].rsplit("/", 1)[1]: failure["error"] for failure in result["failed"]}
     assert set(failed) == {"small.png", "only.png", "broken.png", "text.png", "twice.jpg"}
     assert "sizes differ: 100x100 and 120x100; --resize" in failed["small.png"]
-    assert failed["only.png"] == f"{b} has no file of this name"
+    assert failed["only.png"] == f"{b} has no file with this name"
     assert "truncated" in failed["broken.png"]
     assert "no picture that Pillow can read" in failed["text.png"]
     assert "ambiguous" in failed["twice.jpg"]
-    assert "5 of 8 pairs were not scored" in err
+    assert "5 of 8 pairs could not be scored" in err
     assert all(error in err for error in failed.values())
     code, out, _ = run("compare", a, b)
     assert code == 2
@@ -191,17 +191,17 @@ def test_pictures_too_small_for_the_window_fail_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a"], "give a REFERENCE"),
+        (["a"], "DISTORTED is missing"),
         (["missing.png", "a"], "'missing.png' does not exist"),
         (["-", "-"], "'-' is given twice"),
         (["a", "a/sub1/cat.png"], "is a folder and"),
-        (["a", "b", "--pairs", "list.csv"], "leave out the other arguments"),
+        (["a", "b", "--pairs", "list.csv"], "give only one of the two"),
         (["--pairs", "missing.csv"], "missing.csv"),
         (["a", "b", "--metric", "ssim,vmaf"], "metric is 'vmaf'"),
-        (["a", "b", "--metric", "ssim,ssim"], "is named once at most"),
+        (["a", "b", "--metric", "ssim,ssim"], "each at most once"),
         (["a", "b", "--pool", "p101"], "pool is 'p101'"),
-        (["a", "b", "--window", "uniform", "--sigma", "2"], "sigma is the Gaussian's"),
-        (["a", "b", "--kernel-size", "7"], "kernel_size is the uniform window's"),
+        (["a", "b", "--window", "uniform", "--sigma", "2"], "sigma is 2.0, but the window is uniform"),
+        (["a", "b", "--kernel-size", "7"], "kernel_size is 7, but the window is Gaussian"),
         (["a", "b", "--window", "uniform", "--kernel-size", "8"], "expected an odd number"),
         (["a", "b", "--sigma", "-1"], "expected a number above 0"),
         (["a", "b", "--convention", "skimage", "--metric", "ms-ssim"], "has no ms-ssim"),
@@ -211,7 +211,7 @@ def test_pictures_too_small_for_the_window_fail_by_name(tmp_path):
         (["a", "b", "--frames", "5:3"], "expected 0 <= A < B"),
         (["a", "b", "--frames", "5"], "expected A:B"),
         (["a", "b", "--device", "tpu"], "expected auto, cpu, cuda"),
-        (["a", "b", "--format", "ffmpeg", "--metric", "psnr"], "prints ssim"),
+        (["a", "b", "--format", "ffmpeg", "--metric", "psnr"], "--metric is psnr, but --format ffmpeg prints ssim"),
         (["a", "b", "--luma", "bt2020"], "invalid choice"),
     ],
 )
@@ -334,7 +334,7 @@ def test_pools():
 
 
 def test_compare_refuses_what_cannot_be_meant(folders):
-    with pytest.raises(UsageError, match="give a reference"):
+    with pytest.raises(UsageError, match="expected a reference"):
         compare("a")
     with pytest.raises(UsageError, match="metric is 'mse'"):
         compare(*map(str, folders), metric=("mse",))

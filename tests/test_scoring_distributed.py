@@ -59,7 +59,7 @@ def test_folders(files, form):
     assert code == 2
     assert done.returncode != 0
     assert "broken.png" in err
-    assert done.stderr.decode().count("1 of 4 pairs were not scored") == 1
+    assert done.stderr.decode().count("1 of 4 pairs could not be scored") == 1
 
 
 def test_each_pair_is_scored_once_where_numbers_in_names_tie(tmp_path):

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(folders, monkeypatch, both):
     for folder in closed:
         assert f"{folder} cannot be read: Permission denied" in err
     # What lies in it on the other side is not said to be missing.
-    assert "has no file of this name" not in err
+    assert "has no file with this name" not in err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

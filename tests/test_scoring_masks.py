@@ -155,8 +155,8 @@ def test_ignored_rectangles_of_videos(tmp_path):
     assert compare(x, y)["pairs"][0]["ssim"] < 0.99
 
 
-@pytest.mark.parametrize(("rectangle", "error"), [("190,0,11,5", "190,0,11,5 reaches beyond the picture of 200x200"),
-                                                  ("0,0,200,200", "leaves no pixel")])  # fmt: skip
+@pytest.mark.parametrize(("rectangle", "error"), [("190,0,11,5", "190,0,11,5 does not fit into the picture of 200x200"),
+                                                  ("0,0,200,200", "exclude all pixels")])  # fmt: skip
 def test_rectangles_that_do_not_fit_the_picture(spoiled, rectangle, error):
     code, _, err = run("compare", *spoiled, "--ignore", rectangle)
     assert code == 2

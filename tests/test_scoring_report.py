@@ -164,7 +164,7 @@ def test_report_has_everything_and_asks_for_nothing(page, folders):
     assert "3 pairs scored" in text
     assert "Summary, over all pictures" in text
     assert "1 not scored" in text
-    assert f"{folders[1]} has no file of this name" in text
+    assert f"{folders[1]} has no file with this name" in text
     assert ["mean", "min", "p1", "p5", "median", "max"] in reader.rows
     scores = [pair["ssim"] for pair in compare(*map(str, folders))["pairs"]]
     table = [row for row in reader.rows if row and row[0].startswith(str(folders[0])) and len(row) >= 5]

@@ -167,8 +167,8 @@ def test_bare_pixels_need_a_size_and_a_format(tmp_path, frames, pixels):
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"size": "64x48"}, "needs both"),
-    ({"pix_fmt": "yuv420p"}, "needs both"),
+    ({"size": "64x48"}, "raw video files need both"),
+    ({"pix_fmt": "yuv420p"}, "raw video files need both"),
     ({"size": "64", "pix_fmt": "yuv420p"}, "size is '64'; expected WIDTHxHEIGHT"),
     ({"size": "64x48", "pix_fmt": "yuv"}, "pix_fmt is 'yuv'; expected a pixel format of FFmpeg"),
 ])  # fmt: skip

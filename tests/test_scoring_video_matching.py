@@ -61,7 +61,7 @@ def test_by_time_each_frame_meets_what_the_reference_shows_then(tmp_path, refere
     scores, notes = scored(reference, path, align="pts")
     assert scores == dict.fromkeys(range(len(shown)), 1.0)
     unmet = COUNT - len({number for number, _ in shown})
-    told = [f"matched by time: {unmet} of the reference's 30 frames met no distorted frame"] if unmet else []
+    told = [f"matched by time: {unmet} of the 30 reference frames match no distorted frame"] if unmet else []
     assert notes == told
 
 
@@ -75,19 +75,19 @@ def test_by_time_frames_after_the_end_of_the_reference_are_not_scored(tmp_path, 
     longer = lossless(tmp_path / "d.mkv", made(36), rate=30)
     scores, notes = scored(reference, longer, align="pts")
     assert scores == dict.fromkeys(range(COUNT), 1.0)
-    assert notes == ["matched by time: after the reference's end, distorted frames were not scored: 6"]
+    assert notes == ["matched by time: 6 distorted frames after the end of the reference were not scored"]
 
 
 def test_by_time_needs_times(tmp_path, reference):
     bare = str(write_video(tmp_path / "d.h264", moving_picture(COUNT, WIDTH, HEIGHT)))
     assert (
-        "has no time stamps, so that --align pts cannot" in compare(reference, bare, align="pts")["failed"][0]["error"]
+        "has no time stamps, which --align pts needs; use --align number" in compare(reference, bare, align="pts")["failed"][0]["error"]
     )
     folder = tmp_path / "frames"
     for number, array in enumerate(moving_picture(COUNT, WIDTH, HEIGHT)):
         save(folder / f"{number}.png", array)
     error = compare(reference, str(folder), align="pts")["failed"][0]["error"]
-    assert error == "--align pts matches the frames of two videos; folders and animations have no time stamps"
+    assert error == "--align is pts, but folders and animations have no time stamps; use --align number"
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -99,8 +99,8 @@ def test_other_numbers_of_frames_are_told_with_both_counts_and_the_way_out(tmp_p
     code, _, err = run("compare", *paths)
     assert code == 2
     told = (
-        f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames a second; "
-        "--align pts matches frames by their time\n"
+        f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames per second; "
+        "expected equal numbers of frames, or use --align pts to match frames by time\n"
     )
     assert told in err
     assert run("compare", *paths, "--align", "pts")[0] == 0
@@ -109,7 +109,7 @@ def test_other_numbers_of_frames_are_told_with_both_counts_and_the_way_out(tmp_p
 def test_numbers_of_frames_in_a_range_are_told_as_such(tmp_path, reference):
     short = lossless(tmp_path / "d.mkv", made()[:20], rate=30)
     error = compare(reference, short, frames=(5, 28, 1))["failed"][0]["error"]
-    assert f"{reference} has 23 frames in the range of --frames, {short} has 15" in error
+    assert f"{reference} has 23 frames within --frames, {short} has 15" in error
     error = compare(reference, short, frames=(5, None, 1))["failed"][0]["error"]
     assert f"{reference} has 30 frames, {short} has 20" in error
 
@@ -223,7 +223,7 @@ def test_rgb_videos_are_compared_by_their_channels(tmp_path):
     luma = lossless(tmp_path / "z.mkv", made(3), "yuv420p")
     scores, notes = scored(x, luma)
     assert min(scores.values()) > 0.8
-    assert notes[0] == "one video is RGB, the other luma and chroma; both are compared as RGB"
+    assert notes[0] == "one video is RGB and the other YUV; both are compared as RGB"
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p", "yuv420p10le"])
@@ -254,10 +254,10 @@ def test_convention_ffmpeg_prints_what_the_filter_prints(tmp_path, pixels):
         printed = [float(part.partition(":")[2]) for part in line.split()[1:5]]
         assert printed == pytest.approx([*each, (4 * each[0] + each[1] + each[2]) / 6], abs=1e-6)
     for option in ({"padding": "zero"}, {"sigma": 1.5}, {"kernel_size": 7}, {"window": "gaussian"}):
-        with pytest.raises(UsageError, match="convention ffmpeg has its own windows"):
+        with pytest.raises(UsageError, match="convention is .ffmpeg., which has a fixed window"):
             compare(x, y, convention="ffmpeg", **option)
     mask = str(save(tmp_path / "mask.png", np.full((HEIGHT, WIDTH), 255, np.uint8)))
-    assert "takes no mask" in compare(x, y, convention="ffmpeg", mask=mask)["failed"][0]["error"]
+    assert "does not support masks" in compare(x, y, convention="ffmpeg", mask=mask)["failed"][0]["error"]
     assert compare(x, y, convention="ffmpeg", map=str(tmp_path / "maps"))["failed"] == []
     assert len(list((tmp_path / "maps").iterdir())) == 1
 

@@ -133,7 +133,7 @@ def test_rgb_of_two_videos_has_16_bits(videos):
     frames = frames_of(*videos, rgb=True)
     theirs = [ssim(x, y, 65535.0) for x, y in zip(*map(deep_rgb, videos), strict=True)]
     assert [frame["ssim"] for frame in frames] == pytest.approx(theirs, abs=1e-6)
-    with pytest.raises(UsageError, match="rgb and luma are both given"):
+    with pytest.raises(UsageError, match="rgb is True and luma is 'bt601'"):
         compare(*videos, rgb=True, luma=True)
 
 
@@ -296,7 +296,7 @@ def test_another_number_of_frames_is_named(tmp_path, videos):
     result = json.loads(out)
     assert [pair["distorted"] for pair in result["pairs"]] == [videos[1]]
     assert result["failed"][0]["error"] == (
-        f"{videos[0]} has 30 frames, {short} has 28; --align pts matches frames by their time"
+        f"{videos[0]} has 30 frames, {short} has 28; expected equal numbers of frames, or use --align pts to match frames by time"
     )
     assert "--frames" not in err
     assert compare(videos[0], short, frames=(0, 28, 1))["failed"] == []
