@@ -194,7 +194,7 @@ def test_pictures_too_small_for_the_window_fail_by_name(tmp_path):
         (["a"], "DISTORTED is missing"),
         (["missing.png", "a"], "'missing.png' does not exist"),
         (["-", "-"], "'-' is given twice"),
-        (["a", "a/sub1/cat.png"], "is a folder and"),
+        (["a", "a/sub1/cat.png"], "is a folder, but"),
         (["a", "b", "--pairs", "list.csv"], "give only one of the two"),
         (["--pairs", "missing.csv"], "missing.csv"),
         (["a", "b", "--metric", "ssim,vmaf"], "metric is 'vmaf'"),
@@ -208,7 +208,7 @@ def test_pictures_too_small_for_the_window_fail_by_name(tmp_path):
         (["a", "b", "--crop", "-1"], "crop is -1"),
         (["a", "b", "--batch", "0"], "batch is 0"),
         (["a", "b", "--workers", "0"], "workers is 0"),
-        (["a", "b", "--frames", "5:3"], "expected 0 <= A < B"),
+        (["a", "b", "--frames", "5:3"], "expected A:B:STEP with 0 <= A < B"),
         (["a", "b", "--frames", "5"], "expected A:B"),
         (["a", "b", "--device", "tpu"], "expected auto, cpu, cuda"),
         (["a", "b", "--format", "ffmpeg", "--metric", "psnr"], "--metric is psnr, but --format ffmpeg prints ssim"),
@@ -234,7 +234,7 @@ def test_pairs_are_read_from_a_list(folders, tmp_path):
         assert names == ["cat.jpg", "astronaut.jpg"]
     listing.write_text("one.png")
     code, _, err = run("compare", "--pairs", listing)
-    assert (code, "line 1: 1 columns" in err) == (2, True)
+    assert (code, "line 1: number of columns is 1" in err) == (2, True)
     listing.write_text(f"{a}/sub1/cat.png,gone.jpg")
     code, out, _ = run("compare", "--pairs", listing, "--format", "json")
     assert code == 2

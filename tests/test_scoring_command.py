@@ -282,7 +282,7 @@ def test_options_may_stand_between_the_paths(tmp_path):
 
 @pytest.mark.parametrize(("option", "value", "words"), [
     ("--ignore", "-1,0,5,5", "ignore is -1,0,5,5; expected x, y >= 0 and w, h >= 1."),
-    ("--frames", "-3:5", "frames is -3:5:1; expected 0 <= A < B"),
+    ("--frames", "-3:5", "frames is -3:5:1; expected A:B:STEP with 0 <= A < B"),
     ("--data-range", "-1e3", "data_range is -1000.0; expected a number above 0."),
     ("--sigma", "-.5", "sigma is -0.5; expected a number above 0."),
     ("--fail-under", "-90", "fail-under is -90"),

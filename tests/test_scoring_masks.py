@@ -68,7 +68,7 @@ def test_a_folder_of_masks(files, tmp_path):
     code, out, _ = run("compare", a, b, "--mask", tmp_path / "m", "--format", "json")
     result = json.loads(out)
     assert code == 2
-    assert [failure["error"] for failure in result["failed"]] == [f"--mask {tmp_path}/m has no picture 'astronaut'"]
+    assert [failure["error"] for failure in result["failed"]] == [f"--mask {tmp_path}/m has no picture with the name 'astronaut'"]
     coffee, cat = result["pairs"]
     unmasked = {pair["reference"]: pair["ssim"] for pair in compare(str(a), str(b))["pairs"]}
     assert coffee["ssim"] == pytest.approx(unmasked[coffee["reference"]], abs=1e-6)

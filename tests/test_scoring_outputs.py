@@ -263,7 +263,7 @@ def test_fail_under_marks_the_rows_and_says_how_many(folders):
     text = run("compare", *arguments, "--format", "markdown")[1]
     assert text.startswith(f"### 3 pairs scored, 1 below ssim {bound:g} ❌\n")
     assert text.count("** ❌") == 1
-    assert "none below the bound ✅" in run("compare", a, b, "--fail-under", 0.1, "--format", "markdown")[1]
+    assert "none below ssim 0.1 ✅" in run("compare", a, b, "--fail-under", 0.1, "--format", "markdown")[1]
 
 
 @pytest.mark.parametrize(("metric", "bound"), [("ssim", "90"), ("ms-ssim", "1.01"), ("ssim", "nan"), ("psnr", "inf")])

@@ -111,11 +111,11 @@ def test_a_fifo_next_to_a_picture_is_a_picture(fifo, tmp_path):
 def test_a_stream_is_read_once(videos, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     pipe = str(tmp_path / "pipe")
-    with pytest.raises(UsageError, match=r"is a stream, which can be read once, and 2 distorted inputs are given"):
+    with pytest.raises(UsageError, match=r"is a stream, which can be read only once, but 2 distorted inputs are given"):
         find_pairs(pipe, list(videos))
-    with pytest.raises(UsageError, match="'-' is a stream, which can be read once"):
+    with pytest.raises(UsageError, match="'-' is a stream, which can be read only once"):
         find_pairs("-", list(videos))
-    with pytest.raises(UsageError, match="pipe' is given twice, and can be read once; give a file"):
+    with pytest.raises(UsageError, match="pipe' is given twice, but can be read only once; give a file"):
         find_pairs(pipe, [pipe])
     (tmp_path / "list.csv").write_text(f"{videos[0]},{pipe}\n")
     code, _, err = run("compare", "--pairs", tmp_path / "list.csv")

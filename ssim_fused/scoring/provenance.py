@@ -12,7 +12,7 @@ from typing import Any
 
 from ssim_fused._version import __version__
 from ssim_fused.scoring.results import Totals
-from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.settings import Settings, range_text
 
 # Fields of the settings that change no score, or that the convention's entries restate.
 _LEFT_OUT = {"metric", "batch", "workers", "channels", "keep", "device", "frames", "max_pixels"}
@@ -31,7 +31,7 @@ def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | 
     convention = asdict(settings.resolved())
     given = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _LEFT_OUT | convention.keys()}
     convention.pop("kernel_size" if convention["window"] == "gaussian" else "sigma")
-    start, stop, step = settings.frames
+
     return (
         {"version": __version__, "metric": list(settings.metric), "pool": list(pools)}
         | given
@@ -39,7 +39,7 @@ def describe(settings: Settings, device: str, pools: Sequence[str], mask: str | 
         | {
             "convention": settings.convention or "torchmetrics",
             "ignore": [list(rectangle) for rectangle in settings.ignore],
-            "frames": None if settings.frames == (0, None, 1) else f"{start}:{'' if stop is None else stop}:{step}",
+            "frames": None if settings.frames == (0, None, 1) else range_text(settings.frames),
             "mask": mask,
             "device": device,
         }

@@ -157,7 +157,7 @@ class Settings:
         ignored.check(self.ignore)
         start, stop, step = self.frames
         if start < 0 or step < 1 or (stop is not None and stop <= start):
-            raise UsageError(f"frames is {start}:{stop}:{step}; expected 0 <= A < B and STEP >= 1.")
+            raise UsageError(f"frames is {range_text(self.frames)}; expected A:B:STEP with 0 <= A < B and STEP >= 1.")
         if self.rgb and self.luma:
             raise UsageError(f"rgb is True and luma is {self.luma!r}; expected at most one of them; remove the other.")
         self._check_window()
@@ -238,6 +238,12 @@ class Settings:
         gaussian = convention.window == "gaussian"
         side = 2 * int(3.5 * convention.sigma + 0.5) + 1 if gaussian else convention.kernel_size
         return 0.03 * math.sqrt((side**2 - 1) / side**2)
+
+
+def range_text(frames: tuple[int, int | None, int]) -> str:
+    """Returns a range of frames as the option ``--frames`` takes it, ``A:B:STEP``."""
+    start, stop, step = frames
+    return f"{start}:{'' if stop is None else stop}:{step}"
 
 
 def _check_choices(name: str, given: Any, choices: tuple[str, ...]) -> None:
