@@ -265,7 +265,7 @@ def test_crop_is_taken_before_scoring(folders, tmp_path):
     inner = [save(tmp_path / f"{i}.png", array[7:-7, 7:-7]) for i, array in enumerate(arrays)]
     assert scores(*files, "--crop", 7)["pairs"][0]["ssim"] == scores(*inner)["pairs"][0]["ssim"]
     code, out, _ = run("compare", *files, "--crop", 100, "--format", "json")
-    assert (code, json.loads(out)["failed"][0]["error"]) == (2, "--crop 100 leaves nothing of 200x200 pixels")
+    assert (code, json.loads(out)["failed"][0]["error"]) == (2, "--crop 100 leaves nothing of 200x200 pixels; give a smaller number")
 
 
 def test_resize_scales_to_the_reference(folders, tmp_path):
@@ -334,7 +334,7 @@ def test_pools():
 
 
 def test_compare_refuses_what_cannot_be_meant(folders):
-    with pytest.raises(UsageError, match="expected a reference"):
+    with pytest.raises(UsageError, match="reference is None and distorted is .*; expected both"):
         compare("a")
     with pytest.raises(UsageError, match="metric is 'mse'"):
         compare(*map(str, folders), metric=("mse",))

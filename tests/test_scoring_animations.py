@@ -71,7 +71,7 @@ def test_frames_of_another_number_are_named(tmp_path):
     still = save(tmp_path / "s.png", frames()[0])
     assert "has 4 frames" in error_of(path, animation(tmp_path / "b.gif", frames(3)))
     assert "s.png has 1;" in error_of(path, still)
-    assert "still picture is expected" in error_of(still, still, "--mask", path)
+    assert "expected a still picture" in error_of(still, still, "--mask", path)
 
 
 def test_animations_among_pictures_of_a_folder_keep_their_place(tmp_path):

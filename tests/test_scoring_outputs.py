@@ -240,7 +240,7 @@ def test_every_format_says_how_it_was_made(folders, tmp_path):
             run("compare", a, b, *options, "--report", tmp_path / "x.html")
         text = (tmp_path / "x.html").read_text() if form == "html" else written(form, a, b).replace("\\", "")
         for part in (f"ssim_fused {ssim_fused.__version__}", "skimage", "luma bt709", "range 255", str(mask),
-                     "3 pixels cropped", "on cpu", "uniform window of 7x7"):  # fmt: skip
+                     "3 pixels cropped from each side", "on cpu", "uniform window of 7x7"):  # fmt: skip
             assert part in text
 
 
@@ -278,7 +278,7 @@ def test_a_score_that_is_not_a_number_is_an_error(folders, monkeypatch):
     code, out, err = run("compare", *folders, "--fail-under", 0.5)
     assert code == 2
     assert out.endswith("0 pairs scored, 3 not scored\n")
-    assert "is not a number" in err
+    assert "is NaN; expected a number" in err
 
 
 def test_markdown_of_names_that_are_markup(tmp_path):

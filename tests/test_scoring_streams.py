@@ -97,8 +97,8 @@ def test_what_arrives_instead_of_y4m_is_told(videos, fifo):
     path = fifo("pipe", b"\x1a\x45\xdf\xa3" + bytes(1000))
     code, _, err = run("compare", videos[0], path)
     assert code == 2
-    assert f"{path} is no y4m stream: it begins with b'\\x1aE\\xdf\\xa3" in err
-    assert "Write it with ffmpeg -i FILE -f yuv4mpegpipe -" in err
+    assert f"{path} is not a y4m stream: it starts with b'\\x1aE\\xdf\\xa3" in err
+    assert "write it with ffmpeg -i FILE -f yuv4mpegpipe -" in err
 
 
 def test_a_fifo_next_to_a_picture_is_a_picture(fifo, tmp_path):
@@ -124,12 +124,12 @@ def test_a_stream_is_read_once(videos, tmp_path):
 
 
 @pytest.mark.parametrize(("fields", "words"), [
-    (b"W0 H4", "its header has the width W0; expected 1 to 65535"),
-    (b"W4 H-4", "its header has the height H-4; expected 1 to 65535"),
-    (b"Wabc H4", "its header has the width Wabc; expected 1 to 65535"),
-    (b"W99999999999 H4", "its header has the width W99999999999; expected 1 to 65535"),
-    (b"H4", "its header has no width (W)"),
-    (b"W4", "its header has no height (H)"),
+    (b"W0 H4", "the header has the width W0; expected 1 to 65535"),
+    (b"W4 H-4", "the header has the height H-4; expected 1 to 65535"),
+    (b"Wabc H4", "the header has the width Wabc; expected 1 to 65535"),
+    (b"W99999999999 H4", "the header has the width W99999999999; expected 1 to 65535"),
+    (b"H4", "the header has no width (W)"),
+    (b"W4", "the header has no height (H)"),
 ])  # fmt: skip
 def test_a_y4m_header_without_a_size_is_told(videos, fifo, tmp_path, fields, words):
     content = b"YUV4MPEG2 " + fields + b" F25:1 C420\nFRAME\n" + bytes(24)

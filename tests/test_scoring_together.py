@@ -109,7 +109,7 @@ def test_a_rectangle_of_videos_is_the_same_as_a_mask_and_recorded(files, tmp_pat
 
 def test_results_say_how_videos_were_compared(files, tmp_path):
     pair = files / "r.mkv", files / "d.mp4"
-    for options, words in (((), "of two videos Y, U and V"), (("--rgb",), ", RGB, range"), (("--luma",), "luma bt601"),
+    for options, words in (((), "RGB (Y, U and V for two videos)"), (("--rgb",), ", RGB, range"), (("--luma",), "luma bt601"),
                            (("--align", "pts"), "matched by time")):  # fmt: skip
         code, out, _ = run("compare", *pair, *options, "--format", "markdown")
         assert code == 0

@@ -141,7 +141,7 @@ def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference
                 container.mux(stream.encode(frame))
         for stream in streams:
             container.mux(stream.encode(None))
-    note = f"{path} has 2 videos; the one of 64x48 pixels, stream 1, is compared"
+    note = f"{path} has 2 video streams; stream 1, of 64x48 pixels, is compared"
     result = score_of(reference, path)
     assert (result["ssim"], result["notes"]) == (1.0, [note])
     code, _, err = run("compare", reference, path)
@@ -162,7 +162,7 @@ def test_bare_pixels_need_a_size_and_a_format(tmp_path, frames, pixels):
     assert [frame["frame"] for frame in result["frames"]] == list(range(2, COUNT))
     assert "give --size WxH and --pix-fmt FORMAT" in error_of(container, raw)
     wrong = error_of(container, raw, **size | {"size": "62x50"})
-    assert f"{raw.stat().st_size} bytes are no whole number of frames" in wrong
+    assert f"the file has {raw.stat().st_size} bytes; expected a multiple of" in wrong
     assert run("compare", container, raw, "--size", size["size"], "--pix-fmt", pixels)[0] == 0
 
 
@@ -184,13 +184,13 @@ def piped(data, *arguments):
 
 
 @pytest.mark.parametrize(("data", "words"), [
-    (b"", "nothing arrived"),
-    (b"\x1a\x45\xdf\xa3" + bytes(500), "it begins with b'\\x1aE\\xdf\\xa3"),
+    (b"", "it is empty"),
+    (b"\x1a\x45\xdf\xa3" + bytes(500), "it starts with b'\\x1aE\\xdf\\xa3"),
 ])  # fmt: skip
 def test_what_is_no_y4m_stream_is_told(reference, data, words):
     code, _, err = piped(data, reference, "-")
     assert code == 2
-    assert f"standard input is no y4m stream: {words}" in err
+    assert f"standard input is not a y4m stream: {words}" in err
     assert "needs -strict -1 for more than 8 bits" in err
 
 
@@ -242,14 +242,14 @@ def test_a_y4m_file_that_was_cut_off_is_an_error(tmp_path, chroma):
     for data, missing in ((2 * frame, 0), (frame + frame[:-7], 7), (2 * frame + b"rest", 1), (frame + frame[:3], 1)):
         file.write_bytes(header + data)
         assert (missing_bytes(str(file)) > 0) == (missing > 0)
-    assert "cut off" in error_of(file, file)
+    assert "the file is truncated" in error_of(file, file)
 
 
 def test_frames_before_the_cut_are_scored_where_they_are_asked_for(tmp_path, frames):
     whole = write_video(tmp_path / "whole.ts", frames, g=4)
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: int(0.8 * whole.stat().st_size)])
-    assert "the file was cut off" in error_of(whole, cut)
+    assert "the file is truncated" in error_of(whole, cut)
     assert score_of(whole, cut, frames=(0, 4, 1))["ssim"] == 1.0
 
 
@@ -262,7 +262,7 @@ def test_a_damaged_frame_and_those_that_depend_on_it_are_errors(tmp_path):
     broken = tmp_path / "broken.h264"
     broken.write_bytes(b"".join(packets))
     error = error_of(whole, broken)
-    assert f"{broken}: frame 13 is damaged, and the decoder patched it up" in error
+    assert f"{broken}: frame 13 is damaged, and the decoder has concealed" in error
     assert "frame 16 is damaged" in error_of(whole, broken, frames=(16, 18, 1))
     assert score_of(whole, broken, frames=(0, 13, 1))["ssim"] == 1.0
     assert score_of(whole, broken, frames=(20, 30, 1))["ssim"] == 1.0
@@ -276,7 +276,7 @@ def test_a_video_without_pictures_is_named(tmp_path, reference):
         silence.sample_rate = 48000
         container.mux(sound.encode(silence))
         container.mux(sound.encode(None))
-    assert error_of(reference, path) == f"{path}: has no video in it"
+    assert error_of(reference, path) == f"{path}: the file has no video stream"
 
 
 def test_files_with_broken_names_of_their_tags_are_read(tmp_path, distorted):

@@ -147,7 +147,7 @@ def test_display_matrices_are_applied(tmp_path, turn, settings):
 def test_a_display_matrix_of_another_angle_is_refused(tmp_path):
     turned = str(write_frames(tmp_path / "y.mp4", made(3), crf=0,
                               prepare=lambda stream: stream.set_display_rotation(30)))  # fmt: skip
-    assert "turns it by no multiple of 90 degrees" in compare(turned, turned)["failed"][0]["error"]
+    assert "by an angle that is not a multiple of 90 degrees" in compare(turned, turned)["failed"][0]["error"]
 
 
 def test_colour_tags_that_differ_are_told(tmp_path):
@@ -160,7 +160,7 @@ def test_colour_tags_that_differ_are_told(tmp_path):
     scores, notes = scored(untagged, bt709)
     assert scores == dict.fromkeys(range(3), 1.0)
     assert notes == [
-        "the colour tags differ: matrix unknown, primaries unknown, transfer unknown, range unknown in the reference, "
+        "the color tags differ: matrix unknown, primaries unknown, transfer unknown, range unknown in the reference, "
         "matrix bt709, primaries bt709, transfer bt709, range tv in the distorted video"
     ]
     assert scored(bt709, bt709)[1] == []
@@ -175,7 +175,7 @@ def test_colour_tags_that_differ_are_told(tmp_path):
 def test_interlaced_beside_progressive_is_told(tmp_path):
     x = str(write_frames(tmp_path / "x.mkv", made(3), crf=10))
     y = str(write_frames(tmp_path / "y.mkv", made(3), crf=10, x264_params="interlaced=1"))
-    note = "the distorted video is interlaced, the other is not; frames are compared with both fields woven"
+    note = "the distorted video is interlaced and the other is not; frames are compared with both fields interleaved"
     assert scored(x, y)[1] == [note]
     assert scored(y, y)[1] == []
 
@@ -204,7 +204,7 @@ def test_beside_grey_luma_alone_is_compared(tmp_path):
     result = compare(x, y)["pairs"][0]
     assert 0.9 < result["ssim"] < 1
     assert "ssim-u" not in result
-    assert result["notes"][-1] == "the pixel formats are yuvj444p and gray; luma alone is compared"
+    assert result["notes"][-1] == "the pixel formats are yuvj444p and gray; only luma is compared"
 
 
 def test_alpha_is_not_compared_which_is_told(tmp_path):

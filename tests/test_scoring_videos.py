@@ -284,7 +284,7 @@ def test_planes_of_full_beside_limited_range_are_refused(tmp_path):
     full = str(write_video(tmp_path / "f.mkv", frames, "mjpeg", "yuvj420p"))
     for settings in ({}, {"luma": True}):
         error = compare(limited, full, **settings)["failed"][0]["error"]
-        assert "the reference is of limited range (16..235), the distorted video of full range (0..255)" in error
+        assert "the reference has limited range (16..235), the distorted video has full range (0..255)" in error
         assert "--rgb" in error
     assert compare(limited, full, rgb=True)["pairs"][0]["ssim"] > 0.8
 

@@ -104,7 +104,7 @@ class Rows:
 
 
 def _numbers(scores: dict[str, float]) -> dict[str, float | None]:
-    """Rounds to seven digits, the precision of float32. Infinity (identical pictures in dB), which JSON lacks, is None."""
+    """Rounds to seven digits, the precision of float32. Infinity (identical pictures in dB), not in JSON, is None."""
     return {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in scores.items()}
 
 

@@ -200,8 +200,8 @@ def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Pictu
         return reference, distorted
     if not resize:
         raise PairError(
-            f"sizes differ: {reference.size} and {distorted.size}; expected the same size, or use --resize to scale the "
-            "distorted picture to that of the reference"
+            f"sizes differ: {reference.size} and {distorted.size}; expected the same size, or use --resize to scale "
+            "the distorted picture to that of the reference"
         )
     height, width = reference.pixels.shape[1:]
     scaled = interpolate(_wide(distorted.pixels)[None], (height, width), mode="bicubic", antialias=True)[0]
