@@ -166,7 +166,7 @@ def test_a_pair_that_fails_is_named_and_the_rest_is_scored(tmp_path):
     assert "sizes differ: 100x100 and 120x100; --resize" in failed["small.png"]
     assert failed["only.png"] == f"{b} has no file with this name"
     assert "truncated" in failed["broken.png"]
-    assert "no picture that Pillow can read" in failed["text.png"]
+    assert "not a picture in a supported format" in failed["text.png"]
     assert "ambiguous" in failed["twice.jpg"]
     assert "5 of 8 pairs could not be scored" in err
     assert all(error in err for error in failed.values())
@@ -334,7 +334,7 @@ def test_pools():
 
 
 def test_compare_refuses_what_cannot_be_meant(folders):
-    with pytest.raises(UsageError, match="reference is None and distorted is .*; expected both"):
+    with pytest.raises(UsageError, match=r"reference is .a. and distorted is \(\); expected both"):
         compare("a")
     with pytest.raises(UsageError, match="metric is 'mse'"):
         compare(*map(str, folders), metric=("mse",))

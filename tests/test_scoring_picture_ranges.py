@@ -66,7 +66,7 @@ def test_not_a_number_is_refused(tmp_path):
         array = np.full((20, 20), 0.5, np.float32)
         array[3, 4] = value
         path = written(tmp_path / "x.tif", tiff(Page(array)))
-        assert "infinite or not a number" in error_of(path, path, "--data-range", "1")
+        assert "infinite or NaN pixels" in error_of(path, path, "--data-range", "1")
 
 
 def test_12_bits_in_samples_of_16_have_the_range_that_is_given(tmp_path):
@@ -78,7 +78,7 @@ def test_12_bits_in_samples_of_16_have_the_range_that_is_given(tmp_path):
     assert scores(*wide, "--data-range", "4095")["pairs"][0]["ssim"] == right
     assert scores(*wide)["pairs"][0]["ssim"] != right
     assert scores(packed[0], wide[0], "--data-range", "4095")["pairs"][0]["ssim"] == 1
-    assert "above --data-range 1000" in error_of(*wide, "--data-range", "1000")
+    assert "expected at most 1000, given by --data-range" in error_of(*wide, "--data-range", "1000")
 
 
 def test_8_bits_keep_their_range(tmp_path):
@@ -99,12 +99,12 @@ def test_integers_of_32_bits_are_read_where_floats_are_exact(tmp_path):
     assert np.array_equal(pixels_of(path, data_range=2.0**24)[..., 0], array)
     array[0, 0] = 2**25
     written(path, tiff(Page(array)))
-    assert "lose digits" in error_of(path, path, "--data-range", "4e9")
+    assert "float32 cannot represent" in error_of(path, path, "--data-range", "4e9")
 
 
 def test_a_sample_above_maxval_is_refused(tmp_path):
     path = written(tmp_path / "x.pgm", raw.pnm("P5", np.full((9, 9), 101), 100))
-    with pytest.raises(PairError, match="sample of 101 where the largest is 100"):
+    with pytest.raises(PairError, match="sample of 101; expected at most 100"):
         read_picture(str(path))
 
 
@@ -148,7 +148,7 @@ def test_what_would_lose_depth_is_refused(tmp_path):
     }
     for name, content in cases.items():
         path = written(tmp_path / f"x.{name}", content)
-        with pytest.raises(PairError, match="not read"):
+        with pytest.raises(PairError, match="not supported"):
             read_picture(str(path))
 
 
@@ -166,7 +166,7 @@ def test_channels_without_a_meaning_are_refused(tmp_path, photometric):
 def test_planes_that_have_no_page_are_not_left_out(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((5, 9, 8), np.uint16), truncate=True)
-    with pytest.raises(PairError, match="planes behind its pages"):
+    with pytest.raises(PairError, match="pixels after its pages"):
         read_picture(str(tmp_path / "x.tif"))
 
 
@@ -182,7 +182,7 @@ def test_a_float_mask_holds_weights(tmp_path):
 
 def test_thumbnails_alone_are_no_picture(tmp_path):
     path = written(tmp_path / "x.tif", tiff(Page(noise(8), tags={254: (raw.LONG, [1])})))
-    with pytest.raises(PairError, match="without a page of full resolution"):
+    with pytest.raises(PairError, match="no full-resolution page"):
         read_picture(str(path))
 
 
@@ -192,7 +192,7 @@ def test_a_sparse_tiff_is_refused(tmp_path):
     tiles = 4
     page.tags = {324: (raw.LONG, [0] * tiles), 325: (raw.LONG, [0] * tiles)}
     path = written(tmp_path / "x.tif", tiff(page))
-    with pytest.raises(PairError, match="left out"):
+    with pytest.raises(PairError, match="omitted strips"):
         read_picture(str(path))
 
 

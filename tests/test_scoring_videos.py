@@ -168,7 +168,7 @@ def test_frames_are_a_slice(videos, text):
 
 def test_a_range_without_frames_is_an_error(videos):
     failed = compare(*videos, frames=(90, None, 1))["failed"]
-    assert failed[0]["error"] == "--frames 90: selects no frame; expected at least one"
+    assert failed[0]["error"] == "--frames 90::1 selects no frame; expected at least one"
 
 
 def test_a_video_meets_a_folder_of_its_frames(videos, tmp_path):
