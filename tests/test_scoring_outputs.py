@@ -94,10 +94,10 @@ def test_an_output_in_a_folder_without_write_permission(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["missing/file", ".", "file/below", "x" * 300, "null\0byte"])
 def test_unwritable_outputs_are_detected_before_scoring(folders, tmp_path, monkeypatch, option, path):
     if option == "--map" and path in ("missing/file", "."):
-        pytest.skip("a folder, which is made")
+        pytest.skip("the map folder is created")
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ssim_fused.scoring.decoding.read_picture", lambda *_: pytest.fail("has worked already"))
+    monkeypatch.setattr("ssim_fused.scoring.decoding.read_picture", lambda *_: pytest.fail("scoring has started"))
     code, out, err = run("compare", *folders, option, path)
     assert (code, err.count("\n")) == (2, 1)
     assert out == "" or option == "--map"
@@ -114,9 +114,9 @@ def test_inputs_and_other_results_are_not_overwritten(folders, tmp_path):
         (tmp_path, tmp_path, "--output", picture),
     ):
         code, _, err = run("compare", *arguments)
-        assert (code, "would be replaced" in err) == (2, True)
+        assert (code, "which the results would overwrite" in err) == (2, True)
     code, _, err = run("compare", *folders, "--output", tmp_path / "y", "--report", tmp_path / "y")
-    assert (code, "a file of its own" in err) == (2, True)
+    assert (code, "give two different files" in err) == (2, True)
     assert picture.read_bytes() == before
     assert not (tmp_path / "y").exists()
 
