@@ -1,4 +1,4 @@
-"""Tests `action.yml` against GitHub's rules, and runs its scripts with bash, like a GitHub runner."""
+"""`action.yml` follows GitHub's rules, and bash runs its scripts as a runner would."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 INSTALL, COMPARE = ACTION["runs"]["steps"]
 
 
-def test_the_action_is_a_valid_composite_action() -> None:
+def test_it_is_a_composite_action() -> None:
     assert ACTION["runs"]["using"] == "composite"
     assert {"name", "description", "branding", "inputs", "outputs", "runs"} == set(ACTION)
     for given in (*ACTION["inputs"].values(), *ACTION["outputs"].values()):
         assert given["description"]
     for step in ACTION["runs"]["steps"]:
         assert step["shell"] == "bash"
-        assert "${{" not in step["run"]  # an input could inject commands
+        assert "${{" not in step["run"]  # it would run an input as a command
         named = re.findall(r"\$\{\{ inputs\.([\w-]+) \}\}", " ".join(step["env"].values()))
         assert set(named) <= set(ACTION["inputs"])
 
 
-def test_every_input_and_output_is_documented() -> None:
+def test_every_input_is_on_the_page() -> None:
     page = (ROOT / "docs/guides/image_regression.md").read_text()
     for name in (*ACTION["inputs"], *ACTION["outputs"]):
         assert f"`{name}`" in page
@@ -43,7 +43,7 @@ def filled(text: str, context: dict[str, str]) -> str:
 
 
 def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], str, str]:
-    """Runs the steps of the action. Returns the exit status, the outputs, the summary, and the printed text."""
+    """The exit status, outputs, summary, and what was printed."""
     values = {name: given.get("default", "") for name, given in ACTION["inputs"].items()}
     values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"package": ""}
     bin_ = folder / "bin"
@@ -70,7 +70,7 @@ def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], str, s
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Writes ``a.png`` and ``b.png`` to two folders; ``b.png`` differs between them."""
+    """A folder with the images ``base line/a.png`` and ``b.png``, the second of which has changed."""
     for name in ("a", "b"):
         image = np.random.default_rng(0).integers(0, 200, (40, 60, 3)).astype(np.uint8)
         save(tmp_path / f"base line/{name}.png", image)
@@ -80,7 +80,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 FOLDERS = {"baseline": "base line", "candidate": "new $(touch no)"}
-needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this command has no --format markdown")
+needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this version has no --format markdown")
 
 
 @needs_markdown
@@ -112,7 +112,7 @@ def test_a_missing_image_fails_the_job_and_is_in_the_summary(folders: Path) -> N
     assert "no file with this name" in summary
 
 
-def test_a_usage_error_is_in_the_summary(folders: Path) -> None:
+def test_an_invalid_call_is_in_the_summary(folders: Path) -> None:
     code, outputs, summary, _ = run_action(folders, **FOLDERS, ignore="1,2,3")
     assert code == 2
     assert outputs["outcome"] == "failed"

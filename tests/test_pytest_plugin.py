@@ -1,4 +1,4 @@
-"""Tests the pytest plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and no cost if it is unused.
+"""The pytest plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and no cost for runs without it.
 
 Each test runs pytest on a small project, without other installed plugins.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-# Imported here, because each in-process run drops the modules that it imports, and a second import of ssim_fused would
-# register its operators again.
+# Imported before any in-process run, which drops the modules that it imports. A second import would register the
+# operators twice.
 import ssim_fused.testing.stored  # noqa: F401
 
 pytest_plugins = ["pytester"]
@@ -31,7 +31,7 @@ SHADE = int(os.environ.get("SHADE", "0"))
 
 
 class Project:
-    """A project to run pytest on, in this process or in a subprocess."""
+    """A project on which pytest runs, in this process or in a separate one."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester, self.path = pytester, pytester.path
@@ -60,7 +60,7 @@ def test_page(image_snapshot):
 """
 
 
-def test_a_picture_is_created_compared_and_updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_created_passed_changed_updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=PAGE)
     stored = project.path / "__image_snapshots__/test_page/test_page.png"
 
@@ -98,7 +98,7 @@ def test_a_picture_is_created_compared_and_updated(project: Project, monkeypatch
     project.run().assert_outcomes(passed=1)
 
 
-def test_an_update_keeps_similar_pictures(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_keeps_similar_images(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=PAGE)
     project.run("--ssim-update")
     stored = project.path / project.pictures()[0]
@@ -108,7 +108,7 @@ def test_an_update_keeps_similar_pictures(project: Project, monkeypatch: pytest.
     assert stored.read_bytes() == first
 
 
-def test_names_of_pictures_are_unique_and_stable(project: Project) -> None:
+def test_names(project: Project) -> None:
     project.write(
         body="""
 @pytest.mark.parametrize("mode", ["dark", "a/b", "a_b", "x" * 300])
@@ -132,7 +132,7 @@ class TestPage:
     assert [Path(path).name for path in project.pictures()] == names
 
 
-def test_invalid_and_repeated_names_are_refused(project: Project) -> None:
+def test_one_name_for_two_images_is_refused(project: Project) -> None:
     project.write(
         body="""
 def test_twice(image_snapshot):
@@ -149,7 +149,7 @@ def test_wrong(image_snapshot, name):
     assert result.stdout.str().count("E       ValueError: `name` is") == 4
 
 
-def test_every_form_of_image_is_stored_without_loss(project: Project) -> None:
+def test_every_form_of_image_is_stored_unchanged(project: Project) -> None:
     project.write(
         body="""
 from PIL import Image
@@ -230,7 +230,7 @@ def test_unequal(image_snapshot):
         assert part in text
 
 
-def test_a_different_size_fails_and_can_be_accepted(project: Project) -> None:
+def test_another_size_fails_and_can_be_accepted(project: Project) -> None:
     project.write(body=PAGE)
     project.run("--ssim-update")
     project.write(body=PAGE.replace("picture(SHADE)", "picture()[:30]"))
@@ -289,7 +289,7 @@ def test_two(image_snapshot):
 
 
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n2"]], ids=["alone", "xdist"])
-def test_unused_pictures_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
+def test_unused_images_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
     project.write(body=TWO)
     project.write("test_gone", PAGE)
     created = project.run("--ssim-update")
@@ -309,7 +309,7 @@ def test_unused_pictures_are_reported_and_deleted(project: Project, workers: lis
 @pytest.mark.parametrize(
     "arguments", [["-k", "one"], ["test_page.py::test_one"], ["--deselect", "test_page.py::test_two"], ["-x"], ["--lf"]]
 )
-def test_a_partial_run_reports_no_pictures_of_other_tests(project: Project, arguments: list[str]) -> None:
+def test_a_partial_run_reports_no_unused_images_of_other_tests(project: Project, arguments: list[str]) -> None:
     project.write(body="def test_first():\n    pass\n" + TWO + "\ndef test_three():\n    assert False\n")
     project.run("--ssim-update").assert_outcomes(passed=3, failed=1)
     if arguments == ["-x"]:
@@ -319,7 +319,7 @@ def test_a_partial_run_reports_no_pictures_of_other_tests(project: Project, argu
     assert len(project.pictures()) == 3
 
 
-def test_skipped_and_failed_tests_use_their_pictures(project: Project) -> None:
+def test_skipped_and_failed_tests_use_their_images(project: Project) -> None:
     project.write(body=TWO)
     project.run("--ssim-update")
     project.write(
@@ -337,7 +337,7 @@ def test_two(image_snapshot):
     assert len(project.pictures()) == 3
 
 
-def test_xdist_uses_the_same_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xdist_compares_and_names_in_the_same_way(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=TWO.replace("def", '@pytest.mark.xdist_group("g")\ndef') + PAGE)
     project.run("--ssim-update").assert_outcomes(passed=3)
     monkeypatch.setenv("SHADE", "50")
@@ -348,7 +348,7 @@ def test_xdist_uses_the_same_names(project: Project, monkeypatch: pytest.MonkeyP
     assert "popen" not in str(heat_map.relative_to(project.path))
 
 
-def test_runs_without_image_comparisons_do_not_import_torch(project: Project) -> None:
+def test_runs_without_the_fixture_do_not_import_torch(project: Project) -> None:
     project.write(
         head="",
         body="""
@@ -373,7 +373,7 @@ def test_the_entry_point_is_the_plugin() -> None:
     assert not heavy & {name.partition(".")[0] for name in done.stdout.split()}
 
 
-def test_the_example_of_the_documentation_runs(project: Project) -> None:
+def test_the_example_on_the_page_runs(project: Project) -> None:
     page = (ROOT / "docs/guides/image_regression.md").read_text()
     (block,) = re.findall(r"^```python\n(# test_page\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
     project.write(head="", body=block)

@@ -1,4 +1,4 @@
-"""Tests `assert_similar`: what passes, what fails, the message of a failure, and invalid calls."""
+"""`assert_similar`: what passes, what fails, what the failure message says, and which calls are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def saved(image: np.ndarray, path: Path) -> Path:
 
 
 def parsed(message: str) -> tuple[float, tuple[int, int, int, int], float]:
-    """Parses the score, the worst region and its score from a message."""
+    """The score, the worst region, and its score."""
     score = re.search(r"SSIM is (\S+), expected at_least=", message)
     region = re.search(r"worst region: x=(\d+), y=(\d+), w=(\d+), h=(\d+), with a local SSIM of (\S+)", message)
     assert score, message
@@ -77,7 +77,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_all_forms_of_an_image_are_equivalent(form: str, tmp_path: Path) -> None:
+def test_an_image_in_any_form_is_the_same_image(form: str, tmp_path: Path) -> None:
     other = FORMS[form](CAT, tmp_path)
     least = 0.9 if form == "palette" else 0.9999
     assert assert_similar(other, CAT, at_least=least) >= least
@@ -86,7 +86,7 @@ def test_all_forms_of_an_image_are_equivalent(form: str, tmp_path: Path) -> None
     assert parsed(failed(changed, CAT, heat_map=tmp_path / "heat_map.png"))[0] < 0.95
 
 
-def test_a_numpy_matrix_is_read_as_an_array() -> None:
+def test_a_matrix_is_an_array() -> None:
     assert assert_similar(np.asmatrix(CAT[..., 0]), CAT[..., 0], at_least=1) == 1
 
 
@@ -122,14 +122,14 @@ def test_a_heat_map_is_written_without_pytest(monkeypatch: pytest.MonkeyPatch) -
     path.parent.rmdir()
 
 
-def test_a_heat_map_that_cannot_be_written_does_not_hide_the_failure(tmp_path: Path) -> None:
+def test_a_failure_is_reported_even_if_the_heat_map_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     message = failed(255 - CAT, CAT, heat_map=tmp_path / "file" / "heat.png")
     assert parsed(message)[0] < 0.5
     assert "heat map: not written" in message
 
 
-def test_a_score_just_below_the_threshold_is_printed_as_lower() -> None:
+def test_a_score_just_below_does_not_print_as_the_threshold() -> None:
     noisy = CAT.copy()
     noisy[0, 0] ^= 255
     score = assert_similar(noisy, CAT, at_least=0)
@@ -138,7 +138,7 @@ def test_a_score_just_below_the_threshold_is_printed_as_lower() -> None:
     assert parsed(message)[0] < above
 
 
-def test_a_small_change_fails_region_at_least(tmp_path: Path) -> None:
+def test_a_small_change_fails_because_of_its_region(tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(0, 200, (600, 800)).astype(np.uint8)
     noisy = large + np.random.default_rng(1).integers(0, 3, large.shape).astype(np.uint8)
     assert assert_similar(noisy, large, region_at_least=0.9) > 0.99
@@ -175,7 +175,7 @@ def test_a_changed_rectangle_is_the_worst_region(rectangle: tuple[int, int, int,
 
 
 @given(rectangles)
-def test_an_ignored_rectangle_does_not_affect_the_score(rectangle: tuple[int, int, int, int]) -> None:
+def test_an_ignored_rectangle_does_not_count(rectangle: tuple[int, int, int, int]) -> None:
     x, y, w, h = rectangle
     changed = floats(inverted(CAT, *rectangle))
     assert assert_similar(changed, floats(CAT), at_least=1, ignore=[rectangle]) == 1
@@ -187,7 +187,7 @@ def test_an_ignored_rectangle_does_not_affect_the_score(rectangle: tuple[int, in
 
 
 @given(rectangles, rectangles)
-def test_the_score_does_not_depend_on_ignored_pixels(
+def test_ignored_pixels_do_not_affect_the_rest(
     ignored: tuple[int, int, int, int], changed: tuple[int, int, int, int]
 ) -> None:
     image = inverted(CAT, *changed)
@@ -205,7 +205,7 @@ def test_images_of_any_size_can_be_compared(height: int, width: int, dtype: type
     assert assert_similar(other, image, at_least=-1) < 1
 
 
-def test_equal_images_pass_without_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_pass_without_computing_ssim(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise RuntimeError("SSIM is computed")
 
@@ -216,8 +216,8 @@ def test_equal_images_pass_without_a_window(monkeypatch: pytest.MonkeyPatch) -> 
         assert_similar(inverted(CAT, *CLOCK), CAT)
 
 
-def test_white_on_transparent_is_compared() -> None:
-    """Composited only over white, a white drawing on a transparent page would be invisible."""
+def test_white_on_transparent_is_visible() -> None:
+    """Composited over white alone, a white drawing on a transparent page would equal an empty page."""
     page = np.zeros((40, 60, 4), np.uint8)
     page[..., :3] = 255
     drawn = page.copy()
@@ -233,7 +233,7 @@ def test_white_on_transparent_is_compared() -> None:
     assert assert_similar(opaque, opaque[..., :3], at_least=1) == 1
 
 
-def test_transparent_files_are_compared_like_arrays(tmp_path: Path) -> None:
+def test_transparency_of_files(tmp_path: Path) -> None:
     page = np.zeros((40, 60, 4), np.uint8)
     page[..., :3] = 255
     drawn = page.copy()
@@ -246,7 +246,7 @@ def test_transparent_files_are_compared_like_arrays(tmp_path: Path) -> None:
         assert assert_similar(drawn, paths[1], at_least=1) == 1
 
 
-def test_files_keep_sixteen_bits(tmp_path: Path) -> None:
+def test_sixteen_bit_files_keep_their_depth(tmp_path: Path) -> None:
     deep = (np.random.default_rng(0).integers(0, 2**16, (30, 40))).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert assert_similar(deep, tmp_path / "deep.png", at_least=1) == 1
@@ -254,7 +254,7 @@ def test_files_keep_sixteen_bits(tmp_path: Path) -> None:
     assert "at_least=1" in failed(deep ^ 1, tmp_path / "deep.png", at_least=1)
 
 
-def test_the_range_of_a_twelve_bit_file_is_that_of_the_file(tmp_path: Path) -> None:
+def test_a_twelve_bit_file_has_its_own_range(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 2**12, (30, 40)).astype(np.uint16)
     (tmp_path / "deep.pgm").write_bytes(b"P5 40 30 4095\n" + deep.astype(">u2").tobytes())
     assert assert_similar(deep / 4095, tmp_path / "deep.pgm", at_least=1) == 1
@@ -265,7 +265,7 @@ def test_the_range_of_a_twelve_bit_file_is_that_of_the_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("white", [0.5, 1.0, 255.0, 1000.0])
-def test_float_files_are_compared_in_the_given_range(tmp_path: Path, white: float) -> None:
+def test_floating_point_files_have_the_given_range(tmp_path: Path, white: float) -> None:
     grey = np.random.default_rng(0).random((30, 40)).astype(np.float32) * np.float32(white)
     tifffile.imwrite(tmp_path / "grey.tif", grey)
     assert assert_similar(grey, tmp_path / "grey.tif", at_least=1, data_range=white) == 1
@@ -275,7 +275,7 @@ def test_float_files_are_compared_in_the_given_range(tmp_path: Path, white: floa
     assert assert_similar(page, tmp_path / "clear.tif", at_least=1, data_range=white) == 1
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+def test_a_rotated_photograph_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(CAT).save(tmp_path / "turned.png", exif=exif)
@@ -285,7 +285,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
         assert assert_similar(image, upright, at_least=1) == 1
 
 
-def test_grey_is_compared_with_rgb() -> None:
+def test_gray_compares_with_color() -> None:
     grey = CAT[..., 0]
     assert assert_similar(grey, grey[:, :, None].repeat(3, 2), at_least=1) == 1
     assert assert_similar(grey, grey[:, :, None], at_least=1) == 1
@@ -362,7 +362,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "error", "expected"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
-def test_invalid_calls_name_the_argument(change: dict, error: type[Exception], expected: list[str]) -> None:
+def test_errors_name_the_argument(change: dict, error: type[Exception], expected: list[str]) -> None:
     with pytest.raises(error) as raised:
         assert_similar(**({"actual": CAT, "expected": CAT} | change))
     assert type(raised.value) is error
