@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a wrong call in one line, and a failure to write its help as an error."""
+    """An argument parser that reports a usage error in one line, and a failure to write its help as an error."""
 
     def print_help(self, file: Any = None) -> None:
         """Writes the help. ``argparse`` ignores an ``OSError`` here; the command must report a full disk."""
@@ -65,12 +65,12 @@ class Parser(argparse.ArgumentParser):
             target.write(self.format_help())
 
     def error(self, message: str) -> NoReturn:
-        """Exits with one line, not with the usage, which has more than twenty lines."""
+        """Prints the message and the command that prints the help, in one line, and exits."""
         complain(f"{message}; see {self.prog} --help")
         sys.exit(FAILED)
 
     def numeric_options(self) -> set[str]:
-        """The options of this parser and of its commands whose value may start with a minus sign."""
+        """Returns the options of this parser and of its commands whose value may start with a minus sign."""
         names: set[str] = set()
         for action in self._actions:
             if action.type in (int, float, _frames, _rectangle):
@@ -245,7 +245,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     try:
         ended = compare_files(options)
-    except BrokenPipeError as error:  # from another process: `main` takes it for a reader of standard output that exits
+    except BrokenPipeError as error:  # of a worker process; `main` would attribute it to standard output
         raise OutputError(str(error)) from error
     if ended.interrupted:
         return INTERRUPTED

@@ -15,8 +15,8 @@ from ssim_fused._core.multiscale import BETAS
 from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
-# Values per block of squared differences. A block has at most 2^21 values, so that squares of 16-bit differences sum
-# to less than 2^53 and float64 is exact.
+# Values per block of squared differences. A block has fewer than 2^21 values, so that squares of 16-bit differences
+# sum to less than 2^53 and float64 is exact.
 BLOCK_VALUES = {"cpu": 1 << 15, "cuda": 1 << 20}
 
 
