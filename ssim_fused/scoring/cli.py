@@ -96,9 +96,11 @@ def make_parser() -> Parser:
             "scored, or a result that could not be written; 3 a bug; 130 interrupted.",
         )
     )
-    info = commands.add_parser("info", help="print versions, build options and devices, for a bug report")
+    about = "print versions, build options and devices, for a bug report"
+    info = commands.add_parser("info", help=about, description=f"{about.capitalize()}.")
     info.set_defaults(command=_info, parser=info)
-    bench = commands.add_parser("bench", help="measure decoding and scoring speed on this machine, in about a minute")
+    about = "measure decoding and scoring speed on this machine, in about a minute"
+    bench = commands.add_parser("bench", help=about, description=f"{about.capitalize()}.")
     bench.add_argument("--seconds", type=float, default=5, help="spend this long on each figure (default %(default)g)")
     bench.set_defaults(command=_bench, parser=bench)
     return parser

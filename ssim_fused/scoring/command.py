@@ -115,7 +115,9 @@ def _pairs(options: argparse.Namespace) -> list[Pair]:
         return read_pairs(options.pairs, options.mask)
     if options.reference is None or not options.distorted:
         missing = "REFERENCE and DISTORTED are" if options.reference is None else "DISTORTED is"
-        raise UsageError(f"{missing} missing; give both, or --pairs LIST.CSV; see ssim-fused compare --help")
+        raise UsageError(
+            f"{missing} missing; expected REFERENCE and DISTORTED, or --pairs LIST.CSV; see ssim-fused compare --help"
+        )
     return find_pairs(options.reference, options.distorted, options.mask)
 
 
