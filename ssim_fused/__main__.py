@@ -1,4 +1,4 @@
-"""``python -m ssim_fused``: the command line, as ``ssim-fused``."""
+"""Runs the command line ``ssim-fused`` as ``python -m ssim_fused``."""
 
 import sys
 

@@ -251,7 +251,7 @@ def _end_of(path: str, width: int) -> str:
 
 
 class Markdown(Writer):
-    """A summary for a pull request: headline, pooled scores, pairs below ``--fail-under`` or in error, all others.
+    """A summary for a pull request: headline, pooled scores, pairs below ``--fail-under``, failed pairs, all others.
 
     Only the lowest ``ROWS`` pairs are shown, because GitHub rejects a job summary of more than 1 MiB.
     """

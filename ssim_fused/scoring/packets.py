@@ -88,7 +88,7 @@ class Index:
                 raise LostError from error
             packets = container.demux(stream)
             for packet in packets:
-                place = places.get(packet.pts)  # None for the rest of a packet in whose middle the seek landed
+                place = places.get(packet.pts)  # None if the seek landed in the middle of a packet
                 if packet.is_keyframe and place == entry.place:
                     return chain([packet], packets)
                 if not packet.size or (place is not None and place > entry.place):
