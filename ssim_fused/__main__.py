@@ -1,4 +1,4 @@
-"""Runs the command line ``ssim-fused`` as ``python -m ssim_fused``."""
+"""Runs the command line by ``python -m ssim_fused``, the same as ``ssim-fused``."""
 
 import sys
 
