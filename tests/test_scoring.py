@@ -163,7 +163,7 @@ def test_failed_pairs_are_named_and_the_others_scored(tmp_path):
     assert len(result["pairs"]) == 3
     failed = {failure["reference"].rsplit("/", 1)[1]: failure["error"] for failure in result["failed"]}
     assert set(failed) == {"small.png", "only.png", "broken.png", "text.png", "twice.jpg"}
-    assert "sizes differ: 100x100 and 120x100; --resize" in failed["small.png"]
+    assert "sizes differ: 100x100 and 120x100; expected the same size, or use --resize" in failed["small.png"]
     assert failed["only.png"] == f"{b} has no file with this name"
     assert "truncated" in failed["broken.png"]
     assert "not a picture in a supported format" in failed["text.png"]
