@@ -39,6 +39,14 @@ struct Windows {
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
   bool sum_to_one = true;                     // except for rounding
 
+  // Whether the window of an axis is uniform: more than one tap, each one over their number.
+  bool is_uniform(size_t axis) const {
+    const std::vector<double>& of_axis = taps[axis];
+    const double tap = 1 / static_cast<double>(of_axis.size());
+    return of_axis.size() > 1 &&
+           std::all_of(of_axis.begin(), of_axis.end(), [&](double of_pixel) { return of_pixel == tap; });
+  }
+
   // Whether the windows see zero padding for the most part.
   bool see_padding() const {
     double weight = 1;
