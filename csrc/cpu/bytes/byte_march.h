@@ -2,11 +2,11 @@
 // a sum of integers, kept exactly in 32 bits, and the formula is computed in double, so that nothing is
 // rounded before the quotients.
 //
-// With n pixels in a window, the sums over them Sx, Sy, P = sum xy and R = sum (x - y)^2, and the constants
+// With n pixels in a window, the sums over them Sx, Sy, P = 2 sum xy and Q = sum (x^2 + y^2), and the constants
 // C1 = n^2 c1 and C2 = n^2 c2:
 //
-//     delta = Sx - Sy        B1 = 2 Sx Sy + C1 + delta^2          1 - l  = delta^2 / B1
-//     V = n R - delta^2      B2 = 2 (n P - Sx Sy) + C2 + V        1 - cs = V / B2
+//     delta = Sx - Sy            N1 = 2 Sx Sy + C1      B1 = N1 + delta^2         1 - l  = delta^2 / B1
+//     V = n (Q - P) - delta^2                           B2 = n Q + C1 + C2 - B1   1 - cs = V / B2
 //
 // which is the formula of math/ssim.h times n^2, with moments about zero: exact sums need no pivot.
 //
@@ -61,35 +61,42 @@ struct ByteTask {
   ByteSums* sums;                   // of each segment
 };
 
-// Writes both images' pixels in one number each: preds' in the lower 16 bits, target's in the upper. A
-// function of its own for each instruction set, since GCC converts vectors in inlined ones by the baseline's.
-using PackRow = void (*)(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out);
+// The loops over a row's pixels, in each instruction set: GCC compiles integer conversions and products in a
+// lambda, which has no instruction set of its own, for the baseline.
+struct ByteRows {
+  // Packs the pixels of both images: preds' in the lower 16 bits, target's in the upper.
+  void (*pack)(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out);
+  // Adds the packed row `in` to the sums of every column and subtracts `out`: Sx and Sy (packed), P and Q.
+  // `count` is a multiple of 16, and all rows are aligned to cache lines.
+  void (*slide)(const uint32_t* in, const uint32_t* out, int64_t count, uint32_t* s, uint32_t* p,
+                uint32_t* q);
+};
 
 template <int Bytes>
 class ByteMarch {
-  using U16 = Lanes<uint16_t, Bytes>;
   using U32 = Lanes<uint32_t, Bytes>;
   using D = Lanes<double, Bytes>;
   static constexpr int64_t kLanes = Bytes / 4, kHalf = kLanes / 2;
 
  public:
-  SSIM_INLINE ByteMarch(const ByteTask& task, PackRow pack)
+  SSIM_INLINE ByteMarch(const ByteTask& task, ByteRows of_rows)
       : t_(task),
-        pack_(pack),
+        of_rows_(of_rows),
         height_(2 * task.rows.radius + 1),
         reach_(2 * task.columns.radius * task.step),
         count_(task.right - task.left),
         vectors_((count_ + kLanes * task.step - 1) / (kLanes * task.step) * task.step),
         row_((vectors_ + reach_ + kLanes - 1) / kLanes * kLanes * kLanes),
+        pitch_(pitch_of(row_)),
         natural_((kLanes - 1) * vectors_ + row_ / kLanes),
         whole_(std::clamp<int64_t>(count_ - (kLanes - 1) * vectors_, 0, vectors_)),
-        sums_(kFields * row_),
-        pixels_((height_ + 2) * row_),
+        sums_(kFields * pitch_),
+        pixels_((height_ + 2) * pitch_),
         packed_(natural_),
         bytes_(2 * (count_ + reach_)),
         exists_((vectors_ - whole_) * kLanes),
         losses_(task.wants_contrast || task.map ? 2 * vectors_ * kLanes : 0) {
-    std::memset(sums_.get(), 0, static_cast<size_t>(kFields * row_) * sizeof(uint32_t));
+    std::memset(sums_.get(), 0, static_cast<size_t>(kFields * pitch_) * sizeof(uint32_t));
     std::memset(row(height_ + 1), 0, static_cast<size_t>(row_) * sizeof(uint32_t));
     std::memset(packed_.get(), 0, static_cast<size_t>(natural_) * sizeof(uint32_t));
     for (int64_t i = whole_; i < vectors_; ++i) {
@@ -114,44 +121,47 @@ class ByteMarch {
   }
 
  private:
-  // Sums over a window's rows, of each column: Sx in the lower and Sy in the upper 16 bits; P; R.
-  enum { kS, kP, kR, kFields };
+  // The sums over a window's rows of each column: Sx in the lower and Sy in the upper 16 bits; P; Q.
+  enum { kS, kP, kQ, kFields };
+  static constexpr int64_t kRowsAhead = 2;  // prefetched
 
   struct Quotient {
     D over, under;
   };
 
-  SSIM_INLINE uint32_t* sums(int field) const { return sums_.get() + field * row_; }
+  SSIM_INLINE uint32_t* sums(int field) const { return sums_.get() + field * pitch_; }
 
   // A row of the ring; the last one is zero.
-  SSIM_INLINE uint32_t* row(int64_t slot) const { return pixels_.get() + slot * row_; }
+  SSIM_INLINE uint32_t* row(int64_t slot) const { return pixels_.get() + slot * pitch_; }
 
-  // The k-th row of the task's windows enters the sums, and the row that no window sees any more leaves.
+  // The distance between rows: an odd number of cache lines, so that rows do not share cache sets.
+  static int64_t pitch_of(int64_t row) {
+    constexpr int64_t kOfLine = kLine / sizeof(uint32_t);
+    return ((row + kOfLine - 1) / kOfLine | 1) * kOfLine;
+  }
+
+  // Adds the k-th row of the task's windows to the column sums and subtracts the row that no window sees any
+  // more.
   SSIM_INLINE void enter(int64_t k) const {
     const int64_t slots = height_ + 1, e = t_.begin - t_.rows.pad + k, seen = count_ + reach_;
+    prefetch(t_.preds, e + kRowsAhead);
+    prefetch(t_.target, e + kRowsAhead);
     uint32_t* const entering = row(k % slots);
     const uint32_t* const leaving = row(k < height_ ? slots : (k - height_) % slots);
-    pack_(see(t_.preds, e, bytes_.get()), see(t_.target, e, bytes_.get() + seen), seen, packed_.get());
+    of_rows_.pack(see(t_.preds, e, bytes_.get()), see(t_.target, e, bytes_.get() + seen), seen,
+                  packed_.get());
     interleave<U32>(packed_.get(), vectors_, row_ / kLanes, entering);
-    uint32_t *const s = sums(kS), *const p = sums(kP), *const r = sums(kR);
-    for (int64_t i = 0; i < (vectors_ + reach_) * kLanes; i += kLanes) {
-      const U32 in = load<U32>(entering + i), out = load<U32>(leaving + i);
-      const U32 a = in & 0xffff, b = in >> 16, c = out & 0xffff, d = out >> 16;
-      store(s + i, load<U32>(s + i) + in - out);
-      store(p + i, load<U32>(p + i) + product(a, b) - product(c, d));
-      store(r + i, load<U32>(r + i) + square(difference(a, b)) - square(difference(c, d)));
-    }
+    of_rows_.slide(entering, leaving, (vectors_ + reach_) * kLanes, sums(kS), sums(kP), sums(kQ));
   }
 
-  // Of numbers below 256, by instructions for 16 bits, which suffice: products and squares of differences
-  // have no more.
-  static SSIM_INLINE U32 product(const U32& a, const U32& b) {
-    return reinterpret_cast<U32>(reinterpret_cast<U16>(a) * reinterpret_cast<U16>(b));
+  // The hardware's prefetcher does not follow a strip from row to row.
+  SSIM_INLINE void prefetch(const BytePlane& plane, int64_t e) const {
+    const int64_t y = t_.rows.source(std::min(e, t_.rows.n - 1));
+    if (y < 0 || plane.column != 1) return;
+    const uint8_t* const from =
+        plane.data + y * plane.row + std::max<int64_t>(t_.left - t_.columns.pad * t_.step, 0);
+    for (int64_t i = 0; i < count_; i += static_cast<int64_t>(kLine)) __builtin_prefetch(from + i);
   }
-  static SSIM_INLINE U32 difference(const U32& a, const U32& b) {
-    return reinterpret_cast<U32>(reinterpret_cast<U16>(a) - reinterpret_cast<U16>(b));
-  }
-  static SSIM_INLINE U32 square(const U32& a) { return product(a, a); }
 
   // The part of extended row e that the task's windows see: where it lies, or in `bytes`.
   SSIM_INLINE const uint8_t* see(const BytePlane& plane, int64_t e, uint8_t* bytes) const {
@@ -201,28 +211,28 @@ class ByteMarch {
     const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1[channel]),
             c12 = broadcast<D>(pixels * pixels * (t_.c1[channel] + t_.c2[channel]));
     const uint32_t* column = sums_.get() + channel * kLanes;
-    const int64_t p = kP * row_, r = kR * row_;  // fields
+    const int64_t p = kP * pitch_, q = kQ * pitch_;  // fields
     double* losses = Keeps ? losses_.get() + channel * kLanes : nullptr;
     // The sums over the window without its last column.
     U32 window[kFields] = {};
     for (int64_t k = 0; k < reach; k += next) {
-      unrolled<kFields>([&](auto f) SSIM_INLINE_LAMBDA { window[f] += load<U32>(column + f * row_ + k); });
+      unrolled<kFields>([&](auto f) SSIM_INLINE_LAMBDA { window[f] += load<U32>(column + f * pitch_ + k); });
     }
     const auto slide = [&](Quotient(&loss)[2]) SSIM_INLINE_LAMBDA {
       const uint32_t* const last = column + reach;
       const U32 s = window[kS] + load<U32>(last), of_p = window[kP] + load<U32>(last + p),
-                of_r = window[kR] + load<U32>(last + r);
+                of_q = window[kQ] + load<U32>(last + q);
       window[kS] = s - load<U32>(column);
       window[kP] = of_p - load<U32>(column + p);
-      window[kR] = of_r - load<U32>(column + r);
+      window[kQ] = of_q - load<U32>(column + q);
       column += next;
-      const U32 x = s & 0xffff, y = s >> 16, p2 = of_p + of_p;
+      const U32 x = s & 0xffff, y = s >> 16, of_r = of_q - of_p;
       unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA {
         const D sx = half_of<half>(x), sy = half_of<half>(y);
         const D delta = sx - sy, delta2 = delta * delta;
         const D n1 = (sx + sx) * sy + c1, b1 = n1 + delta2;
         const D v = n * half_of<half>(of_r) - delta2;
-        const D b2 = (n * half_of<half>(p2) + v) + c12 - n1;
+        const D b2 = (n * half_of<half>(of_q) + c12) - b1;
         loss[half] = {delta2 * b2 + n1 * v, b1 * b2};
         if constexpr (Keeps) {
           store(losses + half * kHalf, loss[half].over / loss[half].under);
@@ -309,16 +319,18 @@ class ByteMarch {
   }
 
   const ByteTask& t_;
-  const PackRow pack_;
+  const ByteRows of_rows_;
   const int64_t height_;   // of the window
   const int64_t reach_;    // columns of a window after its first
   const int64_t count_;    // outputs of a row
   const int64_t vectors_;  // of outputs: the length of a stretch
   const int64_t row_;  // elements of a row in the order of interleave.h, with the columns that windows reach
-  const int64_t natural_;           // of a row in its own order
-  const int64_t whole_;             // vectors in which each lane has an output
-  const Scratch<uint32_t> sums_;    // [kFields, row]
-  const Scratch<uint32_t> pixels_;  // [height + 2, row]: the rows of a window, the one that leaves, and zeros
+  const int64_t pitch_;           // from row to row
+  const int64_t natural_;         // of a row in its own order
+  const int64_t whole_;           // vectors in which each lane has an output
+  const Scratch<uint32_t> sums_;  // [kFields, pitch]
+  const Scratch<uint32_t>
+      pixels_;  // [height + 2, pitch]: the rows of a window, the one that leaves, and zeros
   const Scratch<uint32_t> packed_;  // [natural]
   const Scratch<uint8_t> bytes_;    // [2, count + reach]
   const Scratch<double> exists_;    // [vectors - whole, lanes]: one if an output is there, else zero
