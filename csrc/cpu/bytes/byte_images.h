@@ -14,13 +14,15 @@
 
 namespace ssim_fused::cpu {
 
-// Uniform windows have more than one tap along both axes.
+// Whether march_byte_images serves a request. Uniform windows have more than one tap along both axes.
 inline bool is_of_bytes(const Request& request) {
   const auto& taps = request.windows.taps;
+  const auto pixels = static_cast<int64_t>(taps[1].size() * taps[2].size());
+  const Constants& constants = request.constants;
   return request.preds.type == ScalarType::Byte && request.target.type == ScalarType::Byte &&
          !request.is_volume && !request.mask && !request.pixels && !request.wants_gradients() &&
-         request.windows.is_uniform(1) && request.windows.is_uniform(2) &&
-         static_cast<int64_t>(taps[1].size() * taps[2].size()) <= kMostBytesOfWindow;
+         request.windows.is_uniform(1) && request.windows.is_uniform(2) && pixels <= kMostBytesOfWindow &&
+         !constants.data && are_ordinary(constants.c1, constants.c2, static_cast<double>(pixels));
 }
 
 // How the channels of a batch lie: in planes of `step` interleaved ones.
@@ -76,13 +78,6 @@ inline std::vector<Sums> march_byte_images(const Request& request, bool wants_co
     return BytePlane{static_cast<const uint8_t*>(view.data) + offset, view.stride[3],
                      step > 1 ? 1 : view.stride[4]};
   };
-  const auto constant = [&](int64_t image, int which) {
-    const Constants& constants = request.constants;
-    if (!constants.data) return which == 0 ? constants.c1 : constants.c2;
-    return static_cast<double>(
-        static_cast<const float*>(constants.data)[image * constants.image_stride + which * constants.stride]);
-  };
-
   std::vector<ByteSums> sums(static_cast<size_t>(layout.planes * strips * segments));
   parallel_for(0, layout.planes * strips * down, 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
@@ -98,17 +93,13 @@ inline std::vector<Sums> march_byte_images(const Request& request, bool wants_co
                     std::min(height, (first + of_task) * kByteSegment),
                     boundary(strip),
                     boundary(strip + 1),
-                    {},
-                    {},
+                    request.constants.c1,
+                    request.constants.c2,
                     wants_contrast,
                     map,
                     {},
                     &sums[static_cast<size_t>(place * segments + first)]};
-      for (int64_t c = 0; c < step; ++c) {
-        task.channel[c] = layout.channel(plane, c, channels);
-        task.c1[c] = constant(task.channel[c].batch, 0);
-        task.c2[c] = constant(task.channel[c].batch, 1);
-      }
+      for (int64_t c = 0; c < step; ++c) task.channel[c] = layout.channel(plane, c, channels);
       march_bytes(task);
     }
   });

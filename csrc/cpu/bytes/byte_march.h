@@ -37,6 +37,13 @@ constexpr int64_t kByteSegment = 32;     // rows whose sums are kept together
 constexpr int64_t kMostBytesOfWindow = 257;
 static_assert(kMostBytesOfWindow * 255 <= 65535);
 
+// Whether the constants of a window of `n` pixels suit the march: C1 hides no sum when it is added and
+// subtracted again, and products of eight denominators neither overflow nor underflow.
+inline bool are_ordinary(double c1, double c2, double n) {
+  const auto is_ordinary = [&](double c) { return c * n * n >= 0x1p-40 && c * n * n <= 0x1p40; };
+  return is_ordinary(c1) && is_ordinary(c2) && c1 <= 0x1p20 * c2;
+}
+
 // A plane of 8-bit pixels. In an interleaved one, `column` is 1 and a pixel has `step` columns.
 struct BytePlane {
   const uint8_t* data;
@@ -54,7 +61,7 @@ struct ByteTask {
   Axis rows, columns;  // in pixels
   int64_t step;        // interleaved channels
   int64_t begin, end, left, right;
-  double c1[kMostInterleaved], c2[kMostInterleaved];  // of each channel
+  double c1, c2;
   bool wants_contrast;
   ImageRows<float> map;             // of the batch, if requested
   Plane channel[kMostInterleaved];  // where each channel lies in it
@@ -208,8 +215,8 @@ class ByteMarch {
   SSIM_INLINE D channel_total(int64_t channel) const {
     const int64_t next = t_.step * kLanes, reach = reach_ * kLanes;
     const double pixels = static_cast<double>(height_ * (reach_ / t_.step + 1));
-    const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1[channel]),
-            c12 = broadcast<D>(pixels * pixels * (t_.c1[channel] + t_.c2[channel]));
+    const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1),
+            c12 = broadcast<D>(pixels * pixels * (t_.c1 + t_.c2));
     const uint32_t* column = sums_.get() + channel * kLanes;
     const int64_t p = kP * pitch_, q = kQ * pitch_;  // fields
     double* losses = Keeps ? losses_.get() + channel * kLanes : nullptr;
@@ -241,30 +248,22 @@ class ByteMarch {
       });
       if constexpr (Keeps) losses += next;
     };
-    // Four vectors at a time, whose quotients are added by one division, unless denominators are so small
-    // that their product could vanish.
+    // The quotients of eight vectors are added by one division.
     D total{};
-    int64_t i = channel;
-    const bool adds_quotients = t_.c1[channel] * t_.c2[channel] > 1e-60;
-    for (; adds_quotients && i + 3 * t_.step < whole_; i += 4 * t_.step) {
-      Quotient a[2], b[2], c[2], d[2];
-      slide(a);
-      slide(b);
-      slide(c);
-      slide(d);
-      unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA {
-        const Quotient sum = sum_of(sum_of(a[half], b[half]), sum_of(c[half], d[half]));
-        total += sum.over / sum.under;
-      });
-    }
-    for (; i < vectors_; i += t_.step) {
-      Quotient a[2];
-      slide(a);
-      unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA {
-        D exists = broadcast<D>(1.0);
-        if (i >= whole_) exists = load<D>(exists_.get() + (i - whole_) * kLanes + half * kHalf);
-        total += a[half].over * exists / (a[half].under * exists + (1 - exists));
-      });
+    for (int64_t i = channel; i < vectors_;) {
+      Quotient sum[2] = {{D{}, broadcast<D>(1.0)}, {D{}, broadcast<D>(1.0)}};
+      for (int64_t k = 0; k < 8 && i < vectors_; ++k, i += t_.step) {
+        Quotient loss[2];
+        slide(loss);
+        unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA {
+          if (i >= whole_) {
+            const D exists = load<D>(exists_.get() + (i - whole_) * kLanes + half * kHalf);
+            loss[half] = {loss[half].over * exists, loss[half].under * exists + (1 - exists)};
+          }
+          sum[half] = sum_of(sum[half], loss[half]);
+        });
+      }
+      unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA { total += sum[half].over / sum[half].under; });
     }
     return total;
   }
