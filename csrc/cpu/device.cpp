@@ -159,7 +159,7 @@ struct Cpu {
   using LevelResults = std::vector<std::vector<Means>>;
 
   static void similarity(const Request& request, const Tensor&) {
-    with_compute_type(request.preds.type, [&]<class T>(T) {
+    with_compute_type(request.compute_type(), [&]<class T>(T) {
       write_results<T>(request,
                        pass<T>(request, request.similarity != nullptr || request.pixels.terms != nullptr,
                                request.contrast != nullptr));
@@ -175,9 +175,7 @@ struct Cpu {
 
   template <class T>
   static std::vector<Means> pass(const Request& request, bool wants_similarity, bool wants_contrast) {
-    if constexpr (std::is_same_v<T, float>) {
-      if (is_of_bytes(request)) return means_of(request, march_byte_images(request, wants_contrast), {});
-    }
+    if (is_of_bytes(request)) return means_of(request, march_byte_images<T>(request, wants_contrast), {});
     const View& mask = request.mask.view;
     const int64_t channels = request.preds.channels();
     std::vector<MaskSum> sums;

@@ -19,9 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssim_fused._core import _ops
 from ssim_fused.compat import arguments, windows
 
 Array = NDArray[Any]
+# Dtypes that the operators read.
+_INTEGERS = [torch.empty(0, dtype=dtype).numpy().dtype for dtype in _ops.TYPE_RANGES]
 
 
 class SampleCovarianceError(ValueError, ZeroDivisionError):
@@ -89,13 +92,13 @@ def structural_similarity(
         if image.dtype.kind not in "biuf":
             raise ValueError(f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`.")
     float_type = np.float32 if im1.dtype in (np.float16, np.float32) else np.float64
-    x, y = (_as_batch(image, channel_axis) for image in (im1, im2))
-    axes = x.ndim - 2
+    planes = [_planes(image, channel_axis) for image in (im1, im2)]
+    axes = planes[0].ndim - 1
     K1, K2, sigma = arguments.check_constants(K1=K1, K2=K2, sigma=sigma)  # noqa: N806
     size = 2 * int(3.5 * sigma + 0.5) + 1
     if win_size is None:
         win_size = size if gaussian_weights else 7
-    _check_window(im1, x.shape[2:], win_size, channel_axis)
+    _check_window(im1, planes[0].shape[1:], win_size, channel_axis)
     if not gaussian_weights:
         size = win_size
     number = (
@@ -111,7 +114,6 @@ def structural_similarity(
         unbiased = pixels / (pixels - 1)
     # Of one axis, an image of one row.
     sizes = (*[1] * (2 - axes), *[size] * axes)
-    x, y = (image.unsqueeze(2) if axes == 1 else image for image in (x, y))
     constants = (number, K1, K2 / math.sqrt(unbiased))
     if not gaussian_weights:
         window = windows.uniform_window(sizes, constants)
@@ -123,13 +125,23 @@ def structural_similarity(
 
     border = (win_size - 1) // 2
     of_channels = np.float64 if channel_axis is None else float_type
+    # The operators read integers; the gradient is that of floating-point images.
+    reads_integers = not gradient and im1.dtype == im2.dtype and im1.dtype in _INTEGERS
+    evaluate = windows.evaluate_in_float64 if reads_integers else windows.evaluate
+    dtype = im1.dtype if reads_integers else np.dtype(np.float64)
     if not full and not gradient and border == size // 2:
-        return of_channels(windows.evaluate(x, y, window)[0].double().mean().item())
-    widths = [(n // 2, n // 2) for n in sizes]
-    y.requires_grad_(gradient)
-    with torch.enable_grad():
-        padded = [windows.pad_symmetric(image, widths) for image in (x, y)]
-        picture = windows.evaluate(*padded, window, want_map=True)[1]
+        x, y = (_as_batch(of_image, dtype) for of_image in planes)
+        return of_channels(evaluate(x, y, window)[0].mean().item())
+    widths = [(0, 0), *[(size // 2, size // 2)] * axes]
+    if gradient:
+        x, y = (_as_batch(of_image, dtype) for of_image in planes)
+        y.requires_grad_()
+        with torch.enable_grad():
+            padded = [windows.pad_symmetric(image, [(n // 2, n // 2) for n in sizes]) for image in (x, y)]
+            picture = windows.evaluate(*padded, window, want_map=True)[1]
+    else:
+        x, y = (_as_batch(np.pad(of_image, widths, mode="symmetric"), dtype) for of_image in planes)
+        picture = evaluate(x, y, window, want_map=True)[1]
     inside = picture.detach().double()
     for dim, n in zip(range(picture.ndim - axes, picture.ndim), picture.shape[-axes:], strict=True):
         inside = inside.narrow(dim, border, n - 2 * border)
@@ -152,8 +164,8 @@ def structural_similarity(
     return tuple(results) if len(results) > 1 else results[0]
 
 
-def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
-    """``[channels, 1, *axes]``, in float64: of the package's float32 the mean is, too."""
+def _planes(image: Array, channel_axis: int | None) -> Array:
+    """A view ``[channels, *axes]``."""
     if channel_axis is None:
         planes = image[np.newaxis]
     else:
@@ -167,7 +179,30 @@ def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
         raise ValueError(
             f"`im1` has the shape {image.shape}{which}, expected one to three axes, and at least one channel."
         )
-    return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float64).copy()).unsqueeze(1)
+    return planes
+
+
+def _as_batch(planes: Array, dtype: np.dtype) -> Tensor:
+    """``[channels, 1, *axes]``, one axis as an image of one row: the array itself if PyTorch can read it."""
+    planes = planes.astype(dtype.newbyteorder("="), copy=False)
+    if any(step < 0 or step % planes.itemsize for step in planes.strides):
+        planes = planes.copy()
+    if not planes.flags.writeable:
+        planes = _Writable(planes).view()
+    batch = torch.from_numpy(planes).unsqueeze(1)
+    return batch.unsqueeze(2) if planes.ndim == 2 else batch
+
+
+class _Writable:
+    """A read-only array that NumPy takes for a writable one: `torch.from_numpy` warns of others. Nobody writes."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array  # lives as long as its view
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = array.__array_interface__ | {"data": (address, False)}
+
+    def view(self) -> Array:
+        return np.asarray(self)
 
 
 def _as_array(picture: Tensor, shape: tuple[int, ...], channel_axis: int | None) -> Array:

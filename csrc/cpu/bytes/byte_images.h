@@ -57,7 +57,9 @@ struct ByteLayout {
   }
 };
 
-inline std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast) {
+// `T`: the type of the map.
+template <class T>
+std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast) {
   constexpr int64_t kWidest = 1536;  // columns of a strip, whose sums then fit the caches
   const Axis &rows = request.windows.axes[1], &columns = request.windows.axes[2];
   const ByteLayout layout(request);
@@ -72,7 +74,7 @@ inline std::vector<Sums> march_byte_images(const Request& request, bool wants_co
   const int64_t least = (8 * rows.radius + kByteSegment - 1) / kByteSegment;
   const int64_t of_task = std::max({int64_t{1}, least, (segments + wanted - 1) / wanted}),
                 down = (segments + of_task - 1) / of_task;
-  const ImageRows<float> map = image_rows<float>(request.map);
+  const ImageRows<T> map = image_rows<T>(request.map);
   const auto plane_of = [&](const View& view, const Plane& first) {
     const int64_t offset = first.batch * view.stride[0] + first.channel * view.stride[1];
     return BytePlane{static_cast<const uint8_t*>(view.data) + offset, view.stride[3],
@@ -96,9 +98,15 @@ inline std::vector<Sums> march_byte_images(const Request& request, bool wants_co
                     request.constants.c1,
                     request.constants.c2,
                     wants_contrast,
-                    map,
+                    {},
+                    {},
                     {},
                     &sums[static_cast<size_t>(place * segments + first)]};
+      if constexpr (std::is_same_v<T, double>) {
+        task.map_in_double = map;
+      } else {
+        task.map = map;
+      }
       for (int64_t c = 0; c < step; ++c) task.channel[c] = layout.channel(plane, c, channels);
       march_bytes(task);
     }

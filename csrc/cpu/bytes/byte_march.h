@@ -63,7 +63,8 @@ struct ByteTask {
   int64_t begin, end, left, right;
   double c1, c2;
   bool wants_contrast;
-  ImageRows<float> map;             // of the batch, if requested
+  ImageRows<float> map;  // of the batch, if requested; in one type or the other
+  ImageRows<double> map_in_double;
   Plane channel[kMostInterleaved];  // where each channel lies in it
   ByteSums* sums;                   // of each segment
 };
@@ -102,7 +103,7 @@ class ByteMarch {
         packed_(natural_),
         bytes_(2 * (count_ + reach_)),
         exists_((vectors_ - whole_) * kLanes),
-        losses_(task.wants_contrast || task.map ? 2 * vectors_ * kLanes : 0) {
+        losses_(keeps_losses() ? 2 * vectors_ * kLanes : 0) {
     std::memset(sums_.get(), 0, static_cast<size_t>(kFields * pitch_) * sizeof(uint32_t));
     std::memset(row(height_ + 1), 0, static_cast<size_t>(row_) * sizeof(uint32_t));
     std::memset(packed_.get(), 0, static_cast<size_t>(natural_) * sizeof(uint32_t));
@@ -117,10 +118,11 @@ class ByteMarch {
       outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { enter(k); });
       const int64_t q = t_.begin + k - (height_ - 1);
       if (q < t_.begin) continue;
-      if (t_.wants_contrast || t_.map) {
+      if (keeps_losses()) {
         outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { compute<true>(q); });
         if (t_.wants_contrast) add_contrast(q);
-        if (t_.map) write_map(q);
+        if (t_.map) write_map(t_.map, q);
+        if (t_.map_in_double) write_map(t_.map_in_double, q);
       } else {
         outlined<Bytes>([=, this]() SSIM_INLINE_LAMBDA { compute<false>(q); });
       }
@@ -135,6 +137,8 @@ class ByteMarch {
   struct Quotient {
     D over, under;
   };
+
+  SSIM_INLINE bool keeps_losses() const { return t_.wants_contrast || t_.map || t_.map_in_double; }
 
   SSIM_INLINE uint32_t* sums(int field) const { return sums_.get() + field * pitch_; }
 
@@ -306,15 +310,15 @@ class ByteMarch {
     });
   }
 
-  void write_map(int64_t q) const {
+  template <class T>
+  void write_map(const ImageRows<T>& map, int64_t q) const {
     const int64_t pixels = count_ / t_.step;
-    const Scratch<float> values(count_);
+    const Scratch<T> values(count_);
     for_losses(false, [&](int64_t column, double loss) {
-      values.get()[column % t_.step * pixels + column / t_.step] = static_cast<float>(1 - loss);
+      values.get()[column % t_.step * pixels + column / t_.step] = static_cast<T>(1 - loss);
     });
     for (int64_t c = 0; c < t_.step; ++c)
-      t_.map.write_from(values.get() + c * pixels, t_.map.offset(t_.channel[c]), q, t_.left / t_.step,
-                        pixels);
+      map.write_from(values.get() + c * pixels, map.offset(t_.channel[c]), q, t_.left / t_.step, pixels);
   }
 
   const ByteTask& t_;
