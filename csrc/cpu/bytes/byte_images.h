@@ -60,7 +60,7 @@ struct ByteLayout {
 // `T`: the type of the map.
 template <class T>
 std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast) {
-  constexpr int64_t kWidest = 1536;  // columns of a strip, whose sums then fit the caches
+  constexpr int64_t kWidest = 768;  // columns of a strip, whose sums then fit the caches
   const Axis &rows = request.windows.axes[1], &columns = request.windows.axes[2];
   const ByteLayout layout(request);
   const int64_t step = layout.step, channels = request.preds.channels(), height = rows.output_length(),

@@ -48,9 +48,11 @@ struct Avx2Rows {
   }
 
  private:
-  template <class V>
-  SSIM_TARGET_AVX2 static V exchanged(V v) {
-    return v << 16 | v >> 16;
+  SSIM_TARGET_AVX2 static Lanes<uint32_t, 32> exchanged(Lanes<uint32_t, 32> v) {
+    using Halves = Lanes<uint16_t, 32>;
+    const auto halves = reinterpret_cast<Halves>(v);
+    return reinterpret_cast<Lanes<uint32_t, 32>>(
+        __builtin_shufflevector(halves, halves, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
   }
   SSIM_TARGET_AVX2 static Lanes<uint32_t, 32> dot(Lanes<uint32_t, 32> a, Lanes<uint32_t, 32> b) {
     return reinterpret_cast<Lanes<uint32_t, 32>>(
