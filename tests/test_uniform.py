@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torchmetrics.functional.image import structural_similarity_index_measure as reference
 
 import ssim_fused
 from ssim_fused import ssim
@@ -171,6 +170,8 @@ def test_float64_results_that_do_not_exist_are_refused(change: dict[str, Any], m
 @pytest.mark.parametrize("size", [3, 5, 7, 9, 11, 13, 15, 17, 31, (3, 21), (21, 3)], ids=str)
 @pytest.mark.parametrize("width", [40, 53, 371])
 def test_floats_under_uniform_windows(size: Any, width: int) -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure as reference  # slow to import
+
     generator = torch.Generator().manual_seed(3)
     target = torch.rand(2, 2, 45, width, generator=generator, dtype=torch.float64)
     preds = (target + 0.1 * torch.randn(target.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
