@@ -14,7 +14,7 @@ export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 # torch's own singletons are never freed
 
 for sanitizer in ${SANITIZERS:-thread address,undefined}; do
-  for source in tests/threads.cpp csrc/cpu/march/march_*.cpp; do
+  for source in tests/threads.cpp csrc/cpu/march/march_*.cpp csrc/cpu/bytes/bytes.cpp; do
     echo "$compiler -fsanitize=$sanitizer $source"
     # shellcheck disable=SC2086
     $compiler $flags "-fsanitize=$sanitizer" -fno-sanitize-recover=all -c "$source" -o "$place/$(basename "$source").o"

@@ -161,6 +161,52 @@ struct Case {
   }
 };
 
+// 8-bit images under a uniform window: values, contrast sensitivities and map, by any number of threads.
+// Interleaved pixels have the strides of a decoded image.
+bool bytes_are_the_same(const std::array<int64_t, 5>& shape, bool is_interleaved, int64_t size) {
+  const Tensor like;
+  const auto batch = static_cast<size_t>(shape[0]);
+  int64_t count = 1;
+  for (int64_t n : shape) count *= n;
+  std::vector<uint8_t> preds(static_cast<size_t>(count)), target(preds.size());
+  for (size_t i = 0; i < preds.size(); ++i) {
+    preds[i] = static_cast<uint8_t>(i * 7919 % 251);
+    target[i] = static_cast<uint8_t>(i * 7919 % 251 / 2 + i % 13);
+  }
+  const auto view = [&](std::vector<uint8_t>& pixels) {
+    View of = View::of(pixels.data(), ScalarType::Byte, shape);
+    if (is_interleaved) of.stride = {shape[1] * shape[3] * shape[4], 1, count, shape[1] * shape[4], shape[1]};
+    return of;
+  };
+  const auto run_on = [&](int threads) {
+    number_of_threads = threads;
+    Request request;
+    request.preds = view(preds);
+    request.target = view(target);
+    request.windows =
+        check_windows(request.preds, false, {{}, {size}, {}, Padding::reflect, 255, 0.01, 0.03});
+    request.constants = {6.5025, 58.5225};
+    std::vector<float> similarity(batch), contrast(batch), map(preds.size());
+    request.similarity = similarity.data();
+    request.contrast = contrast.data();
+    request.map = View::of(map.data(), ScalarType::Float, shape);
+    Cpu::similarity(request, like);
+    Request value = request;
+    value.map = View{};
+    value.contrast = nullptr;
+    std::vector<float> alone(batch);
+    value.similarity = alone.data();
+    Cpu::similarity(value, like);
+    return std::array{similarity, contrast, map, alone};
+  };
+  const auto one = run_on(1);
+  const bool same = one == run_on(kThreads) && one == run_on(kManyThreads);
+  number_of_threads = kThreads;
+  std::printf("bytes %lldx%lld %s: %s\n", static_cast<long long>(shape[3]), static_cast<long long>(shape[4]),
+              is_interleaved ? "interleaved" : "planes", same ? "the same" : "OTHER BITS");
+  return same;
+}
+
 template <class T>
 bool all_are_the_same() {
   bool same = true;
@@ -189,6 +235,13 @@ bool all_are_the_same() {
 }  // namespace ssim_fused::cpu
 
 int main() {
-  const bool same = ssim_fused::cpu::all_are_the_same<float>() & ssim_fused::cpu::all_are_the_same<double>();
+  bool same = ssim_fused::cpu::all_are_the_same<float>() & ssim_fused::cpu::all_are_the_same<double>();
+  for (const std::array<int64_t, 5>& shape :
+       {std::array<int64_t, 5>{2, 3, 1, 45, 371}, std::array<int64_t, 5>{1, 4, 1, 70, 700},
+        std::array<int64_t, 5>{1, 1, 1, 131, 24}}) {
+    for (bool is_interleaved : {false, true}) {
+      for (int64_t size : {7, 15}) same &= ssim_fused::cpu::bytes_are_the_same(shape, is_interleaved, size);
+    }
+  }
   return same ? 0 : 1;
 }

@@ -125,12 +125,15 @@ struct ReductionArguments {
   static ReductionArguments read(Stack& stack) { return {stack.next<int64_t>(), stack.next<bool>()}; }
 };
 
-// Results next to the value.
+// Results next to the value. `want_float64`: compute in float64 and return all results in it, of integer images
+// without a mask (CPU only).
 struct WantedOutputs {
-  static constexpr char kSchema[] = "bool want_contrast=False, bool want_map=False";
-  bool contrast = false, map = false;
+  static constexpr char kSchema[] = "bool want_contrast=False, bool want_map=False, bool want_float64=False";
+  bool contrast = false, map = false, float64 = false;
 
-  static WantedOutputs read(Stack& stack) { return {stack.next<bool>(), stack.next<bool>()}; }
+  static WantedOutputs read(Stack& stack) {
+    return {stack.next<bool>(), stack.next<bool>(), stack.next<bool>()};
+  }
 };
 
 // Gradients by the inputs.

@@ -143,6 +143,17 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
                   ", expected at least one channel");
 }
 
+// Float64 results exist for integer images: those of floats are in the images' own type.
+inline void check_float64(const Images& images, const Spec& spec, const WantedGradients& wanted) {
+  if (!spec.outputs.float64) return;
+  const Tensor& preds = images.preds;
+  STD_TORCH_CHECK(is_integer(preds.scalar_type()), "want_float64 is true and preds has dtype ",
+                  torch::headeronly::toString(preds.scalar_type()), ", expected one of ", integer_names());
+  STD_TORCH_CHECK(preds.is_cpu(), "want_float64 is true, expected images on the CPU");
+  STD_TORCH_CHECK(!images.constants && !images.mask && !spec.pixels && !wanted,
+                  "want_float64 is true, expected neither constants, mask, pixel_term nor gradients");
+}
+
 inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, MaskMode mode) {
   if (!mask) return {{}, mode};
   bool fits = mask->dim() == preds.dim() && (mask->size(1) == 1 || mask->size(1) == preds.size(1));

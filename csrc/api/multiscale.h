@@ -141,7 +141,7 @@ std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const Wan
   PixelRequest pixels = spec.pixels;
   top.pixels.term = pixels.term;
   top.pixels.eps = pixels.eps;
-  std::vector<Tensor> results{new_per_image(preds, spec.reduction)};
+  std::vector<Tensor> results{new_per_image(preds, spec.reduction, compute_type(preds.scalar_type()))};
   if (spec.want_terms) add_terms(pixels, preds, results);
   const double scale = stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(batch, 1),
                                     finest.constants.c1, finest.constants.c2);

@@ -23,6 +23,8 @@ template <Device D>
 std::vector<Tensor> similarity(const Images& images, const Spec& spec, const WantedGradients& wanted) {
   const Tensor& preds = images.preds;
   Request request = new_request(images, spec);
+  check_float64(images, spec, wanted);
+  request.in_float64 = spec.outputs.float64;
   const typename D::Guard guard(preds);
   request.reduction = spec.reduction;
   request.pixels = spec.pixels;
@@ -33,18 +35,18 @@ std::vector<Tensor> similarity(const Images& images, const Spec& spec, const Wan
   request.of_similarity.scale = scale * request.pixels.ssim_weight / request.divisor();
   request.pixels.slope_scale = scale * request.pixels.mean_weight / request.pixel_divisor();
 
-  std::vector<Tensor> results{new_per_image(preds, request.reduction)};
+  std::vector<Tensor> results{new_per_image(preds, request.reduction, request.compute_type())};
   request.similarity = results[0].mutable_data_ptr();
   if (spec.want_terms) add_terms(request.pixels, preds, results);
   if (spec.outputs.contrast) {
-    results.push_back(new_per_image(preds, Reduction::none));
+    results.push_back(new_per_image(preds, Reduction::none, request.compute_type()));
     request.contrast = results.back().mutable_data_ptr();
   }
   if (spec.outputs.map) {
     const auto shape = request.output_shape();
     std::vector<int64_t> sides(shape.begin(), shape.end());
     if (!request.is_volume) sides.erase(sides.begin() + 2);
-    results.push_back(new_tensor(preds, sides, map_type(preds.scalar_type())));
+    results.push_back(new_tensor(preds, sides, request.map_type()));
     request.map = output_view(results.back());
   }
   add_gradients(request, preds, images.target, wanted, results);

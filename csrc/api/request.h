@@ -39,6 +39,14 @@ struct Windows {
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
   bool sum_to_one = true;                     // except for rounding
 
+  // Whether the window of an axis is uniform: more than one tap, each one over their number.
+  bool is_uniform(size_t axis) const {
+    const std::vector<double>& of_axis = taps[axis];
+    const double tap = 1 / static_cast<double>(of_axis.size());
+    return of_axis.size() > 1 &&
+           std::all_of(of_axis.begin(), of_axis.end(), [&](double of_pixel) { return of_pixel == tap; });
+  }
+
   // Whether the windows see zero padding for the most part.
   bool see_padding() const {
     double weight = 1;
@@ -117,6 +125,8 @@ struct Request {
   Constants constants;
   Mask mask;
 
+  bool in_float64 = false;  // arithmetic and results, also of integers
+
   Objective objective = Objective::mean_similarity;
   Upstream of_similarity, of_contrast;  // weights of the means in the gradients; `scale` includes 1 / divisor
   View grad_map;                        // upstream gradient of the map, added to these weights
@@ -130,6 +140,11 @@ struct Request {
   void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective by c1 and c2
   bool keeps_constants = false;    // the same for a level of MS-SSIM, kept on the device
 
+  // The type of the arithmetic, and of the results per image.
+  ScalarType compute_type() const {
+    return in_float64 ? ScalarType::Double : ssim_fused::compute_type(preds.type);
+  }
+  ScalarType map_type() const { return in_float64 ? ScalarType::Double : ssim_fused::map_type(preds.type); }
   // The number of pixels of an image.
   double pixels_of_image() const {
     return static_cast<double>(preds.elements()) / static_cast<double>(std::max<int64_t>(preds.batch(), 1));

@@ -104,10 +104,10 @@ inline Tensor new_like(const Tensor& image) {
   }
 }
 
-inline Tensor new_per_image(const Tensor& preds, Reduction reduction) {
+inline Tensor new_per_image(const Tensor& preds, Reduction reduction, ScalarType type) {
   return new_tensor(
       preds, reduction == Reduction::none ? std::vector<int64_t>{preds.size(0)} : std::vector<int64_t>{},
-      compute_type(preds.scalar_type()));
+      type);
 }
 
 inline Tensor new_per_constant(const Tensor& preds) {

@@ -122,8 +122,10 @@ def _check_devices(preds: Tensor, **others: Tensor | None) -> None:
             raise RuntimeError(f"preds is on {preds.device} and {name} on {tensor.device}; move one of them")
 
 
-def _fake_outputs(preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bool]) -> list[Tensor]:
-    dtype = _ops.compute_dtype(preds.dtype)
+def _fake_outputs(
+    preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bool], want_float64: bool = False
+) -> list[Tensor]:
+    dtype = torch.float64 if want_float64 else _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if spec.reduction == 0 else (), dtype=dtype)]
     if spec.want_terms:
         outputs.append(preds.new_empty((preds.shape[0], 2), dtype=dtype))
@@ -131,7 +133,7 @@ def _fake_outputs(preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bo
         outputs.append(preds.new_empty(preds.shape[:1], dtype=dtype))
     if spec.want_map:
         sides = [*preds.shape[:2], *spec.window.output_sides(preds.shape[2:])]
-        outputs.append(preds.new_empty(sides, dtype=_ops.map_dtype(preds.dtype)))
+        outputs.append(preds.new_empty(sides, dtype=torch.float64 if want_float64 else _ops.map_dtype(preds.dtype)))
     return outputs + _fake_gradients(preds, target, wanted)
 
 
@@ -152,7 +154,7 @@ def _with_defaults(operator: Any, keywords: dict[str, Any]) -> dict[str, Any]:
 def _(preds, target, constants=None, mask=None, **keywords):
     _check_devices(preds, target=target, constants=constants, mask=mask)
     arguments = _with_defaults(_ops.similarity, keywords)
-    return _fake_outputs(preds, target, _spec_of(arguments), _wanted_of(arguments))
+    return _fake_outputs(preds, target, _spec_of(arguments), _wanted_of(arguments), arguments["want_float64"])
 
 
 @torch.library.register_fake("ssim_fused::multiscale")

@@ -21,9 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssim_fused._core import _ops
 from ssim_fused.compat import arguments, windows
 
 Array = NDArray[Any]
+# Dtypes that the operators read.
+_INTEGERS = [torch.empty(0, dtype=dtype).numpy().dtype for dtype in _ops.TYPE_RANGES]
 
 
 class SampleCovarianceError(ValueError, ZeroDivisionError):
@@ -99,13 +102,13 @@ def structural_similarity(
         if image.dtype.kind not in "biuf":
             raise ValueError(f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`.")
     float_type = np.float32 if im1.dtype in (np.float16, np.float32) else np.float64
-    x, y = (_as_batch(image, channel_axis) for image in (im1, im2))
-    axes = x.ndim - 2
+    planes = [_planes(image, channel_axis) for image in (im1, im2)]
+    axes = planes[0].ndim - 1
     K1, K2, sigma = arguments.check_constants(K1=K1, K2=K2, sigma=sigma)  # noqa: N806
     size = 2 * int(3.5 * sigma + 0.5) + 1
     if win_size is None:
         win_size = size if gaussian_weights else 7
-    _check_window(im1, x.shape[2:], win_size, channel_axis)
+    _check_window(im1, planes[0].shape[1:], win_size, channel_axis)
     if not gaussian_weights:
         size = win_size
     number = (
@@ -121,7 +124,6 @@ def structural_similarity(
         unbiased = pixels / (pixels - 1)
     # A signal with one axis is computed as an image with one row.
     sizes = (*[1] * (2 - axes), *[size] * axes)
-    x, y = (image.unsqueeze(2) if axes == 1 else image for image in (x, y))
     constants = (number, K1, K2 / math.sqrt(unbiased))
     if not gaussian_weights:
         window = windows.uniform_window(sizes, constants)
@@ -133,13 +135,23 @@ def structural_similarity(
 
     border = (win_size - 1) // 2
     of_channels = np.float64 if channel_axis is None else float_type
+    # The operators read integers without a copy in float64. A gradient needs floating-point images.
+    reads_integers = not gradient and im1.dtype == im2.dtype and im1.dtype in _INTEGERS
+    evaluate = windows.evaluate_in_float64 if reads_integers else windows.evaluate
+    dtype = im1.dtype if reads_integers else np.dtype(np.float64)
     if not full and not gradient and border == size // 2:
-        return of_channels(windows.evaluate(x, y, window)[0].double().mean().item())
-    widths = [(n // 2, n // 2) for n in sizes]
-    y.requires_grad_(gradient)
-    with torch.enable_grad():
-        padded = [windows.pad_symmetric(image, widths) for image in (x, y)]
-        picture = windows.evaluate(*padded, window, want_map=True)[1]
+        x, y = (_as_batch(of_image, dtype) for of_image in planes)
+        return of_channels(evaluate(x, y, window)[0].mean().item())
+    widths = [(0, 0), *[(size // 2, size // 2)] * axes]
+    if gradient:
+        x, y = (_as_batch(of_image, dtype) for of_image in planes)
+        y.requires_grad_()
+        with torch.enable_grad():
+            padded = [windows.pad_symmetric(image, [(n // 2, n // 2) for n in sizes]) for image in (x, y)]
+            picture = windows.evaluate(*padded, window, want_map=True)[1]
+    else:
+        x, y = (_as_batch(np.pad(of_image, widths, mode="symmetric"), dtype) for of_image in planes)
+        picture = evaluate(x, y, window, want_map=True)[1]
     inside = picture.detach().double()
     for dim, n in zip(range(picture.ndim - axes, picture.ndim), picture.shape[-axes:], strict=True):
         inside = inside.narrow(dim, border, n - 2 * border)
@@ -162,8 +174,8 @@ def structural_similarity(
     return tuple(results) if len(results) > 1 else results[0]
 
 
-def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
-    """Returns the array as a tensor ``[channels, 1, *axes]`` in float64, whatever its dtype."""
+def _planes(image: Array, channel_axis: int | None) -> Array:
+    """Returns a view ``[channels, *axes]`` of the array."""
     if channel_axis is None:
         planes = image[np.newaxis]
     else:
@@ -177,7 +189,33 @@ def _as_batch(image: Array, channel_axis: int | None) -> Tensor:
         raise ValueError(
             f"`im1` has the shape {image.shape}{which}, expected one to three axes, and at least one channel."
         )
-    return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float64).copy()).unsqueeze(1)
+    return planes
+
+
+def _as_batch(planes: Array, dtype: np.dtype) -> Tensor:
+    """Returns planes as a tensor ``[channels, 1, *axes]``, a signal with one axis as an image with one row.
+
+    Copies only what PyTorch cannot read: another dtype or byte order, and negative strides.
+    """
+    planes = planes.astype(dtype.newbyteorder("="), copy=False)
+    if any(step < 0 or step % planes.itemsize for step in planes.strides):
+        planes = planes.copy()
+    if not planes.flags.writeable:
+        planes = _Writable(planes).view()
+    batch = torch.from_numpy(planes).unsqueeze(1)
+    return batch.unsqueeze(2) if planes.ndim == 2 else batch
+
+
+class _Writable:
+    """Presents a read-only array as writable, because `torch.from_numpy` warns about read-only ones. Nothing writes."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array  # lives as long as its view
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = array.__array_interface__ | {"data": (address, False)}
+
+    def view(self) -> Array:
+        return np.asarray(self)
 
 
 def _as_array(picture: Tensor, shape: tuple[int, ...], channel_axis: int | None) -> Array:

@@ -101,6 +101,15 @@ def evaluate(
     ]
 
 
+def evaluate_in_float64(x: Tensor, y: Tensor, window: Window, *, want_map: bool = False) -> list[Tensor]:
+    """SSIM ``[B]`` of integer images on the CPU, and the map if requested, in float64 and without a copy of the images.
+
+    The window has an odd number of taps along each axis.
+    """
+    spec = Spec(window, REDUCTIONS["none"], want_map=want_map)
+    return _ops.similarity(x, y, **spec.keywords(), want_map=want_map, want_float64=True)
+
+
 def readable(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
     """Returns both images in a dtype that the operators read, and the dtype of the results.
 
