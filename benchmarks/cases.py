@@ -18,6 +18,7 @@ VALUE = "value"
 GRADIENT = "value+gradient"
 SSIM = "ssim"
 MS_SSIM = "ms_ssim"
+UNIFORM = "ssim+uniform"  # under a uniform window of 7x7, scikit-image's default
 L1_SSIM = "l1+ssim"  # 0.8 L1 + 0.2 (1 - SSIM)
 MASKED = "ssim+mask"  # of the pixels that a mask of the images leaves, about two of three
 
@@ -88,6 +89,8 @@ _VOLUMES = _both_modes(1, 1, 96, 96, 96)
 _LOSSES = [Case(L1_SSIM, shape, GRADIENT) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
 _MASKED = [case for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920)) for case in _both_modes(*shape, op=MASKED)]
 _BYTES = [Case(SSIM, shape, VALUE, dtype=torch.uint8) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
+# Interleaved, as decoders deliver images.
+_UNIFORM = [Case(UNIFORM, (1, channels, 1080, 1920), VALUE, dtype=torch.uint8) for channels in (3, 1)]
 _LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
 # Windows of seven and of 23 taps, of images that are large and small.
@@ -100,7 +103,7 @@ _WINDOWS = [
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
 CASES = {
-    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES,
+    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES + _UNIFORM,
     # What the README shows comes first: a run on a borrowed GPU may end early.
     "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _WINDOWS + _LARGE_VOLUMES + _LOSSES + _MASKED + _BYTES,
 }
@@ -128,6 +131,8 @@ def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
     if case.dtype == torch.uint8:
         preds, target = (image.mul_(255).round_() for image in (preds, target))
     preds, target = (image.to(device, case.dtype) for image in (preds, target))
+    if case.op == UNIFORM:
+        preds, target = (image.contiguous(memory_format=torch.channels_last) for image in (preds, target))
     return preds.requires_grad_(case.mode == GRADIENT), target
 
 

@@ -15,9 +15,10 @@ from importlib import metadata
 from types import ModuleType
 
 import torch
+from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from .cases import L1_SSIM, MASKED, MS_SSIM, SSIM, Case, SSIMFunction, make_mask
+from .cases import L1_SSIM, MASKED, MS_SSIM, SSIM, UNIFORM, Case, SSIMFunction, make_mask
 
 OURS = "ssim_fused"
 REFERENCE = "torchmetrics"
@@ -75,12 +76,14 @@ class SSIMFused(TorchMetrics):
     name, module = OURS, "ssim_fused"
 
     def supports(self, case: Case) -> bool:
-        return super().supports(case) or case.op == MASKED
+        return super().supports(case) or case.op in (MASKED, UNIFORM)
 
     def case_function(self, case: Case, device: str) -> SSIMFunction:
         if case.op == MASKED:
             mask = make_mask(case, device)
             return lambda preds, target: self.library.ssim(preds, target, data_range=1.0, mask=mask)
+        if case.op == UNIFORM:
+            return lambda preds, target: self.library.ssim(preds, target, gaussian_kernel=False, kernel_size=7)
         if case.op == L1_SSIM:
             loss = self.library.L1SSIMLoss(sigma=case.sigma)
             return lambda preds, target: 1 - loss(preds, target)
@@ -195,6 +198,47 @@ class FusedSSIM(Peer):
         return lambda preds, target: ssim(preds, target, train=preds.requires_grad)
 
 
+class ScikitImage(Peer):
+    """Arrays of one image at a time, under the default window of 7x7; sample covariance; a float64 mean."""
+
+    name, module = "scikit-image", "skimage.metrics"
+    ops = (UNIFORM,)
+    spatial_dims = (2,)
+    devices = ("cpu",)
+
+    def case_function(self, case: Case, device: str) -> SSIMFunction:
+        channel_axis = 2 if case.shape[1] > 1 else None
+
+        def function(preds: Tensor, target: Tensor) -> Tensor:
+            x, y = (image[0].permute(1, 2, 0).squeeze(2).numpy() for image in (preds, target))
+            return torch.tensor(self.library.structural_similarity(x, y, channel_axis=channel_axis))
+
+        return function
+
+
+class SSIMFusedSkimage(ScikitImage):
+    """Our function of the same name, arguments and results."""
+
+    name, module = f"{OURS}.compat.skimage", "ssim_fused.compat.skimage"
+
+    def __init__(self) -> None:
+        self.library = importlib.import_module(self.module)
+        self.version = importlib.import_module(OURS).__version__
+
+
+class FastSSIM(ScikitImage):
+    """The same arrays, window and covariance."""
+
+    name, module = "fast-ssim", "fast_ssim"
+
+    def case_function(self, case: Case, device: str) -> SSIMFunction:
+        def function(preds: Tensor, target: Tensor) -> Tensor:
+            x, y = (image[0].permute(1, 2, 0).squeeze(2).numpy() for image in (preds, target))
+            return torch.tensor(self.library.ssim(x, y, data_range=255))
+
+        return function
+
+
 PEERS: list[type[Peer]] = [
     SSIMFused,
     SSIMFusedApart,
@@ -204,6 +248,9 @@ PEERS: list[type[Peer]] = [
     PIQ,
     FrameAnalytics,
     FusedSSIM,
+    SSIMFusedSkimage,
+    ScikitImage,
+    FastSSIM,
 ]
 
 

@@ -58,10 +58,15 @@ def summarize(samples: list[float], pixels: int) -> dict[str, float]:
     }
 
 
+def is_peer(library: str) -> bool:
+    """Whether a row is of another library: not of ours, whichever of its functions, and not the bound."""
+    return not library.startswith(OURS) and library != COPY_BANDWIDTH
+
+
 def add_ratios(rows: list[Row]) -> None:
     """Fill in the ratios of one case's rows."""
     medians = {row.library: row.median_ms for row in rows}
-    others = [median for library, median in medians.items() if library not in (OURS, COPY_BANDWIDTH)]
+    others = [median for library, median in medians.items() if is_peer(library)]
     for row in rows:
         if REFERENCE in medians:
             row.ratio_to_torchmetrics = medians[REFERENCE] / row.median_ms
