@@ -3,7 +3,7 @@
 Compiles and runs benchmarks/peak.cpp, by the flags of setup.py, on one thread: a loop of nothing but multiply-adds, the
 window alone over data in L1, whole marches; and, between two such runs, steps and values from Python. A pixel's
 value takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the table of
-docs/kernels.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and gradient.
+docs/kernel_notebook.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .path import RESULTS as PATH_RESULTS
 from .peers import OURS, create
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernels.md"
+RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernel_notebook.md"
 SHAPE = (8, 3, 256, 256)
 MULTIPLY_ADDS = {VALUE: 4 * 2 * 11, GRADIENT: 7 * 2 * 11}  # a pixel
 FLOOR = "a loop of multiply-adds"

@@ -6,7 +6,7 @@
 
 Compiles csrc/cuda/*.cu for one architecture at a time, and writes what `ptxas -v` says to
 benchmarks/results/registers.csv, in place of the numbers that the file had, and from there the tables of
-docs/kernels.md. tests/test_cuda_build.py compares the file with new compilations.
+docs/kernel_notebook.md. tests/test_cuda_build.py compares the file with new compilations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .sass import RESOURCES, short_names, tool
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "registers.csv"
-PAGE = ROOT / "docs" / "kernels.md"
+PAGE = ROOT / "docs" / "kernel_notebook.md"
 ARCHITECTURES = ("7.5", "8.0", "8.6", "9.0", "10.0", "12.0")  # as in setup.py; 8.9 runs the code for 8.6
 SOURCES = ("images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu")  # device.cu has no kernels
 
@@ -190,10 +190,10 @@ def tables(table: Table) -> str:
             spills.append([kind.name, kind.dtype, *(f"{u.stores}/{u.loads}" if u.spills else "" for u in worst)])
     count = len({(source, kernel) for source, _, kernel in table.usages})
     return (
-        f"Registers of a thread, by compute capability (nvcc {table.release}):\n\n"
+        f"Registers per thread, by compute capability (nvcc {table.release}):\n\n"
         f"{_markdown(header, registers)}\n\n"
-        f"Of {count} kernels, these spill: bytes stored and loaded by a thread's code, of the worst width. All others "
-        f"spill nothing on any of the {len(ARCHITECTURES)} architectures.\n\n{_markdown(header, spills)}\n"
+        f"The kernels that spill, of {count}: bytes that a thread stores and loads, at the worst width. All others spill "
+        f"nothing on any of the {len(ARCHITECTURES)} architectures.\n\n{_markdown(header, spills)}\n"
     )
 
 
