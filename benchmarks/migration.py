@@ -234,40 +234,67 @@ def relative(found: Tensor, expected: Tensor) -> str:
     return f"{float((found - expected).norm() / expected.norm()):.0e}"
 
 
-def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
-    """The cells of a row: the line that keeps the numbers, then numbers.
+class Measured(NamedTuple):
+    """What the page says of a row: numbers as text, by image where there are two."""
 
-    For each picture theirs, ours less theirs by both ways; then the gradients' differences.
-    """
+    name: str
+    line: str  # that keeps the numbers
+    theirs: list[str]
+    plain: list[str]  # less theirs
+    kept: list[str]  # less theirs
+    plain_gradient: str
+    kept_gradient: str
+
+
+def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> Measured:
+    """Compare the package with the public function (plain) and with the line that keeps its numbers (kept)."""
     try:
         theirs, mark = row.theirs(), ""
     except (ImportError, OSError):
         theirs, mark = row.kept, " *"
-    cells = [row.name + mark, row.line]
+    values, plain, kept = [], [], []
     for x, y in pictures.values():
         value = float(theirs(x, y))
-        cells += [f"{value:.6f}", f"{float(row.plain(x, y)) - value:+.1e}"]
-        cells.append("" if mark else f"{float(row.kept(x, y)) - value:+.0e}")
-    x, y = pictures["noise"]
+        values.append(f"{value:.6f}")
+        plain.append(f"{float(row.plain(x, y)) - value:+.1e}")
+        kept.append("" if mark else f"{float(row.kept(x, y)) - value:+.0e}")
+    gradients = ["", ""]
     if row.has_gradient:
+        x, y = pictures["noise"]
         exact = gradient(theirs, x, y)
-        cells += [relative(gradient(row.plain, x, y), exact)]
-        cells.append("" if mark else relative(gradient(row.kept, x, y), exact))
-    else:
-        cells += ["", ""]
-    return cells
+        gradients[0] = relative(gradient(row.plain, x, y), exact)
+        gradients[1] = "" if mark else relative(gradient(row.kept, x, y), exact)
+    return Measured(row.name + mark, row.line, values, plain, kept, *gradients)
+
+
+def markdown(header: list[str], rows: list[list[str]], texts: int) -> str:
+    """A table, whose first columns are text and the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(header) - texts)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]) + "\n"
+
+
+def tables(rows: list[Measured], pictures: list[str]) -> str:
+    """What changes with the public functions, and how exactly the modules keep the numbers."""
+    of = [f"{name}: {{}}" for name in pictures]
+    changed = markdown(
+        ["from", *(name.format("ours - theirs") for name in of), "gradient", *(name.format("theirs") for name in of)],
+        [[row.name, *row.plain, row.plain_gradient, *row.theirs] for row in rows],
+        1,
+    )
+    kept = markdown(
+        ["from", "the line that keeps the numbers", *(name.format("kept - theirs") for name in of), "gradient"],
+        [[row.name, row.line, *row.kept, row.kept_gradient] for row in rows],
+        2,
+    )
+    return f"With the public functions:\n\n{changed}\nWith the line that keeps the numbers:\n\n{kept}"
 
 
 def main() -> None:
     """Measure, print, and rewrite the page."""
     pictures = images()
-    head = ["from", "the line that keeps the numbers"]
-    head += [f"{name}: {what}" for name in pictures for what in ("theirs", "ours - theirs", "kept - theirs")]
-    head += ["gradient: ours", "kept"]
-    table = [head, ["---", "---", *["---:"] * (len(head) - 2)]] + [measured(row, pictures) for row in rows()]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    text = tables([measured(row, pictures) for row in rows()], list(pictures))
     print(text)
-    rewrite(PAGE, f"{text}\n")
+    rewrite(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -192,8 +192,8 @@ def tables(table: Table) -> str:
     return (
         f"Registers per thread, by compute capability (nvcc {table.release}):\n\n"
         f"{_markdown(header, registers)}\n\n"
-        f"The kernels that spill, of {count}: bytes that a thread stores and loads, at the worst width. All others spill "
-        f"nothing on any of the {len(ARCHITECTURES)} architectures.\n\n{_markdown(header, spills)}\n"
+        f"The kernels that spill, of {count}: bytes that a thread stores and loads, at the worst width. All others "
+        f"spill nothing on any of the {len(ARCHITECTURES)} architectures.\n\n{_markdown(header, spills)}\n"
     )
 
 
