@@ -137,6 +137,11 @@ def significant(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def shown(library: str) -> str:
+    """The name of a library in tables and charts; a line may break in that of ours with steps apart."""
+    return library.replace(f"{OURS}_", f"{OURS} ")
+
+
 def is_ahead(panel: dict[str, Result]) -> bool:
     """Whether ours is the fastest of a case's libraries."""
     rates = {name: result.mpix_per_s for name, result in panel.items() if name != COPY_BANDWIDTH}
@@ -171,7 +176,7 @@ class _Bars:
         for name, length in lengths.items():
             is_ours = name == OURS
             width = length * (WIDTH - BARS - LABELS)
-            chart.text(BARS - 6, self.y + 12, name, "end ours" if is_ours else "end")
+            chart.text(BARS - 6, self.y + 12, shown(name), "end ours" if is_ours else "end")
             chart.bar(BARS, self.y + 2, width, BAR_HEIGHT - 4, "bar-ours" if is_ours else "bar")
             chart.text(BARS + width + 5, self.y + 12, labels[name], "ours" if is_ours else "")
             self.y += BAR_HEIGHT
@@ -267,7 +272,7 @@ def ratios(run: Run, panel: dict[str, Result]) -> list[str]:
         return ["", ""]
     fastest = max(rates, key=lambda name: rates[name])
     reference = times(ours / rates[REFERENCE]) if REFERENCE in rates else ""
-    return [reference, f"{times(ours / rates[fastest])} {fastest}"]
+    return [reference, f"{times(ours / rates[fastest])} {shown(fastest)}"]
 
 
 def rate(run: Run, panel: dict[str, Result], name: str) -> str:
@@ -295,14 +300,18 @@ def tables(run: Run) -> str:
         every = [result.peak_images for result in panel.values() if result.peak_images is not None]
         return f"**{text}**" if text and name == OURS and panel[name].peak_images == min(every) else text
 
-    header = [f"vs {REFERENCE}", "vs the fastest other", *(f"{name} {run.versions[name]}".strip() for name in names)]
+    header = [f"vs {REFERENCE}", "vs the fastest other", *map(shown, names)]
     voxels = ", where voxels of volumes count as pixels" if run.has_volumes else ""
-    text = f"**{run.conditions}**\n\nSpeed of {OURS} relative to others, then rates in {run.unit}{voxels}:\n\n"
+    others = [f"{name} {run.versions[name]}" for name in run.libraries if not name.startswith(OURS)]
+    text = f"**{run.conditions}**\n\nSpeed of {OURS} relative to others, then rates in {run.unit}{voxels}. "
+    text += f"Compared with {', '.join(others)}.\n\n"
     text += markdown(run, header, cases, [[*ratios(run, p), *(rate(run, p, n) for n in names)] for _, _, p in cases])
     rows = [(case, [memory(case[2], name) for name in run.libraries]) for case in cases]
     rows = [(case, cells) for case, cells in rows if any(cells)]
     if rows:
-        table = markdown(run, list(run.libraries), [case for case, _ in rows], [cells for _, cells in rows])
+        table = markdown(
+            run, [shown(name) for name in run.libraries], [case for case, _ in rows], [cells for _, cells in rows]
+        )
         text += f"\nPeak memory beyond the inputs, in images ({IMAGE}):\n\n{table}"
     return text
 

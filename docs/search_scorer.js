@@ -5,7 +5,8 @@ const LAST = ["api_compat", "changelog", "kernel_notebook", "kernel_predictions"
 var Scorer = {
   score: ([docname, title, anchor, description, score, filename, kind]) => {
     if (LAST.includes(docname)) return score - 20;
-    return docname === "api" ? score + 5 : score;
+    const depth = title.split(".").length; // ssim_fused.ssim comes before ssim_fused.losses.Terms.ssim
+    return docname === "api" ? score + 5 - depth / 10 : score;
   },
   objNameMatch: 11,
   objPartialMatch: 6,
