@@ -1,8 +1,8 @@
 """Train the denoiser of `train_denoiser.py` with several processes: DDP or FSDP2, gradients accumulated.
 
-For users whose training is distributed. Every process draws patches of its own; the loss needs no word of it, since
-SSIM is a mean over images: the mean of the processes' gradients is that of the whole batch, which the script checks
-against one process at the end. NCCL connects GPUs, one for each process; gloo connects processes on the CPU.
+For users whose training is distributed. Every process draws its own patches. The loss needs no change, because it is a
+mean over images: the mean of the processes' gradients is that of the whole batch. The script checks this against one
+process at the end. NCCL connects GPUs, one per process; gloo connects processes on the CPU.
 
     torchrun --nproc-per-node 2 examples/train_ddp.py
     torchrun --nproc-per-node 2 examples/train_ddp.py --fsdp
@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from train_denoiser import (
+    SSIM_WEIGHT,
     Denoiser,
     DrawBatch,
     Restoration,
@@ -40,6 +41,8 @@ from train_denoiser import (
 )
 
 import ssim_fused
+
+LOSS_OF = ssim_fused.L1SSIMLoss(ssim_weight=SSIM_WEIGHT)
 
 
 def start(device: str) -> torch.device:
@@ -78,7 +81,7 @@ def backward(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Tensor
         elif isinstance(network, DistributedDataParallel) and not is_last:
             exchange = network.no_sync()
         with exchange:
-            loss = 1 - ssim_fused.structural_similarity_index_measure(network(noisy), clean, data_range=1.0)
+            loss = LOSS_OF(network(noisy), clean)
             (loss / len(batches)).backward()
         losses.append(loss.detach())
     return torch.stack(losses).mean()
@@ -138,7 +141,7 @@ def draw(result: Restoration, losses: list[float], path: Path) -> None:
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     pictures, plot = figure.subfigures(2, 1, height_ratios=[1.85, 1])
     draw_pictures(pictures, result)
-    draw_losses(plot.subplots(), losses)
+    draw_losses(plot.subplots(), losses, f"{1 - SSIM_WEIGHT:.2f} L1 + {SSIM_WEIGHT} (1 - SSIM)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
