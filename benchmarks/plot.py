@@ -199,7 +199,7 @@ def speed_labels(run: Run, panel: dict[str, Result]) -> dict[str, str]:
         labels[name] = significant(result.mpix_per_s * run.scale)
         if name != OURS and OURS in panel:
             ratio = panel[OURS].mpix_per_s / result.mpix_per_s
-            labels[name] += f"  {times(ratio)} slower" if ratio >= 1 else f"  {times(1 / ratio)} faster"
+            labels[name] += f", {times(ratio)} slower" if ratio >= 1 else f", {times(1 / ratio)} faster"
     return labels
 
 

@@ -291,7 +291,7 @@ def draw_times(axes: Axes, times: list[StepTime]) -> None:
     """Plot the milliseconds of a training step with each loss, and the fraction due to the loss."""
     labels = [t.name for t in times]
     rest = [max(0.0, t.step - t.loss) for t in times]
-    axes.barh(labels, rest, height=0.5, color="#bdbdbd", label="all else")
+    axes.barh(labels, rest, height=0.5, color="#bdbdbd", label="other")
     axes.barh(labels, [t.loss for t in times], left=rest, height=0.5, color="#08519c", label="loss")
     for i, t in enumerate(times):
         axes.text(t.step, i, f"  {t.step:.0f} ms, loss {t.loss / t.step:.0%}", va="center")
@@ -330,7 +330,7 @@ def positive(text: str) -> int:
 def add_common_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     """Add the options of device, seed and figure."""
     parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if ssim_fused was built for it"
+        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto uses a GPU if ssim_fused was built for it"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, patches and noise")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Train a small 3-D network to remove noise from a brain's MR volume, with a fused SSIM loss over voxels.
+"""Train a small 3-D network to remove noise from an MR volume of a brain, with a fused SSIM loss over voxels.
 
 For users of volumes: the loss sees across slices, and MS-SSIM scores the result. The volume is the template of the
 Montreal Neurological Institute that nilearn ships, the average of 152 T1-weighted MR scans (197 x 233 x 189 voxels of
@@ -36,7 +36,7 @@ import ssim_fused
 
 NOISE = 0.1  # standard deviation of either channel of the receiver; voxels lie in [0, 1]
 FRONT = 117  # the first coronal slice of the held-out half
-CORONAL, AXIAL = 25, 110  # slices of it to show
+CORONAL, AXIAL = 25, 110  # its slices to show
 
 
 class VolumeDenoiser(nn.Module):
@@ -116,7 +116,7 @@ def draw_slices(figure: SubFigure, volumes: dict[str, Tensor]) -> None:
     for column, (title, volume) in zip(axes.T, volumes.items(), strict=True):
         is_map = title.startswith("SSIM")
         colors = {"cmap": "magma" if is_map else "gray", "vmin": 0, "vmax": 1}
-        # From above, the forehead up.
+        # The axial slice is seen from above, with the forehead up.
         for panel, picture in zip(column, (volume[CORONAL], volume[:, AXIAL].flip(0)), strict=True):
             shown = panel.imshow(picture.cpu(), **colors)
             panel.set_axis_off()
@@ -159,7 +159,7 @@ def main() -> None:
         f"torchmetrics {torchmetrics.__version__}": lambda x, y: 1 - reference_ssim(x, y, data_range=1.0),
         "ssim_fused": loss_of,
     }
-    # A few rounds: a step with torchmetrics' loss takes seconds.
+    # Only a few rounds, because a step with torchmetrics' loss takes seconds.
     times = measure_steps(network, *draw_batch(), compared, warm_up=1, rounds=5)
     clean = front[None, None]
     noisy = add_noise(clean)

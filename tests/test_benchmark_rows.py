@@ -64,7 +64,7 @@ def test_charts_are_svg_and_name_every_library(draw: Callable[[Run, str, Path], 
     texts = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"ssim_fused", "other <1>"} <= set(texts)
     if draw is draw_speed:
-        assert "50.0  2.0x slower" in texts
+        assert "50.0, 2.0x slower" in texts
         assert f"{COPY_BANDWIDTH} 200" in texts
     else:
         assert texts.count("2.00") >= 2
