@@ -1,9 +1,9 @@
 """Fit 2-D Gaussians to a photograph with the loss of Gaussian splatting, L1 + SSIM.
 
-For users who want to see the loss of `ssim_fused` drive a renderer, and to copy from it. The renderer is differentiable,
-two-dimensional, plain PyTorch. Each Gaussian has a position, two widths, an angle, a color and an opacity, and they are
-blended front to back in a fixed order, as in Kerbl et al. (2023). Each tile of the image considers only the Gaussians
-near it, which makes the renderer fast enough for a CPU.
+For users who want to see the loss of `ssim_fused` drive a renderer, and to copy from it. The renderer is
+differentiable, two-dimensional, plain PyTorch. Each Gaussian has a position, two widths, an angle, a color and an
+opacity, and they are blended front to back in a fixed order, as in Kerbl et al. (2023). Each tile of the image considers
+only the Gaussians near it, which makes the renderer fast enough for a CPU.
 
     python examples/splatting.py
 """
