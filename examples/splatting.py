@@ -2,8 +2,8 @@
 
 For users who want to see the loss of `ssim_fused` drive a renderer, and to copy from it. The renderer is
 differentiable, two-dimensional, plain PyTorch. Each Gaussian has a position, two widths, an angle, a color and an
-opacity, and they are blended front to back in a fixed order, as in Kerbl et al. (2023). Each tile of the image considers
-only the Gaussians near it, which makes the renderer fast enough for a CPU.
+opacity, and they are blended front to back in a fixed order, as in Kerbl et al. (2023). Each tile of the image
+considers only the Gaussians near it, which makes the renderer fast enough for a CPU.
 
     python examples/splatting.py
 """
