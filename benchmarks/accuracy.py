@@ -1,9 +1,9 @@
-"""How far values and gradients are from float64, of this and of other libraries: `python -m benchmarks.accuracy`.
+"""Measure the errors of this and other libraries against float64: `python -m benchmarks.accuracy`.
 
 Writes benchmarks/results/accuracy.csv, docs/figures/accuracy_*.svg and the tables of docs/accuracy.md. The exact
-result is torchmetrics' in float64, of the images as rounded to the type; of a library without padding, that map's
-inside. An error is in units of the type's eps: a value's is absolute; a gradient's largest is relative to the largest
-exact element, and where that is zero, to one over the number of pixels and the range.
+result is torchmetrics' in float64, for the images as rounded to the type. For a library without padding, it is the
+inside of that map. An error is in units of the type's eps. That of a value is absolute. That of a gradient is the
+largest, relative to the largest exact element, or, if that is zero, to one over the number of pixels and the range.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from suite import Pair, suite, waves  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/accuracy.csv"
 PAGE, FIGURES = ROOT / "docs/accuracy.md", ROOT / "docs/figures"
-RADIUS = 5  # of the window of eleven taps that all libraries have
+RADIUS = 5  # of the window of eleven taps that all libraries use
 UPSTREAM = 1024.0  # keeps gradients of float16 above its smallest number, as a loss scaler does
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 OURS = "ssim_fused"
-SAME = 4.0  # units of eps, which the tests allow for rounding: of results that close none is better
+SAME = 4.0  # units of eps, which the tests allow for rounding: of two results that close, neither is better
 
-# By case, and value or gradient.
-CANCELS = "`d - delta^2` cancels where x - y varies smoothly ([numerics](numerics.md#what-is-left)); not taken apart"
+# Why another library is closer, by case and by value or gradient.
+CANCELS = "`d - delta^2` cancels where x - y varies smoothly ([numerics](numerics.md#what-is-left)); not investigated"
 REASONS: dict[tuple[str, str], str] = {
     (case, "gradient"): CANCELS for case in ("smooth", "noisy_and_brighter", "anti_correlated")
 }
 
-Mean = Callable[[Tensor, Tensor, float], Any]  # a tensor, of functions that may return two
+Mean = Callable[[Tensor, Tensor, float], Any]  # returns a tensor; Any, because some functions may return two
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Error:
 
 
 def cases() -> list[Pair]:
-    """Images of the exactness suite, and three that are about correlation and brightness."""
+    """Images of the exactness suite, and three with special correlation or brightness."""
     picture = waves(1, 1, 33, 40)
     noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     names = "random noisy smooth constant identical near_identical offset hdr bytes signed saturated checkerboard"
@@ -81,7 +81,7 @@ def cases() -> list[Pair]:
 
 
 def libraries() -> list[Library]:
-    """Those that are installed: an import that fails ends the measurement, since the table names them all."""
+    """All libraries of the table. A failed import ends the measurement, because the table names them all."""
     import frame_analytics
     import kornia.metrics
     import pytorch_msssim
@@ -109,7 +109,7 @@ def exact_mean(is_padded: bool) -> Mean:
 
 
 def evaluate(mean: Mean, x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Value and gradient by the first image, in float64."""
+    """Value and gradient with respect to the first image, in float64."""
     x = x.clone().requires_grad_()
     value = mean(x, y, data_range)
     (gradient,) = torch.autograd.grad(value, x, torch.full_like(value, UPSTREAM))
@@ -117,7 +117,7 @@ def evaluate(mean: Mean, x: Tensor, y: Tensor, data_range: float) -> tuple[Tenso
 
 
 def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
-    """Of one library: the errors of value and gradient."""
+    """The errors of one library's value and gradient."""
     of_pair = pair.data_range
     if not isinstance(of_pair, int | float):
         of_pair = max(float(image.max() - image.min()) for image in (pair.preds, pair.target))
@@ -129,7 +129,7 @@ def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
     eps = torch.finfo(DTYPES[dtype]).eps
     try:
         value, gradient = evaluate(library.mean, x, y, of_pair)
-    except RuntimeError as error:  # no kernel of this type on this device
+    except RuntimeError as error:  # no kernel for this type on this device
         print(f"{library.name}, {pair.name}, {dtype}: {error}", file=sys.stderr)
         found = {"value": None, "gradient": None}
     else:
@@ -142,7 +142,7 @@ def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
 
 
 def text(error: float | None) -> str:
-    """Two digits."""
+    """An error with two digits, or "fails"."""
     return (
         "fails"
         if error is None
@@ -162,7 +162,7 @@ def ratio(ours: float | None, theirs: float | None) -> str:
 
 
 def table(errors: list[Error], dtype: str, of: str, names: list[str]) -> str:
-    """A row for each case, and below, why another library of the same convention is closer."""
+    """A row for each case; below it, why another library of the same convention is closer."""
     lines = [["", "torchmetrics / ours", *names], ["---", *["---:"] * (1 + len(names))]]
     notes = []
     for case in dict.fromkeys(error.case for error in errors):
@@ -176,12 +176,12 @@ def table(errors: list[Error], dtype: str, of: str, names: list[str]) -> str:
 
 
 def is_closer(error: float | None, than: float | None) -> bool:
-    """Whether one error is lower by more than rounding; who failed is not."""
+    """Whether an error is lower than another by more than rounding. A failure is never lower."""
     return error is not None and (than is None or than > error + SAME)
 
 
 def why_not(case: str, of: str, found: dict[str, float | None]) -> str:
-    """Why another library is closer, where one is by more than a rounding."""
+    """Why another library is closer, if one is by more than rounding."""
     half = len(found) // 2
     closer = []
     for ours, *others in (list(found)[:half], list(found)[half:]):

@@ -26,7 +26,7 @@ from .svg import WIDTH, Chart
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"
 
-# What the README shows of a device: images small and large, and what else there is.
+# The settings that the README shows, by device.
 SUMMARY = {
     "cpu": ("SSIM 8x3x256x256", "MS-SSIM 1x3x1080x1920", "SSIM volume 1x1x96x96x96"),
     "cuda": ("SSIM 16x3x1080x1920", "SSIM 8x3x256x256", "MS-SSIM 8x3x1080x1920"),
@@ -39,16 +39,16 @@ BAR_HEIGHT = 16
 
 @dataclass(frozen=True)
 class Result:
-    """A line of the CSV, as far as figures and table need it."""
+    """A line of the CSV, reduced to what charts and tables need."""
 
-    setting: str  # operator, shape and parameters: a row of figures and tables
+    setting: str  # operator, shape and parameters: a group of bars, and a row of tables for each mode
     mode: str
     library: str
     version: str
     mpix_per_s: float
     peak_images: float | None
     date: str = ""
-    kernels: str = ""  # of ssim_fused, as measured (provenance.py); empty where the file does not tell
+    kernels: str = ""  # hash of the kernels of ssim_fused that were measured (provenance.py); empty if unknown
 
 
 OUTDATED = "&dagger;"
@@ -56,9 +56,9 @@ FOOTNOTE = f"{OUTDATED} Measured with older kernels of ssim_fused than those of 
 
 
 class Run:
-    """One CSV: the results on one device, of one run or of several, each with all rows of its cases.
+    """The results on one device: one CSV, of one or several runs, each with all rows of its cases.
 
-    `kernels` is the hash of the kernels as they are now, by default that of the checkout.
+    `kernels` is the hash of the current kernels, by default that of the checkout.
     """
 
     def __init__(self, path: Path, kernels: str | None = None) -> None:
@@ -91,7 +91,7 @@ class Run:
         self.versions = {result.library: result.version for result in self.results}
 
     def summary(self) -> Run:
-        """The same run, of the settings that the README shows."""
+        """The same run, with only the settings that the README shows."""
         part = copy.copy(self)
         part.settings = [setting for setting in SUMMARY.get(self.device, ()) if setting in self.settings]
         part.settings = part.settings or self.settings[:3]
@@ -149,7 +149,7 @@ def is_ahead(panel: dict[str, Result]) -> bool:
 
 
 def times(ratio: float) -> str:
-    """A speed ratio as people say it: 62x, 1.3x."""
+    """A speed ratio as text, such as 62x or 1.3x."""
     return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.1f}x"
 
 

@@ -5,7 +5,7 @@
     python -m benchmarks.registers --tables                      # compiles nothing, writes the tables again
 
 Compiles csrc/cuda/*.cu for one architecture at a time, and writes what `ptxas -v` says to
-benchmarks/results/registers.csv, in place of the numbers that the file had, and from there the tables of
+benchmarks/results/registers.csv, where it replaces the previous numbers, and from there the tables of
 docs/kernel_notebook.md. tests/test_cuda_build.py compares the file with new compilations.
 """
 
@@ -34,8 +34,8 @@ SOURCES = ("images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu")  # d
 
 TYPES = {"float": "float32", "Half": "16 bits", "BFloat16": "16 bits", "double": "float64", "AnyPixel": "integers"}
 GRADIENTS = ("value", "gradient", "both gradients")
-GENERAL, CONTRAST = 2, 1  # of `Objective`; 0 is the mean similarity
-PASSES = ("images", "slices, moments", "depth", "slices")  # of `Pass`
+GENERAL, CONTRAST = 2, 1  # values of `Objective`; 0 is the mean similarity
+PASSES = ("images", "slices, moments", "depth", "slices")  # the values of `Pass`, in order
 STRIP = re.compile(
     r"strip_kernel<StripConfig<(\w+), (\d+), \(GradientsOf\)(\d), \(Objective\)(\d), (\w+), (\w+), \(Pass\)(\d), "
     r"(\w+), (\d+)>"
@@ -45,7 +45,7 @@ DEPTH = re.compile(r"depth_kernel<DepthConfig<(\w+), \(GradientsOf\)(\d), \(Obje
 
 @dataclass(frozen=True)
 class Usage:
-    """What a thread of a kernel has on one architecture: registers, and bytes spilled to local memory."""
+    """Registers of a kernel's thread on one architecture, and bytes that it spills to local memory."""
 
     registers: int
     stores: int
@@ -68,7 +68,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kernel is for, whatever the width of its strips, and the type of its pixels."""
+    """The purpose of a kernel, regardless of the width of its strips, and the type of its pixels."""
 
     name: str
     dtype: str
@@ -96,7 +96,7 @@ class Kind:
 
 
 def compile_source(architecture: str, source: Path, nvcc: str | None = None) -> dict[str, Usage]:
-    """Compile a source for one architecture; every kernel's usage, by its short name."""
+    """Compile a source for one architecture; return every kernel's usage by its short name."""
     include = Path(torch.__file__).parent / "include"
     with tempfile.TemporaryDirectory() as directory:
         command = [nvcc or tool("nvcc"), "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-DNDEBUG", "-DUSE_CUDA"]
@@ -115,7 +115,7 @@ def compile_source(architecture: str, source: Path, nvcc: str | None = None) -> 
 
 
 def nvcc_release(nvcc: str | None = None) -> str:
-    """The release of the compiler, as `13.0`."""
+    """The release of the compiler, such as `13.0`."""
     version = subprocess.run([nvcc or tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"release (\d+\.\d+)", version)
     return found[1] if found else ""
@@ -144,7 +144,7 @@ class Table:
         return {key[2]: usage for key, usage in self.usages.items() if key[:2] == (source, architecture)}
 
     def replace(self, source: str, architecture: str, found: dict[str, Usage]) -> None:
-        """Put a compilation in the place of what is there."""
+        """Replace the usages of a source on an architecture."""
         self.usages = {key: usage for key, usage in self.usages.items() if key[:2] != (source, architecture)}
         self.usages |= {(source, architecture, kernel): usage for kernel, usage in found.items()}
 
