@@ -69,7 +69,7 @@ def images() -> dict[str, tuple[Tensor, Tensor]]:
 def imported(module: str, name: str) -> Any:
     """A function of a library."""
     if module.startswith("piq") and "piq" not in sys.modules:
-        PIQ()  # works around imports of the package that may fail
+        PIQ()  # loads the package without its feature extractors, which need torchvision
     return getattr(importlib.import_module(module), name)
 
 
@@ -95,7 +95,7 @@ def on_cuda() -> Measure:
 
 
 def matlab_itself() -> Measure:
-    """Raise OSError: MATLAB cannot be called from Python here."""
+    """Raise ModuleNotFoundError: MATLAB cannot be called from Python here."""
     raise ModuleNotFoundError("matlab")
 
 

@@ -3,7 +3,8 @@
 Compiles benchmarks/peak.cpp with the flags of setup.py, and runs it on one thread: a loop of nothing but multiply-adds,
 the window alone over data in L1, and whole marches. Between two such runs it times steps and values from Python. The
 value of a pixel takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the
-table of docs/kernel_notebook.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and gradient.
+table of docs/kernel_notebook.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and
+gradient.
 """
 
 from __future__ import annotations
