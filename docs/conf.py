@@ -72,7 +72,9 @@ def paths_as_links(app, what, name, obj, options, lines):
 
 def visit_math(translator, node):
     """Write a formula as MathML, which browsers show without a script."""
-    translator.body.append(latex2mathml.tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
+    is_block = node.tagname == "math_block"
+    formula = latex2mathml.tex2mathml(node.astext(), as_block=is_block)
+    translator.body.append(f'<div class="math">{formula}</div>\n' if is_block else formula)
     raise SkipNode
 
 
