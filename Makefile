@@ -39,7 +39,7 @@ demo-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 test: $(VENV)/installed-test $(NVCC) lint docs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-test $(VENV)/installed-demo $(VENV)/installed-volume $(NVCC) lint
+test-all: $(VENV)/installed-test $(VENV)/installed-frameworks $(VENV)/installed-demo $(VENV)/installed-volume $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/sanitizers.sh $(BIN)/python
 	tests/compilers.sh $(BIN)/python

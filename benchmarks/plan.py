@@ -1,8 +1,8 @@
-"""What the launch planner plans and predicts, without a GPU: `python -m benchmarks.plan` writes it to docs/kernels.md.
+"""What the launch planner plans and predicts: `python -m benchmarks.plan` writes it to docs/kernel_predictions.md.
 
-Compiles tests/simt/plan.cpp, which has the variants that ship, and asks it for every shape and device below. Times are
-the planner's model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that
-the model alone does not make are computed here, from numbers that are named below.
+Needs no GPU. Compiles tests/simt/plan.cpp, which has the variants that ship, and asks it for every shape and device
+below. Times are the planner's model at the H100's clock; devices whose clock and occupancy were not measured have none.
+Predictions that the model alone does not make are computed here, from numbers that are named below.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from .marks import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
-SIMT, PAGE = ROOT / "tests" / "simt", ROOT / "docs" / "kernels.md"
+SIMT, PAGE = ROOT / "tests" / "simt", ROOT / "docs" / "kernel_predictions.md"
 # SMs, bytes of shared memory and threads of one.
 DEVICES = {
     "H100": (132, 228 * 1024, 2048),

@@ -1,7 +1,7 @@
 """CUDA compiles without a GPU, and the kernels keep what they compute with in registers.
 
 Skipped where there is no nvcc. Nightly, every source is compiled for every architecture, and each kernel's registers
-and spilled bytes are compared with benchmarks/results/registers.csv, from which docs/kernels.md has its tables.
+and spilled bytes are compared with benchmarks/results/registers.csv, from which docs/kernel_notebook.md has its tables.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def test_what_spills_is_little() -> None:
 
 
 def test_the_page_has_the_tables_registers() -> None:
-    """docs/kernels.md is what `python -m benchmarks.registers` wrote from the file."""
-    assert tables(Table()) in (ROOT / "docs/kernels.md").read_text()
+    """docs/kernel_notebook.md is what `python -m benchmarks.registers` wrote from the file."""
+    assert tables(Table()) in (ROOT / "docs/kernel_notebook.md").read_text()
 
 
 def test_the_architectures_are_those_of_a_wheel() -> None:

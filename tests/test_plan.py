@@ -113,7 +113,7 @@ def test_no_plan_where_no_kernel_fits(planner: Path) -> None:
 
 
 def test_the_page_has_the_planners_numbers(planner: Path) -> None:
-    """docs/kernels.md is what `python -m benchmarks.plan` writes; what its prose predicts is in these tables."""
+    """docs/kernel_predictions.md has what `python -m benchmarks.plan` writes; its prose predicts what the tables do."""
     page = planned.PAGE.read_text()
     made = planned.tables(planner)
     assert all(f"<!-- {name}:begin -->\n{text}<!-- {name}:end -->" in page for name, text in made.items())
