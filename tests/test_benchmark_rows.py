@@ -1,4 +1,4 @@
-"""Results of benchmarks say what they are of: version, day, commit, and whether the kernels have changed since."""
+"""Benchmark results state their version, date and commit, and whether the kernels have changed since."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_hash_is_of_the_code() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_results_name_their_commits(device: str) -> None:
-    """Each row's commit has the kernels that the row says."""
+    """The kernels of each row's commit have the hash that the row states."""
     lines = read_csv(RESULTS / f"{device}.csv")
     told = {(line["commit"], line["kernels"]) for line in lines}
     assert all(re.fullmatch(r"[0-9a-f]{10}\+?", commit) and kernels for commit, kernels in told)
@@ -85,5 +85,5 @@ def test_the_results_name_their_commits(device: str) -> None:
         pytest.skip("no git repository")
     for commit, kernels in told:
         if commit.endswith("+") or not provenance.git("cat-file", "-t", commit):
-            continue  # changed by hand, or a shallow clone
+            continue  # edited by hand, or a shallow clone
         assert provenance.kernels_of_commit(device, commit) == kernels
