@@ -1,4 +1,4 @@
-"""Wrong arguments of the drop-ins end in an exception that names them, and nothing else than what was called."""
+"""Wrong arguments of a drop-in raise an exception that names them, in the terms of the function that was called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compat_calls import DROP_INS, DropIn, pair
 from ssim_fused.compat.arguments import speaks_of
 
 EXPECTED = (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError)
-# Words of the library's own functions, which no drop-in's user has seen; names in backquotes are compared below.
+# Names from the library's own functions, unknown to users of a drop-in. Names in backquotes are compared below.
 FOREIGN = re.compile(r"\b(preds|betas|gaussian_kernel|_Loss|_NoTensorError)\b")
 
 
@@ -24,7 +24,7 @@ def drop_in(request: pytest.FixtureRequest) -> DropIn:
 
 
 def refused(drop_in: DropIn, x: Any, y: Any, **arguments: Any) -> str:
-    """The message, which speaks of the arguments of the function that was called alone."""
+    """The message of the exception, after checking that it mentions only arguments of the called function."""
     with pytest.raises(EXPECTED) as raised:
         drop_in(x, y, **arguments)
     message = str(raised.value)
@@ -40,7 +40,7 @@ def refused(drop_in: DropIn, x: Any, y: Any, **arguments: Any) -> str:
 
 
 def of_tensors(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
-    """The same change of an array."""
+    """Applies a change of tensors to arrays, too."""
 
     def changed(image: Any) -> Any:
         if isinstance(image, torch.Tensor):
@@ -87,7 +87,7 @@ def test_images_that_are_none(drop_in: DropIn, kind: str) -> None:
             drop_in(change(x), change(y))
         return
     if kind == "number" and drop_in.target.__name__.endswith("Metric"):
-        change = lambda i: "images"  # noqa: E731 - a number has no type of its own there
+        change = lambda i: "images"  # noqa: E731
     refused(drop_in, change(x), change(y))
     if kind not in ("too small", "no pixels", "one dimension", "seven dimensions", "no channels"):
         for images in ((change(x), y), (x, change(y))):
@@ -122,7 +122,7 @@ def test_ranges_that_no_image_has(drop_in: DropIn, value: Any) -> None:
 
 
 def test_windows_that_no_image_holds_are_not_built() -> None:
-    """A gigabyte of taps, where it only has to be compared with the image."""
+    """They would have a gigabyte of taps, but only their size is compared with the image."""
     for name, drop_in in DROP_INS.items():
         if drop_in.windows and not name.startswith("pytorch_msssim"):
             size = 2**30 + 1
@@ -176,7 +176,7 @@ def test_other_arguments(drop_in: DropIn, argument: str, values: list[Any]) -> N
         pytest.skip("those of the images count")
     for value in values:
         if argument == "padding" and value is None and "kornia" in drop_in.target.__module__:
-            continue  # a string there, "none"
+            continue  # "none" is a valid string there
         message = refused(drop_in, *pair(drop_in), **{argument: value})
         assert f"`{argument}`" in message, message
 
@@ -186,11 +186,11 @@ RANGES = {torch.uint8: 255, torch.int8: 255, torch.uint16: 65535, torch.int16: 6
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 def test_integers_have_the_range_of_their_type(drop_in: DropIn, dtype: torch.dtype) -> None:
-    """As of the same values in float64, with the range given or not."""
+    """The result is that of the same values in float64, whether the range is given or not."""
     if drop_in.is_of_arrays:
         pytest.skip("compared with the package itself")
     data_range = RANGES[dtype]
-    low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # it takes no negative pixels
+    low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # piq refuses negative pixels
     high = min(torch.iinfo(dtype).max, low + data_range)
     x, y = ((low + (high - low) * image).round().to(dtype) for image in pair(drop_in))
     found = drop_in(x, y)

@@ -37,7 +37,7 @@ def test_the_signature_is_the_package_s(name: str, arguments: dict[str, Any]) ->
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("name", "arguments"), METRICS, ids=str)
 def test_scores_and_reductions(name: str, arguments: dict[str, Any], reduction: str) -> None:
-    """Of batches, of a list of images, and of one that is NaN."""
+    """Scores of batches, of a list of images, and of an image with NaN."""
     given = arguments | {"reduction": reduction, "get_not_nans": True}
     metrics = [getattr(module, name)(**given) for module in (monai, peer("monai.metrics.regression"))]
     images = batches(arguments["spatial_dims"])
@@ -97,7 +97,7 @@ def run_process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     try:
         metric = monai.SSIMMetric(2, win_size=5)
-        for x, y in batches(2)[:rank]:  # none, one, and two batches
+        for x, y in batches(2)[:rank]:  # no batch, one and two batches
             metric(x, y)
         torch.save((metric.get_buffer(), metric.aggregate()), Path(folder) / f"{rank}.pt")
     finally:

@@ -1,7 +1,7 @@
-"""Every mistake raises what torchmetrics raises for it, with a message that names the argument and its value.
+"""Each mistake raises the exception type of torchmetrics, with a message that names the argument and its value.
 
-The expected exception type is not written down here: each case makes the mistake with the reference too. A
-subclass will do: an `except` written for the reference works for ours.
+The expected type is not listed here, because each case makes the mistake with the reference, too. A subclass is
+accepted, since an `except` written for the reference catches it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def volumes(change: Any = lambda x: x, **arguments: Any) -> dict[str, Any]:
     return {"preds": change(VOLUME), "target": change(VOLUME.flip(-1)), **arguments}
 
 
-# (name, arguments, what the message has to say)
+# (name, arguments, what the message must contain)
 MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("shapes differ", {"target": TARGET[..., 1:]}, ["`target`", "2, 1, 16, 18", "2, 1, 16, 17"]),
     ("batches differ", {"preds": PREDS[:1]}, ["`preds`", "1, 1, 16, 18", "2, 1, 16, 18"]),
@@ -120,7 +120,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("volume too narrow", volumes(lambda x: x[..., :5]), ["`preds`", r"width .*\b5\b", "padding is 5"]),
     ("too shallow for a wide Gaussian", volumes(sigma=(4.0, 1.0, 1.0)), [r"depth .*\b8\b", "padding is 14"]),
     ("too low for a wide Gaussian", volumes(sigma=(1.0, 4.0, 1.0)), [r"height .*\b9\b", "padding is 14"]),
-    # The width is padded for `kernel_size`, whatever the Gaussian.
+    # The width is padded for `kernel_size`, whatever the Gaussian window.
     (
         "too narrow for a wide Gaussian",
         volumes(sigma=(1.0, 1.0, 4.0)),
@@ -148,8 +148,8 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("k2=None", {"k2": None, "data_range": 1.0}, ["`k2`", "None"]),
 ]
 
-# The reference computes something here that nobody means: of three numbers it drops the last; a reversed
-# range clamps every pixel to one value, which scores 1.
+# Here the reference computes something that nobody means: it ignores the last of three numbers, and a reversed range
+# clamps every pixel to one value, which scores 1.
 SILENT: list[tuple[str, dict[str, Any], type[Exception], list[str]]] = [
     ("three numbers", {"data_range": (0.0, 0.5, 1.0)}, ValueError, ["`data_range`", r"\(0.0, 0.5, 1.0\)"]),
     ("reversed", {"data_range": (1.0, 0.0)}, ValueError, ["`data_range`", r"\(1.0, 0.0\)"]),
@@ -159,7 +159,7 @@ SILENT: list[tuple[str, dict[str, Any], type[Exception], list[str]]] = [
 @pytest.mark.parametrize(("arguments", "expected"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
 def test_same_exception_as_the_reference(arguments: dict[str, Any], expected: list[str]) -> None:
     arguments = {"preds": PREDS, "target": TARGET, **arguments}
-    with pytest.raises(Exception) as theirs:  # noqa: PT011 - whatever the reference raises is the expectation
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 - the reference's exception is the expectation
         reference(**arguments)
     with pytest.raises(theirs.type) as ours:
         ssim(**arguments)
@@ -192,7 +192,7 @@ def test_an_error_leaves_the_next_call_alone() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a message advises
+# The advice in messages
 
 
 def told(function: Any, *arguments: Any, **keywords: Any) -> str:
@@ -339,13 +339,13 @@ def test_a_loss_s_default_range_is_that_of_floats_alone(dtype: torch.dtype) -> N
         given = copy.deepcopy(loss)
         given.data_range = whole
         assert torch.equal(loss(x, y), given(x, y))
-        for _ in range(3):  # a prepared call of floats keeps its own range
+        for _ in range(3):  # a prepared call on floats keeps its own range
             assert loss(PREDS, TARGET) != given(PREDS, TARGET)
         assert torch.equal(loss(x, y), given(x, y))
         assert torch.equal(pickle.loads(pickle.dumps(loss))(x, y), given(x, y))
         assert repr(loss) == before
-        given.data_range = 1.0  # which is given from now on
-        if not isinstance(loss, PixelSSIMLoss):  # whose pixel term is most of the value
+        given.data_range = 1.0  # from here on the range is given explicitly
+        if not isinstance(loss, PixelSSIMLoss):  # whose value is mostly the pixel term
             assert not torch.equal(given(x, y), loss(x, y))
     assert SSIMLoss()(x, y) == pytest.approx(1 - ssim(x, y).item(), abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""The guide of docs/extending.md, carried out: docs/huber.patch adds a pixel term to a copy of the sources."""
+"""Follows the guide docs/extending.md: docs/huber.patch adds a pixel term to a copy of the sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPIED = ("csrc", "ssim_fused", "tests", "setup.py", "pyproject.toml", "README.m
 
 @pytest.fixture
 def patched(tmp_path: Path) -> Path:
-    """A copy of the sources with the patch."""
+    """A copy of the sources with the patch applied."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     for name in COPIED:
         source = ROOT / name
@@ -42,8 +42,9 @@ def test_the_guide_applies(patched: Path) -> None:
 
 @pytest.mark.nightly
 def test_the_guide_makes_a_term_of_both_devices(patched: Path) -> None:
-    """The tests that run over all terms pass for the new one: values and slopes of the CPU's kernels against autograd,
-    and of CUDA's, run on the host."""
+    """The tests that run over all pixel terms pass for the new one: CPU values and slopes against autograd, and the
+    CUDA kernels on the host.
+    """
 
     def run(*command: str) -> str:
         environment = os.environ | {"SSIM_FUSED_CUDA": "0"}

@@ -1,4 +1,4 @@
-"""Wrong arguments of every kind end at once, in an exception that names the argument."""
+"""Wrong arguments of every kind raise an exception at once, and it names the argument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FUNCTIONS = {"ssim": ssim, "msssim": lambda *images, **k: msssim(*images, **({"b
 
 
 BETAS = (0.5, 0.5)
-# The functions, and what takes their arguments when it is made.
+# The functions, and the classes that take their arguments at construction.
 CALLABLES: dict[str, Any] = FUNCTIONS | {
     "SSIMLoss": lambda *pair, **k: SSIMLoss(**k)(*pair),
     "MultiScaleSSIMLoss": lambda *pair, **k: MultiScaleSSIMLoss(BETAS, **k)(*pair),
@@ -143,7 +143,7 @@ def test_windows_that_no_image_can_hold_are_refused_before_they_are_built(
         function(torch.rand(1, 1, *sides), torch.rand(1, 1, *sides), data_range=1.0, sigma=sigma, kernel_size=3)
     with pytest.raises((RuntimeError, ValueError), match=r"too small|must be at least"):
         function(*images(), data_range=1.0, kernel_size=1000000001, gaussian_kernel=False)
-    assert time.perf_counter() - start < 5  # built first, they would take minutes
+    assert time.perf_counter() - start < 5  # building them first would take minutes
 
 
 def test_tensors_that_no_kernel_takes(function: Any) -> None:
@@ -167,7 +167,7 @@ def test_tensors_that_no_kernel_takes(function: Any) -> None:
 
 @given(data=st.data())
 def test_random_arguments_are_served_or_explained(data: st.DataObject) -> None:
-    """Whatever is drawn: a result of the right kind, or a documented exception, never another."""
+    """Random arguments give a result of the right kind or a documented exception, and nothing else."""
     numbers = st.one_of(
         st.floats(allow_nan=True, allow_infinity=True),
         st.integers(-3, 40),
@@ -193,6 +193,6 @@ def test_random_arguments_are_served_or_explained(data: st.DataObject) -> None:
     except (ValueError, TypeError, RuntimeError, NotImplementedError, OverflowError, IndexError) as error:
         message = str(error)
     if message:
-        assert "`" in message, arguments  # ours, which names an argument
+        assert "`" in message, arguments  # an exception of ours, which names an argument
     else:
         assert value.shape == ((2,) if arguments["reduction"] in ("none", None) else ())

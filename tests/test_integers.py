@@ -1,4 +1,4 @@
-"""8- and 16-bit integers straight into the kernels: the numbers of the same pixels as floats, and the type's range."""
+"""8- and 16-bit integers go to the kernels as they are: the results are those of the same pixels in floating point."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_results_are_those_of_the_same_pixels_in_float32(
         preds, target = (x.movedim(1, -1).contiguous().movedim(-1, 1) for x in (preds, target))
     elif layout == "cropped":
         preds, target = preds[..., 3:-2], target[..., 1:-4]
-    elif layout == "odd":  # every row begins at another byte of a word
+    elif layout == "odd":  # each row starts at another byte of a word
         preds, target = preds[..., :-1].contiguous(), target[..., 1:].contiguous()
     span = float(RANGES[dtype])
     for function, arguments in (
@@ -75,7 +75,7 @@ def test_a_range_of_ones_own(device: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 @pytest.mark.parametrize("bounds", [(10.0, 200.0), (10, 200), (-1000.0, 1000.0), (-0.5, 90.5)], ids=str)
 def test_a_tuple_clamps_as_in_float32(device: str, dtype: torch.dtype, bounds: tuple[float, float]) -> None:
-    """Bounds beyond the type's values or between them, too: nothing is clamped or returned in integers."""
+    """The bounds may lie beyond the dtype's values or between them, because integers are converted before clamping."""
     preds, target = pictures(dtype, device, 52, 57)
     span = float(bounds[1] - bounds[0])
     x, y = (image.float().clamp(*bounds) for image in (preds, target))
@@ -116,7 +116,7 @@ def test_a_tuple_clamps_integers_beside_floats(
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 def test_masks_and_the_composite(device: str, dtype: torch.dtype) -> None:
-    """Every way over the pixels, against float64; the range is that of the type."""
+    """Every path over the pixels, against float64. The range is that of the dtype."""
     preds, target = pictures(dtype, device, 34, 37)
     mask = torch.rand(2, 1, 34, 37, generator=torch.Generator().manual_seed(2)).to(device) > 0.3
     x, y = preds.double(), target.double()
@@ -254,7 +254,7 @@ def test_other_integers_are_refused_with_every_range(device: str, dtype: torch.d
 
 
 def test_every_integer_is_read_with_its_sign() -> None:
-    """All values of 16 bits, in rows with a remainder of every length, against PyTorch's conversion."""
+    """All 16-bit values, in rows with a remainder of every length, against PyTorch's conversion."""
     for dtype in RANGES:
         bits = torch.iinfo(dtype)
         every = torch.arange(bits.min, bits.max + 1, dtype=torch.int32).to(dtype)
