@@ -209,8 +209,8 @@ def blurred_by_zeros(target: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
-    """The step is 1000 data ranges high. The bright half's edges dominate its windows, so only the dark half has digits to
-    lose, and there the reference is exact.
+    """The step is 1000 data ranges high. The edges of the bright half differ so much that only the dark half has digits
+    to lose, and there the reference is exact.
     """
     target = torch.rand(1, 1, 12, 16, generator=torch.Generator().manual_seed(seed))
     target[..., 8:] += 1000

@@ -1,4 +1,4 @@
-"""The metrics in torchmetrics' place: the same numbers, states and uses; without the graphs that they kept."""
+"""The metrics replace torchmetrics': the same results, states and uses, but without keeping graphs alive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def both(name: str, **arguments: Any) -> tuple[Metric, Metric]:
 
 
 def assert_close(found: Any, expected: Any) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the states are float32, as ever
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the states are float32, as in torchmetrics
 
 
 ARGUMENTS: list[dict[str, Any]] = [
@@ -67,7 +67,7 @@ def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> 
     assert_close(ours.compute(), theirs.compute())
     assert ours.metric_state.keys() == theirs.metric_state.keys()
     assert_close(ours.similarity, theirs.similarity)
-    if theirs.total > 0:  # their SSIM does not count what it does not reduce
+    if theirs.total > 0:  # torchmetrics' SSIM does not count without a reduction
         assert_close(ours.total, theirs.total)
     ours.reset()
     theirs.reset()
@@ -130,7 +130,7 @@ def test_masks(name: str, reduction: str, mask_mode: str) -> None:
     for (preds, target), mask in zip(pairs, masks, strict=True):
         of_batch = collection(preds, target, mask=mask)["masked"]
         expected = FUNCTIONS[name](preds, target, mask=mask, reduction=reduction, **options)
-        assert_close(of_batch.double(), expected.squeeze())  # torchmetrics makes a scalar of one element
+        assert_close(of_batch.double(), expected.squeeze())  # torchmetrics returns a scalar for one element
     whole = [torch.cat(images) for images in zip(*pairs, strict=True)]
     expected = FUNCTIONS[name](*whole, mask=torch.cat(masks), reduction=reduction, **options)
     assert_close(collection.compute()["masked"].double(), expected)
@@ -167,7 +167,7 @@ def test_collection_tracker_clone_pickle_and_checkpoint(name: str) -> None:
 
 
 def test_it_can_be_scripted_and_hashed(name: str) -> None:
-    """As torchmetrics' own tests ask of every metric."""
+    """torchmetrics' own tests require this of every metric."""
     metric = OURS[name](**SMALL[name], data_range=1.0)
     torch.jit.script(metric)
     assert isinstance(hash(metric), int)
@@ -200,7 +200,7 @@ def test_under_autocast(name: str, dtype: torch.dtype) -> None:
 
 
 def shares(rank: int) -> list[tuple[Tensor, Tensor]]:
-    """Of six images one process has one batch, the other two."""
+    """Of six images, one process gets one batch and the other two."""
     return batches()[2:] if rank == 0 else batches()[:2]
 
 
@@ -208,7 +208,7 @@ def run_process(rank: int, name: str, reduction: str, on_step: bool, folder: str
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, dist_sync_on_step=on_step)
-        steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step is one of both processes
+        steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step covers both processes
         of_steps = [metric(*pair) for pair in steps]
         torch.save({"steps": of_steps, "result": metric.compute()}, Path(folder) / f"{rank}.pt")
     finally:

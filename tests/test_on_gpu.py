@@ -1,4 +1,4 @@
-"""scripts/on_gpu.py and gpu_bundle.py, without a GPU: a dry run of all parts, limits, and which cases are selected."""
+"""scripts/on_gpu.py and gpu_bundle.py, without a GPU: a dry run of all parts, time limits, and the choice of cases."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_failure_is_told_and_the_next_part_runs(tmp_path: Path, monkeypatch: p
 
 
 def collected(*arguments: str) -> list[str]:
-    """What the runner's selection takes on the CPU, which has the same cases as a GPU."""
+    """The cases that the runner selects on the CPU, which has the same cases as a GPU."""
     options = on_gpu.Options(Path(), None, dry=True)
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "gpu_cases", "--on", "cpu", *arguments]
     ran = subprocess.run(command, cwd=ROOT, env=options.environment, capture_output=True, text=True, check=False)
@@ -91,7 +91,7 @@ def collected(*arguments: str) -> list[str]:
 
 
 def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that a sanitizer runs, collected."""
+    """Collects the tests of the command that a sanitizer runs."""
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(on_gpu.shutil, "which", lambda name: f"/usr/bin/{name}")
 
@@ -110,7 +110,7 @@ def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_every_file_of_the_correctness_has_cases() -> None:
-    """Its share, or all that it has."""
+    """Its quota of cases, or all that the file has."""
     shares = on_gpu.shares(on_gpu.gpu_files())
     assert 0.9 * on_gpu.CASES <= sum(shares.values()) <= on_gpu.CASES
     most = max(shares.values())
@@ -171,7 +171,10 @@ def test_a_bundle_for_one_python_or_too_large_is_refused(tmp_path: Path) -> None
 
 
 def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
-    """So that a second build compiles only what changed; what a commit lacks is removed, what was built stays."""
+    """A second build compiles only what changed.
+
+    Files that the commit lacks are removed, and build outputs are kept.
+    """
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository")
     gpu_bundle.export("HEAD", tmp_path)

@@ -1,4 +1,4 @@
-"""The Python blocks of the documentation's pages run as they stand, page by page, one after the other."""
+"""The Python blocks of each documentation page run as they are, in order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     str(path.relative_to(DOCS)): blocks
     for path in sorted(DOCS.rglob("*.md"))
-    if path.name not in ("training.md", "scoring.md")  # of one the tests stand beside, the other reads folders
+    if path.name not in ("training.md", "scoring.md")  # training.md has tests of its own; scoring.md reads folders
     and (
         blocks := re.findall(r"^```python\n(?!>>>)(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-    )  # no sessions
+    )  # no interactive sessions
 }
 
 
@@ -54,7 +54,7 @@ def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_commands_on_the_pages_are_understood() -> None:
-    """Every `ssim-fused compare`, by the command's own parser."""
+    """The command's own parser accepts every `ssim-fused compare`."""
     from ssim_fused.scoring.cli import make_parser
 
     paths = [*DOCS.rglob("*.md"), DOCS.parent / "README.md", *DOCS.parent.glob("examples/*.md")]

@@ -1,4 +1,4 @@
-"""Prepared calls: the same bits as the long way, the same refusals, and a number that never enters a graph."""
+"""Prepared calls give the same bits and refusals as the long path, and their number never enters a graph."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def call(request: pytest.FixtureRequest) -> Callable[[Tensor, Tensor], Tensor]:
 
 @pytest.fixture
 def warm(call: Callable[[Tensor, Tensor], Tensor], device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A call that is prepared: the third of its kind."""
+    """A prepared call: the third with the same arguments."""
     for _ in range(2):
         call(*images(device))
     assert names_of(lambda: call(*images(device))) & {"ssim_fused::prepared", "ssim_fused::prepared_value"}
@@ -55,7 +55,7 @@ def warm(call: Callable[[Tensor, Tensor], Tensor], device: str) -> Callable[[Ten
 
 
 def names_of(function: Callable[[], Any]) -> set[str]:
-    """The operators that a call goes through, by the profiler."""
+    """The names of the operators that a call goes through, from the profiler."""
     with torch.profiler.profile() as profile:
         function()
     return {event.name for event in profile.events() or () if event.name.startswith("ssim_fused")}
@@ -101,7 +101,7 @@ def test_it_can_be_differentiated_twice_and_kept(device: str, warm: Callable) ->
 
 
 REFUSALS: list[tuple[Callable, dict[str, Any], type[Exception]]] = [
-    # Equal to arguments that were prepared, but of types that the long way refuses.
+    # Equal to arguments that were prepared, but of types that the long path refuses.
     (ssim, {"gaussian_kernel": 1.0}, TypeError),
     (ssim, {"gaussian_kernel": 1}, TypeError),
     (ssim, {"gaussian_kernel": False, "kernel_size": 11.0}, TypeError),
@@ -289,7 +289,7 @@ def test_a_loss_follows_its_attributes() -> None:
 
 
 class Annealed(PixelSSIMLoss):
-    """A loss whose weight is computed anew for every call."""
+    """A loss that computes its weight at every call."""
 
     step = 0
 

@@ -1,6 +1,6 @@
-"""The plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and that it costs nothing if it isn't used.
+"""The pytest plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and no cost for runs without it.
 
-Each test runs pytest on a small project, without any plugin that happens to be installed.
+Each test runs pytest on a small project, without other installed plugins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-# Imported before any run in this process, which drops what it imports: a second import would register operators again.
+# Imported before any in-process run, which drops the modules that it imports. A second import would register the
+# operators twice.
 import ssim_fused.testing.stored  # noqa: F401
 
 pytest_plugins = ["pytester"]
@@ -30,7 +31,7 @@ SHADE = int(os.environ.get("SHADE", "0"))
 
 
 class Project:
-    """A project to run pytest on, in this process, or in another one."""
+    """A project on which pytest runs, in this process or in a separate one."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester, self.path = pytester, pytester.path

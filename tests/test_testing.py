@@ -1,4 +1,4 @@
-"""`assert_similar`: what passes, what fails, what the failure says, and which calls are refused."""
+"""`assert_similar`: what passes, what fails, what the failure message says, and which calls are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def saved(image: np.ndarray, path: Path) -> Path:
 
 
 def parsed(message: str) -> tuple[float, tuple[int, int, int, int], float]:
-    """Score, worst region and its score."""
+    """The score, the worst region, and its score."""
     score = re.search(r"SSIM is (\S+), expected at_least=", message)
     region = re.search(r"worst region: x=(\d+), y=(\d+), w=(\d+), h=(\d+), with a local SSIM of (\S+)", message)
     assert score, message
@@ -217,7 +217,7 @@ def test_equal_images_pass_without_a_window(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_transparent_white_is_not_nothing() -> None:
-    """Over white alone a white drawing on a transparent page is an empty page."""
+    """Composited over white alone, a white drawing on a transparent page would equal an empty page."""
     page = np.zeros((40, 60, 4), np.uint8)
     page[..., :3] = 255
     drawn = page.copy()
@@ -225,7 +225,7 @@ def test_transparent_white_is_not_nothing() -> None:
     assert parsed(failed(drawn, page))[0] < 0.9
     assert parsed(failed(page, drawn))[1] == (20, 10, 20, 20)
     colors = page.copy()
-    colors[..., 0] = 7  # of what is transparent, no colour is seen
+    colors[..., 0] = 7  # the color of transparent pixels is invisible
     assert assert_similar(colors, page, at_least=1) == 1
     opaque = page.copy()
     opaque[..., 3] = 255

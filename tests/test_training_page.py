@@ -1,4 +1,4 @@
-"""The blocks of docs/training.md run as they stand, one after the other, and the tests that it names exist."""
+"""The blocks of docs/training.md run as they are, in order, and the tests that the page names exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_blocks_run(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
 
 
 class FakeDistributed(torch.nn.Module):
-    """One process's DistributedDataParallel, without others to talk to."""
+    """Stands in for DistributedDataParallel with a single process."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()

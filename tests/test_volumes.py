@@ -1,6 +1,6 @@
-"""What is different of volumes [B, C, D, H, W]: windows of three axes, the padding of the last, and what images tell.
+"""What is specific to volumes [B, C, D, H, W]: windows of three axes, the padding of the last one, and messages.
 
-Everything that volumes share with images is tested beside these, in the other files.
+What volumes share with images is tested together with images in the other files.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def volumes(*shape: int, device: str, dtype: torch.dtype = torch.float64) -> tup
         {"sigma": (0.3, 0.5, 1.0)},
         {"sigma": [1.0, 0.3, 0.5]},
         {"sigma": (0.5, 1.0, 0.3), "kernel_size": (3, 7, 5)},
-        # The axes that are wider than what is compiled in.
+        # The axes with windows wider than the precompiled ones.
         {"sigma": (2.0, 0.3, 0.3), "kernel_size": 3},
         {"sigma": (0.3, 2.0, 0.5), "kernel_size": [11, 11, 5]},
         {"sigma": (0.3, 0.5, 2.0), "kernel_size": 15},
-        # The map is narrower than the volume: by 4, by 8, and by all but one voxel, of which none is left for the
-        # contrast; last, fewer than are cropped.
+        # The map is narrower than the volume, by 4, by 8, and by all but one voxel, which leaves none for the contrast
+        # sensitivity. The last map has fewer voxels than are cropped.
         {"sigma": (0.5, 0.3, 1.5), "kernel_size": (5, 3, 7)},
         {"sigma": (0.3, 0.5, 1.5), "kernel_size": (5, 3, 3)},
         {"sigma": (0.5, 0.3, 2.0), "kernel_size": (5, 3, 3)},
         {"sigma": (0.3, 0.5, 3.1)},
-        # Wider, by 4 and by 16 voxels.
+        # The map is wider than the volume, by 4 and by 16 voxels.
         {"sigma": (0.3, 0.3, 1.0), "kernel_size": (3, 3, 13)},
         {"sigma": 0.5, "kernel_size": (3, 5, 21)},
     ],
@@ -99,7 +99,7 @@ def test_tiny_and_long_axes(device: str, shape: tuple[int, ...], call: str) -> N
 @pytest.mark.parametrize("window", [{}, {"sigma": 2.0}, {"gaussian_kernel": False, "kernel_size": 7}], ids=str)
 @pytest.mark.parametrize("call", CALLS)
 def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -> None:
-    """Where the window has one tap along the depth; a Gaussian of another size than 11 is padded for it."""
+    """If the window has one tap along the depth. A Gaussian whose size is not 11 is padded for 11."""
     preds, target = volumes(2, 3, 1, 25, 27, device=device)
     if "sigma" in window or not window:
         sigma = window.get("sigma", 1.5)
@@ -123,7 +123,7 @@ def test_the_axes_are_alike(device: str, order: tuple[int, ...]) -> None:
 
 
 def test_volumes_of_a_batch_and_channels_are_apart(device: str) -> None:
-    """The score of a batch is the volumes', and the map of each channel its own."""
+    """The batch's scores are those of its volumes, and each channel has its own map."""
     preds, target = volumes(2, 3, 12, 11, 13, device=device)
     scores, full = ssim(preds, target, data_range=1.0, reduction="none", return_full_image=True)
     for i in range(2):
