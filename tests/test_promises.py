@@ -1,4 +1,4 @@
-"""Tests the guarantees of docs/promises.md that no other file tests, and that each line there names an existing test."""
+"""Tests those guarantees of docs/promises.md that no other file tests, and that each line there names a real test."""
 
 from __future__ import annotations
 

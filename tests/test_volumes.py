@@ -99,7 +99,7 @@ def test_tiny_and_long_axes(device: str, shape: tuple[int, ...], call: str) -> N
 @pytest.mark.parametrize("window", [{}, {"sigma": 2.0}, {"gaussian_kernel": False, "kernel_size": 7}], ids=str)
 @pytest.mark.parametrize("call", CALLS)
 def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -> None:
-    """If the window has one tap along the depth. A Gaussian whose size is not 11 is padded for 11."""
+    """The window has one tap along the depth, and `kernel_size` pads the width for the window's own size."""
     preds, target = volumes(2, 3, 1, 25, 27, device=device)
     if "sigma" in window or not window:
         sigma = window.get("sigma", 1.5)
