@@ -1,10 +1,9 @@
-"""Measures the errors of values and gradients of SSIM libraries against float64: `python -m benchmarks.accuracy`.
+"""How far values and gradients are from float64, of this and of other libraries: `python -m benchmarks.accuracy`.
 
 Writes benchmarks/results/accuracy.csv, docs/figures/accuracy.png and the table of docs/accuracy.md. The exact result is
-torchmetrics' in float64 on the images rounded to the dtype under test. For a library without padding, it is the mean
-over the inner part of that map. Errors are in units of the dtype's eps. A value's error is absolute. A gradient's
-largest error is relative to the largest exact element or, if that is zero, to one over the number of pixels and the
-range.
+torchmetrics' in float64, of the images as rounded to the type; of a library without padding, that map's inside.
+An error is in units of the type's eps: a value's is absolute; a gradient's largest is relative to the largest exact
+element, and where that is zero, to one over the number of pixels and the range.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ from suite import Pair, suite, waves  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/accuracy.csv"
 PAGE, FIGURE = ROOT / "docs/accuracy.md", ROOT / "docs/figures/accuracy.png"
-RADIUS = 5  # of the 11-tap window that all libraries have
-UPSTREAM = 1024.0  # like a loss scaler, keeps float16 gradients above the smallest number
+RADIUS = 5  # of the window of eleven taps that all libraries have
+UPSTREAM = 1024.0  # keeps gradients of float16 above its smallest number, as a loss scaler does
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 OURS = "ssim_fused"
-SAME = 4.0  # units of eps that the tests allow for rounding; results this close count as equal
+SAME = 4.0  # units of eps, which the tests allow for rounding: of results that close none is better
 
-# Keyed by case, and value or gradient.
+# By case, and value or gradient.
 CANCELS = "`d - delta^2` cancels where x - y varies smoothly ([numerics](numerics.md#what-is-left)); not taken apart"
 REASONS: dict[tuple[str, str], str] = {
     (case, "gradient"): CANCELS for case in ("smooth", "noisy_and_brighter", "anti_correlated")
 }
 
-Mean = Callable[[Tensor, Tensor, float], Any]  # returns a tensor, or a tuple that starts with it
+Mean = Callable[[Tensor, Tensor, float], Any]  # a tensor, of functions that may return two
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,13 @@ class Error:
 
     case: str
     dtype: str
-    of: str  # "value" or "gradient"
+    of: str  # value or gradient
     library: str
-    eps: float | None  # None: the library raised or returned NaN
+    eps: float | None  # None: the library failed, or gave NaN
 
 
 def cases() -> list[Pair]:
-    """Images of the exactness suite, and three more cases about correlation and brightness."""
+    """Images of the exactness suite, and three that are about correlation and brightness."""
     picture = waves(1, 1, 33, 40)
     noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     names = "random noisy smooth constant identical near_identical offset hdr bytes signed saturated checkerboard"
@@ -84,7 +83,7 @@ def cases() -> list[Pair]:
 
 
 def libraries() -> list[Library]:
-    """All libraries of the table. If one cannot be imported, the measurement stops."""
+    """Those that are installed: an import that fails ends the measurement, since the table names them all."""
     import frame_analytics
     import kornia.metrics
     import pytorch_msssim
@@ -112,7 +111,7 @@ def exact_mean(is_padded: bool) -> Mean:
 
 
 def evaluate(mean: Mean, x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """The value and the gradient of the first image, in float64."""
+    """Value and gradient by the first image, in float64."""
     x = x.clone().requires_grad_()
     value = mean(x, y, data_range)
     (gradient,) = torch.autograd.grad(value, x, torch.full_like(value, UPSTREAM))
@@ -120,7 +119,7 @@ def evaluate(mean: Mean, x: Tensor, y: Tensor, data_range: float) -> tuple[Tenso
 
 
 def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
-    """The errors of one library's value and gradient."""
+    """Of one library: the errors of value and gradient."""
     of_pair = pair.data_range
     if not isinstance(of_pair, int | float):
         of_pair = max(float(image.max() - image.min()) for image in (pair.preds, pair.target))
@@ -132,7 +131,7 @@ def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
     eps = torch.finfo(DTYPES[dtype]).eps
     try:
         value, gradient = evaluate(library.mean, x, y, of_pair)
-    except RuntimeError as error:  # the library has no kernel for this dtype
+    except RuntimeError as error:  # no kernel of this type on this device
         print(f"{library.name}, {pair.name}, {dtype}: {error}", file=sys.stderr)
         found = {"value": None, "gradient": None}
     else:
@@ -145,7 +144,7 @@ def measure(pair: Pair, dtype: str, library: Library) -> list[Error]:
 
 
 def text(error: float | None) -> str:
-    """The error with two digits."""
+    """Two digits."""
     return (
         "fails"
         if error is None
@@ -158,7 +157,7 @@ def text(error: float | None) -> str:
 
 
 def table(errors: list[Error], dtype: str, of: str, names: list[str]) -> str:
-    """The table of one dtype: a row for each case, with the reason if another library of our convention is closer."""
+    """A row for each case, and why another library of the same convention is closer where one is."""
     lines = [["", *names, "ours is not the lowest"], ["---", *["---:"] * len(names), "---"]]
     for case in dict.fromkeys(error.case for error in errors):
         found = {e.library: e.eps for e in errors if (e.case, e.dtype, e.of) == (case, dtype, of)}
@@ -167,12 +166,12 @@ def table(errors: list[Error], dtype: str, of: str, names: list[str]) -> str:
 
 
 def is_closer(error: float | None, than: float | None) -> bool:
-    """Whether an error is smaller than another by more than rounding. A failed measurement is not."""
+    """Whether one error is lower by more than rounding; who failed is not."""
     return error is not None and (than is None or than > error + SAME)
 
 
 def why_not(case: str, of: str, found: dict[str, float | None]) -> str:
-    """The reason why another library is closer by more than rounding, or an empty string."""
+    """Why another library is closer, where one is by more than a rounding."""
     half = len(found) // 2
     closer = []
     for ours, *others in (list(found)[:half], list(found)[half:]):
@@ -183,7 +182,7 @@ def why_not(case: str, of: str, found: dict[str, float | None]) -> str:
 
 
 def draw(errors: list[Error], names: list[str]) -> None:
-    """Draw a point for each library and case, in four panels."""
+    """A point for each library in each case; four panels."""
     labels = list(dict.fromkeys(error.case for error in errors))
     figure, panels = plt.subplots(2, 2, figsize=(12, 10), sharey=True, layout="constrained")
     markers = dict(zip(names, "osDosD", strict=True))
@@ -213,7 +212,7 @@ def draw(errors: list[Error], names: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure, and rewrite the CSV, the figure and the page."""
+    """Measure, and rewrite CSV, figure and page."""
     measured = libraries()
     errors = [e for pair in cases() for dtype in DTYPES for library in measured for e in measure(pair, dtype, library)]
     with RESULTS.open("w", newline="") as file:
