@@ -67,7 +67,7 @@ def pyav(path: str) -> np.ndarray:
 
 
 def opencv(path: str) -> np.ndarray:
-    """OpenCV with IMREAD_UNCHANGED, converted to red first."""
+    """OpenCV with IMREAD_UNCHANGED, converted from BGR to RGB."""
     import cv2
 
     pixels: Any = cv2.imread(path, cv2.IMREAD_UNCHANGED)

@@ -155,7 +155,7 @@ def against_skimage(pairs: Sequence[Pair]) -> Figures:
 
 
 def against_pyiqa(program: str | None, pairs: Sequence[Pair], folder: Path) -> Figures:
-    """pyiqa's command line, which scores image by image, in float64."""
+    """The command line of pyiqa, which scores image by image, in float64."""
     if program is None:
         return [("1080p JPEG: pyiqa", "not compared: no pyiqa", "")]
     seconds: dict[str, list[float]] = {"pyiqa": [], "ours": []}
