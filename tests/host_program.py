@@ -1,7 +1,8 @@
 """Compiles the CUDA kernels for the host (tests/simt) in several builds, and runs cases of them.
 
 A build is a choice of compiler flags: under AddressSanitizer and UBSan, under the race detector, for warps of 64. Every
-case runs in the first one daily and in all of them nightly (`program_fixture`).
+case runs in the first one in `make test` and in all of them in `make test-all` (`program_fixture`). `make check` runs
+only the smoke cases (simt_smoke.py), whose programs compile in seconds.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SMOKE = Build("smoke", (*DETECTOR, *ONLY_FLOAT32), detects_races=True, orders=OR
 SMOKE_OF_64 = Build("smoke_of_64", (*DETECTOR, *ONLY_FLOAT32, *WARP_64), detects_races=True)
 
 BUILDS = [
-    pytest.param(SANITIZED, id="sanitized"),
+    pytest.param(SANITIZED, id="sanitized", marks=pytest.mark.slow),
     pytest.param(replace(SANITIZED, orders=ORDERS), id="orders", marks=pytest.mark.nightly),
     pytest.param(RACES, id="races", marks=pytest.mark.nightly),
     pytest.param(WARPS_OF_64, id="warps_of_64", marks=pytest.mark.nightly),

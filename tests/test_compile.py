@@ -117,6 +117,7 @@ def test_layouts_and_types(device: str, name: str) -> None:
         assert_like_eager(compiled, FORMS[name], form(x), form(y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["number", "pyramid"])
 def test_training_steps_with_inductor(device: str, name: str) -> None:
     x, y = (image.detach() for image in images(device, 2, 3, 40, 44))

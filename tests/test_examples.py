@@ -51,6 +51,7 @@ def test_every_script_is_run_by_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == SCRIPTS.keys() | {"train_ddp.py"}
 
 
+@pytest.mark.slow
 def test_the_notebook_prints_and_draws_what_it_shows(tmp_path: Path) -> None:
     """The notebook runs from top to bottom, and its stored results are those of this version."""
     for module in ("matplotlib", "skimage", "ipykernel"):

@@ -22,6 +22,7 @@ from ssim_fused import structural_similarity_index_measure as ssim
 PROGRAM = Path(__file__).with_name("hostile.py")
 
 
+@pytest.mark.slow
 def test_hostile_operands_end_in_a_result_or_an_exception(tmp_path: Path) -> None:
     seed = 0 if settings.default.derandomize else random.randrange(2**31)
     last = tmp_path / "call.txt"

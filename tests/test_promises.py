@@ -109,6 +109,7 @@ def results_with(instruction_set: str, cores: int, path: Path) -> dict[str, tupl
     return torch.load(path)
 
 
+@pytest.mark.slow
 def test_one_instruction_set_gives_one_result(tmp_path: Path) -> None:
     """On any number of cores and threads. float64 is the same on AVX2 and AVX-512."""
     best = ssim_fused.build_info()["best_instruction_set"]
