@@ -112,7 +112,7 @@ def test_a_missing_image_fails_the_job_and_is_in_the_summary(folders: Path) -> N
     assert "no file of this name" in summary
 
 
-def test_a_wrong_call_is_in_the_summary(folders: Path) -> None:
+def test_an_invalid_call_is_in_the_summary(folders: Path) -> None:
     code, outputs, summary, _ = run_action(folders, **FOLDERS, ignore="1,2,3")
     assert code == 2
     assert outputs["outcome"] == "failed"

@@ -109,7 +109,7 @@ def test_data_range(device: str, sides: tuple[int, ...], window: dict[str, Any],
 
 
 @pytest.mark.parametrize("wider", ["preds", "target"])
-def test_data_range_is_that_of_the_wider_picture(
+def test_data_range_is_the_larger_of_both_images(
     device: str, sides: tuple[int, ...], window: dict[str, Any], wider: str
 ) -> None:
     preds, target = pictures(2, 2, *sides, device=device)
@@ -205,7 +205,7 @@ def test_layout(device: str, sides: tuple[int, ...], window: dict[str, Any], lay
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_upstream_picture_in_any_layout(device: str, sides: tuple[int, ...], layout: str) -> None:
+def test_upstream_map_in_any_layout(device: str, sides: tuple[int, ...], layout: str) -> None:
     preds, target = (image.requires_grad_() for image in pictures(2, 3, *sides, device=device))
     weights = LAYOUTS[layout](torch.rand_like(target) - 0.5)
     results = []

@@ -118,7 +118,7 @@ def test_gradient_that_can_be_differentiated_is_the_same_gradient(
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("data_range", RANGES)
 @pytest.mark.parametrize("call", CALLS)
-def test_only_the_gradients_asked_for(
+def test_only_requested_gradients(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str, wanted: str
 ) -> None:
     results = []
@@ -151,7 +151,7 @@ def test_any_subset_of_outputs(
 
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("call", CALLS)
-def test_every_output_knows_whether_it_can_be_differentiated(
+def test_outputs_require_grad_if_an_input_does(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, wanted: str
 ) -> None:
     preds, target = pictures(1, 1, *sides, wanted=wanted, device=device)
@@ -193,7 +193,7 @@ def test_a_second_backward_needs_the_graph_retained(
 
 @pytest.mark.parametrize("data_range", RANGES)
 @pytest.mark.parametrize("call", [*CALLS, "elementwise_mean", "sum"])
-def test_a_gradient_handed_out_is_the_callers_own(
+def test_callers_may_write_to_the_gradient(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str
 ) -> None:
     # The gradient that the caller receives, and may write to, must not be what forward saved for backward.
@@ -231,7 +231,7 @@ def test_inputs_overwritten_before_backward(
         assert all(map(torch.equal, gradients, expected))
 
 
-def test_intermediate_pictures(device: str) -> None:
+def test_intermediate_images(device: str) -> None:
     results = []
     for function in (ssim, reference):
         preds, target = pictures(2, 3, 13, 12, device=device)
@@ -245,7 +245,7 @@ def test_intermediate_pictures(device: str) -> None:
         assert error(ours, theirs) <= FLOAT64_TOLERANCE
 
 
-def test_one_picture_depending_on_the_other(device: str, sides: tuple[int, ...]) -> None:
+def test_one_image_depending_on_the_other(device: str, sides: tuple[int, ...]) -> None:
     results = []
     for function in (ssim, reference):
         preds, _ = pictures(2, 2, *sides, device=device)
@@ -256,7 +256,7 @@ def test_one_picture_depending_on_the_other(device: str, sides: tuple[int, ...])
         assert error(ours.detach(), theirs.detach()) <= FLOAT64_TOLERANCE
 
 
-def test_a_picture_with_itself(device: str, sides: tuple[int, ...]) -> None:
+def test_an_image_with_itself(device: str, sides: tuple[int, ...]) -> None:
     preds, _ = pictures(2, 2, *sides, device=device)
     score = ssim(preds, preds, data_range=1.0)
     (gradient,) = torch.autograd.grad(score, preds)
@@ -278,7 +278,7 @@ def test_upstream_gradient_repeated_by_strides(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_gradients_are_of_their_pictures_type(
+def test_gradients_have_their_images_dtype(
     device: str, sides: tuple[int, ...], window: dict[str, Any], dtype: torch.dtype, call: str
 ) -> None:
     preds, target = pictures(2, 2, *sides, device=device, dtype=dtype)

@@ -39,7 +39,7 @@ def test_rows_from_before_the_kernels_are_marked(tmp_path: Path) -> None:
         assert all(line.endswith(f"| 0.1.0, 2026-11-23, {OUTDATED} |") for line in lines["1x1x9x9"])
 
 
-def test_only_what_is_ahead_is_bold(tmp_path: Path) -> None:
+def test_only_the_fastest_is_bold(tmp_path: Path) -> None:
     rows = [row("ssim_fused", 1), row("other", 2), row("ssim_fused", 4, "1x1x9x9"), row("other", 2, "1x1x9x9")]
     run = run_of(tmp_path, *rows)
     for text in (tables(run).partition("Peak memory")[0], short_table(run)):
@@ -65,7 +65,7 @@ def test_a_case_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert old.read_text() == before
 
 
-def test_the_hash_is_of_the_code() -> None:
+def test_the_hash_ignores_comments() -> None:
     code = ("csrc/cuda/a.cu", "int a = 1;  // one\n")
     same = ("csrc/cuda/a.cu", "// The number one.\nint a =\n    1;\n")
     assert provenance.hash_of([code]) == provenance.hash_of([same])

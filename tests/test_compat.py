@@ -70,7 +70,7 @@ def test_pytorch_msssim_takes_any_window(kind: str) -> None:
         )
 
 
-def test_pytorch_msssim_in_float32_has_the_value_to_its_rounding() -> None:
+def test_pytorch_msssim_in_float32_differs_by_rounding() -> None:
     """On a photograph, the window's rounding matters twenty times as much as that of the package's arithmetic."""
     from skimage import data
 

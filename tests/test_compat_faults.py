@@ -71,7 +71,7 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("kind", [*IMAGES, *OF_TENSORS])
-def test_images_that_are_none(drop_in: DropIn, kind: str) -> None:
+def test_values_that_are_not_images(drop_in: DropIn, kind: str) -> None:
     if drop_in.is_of_arrays and kind in OF_TENSORS:
         pytest.skip("of tensors")
     change = IMAGES.get(kind) or OF_TENSORS[kind]
@@ -114,14 +114,14 @@ def test_devices_that_differ(drop_in: DropIn) -> None:
 @pytest.mark.parametrize(
     "value", [-1.0, 0, 0.0, float("nan"), float("inf"), 10**400, "1", (0.0, 1.0), 1j, True, [], torch.ones(3)], ids=str
 )
-def test_ranges_that_no_image_has(drop_in: DropIn, value: Any) -> None:
+def test_invalid_ranges(drop_in: DropIn, value: Any) -> None:
     if drop_in.ranges is None:
         pytest.skip("it has none")
     message = refused(drop_in, *pair(drop_in), **{drop_in.ranges: value})
     assert message.startswith(f"`{drop_in.ranges}` is ")
 
 
-def test_windows_that_no_image_holds_are_not_built() -> None:
+def test_windows_larger_than_any_image_are_not_built() -> None:
     """They would have a gigabyte of taps, but only their size is compared with the image."""
     for name, drop_in in DROP_INS.items():
         if drop_in.windows and not name.startswith("pytorch_msssim"):
@@ -134,7 +134,7 @@ def test_windows_that_no_image_holds_are_not_built() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -3, 4, "5", 5.5, None, True, 99], ids=str)
-def test_windows_that_fit_no_image(drop_in: DropIn, value: Any) -> None:
+def test_windows_that_do_not_fit(drop_in: DropIn, value: Any) -> None:
     package, name = drop_in.target.__module__.rsplit(".", 1)[1], drop_in.target.__name__
     takes_even, skips_short = package == "monai", package == "pytorch_msssim" and name.lower() == "ssim"
     if drop_in.windows is None or (value == 4 and takes_even) or (value == 99 and skips_short):
@@ -223,7 +223,7 @@ def test_a_float_image_with_an_integer_one(drop_in: DropIn, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool], ids=str)
-def test_integers_whose_range_is_not_that_of_images(drop_in: DropIn, dtype: torch.dtype) -> None:
+def test_integers_of_other_dtypes(drop_in: DropIn, dtype: torch.dtype) -> None:
     if drop_in.is_of_arrays:
         pytest.skip("it takes them, as the package does")
     x, y = ((200 * image).to(dtype) for image in pair(drop_in))
@@ -247,7 +247,7 @@ def test_images_smaller_than_the_window(name: str) -> None:
         assert f"its width {n} must be at least" in refused(drop_in, x[..., :n], y[..., :n])
 
 
-def test_what_the_library_refuses_is_told_in_the_words_of_the_drop_in() -> None:
+def test_errors_of_the_library_use_the_drop_ins_names() -> None:
     @speaks_of(preds="X", target="Y", kernel_size="win_size")
     def call(error: Exception) -> None:
         raise error
@@ -260,7 +260,7 @@ def test_what_the_library_refuses_is_told_in_the_words_of_the_drop_in() -> None:
     assert raised.value is untouched
 
 
-def test_images_are_not_changed_by_what_is_refused(drop_in: DropIn) -> None:
+def test_refused_calls_do_not_change_images(drop_in: DropIn) -> None:
     x, y = pair(drop_in)
     arrays = [np.asarray(image) for image in (x, y)]
     copies = [array.copy() for array in arrays]

@@ -292,7 +292,7 @@ def describe(case: Case) -> str:
 
 
 @pytest.mark.parametrize("package", DRAWN)
-def test_the_package_s_number_or_a_documented_error(package: str) -> None:
+def test_random_calls_match_the_package_or_raise(package: str) -> None:
     counts = run(package, 0)
     assert counts["same"] >= CASES // 3, counts
     if package != "fused_ssim":
@@ -302,5 +302,5 @@ def test_the_package_s_number_or_a_documented_error(package: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 41))
 @pytest.mark.parametrize("package", DRAWN)
-def test_the_package_s_number_or_a_documented_error_of_many(package: str, seed: int) -> None:
+def test_many_random_calls_match_the_package_or_raise(package: str, seed: int) -> None:
     run(package, seed)

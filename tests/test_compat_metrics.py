@@ -30,7 +30,7 @@ def batches(axes: int) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize(("name", "arguments"), METRICS, ids=str)
-def test_the_signature_is_the_package_s(name: str, arguments: dict[str, Any]) -> None:
+def test_signatures_match_the_package(name: str, arguments: dict[str, Any]) -> None:
     assert_signature(getattr(monai, name), getattr(peer("monai.metrics.regression"), name))
 
 
@@ -104,7 +104,7 @@ def run_process(rank: int, folder: str) -> None:
         torch.distributed.destroy_process_group()
 
 
-def test_the_scores_of_all_processes_count(tmp_path: Path) -> None:
+def test_scores_are_gathered_from_all_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(run_process, (str(tmp_path),), nprocs=3)
     metric = monai.SSIMMetric(2, win_size=5)
     for rank in range(3):

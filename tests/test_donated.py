@@ -80,7 +80,7 @@ def test_two_backwards_and_what_a_third_raises(device: str, loss: Loss) -> None:
         value.backward()
 
 
-def test_who_holds_the_stored_gradient_keeps_it(device: str, loss: Loss) -> None:
+def test_holders_of_the_stored_gradient_keep_it_unscaled(device: str, loss: Loss) -> None:
     for hold in (lambda t: t, lambda t: t.detach(), lambda t: t.view(-1)[:5]):
         preds, target = pictures(device)
         value = loss(preds, target)
@@ -156,7 +156,7 @@ def test_the_measurement_does_not_depend_on_what_the_import_is_under(mode: str) 
 
 
 @pytest.mark.parametrize("factor", [1.0, -1.0, 0.5])
-def test_who_holds_the_memory_does_not_see_what_becomes_of_the_gradient(device: str, loss: Loss, factor: float) -> None:
+def test_holders_of_the_memory_do_not_observe_the_scaling(device: str, loss: Loss, factor: float) -> None:
     for hold in (lambda t: t.detach(), lambda t: t.view(-1)[:5], lambda t: t.untyped_storage()):
         for _ in range(3):  # the third call uses the prepared path
             preds, target = pictures(device)
@@ -240,7 +240,7 @@ def test_double_backward_follows(device: str, loss: Loss) -> None:
     assert torch.autograd.gradgradcheck(lambda x: loss(x, target), preds, nondet_tol=1e-12)
 
 
-def test_threads_of_their_own(loss: Loss) -> None:
+def test_separate_threads(loss: Loss) -> None:
     preds, target = pictures("cpu")
     expected = kept(loss, preds, target)
     results: list[Any] = []
@@ -261,7 +261,7 @@ def test_threads_of_their_own(loss: Loss) -> None:
     assert all(results)
 
 
-def test_a_changed_image_raises_what_a_loss_of_torch_raises(device: str, loss: Loss) -> None:
+def test_a_changed_image_raises_the_error_of_torch(device: str, loss: Loss) -> None:
     for function in (loss, torch.nn.functional.mse_loss):
         preds, target = pictures(device)
         value = function(preds, target)

@@ -208,7 +208,7 @@ def blurred_by_zeros(target: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
+def test_a_step_in_brightness_within_windows(seed: int) -> None:
     """The step is 1000 data ranges high. The edges of the bright half differ so much that only the dark half has digits
     to lose, and there the reference is exact.
     """
@@ -218,7 +218,7 @@ def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
 
 
 @pytest.mark.parametrize("change", ["blur", "quantized"])
-def test_photographs_with_a_range_that_is_too_small(change: str) -> None:
+def test_photographs_with_too_small_a_range(change: str) -> None:
     """Pixels in 0..255 with a data range of 1. With the mean as pivot, black backgrounds lost all digits."""
     data = pytest.importorskip("skimage.data")
     target = torch.from_numpy(data.astronaut().copy()).movedim(-1, 0).unsqueeze(0).float()

@@ -34,7 +34,7 @@ SCRIPTS = {
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_draws_what_it_did(script: str, tmp_path: Path) -> None:
+def test_a_script_draws_its_result(script: str, tmp_path: Path) -> None:
     """`train_ddp.py` is tested in test_distributed.py."""
     needed, arguments = SCRIPTS[script]
     for module in needed:
@@ -52,7 +52,7 @@ def test_every_script_is_run_by_a_test() -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_prints_and_draws_what_it_shows(tmp_path: Path) -> None:
+def test_the_notebook_reproduces_its_stored_results(tmp_path: Path) -> None:
     """The notebook runs from top to bottom, and its stored results are those of this version."""
     for module in ("matplotlib", "skimage", "ipykernel"):
         pytest.importorskip(module)

@@ -41,7 +41,7 @@ def test_the_guide_applies(patched: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_the_guide_makes_a_term_of_both_devices(patched: Path) -> None:
+def test_the_guide_adds_a_term_on_both_devices(patched: Path) -> None:
     """The tests that run over all pixel terms pass for the new one: CPU values and slopes against autograd, and the
     CUDA kernels on the host.
     """

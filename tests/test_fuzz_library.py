@@ -347,5 +347,5 @@ def test_the_number_of_float64_or_a_documented_error(name: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 31))
 @pytest.mark.parametrize("name", APIS)
-def test_the_number_of_float64_or_a_documented_error_of_many(name: str, seed: int) -> None:
+def test_many_random_calls_match_float64_or_raise(name: str, seed: int) -> None:
     run(name, seed)

@@ -115,7 +115,7 @@ def test_one_pixel_wide(device: str, sides: tuple[int, ...]) -> None:
     )
 
 
-def test_shapes_beyond_32_bits_are_foretold() -> None:
+def test_fakes_predict_shapes_beyond_32_bits() -> None:
     with FakeTensorMode():
         preds, target = (torch.empty(9, 1, 16000, 16000, requires_grad=True) for _ in range(2))
         for function in (ssim, msssim):

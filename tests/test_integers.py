@@ -64,7 +64,7 @@ def test_results_are_those_of_the_same_pixels_in_float32(
 
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_a_range_of_ones_own(device: str, dtype: torch.dtype) -> None:
+def test_an_explicit_range(device: str, dtype: torch.dtype) -> None:
     preds, target = pictures(dtype, device, 30, 31)
     exact = reference(preds.cpu().double(), target.cpu().double(), data_range=1000.0)
     assert abs(ssim(preds, target, data_range=1000.0).item() - exact.item()) < 1e-6
@@ -98,7 +98,7 @@ def test_a_tuple_clamps_as_in_float32(device: str, dtype: torch.dtype, bounds: t
 @pytest.mark.parametrize("function", [ssim, ms_ssim])
 @pytest.mark.parametrize("of_preds", PREDS_TYPES, ids=str)
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_a_tuple_clamps_integers_beside_floats(
+def test_a_tuple_clamps_integers_next_to_floats(
     device: str, dtype: torch.dtype, of_preds: torch.dtype, function: Any
 ) -> None:
     target = pictures(dtype, device, 52, 57)[1]
@@ -148,7 +148,7 @@ def test_losses_with_a_pixel_term(device: str, dtype: torch.dtype, multiscale: b
 @pytest.mark.parametrize("function", [ssim, ms_ssim])
 @pytest.mark.parametrize("of_preds", PREDS_TYPES, ids=str)
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_beside_floats_they_are_cast_and_not_scaled(
+def test_next_to_floats_they_are_cast_and_not_scaled(
     device: str, dtype: torch.dtype, of_preds: torch.dtype, function: Any
 ) -> None:
     target = pictures(dtype, device, 52, 57)[1]
@@ -183,7 +183,7 @@ def test_nothing_is_copied(kind: str) -> None:
         assert allocated <= allowed + 4096, allocated
 
 
-def test_second_derivatives_and_transforms_beside_integers() -> None:
+def test_second_derivatives_and_transforms_with_an_integer_target() -> None:
     target = pictures(torch.uint8, "cpu", 8, 9)[1][:1, :1]
     preds = (pictures(torch.uint8, "cpu", 8, 9)[0][:1, :1].double()).requires_grad_()
 
@@ -226,7 +226,7 @@ def test_autocast(device: str) -> None:
         assert torch.equal(ssim(half, target, data_range=255.0), ssim(half.float(), target.float(), data_range=255.0))
 
 
-def test_integer_preds_want_a_target_of_their_type() -> None:
+def test_integer_preds_require_a_target_of_their_dtype() -> None:
     preds, target = pictures(torch.uint8, "cpu", 30, 31)
     for wrong in (target.float(), target.to(torch.uint16)):
         with pytest.raises(NotImplementedError, match=r"`target` has the dtype .* beside `preds` of torch.uint8"):

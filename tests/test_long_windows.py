@@ -117,7 +117,7 @@ def test_results_are_those_of_the_whole_window(device: str, sigma: float, shape:
 
 @pytest.mark.parametrize("shape", [(2, 2, 8, 11), (1, 2, 2, 5, 3)], ids=str)
 @pytest.mark.parametrize("sigma", [0.8, 3.0, 25.0])
-def test_they_are_those_of_the_textbook_with_every_tap(device: str, sigma: float, shape: tuple[int, ...]) -> None:
+def test_results_match_the_textbook_with_every_tap(device: str, sigma: float, shape: tuple[int, ...]) -> None:
     """The other tests' reference is a matrix. Here the images are padded by the whole radius instead."""
     if len(shape) == 5 and sigma > 3:
         sigma = 6.0
@@ -225,7 +225,7 @@ def test_time_depends_on_the_image(device: str) -> None:
     assert time.perf_counter() - begin < 2  # it takes milliseconds
 
 
-def test_windows_without_end_see_nothing(device: str) -> None:
+def test_infinite_windows_average_to_zero(device: str) -> None:
     preds, target = (image.to(device) for image in images(1, 1, 8, 8))
     for dtype in (torch.float64, torch.float32):
         found = ssim(preds.to(dtype), target.to(dtype), sigma=1e300, padding="zero", data_range=1.0)

@@ -90,7 +90,7 @@ def test_both_terms_in_one_pass_are_those_of_float64(device: str, kind: str, pix
 @pytest.mark.parametrize("pixel", PHI)
 @pytest.mark.parametrize("multiscale", [False, True])
 @pytest.mark.parametrize("wanted", ["preds", "target", "both"])
-def test_types_and_wanted_gradients(device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str) -> None:
+def test_dtypes_and_requested_gradients(device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str) -> None:
     preds, target = images((2, 3, 49, 54), device, dtype)
     betas = (0.4, 0.6) if multiscale else ()
     loss = PixelSSIMLoss(pixel, 0.4, multiscale=multiscale, betas=(0.4, 0.6))
@@ -184,7 +184,7 @@ def test_masks_weigh_both_terms(device: str, pixel: str, kind: str, mode: Any) -
 
 
 @pytest.mark.parametrize("padding", ["reflect", "zero", "valid"])
-def test_paddings_change_ssim_and_not_the_pixels(device: str, padding: str) -> None:
+def test_padding_changes_ssim_but_not_the_pixel_term(device: str, padding: str) -> None:
     preds, target = images((2, 3, 30, 31), device)
     loss = L1SSIMLoss(padding=padding)
     value = loss(preds, target)
@@ -240,7 +240,7 @@ def test_layouts(device: str) -> None:
     check_same(last, plain, 1e-6)
 
 
-def test_nan_shows(device: str) -> None:
+def test_nan_propagates(device: str) -> None:
     preds, target = images((2, 1, 30, 31), device, torch.float32)
     preds[0, 0, 3, 4] = float("nan")
     value = L1SSIMLoss(reduction="none")(preds, target)
@@ -248,7 +248,7 @@ def test_nan_shows(device: str) -> None:
     assert value[1].isfinite()
 
 
-def test_no_images(device: str) -> None:
+def test_an_empty_batch(device: str) -> None:
     empty = torch.empty(0, 3, 30, 31, device=device)
     assert L1SSIMLoss()(empty, empty).isnan()
     assert L1SSIMLoss(reduction="sum")(empty, empty) == 0

@@ -102,7 +102,7 @@ def test_the_map_is_one_where_a_window_sees_nothing(device: str) -> None:
     assert (image[..., :15] != 1).all()
 
 
-def test_the_range_of_data_is_that_of_what_is_seen(device: str) -> None:
+def test_the_data_range_is_that_of_visible_pixels(device: str) -> None:
     preds, target = (image.to(device) for image in images(2, 2, 40, 40))
     mask = masks(preds.cpu())["holes"].to(device)
     spans = [image[mask.expand_as(image)].max() - image[mask.expand_as(image)].min() for image in (preds, target)]
@@ -110,7 +110,7 @@ def test_the_range_of_data_is_that_of_what_is_seen(device: str) -> None:
     assert torch.equal(ssim(wild, target, mask=mask), ssim(preds, target, mask=mask, data_range=max(spans)))
 
 
-def test_channels_apart(device: str) -> None:
+def test_channels_are_independent(device: str) -> None:
     preds, target = (image.to(device) for image in images(2, 3, 33, 35))
     for mask in (masks(preds.cpu())["weights"].to(device), masks(preds.cpu())["holes"].to(device)):
         found = ssim(preds, target, data_range=1.0, mask=mask, per_channel=True, reduction="none")
@@ -259,7 +259,7 @@ REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "message", "arguments"), REFUSED)
 @pytest.mark.parametrize("function", [ssim, msssim], ids=["ssim", "msssim"])
-def test_what_is_wrong_is_said(
+def test_errors_name_what_is_wrong(
     function: Callable[..., Tensor], kind: type[Exception], message: str, arguments: dict[str, Any]
 ) -> None:
     preds, target = (image.float() for image in images(2, 3, 33, 35))
@@ -279,7 +279,7 @@ def test_what_is_wrong_is_said(
         ("mask_mode is 'soft', expected 'window' or 'map'", {"mask_mode": "soft"}),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(message: str, wrong: dict[str, Any]) -> None:
+def test_operators_check_their_arguments(message: str, wrong: dict[str, Any]) -> None:
     operator, (preds, target, *_), keywords = operator_calls("cpu")["similarity"]
     with pytest.raises(RuntimeError) as raised:
         operator(preds, target, **(keywords | wrong))

@@ -56,7 +56,7 @@ ARGUMENTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
-def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> None:
+def test_results_and_states_match_torchmetrics(name: str, arguments: dict[str, Any]) -> None:
     ours, theirs = both(name, **arguments)
     for metric in (ours, theirs):
         for pair in batches(2):
@@ -77,7 +77,7 @@ def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reduction", ["elementwise_mean", "none"])
 @pytest.mark.parametrize("picture", ["return_full_image", "return_contrast_sensitivity"])
-def test_pictures(picture: str, reduction: str) -> None:
+def test_images(picture: str, reduction: str) -> None:
     ours, theirs = both("ssim", data_range=1.0, reduction=reduction, **{picture: True})
     for pair in batches():
         for found, expected in zip(ours(*pair), theirs(*pair), strict=True):

@@ -117,7 +117,7 @@ def test_a_scaler_steps_at_once(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["image", "pyramid"])
-def test_a_gradient_penalty_is_as_exact_as_outside(device: str, name: str) -> None:
+def test_a_gradient_penalty_is_as_exact_as_without_autocast(device: str, name: str) -> None:
     x, y = pictures(device, torch.float32)
     found = []
     for enabled in (True, False):

@@ -128,7 +128,7 @@ def test_half_loses_only_its_rounding(
 
 
 @pytest.mark.parametrize(("sides", "betas"), [((47, 52), (0.4, 0.6)), ((14, 17, 15), (0.4, 0.6))], ids=str)
-def test_gradients_asked_for_one_image_only(device: str, sides: tuple[int, ...], betas: tuple[float, ...]) -> None:
+def test_gradient_of_one_image_only(device: str, sides: tuple[int, ...], betas: tuple[float, ...]) -> None:
     preds, target = (image.to(device) for image in noisy_waves(2, 2, *sides))
     arguments = {"data_range": 1.0, "betas": betas}
     both = evaluate(msssim, preds, target, **arguments)
@@ -241,7 +241,7 @@ def test_any_shape(sides, channels, sigma, last_sigma, levels, normalize, data_r
 @pytest.mark.parametrize(
     ("sides", "levels"), [((181, 186), {}), ((14, 15, 17), {"betas": (0.4, 0.6)})], ids=["image", "volume"]
 )
-def test_a_device_without_a_kernel_takes_the_composite(
+def test_a_device_without_a_kernel_uses_the_composite(
     monkeypatch: pytest.MonkeyPatch, sides: tuple[int, ...], levels: dict[str, Any]
 ) -> None:
     preds, target = noisy_waves(1, 2, *sides)
@@ -328,7 +328,7 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
         ({"betas": (0.1,) * 7}, "too small for"),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+def test_operators_check_their_arguments(arguments: dict[str, Any], message: str) -> None:
     images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
     given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
     with pytest.raises(RuntimeError) as raised:

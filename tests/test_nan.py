@@ -132,7 +132,7 @@ def test_other_images_do_not_notice(
 
 @pytest.mark.parametrize("value", BAD, ids=str)
 @pytest.mark.parametrize("sides", [(30, 28), (11, 12, 13)], ids=str)
-def test_other_planes_do_not_notice(device: str, sides: tuple[int, ...], value: float) -> None:
+def test_other_planes_are_unaffected(device: str, sides: tuple[int, ...], value: float) -> None:
     preds, target = pictures(device, torch.float32, 2, 3, *sides)
     arguments = {"data_range": 1.0, **CALLS["map"]}
     clean = evaluate(ssim, preds, target, **arguments)
@@ -163,7 +163,7 @@ def test_upstream_gradient(device: str, sides: tuple[int, ...], radius: int, val
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("value", BAD, ids=str)
-def test_an_unknown_range_makes_everything_unknown(device: str, value: float, call: str) -> None:
+def test_a_nan_range_makes_every_result_nan(device: str, value: float, call: str) -> None:
     """One bad number may leave the whole batch without a range. Where the reference returns NaN, we do, too."""
     preds, target = pictures(device, torch.float64, 2, 1, 24, 25)
     for images, data_range in (
@@ -185,7 +185,7 @@ def test_an_unknown_range_makes_everything_unknown(device: str, value: float, ca
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_black_pictures_have_no_range(device: str, call: str) -> None:
+def test_black_images_have_no_range(device: str, call: str) -> None:
     black = torch.zeros(2, 1, 24, 25, device=device)
     for function in (ssim, reference):
         for output in as_tuple(function(black, black, **CALLS[call])):

@@ -41,7 +41,7 @@ def test_a_dry_run_of_all_parts(tmp_path: Path) -> None:
     assert "ssim_fused" in (tmp_path / "cpu.csv").read_text()
 
 
-def test_what_is_cut_off_leaves_its_log_and_no_process(tmp_path: Path) -> None:
+def test_a_part_that_is_cut_off_leaves_its_log_but_no_process(tmp_path: Path) -> None:
     run = run_of(tmp_path, 3)
     program = "import os, subprocess, time; p = subprocess.Popen(['sleep', '60']); print('child', p.pid, flush=True); "
     program += "time.sleep(60)"
@@ -61,7 +61,7 @@ def test_what_is_cut_off_leaves_its_log_and_no_process(tmp_path: Path) -> None:
     assert not run.log.failures
 
 
-def test_a_failure_is_told_and_the_next_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_and_the_next_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(run: on_gpu.Run) -> None:
         raise RuntimeError("no such part")
 
@@ -109,7 +109,7 @@ def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
         assert collected(*arguments) == [f"tests/test_cuda_kinds.py::test_results[cpu-{name}]" for name in KINDS]
 
 
-def test_every_file_of_the_correctness_has_cases() -> None:
+def test_every_file_of_the_part_correctness_has_cases() -> None:
     """Its quota of cases, or all that the file has."""
     shares = on_gpu.shares(on_gpu.gpu_files())
     assert 0.9 * on_gpu.CASES <= sum(shares.values()) <= on_gpu.CASES
@@ -170,7 +170,7 @@ def test_a_bundle_for_one_python_or_too_large_is_refused(tmp_path: Path) -> None
     assert len(found.splitlines()) == 4
 
 
-def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
+def test_unchanged_files_keep_their_times(tmp_path: Path) -> None:
     """A second build compiles only what changed.
 
     Files that the commit lacks are removed, and build outputs are kept.
@@ -190,7 +190,7 @@ def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
     assert (gone.exists(), built.exists()) == (False, True)
 
 
-def test_the_commit_to_compare_with_is_known() -> None:
+def test_the_default_commit_to_compare_with() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository")
     commit = gpu_bundle.default_before()

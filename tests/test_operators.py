@@ -239,7 +239,7 @@ def refusal(kind: str, name: str, wrong: dict[str, Any]) -> str:
     ("kind", "message"),
     [("image", message) for message in WRONG] + [("volume", message) for message in WRONG_FOR_VOLUMES],
 )
-def test_direct_callers_are_told_what_is_wrong(kind: str, message: str) -> None:
+def test_operators_check_their_arguments(kind: str, message: str) -> None:
     wrong = {"image": WRONG, "volume": WRONG_FOR_VOLUMES}[kind][message]
     assert message in refusal(kind, "value", wrong)
 
@@ -258,7 +258,7 @@ def test_upstream_gradients_are_checked(kind: str, message: str, name: str, valu
     assert message in refusal(kind, "backward", {name: value})
 
 
-def test_the_constants_have_gradients_of_calls_that_pass_none_at_the_end(device: str) -> None:
+def test_the_constants_have_gradients_if_trailing_arguments_are_none(device: str) -> None:
     """The dispatcher omits trailing arguments that are None.
 
     Backward must return one gradient per received argument.
@@ -277,7 +277,7 @@ def test_the_constants_have_gradients_of_calls_that_pass_none_at_the_end(device:
 
 
 @pytest.mark.parametrize("size", [(20, 22), (12, 13, 14)], ids=str)
-def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
+def test_a_device_without_a_kernel_uses_the_composite_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, ...]
 ) -> None:
     preds, target = (t.requires_grad_() for t in pictures("cpu", 2, 3, *size))
@@ -301,7 +301,7 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
+def test_errors_for_cuda_tensors_name_the_fix_without_cuda() -> None:
     if "cuda" in _ops._served:
         pytest.skip("this build has CUDA")
     preds = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
@@ -309,7 +309,7 @@ def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
         _ops.has_kernels(preds)
 
 
-def test_rocm_computes_by_the_composite_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rocm_uses_the_composite_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch for ROCm calls its devices "cuda". Fake tensors stand in for them."""
     if "cuda" in _ops._served:
         pytest.skip("this build has CUDA")

@@ -118,7 +118,7 @@ def test_ms_ssim(device: str, shape: tuple[int, ...], padding: Any, per_channel:
 
 @pytest.mark.parametrize("data_range", [None, (0.2, 0.9), 1], ids=str)
 @pytest.mark.parametrize("function", [ssim, lambda *a, **k: ms_ssim(*a, betas=PAIR, **k)], ids=["ssim", "ms_ssim"])
-def test_a_channel_is_an_image_of_its_own(device: str, function: Callable[..., Tensor], data_range: Any) -> None:
+def test_a_channel_scores_like_a_separate_image(device: str, function: Callable[..., Tensor], data_range: Any) -> None:
     """Only the data range is that of the whole batch."""
     x, y = pictures(2, 3, 24, 26, device=device)
 
@@ -138,7 +138,7 @@ LAYOUTS: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-def test_what_is_new_is_keyword_only_and_changes_nothing(device: str) -> None:
+def test_new_arguments_are_keyword_only_and_change_nothing(device: str) -> None:
     x, y = pictures(2, 3, 24, 26, device=device)
     assert ssim is structural_similarity_index_measure
     assert ms_ssim is multiscale_structural_similarity_index_measure
@@ -341,7 +341,7 @@ def test_fitting_betas_of_volumes() -> None:
     assert not fits((20, 50, 60), (*betas, 0.1))
 
 
-def test_images_that_carry_no_level() -> None:
+def test_images_too_small_for_any_level() -> None:
     with pytest.raises(ValueError, match="height 9 must be at least 11"):
         fitting_betas(9, 30)
     with pytest.raises(ValueError, match="`padding`"):

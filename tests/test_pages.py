@@ -53,7 +53,7 @@ def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp
     assert [type(outcome).__name__ for outcome in printed] == ["Scored"]
 
 
-def test_the_commands_on_the_pages_are_understood() -> None:
+def test_the_commands_on_the_pages_are_valid() -> None:
     """The command's own parser accepts every `ssim-fused compare`."""
     from ssim_fused.scoring.cli import make_parser
 

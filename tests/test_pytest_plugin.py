@@ -98,7 +98,7 @@ def test_missing_created_passed_changed_updated(project: Project, monkeypatch: p
     project.run().assert_outcomes(passed=1)
 
 
-def test_an_update_leaves_what_is_similar(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_keeps_similar_images(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=PAGE)
     project.run("--ssim-update")
     stored = project.path / project.pictures()[0]
@@ -132,7 +132,7 @@ class TestPage:
     assert [Path(path).name for path in project.pictures()] == names
 
 
-def test_a_name_of_two_images_is_refused(project: Project) -> None:
+def test_one_name_for_two_images_is_refused(project: Project) -> None:
     project.write(
         body="""
 def test_twice(image_snapshot):
@@ -149,7 +149,7 @@ def test_wrong(image_snapshot, name):
     assert result.stdout.str().count("E       ValueError: `name` is") == 4
 
 
-def test_every_form_of_image_is_stored_as_it_is(project: Project) -> None:
+def test_every_form_of_image_is_stored_unchanged(project: Project) -> None:
     project.write(
         body="""
 from PIL import Image
@@ -180,7 +180,7 @@ def test_nan(image_snapshot):
     project.run().assert_outcomes(passed=11)
 
 
-def test_what_cannot_be_stored_is_refused(project: Project) -> None:
+def test_images_that_cannot_be_stored_are_refused(project: Project) -> None:
     project.write(
         body="""
 def test_deep(image_snapshot):
@@ -289,7 +289,7 @@ def test_two(image_snapshot):
 
 
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n2"]], ids=["alone", "xdist"])
-def test_unused_pictures_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
+def test_unused_images_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
     project.write(body=TWO)
     project.write("test_gone", PAGE)
     created = project.run("--ssim-update")
@@ -309,7 +309,7 @@ def test_unused_pictures_are_reported_and_deleted(project: Project, workers: lis
 @pytest.mark.parametrize(
     "arguments", [["-k", "one"], ["test_page.py::test_one"], ["--deselect", "test_page.py::test_two"], ["-x"], ["--lf"]]
 )
-def test_a_part_of_the_tests_finds_nothing_unused_of_the_others(project: Project, arguments: list[str]) -> None:
+def test_a_partial_run_reports_no_unused_images_of_other_tests(project: Project, arguments: list[str]) -> None:
     project.write(body="def test_first():\n    pass\n" + TWO + "\ndef test_three():\n    assert False\n")
     project.run("--ssim-update").assert_outcomes(passed=3, failed=1)
     if arguments == ["-x"]:
@@ -319,7 +319,7 @@ def test_a_part_of_the_tests_finds_nothing_unused_of_the_others(project: Project
     assert len(project.pictures()) == 3
 
 
-def test_skipped_and_failed_tests_use_their_pictures(project: Project) -> None:
+def test_skipped_and_failed_tests_use_their_images(project: Project) -> None:
     project.write(body=TWO)
     project.run("--ssim-update")
     project.write(
@@ -337,7 +337,7 @@ def test_two(image_snapshot):
     assert len(project.pictures()) == 3
 
 
-def test_xdist_compares_and_names_alike(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xdist_compares_and_names_in_the_same_way(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=TWO.replace("def", '@pytest.mark.xdist_group("g")\ndef') + PAGE)
     project.run("--ssim-update").assert_outcomes(passed=3)
     monkeypatch.setenv("SHADE", "50")
@@ -348,7 +348,7 @@ def test_xdist_compares_and_names_alike(project: Project, monkeypatch: pytest.Mo
     assert "popen" not in str(heat_map.relative_to(project.path))
 
 
-def test_runs_that_do_not_use_it_import_no_torch(project: Project) -> None:
+def test_runs_without_the_fixture_do_not_import_torch(project: Project) -> None:
     project.write(
         head="",
         body="""
@@ -373,7 +373,7 @@ def test_the_entry_point_is_the_plugin() -> None:
     assert not heavy & {name.partition(".")[0] for name in done.stdout.split()}
 
 
-def test_the_page_s_example_runs(project: Project) -> None:
+def test_the_example_on_the_page_runs(project: Project) -> None:
     page = (ROOT / "docs/guides/image_regression.md").read_text()
     (block,) = re.findall(r"^```python\n(# test_page\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
     project.write(head="", body=block)

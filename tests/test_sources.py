@@ -27,11 +27,11 @@ def places(pattern: str, *folders: str) -> set[str]:
     return {name for name, text in sources(*folders) if re.search(pattern, text, flags=re.MULTILINE)}
 
 
-def test_formulas_and_kernels_know_no_torch() -> None:
+def test_formulas_and_kernels_do_not_include_torch() -> None:
     assert not places(r"#include <torch|\btorch::|\bat::", "math", "cuda/kernels")
 
 
-def test_formulas_know_no_device() -> None:
+def test_formulas_do_not_depend_on_a_device() -> None:
     assert not places(r"#include .*(cpu|cuda)/", "math")
 
 
@@ -58,7 +58,7 @@ def test_pixel_terms_are_chosen_in_one_place() -> None:
     assert not re.search(r"\bdefault:", term), "a default hides a term that has no case"
 
 
-def test_a_pixel_term_without_a_case_is_warned_of(tmp_path: Path) -> None:
+def test_the_compiler_warns_of_a_pixel_term_without_a_case(tmp_path: Path) -> None:
     """A term without a formula does not compile."""
     compiler = shutil.which("c++")
     if compiler is None:

@@ -49,7 +49,7 @@ class FakeDistributed(torch.nn.Module):
         return torch.enable_grad()
 
 
-def test_the_tests_it_names_exist() -> None:
+def test_the_tests_that_the_page_names_exist() -> None:
     assert not missing_tests(PAGE)
     sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
     assert len(sections) >= 7

@@ -258,7 +258,7 @@ def test_gradients_by_a_range_of_each_image(device: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ssim", "ms_ssim", "loss"])
-def test_a_range_of_each_image_compiles(name: str) -> None:
+def test_a_range_per_image_compiles(name: str) -> None:
     x, y = pictures("cpu", 3, 2, 12, 13)
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, y, r: EACH[name](x, y, r), fullgraph=True, backend="aot_eager")

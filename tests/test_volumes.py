@@ -57,7 +57,7 @@ def test_uniform_window(device: str, kernel_size: Any, call: str) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_double_backward_where_no_voxel_is_left_for_the_contrast(device: str, call: str) -> None:
+def test_double_backward_without_a_voxel_for_the_contrast(device: str, call: str) -> None:
     results = []
     for function in (ssim, reference):
         images = [image.requires_grad_() for image in volumes(1, 1, 4, 4, 13, device=device)]
@@ -98,7 +98,7 @@ def test_tiny_and_long_axes(device: str, shape: tuple[int, ...], call: str) -> N
 
 @pytest.mark.parametrize("window", [{}, {"sigma": 2.0}, {"gaussian_kernel": False, "kernel_size": 7}], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -> None:
+def test_one_slice_scores_like_an_image(device: str, call: str, window: dict[str, Any]) -> None:
     """The window has one tap along the depth, and `kernel_size` pads the width for the window's own size."""
     preds, target = volumes(2, 3, 1, 25, 27, device=device)
     if "sigma" in window or not window:
@@ -113,7 +113,7 @@ def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("order", [(4, 3, 2), (3, 4, 2), (2, 4, 3)], ids=str)
-def test_the_axes_are_alike(device: str, order: tuple[int, ...]) -> None:
+def test_the_axes_are_interchangeable(device: str, order: tuple[int, ...]) -> None:
     preds, target = volumes(2, 2, 12, 13, 14, device=device)
     expected = evaluate(ssim, preds, target, data_range=1.0)
     turned = evaluate(ssim, *(image.permute(0, 1, *order).contiguous() for image in (preds, target)), data_range=1.0)
@@ -122,7 +122,7 @@ def test_the_axes_are_alike(device: str, order: tuple[int, ...]) -> None:
         assert error(turned[name], expected[name].permute(0, 1, *order)) <= FLOAT64_TOLERANCE, name
 
 
-def test_volumes_of_a_batch_and_channels_are_apart(device: str) -> None:
+def test_volumes_of_a_batch_and_channels_are_independent(device: str) -> None:
     """The batch's scores are those of its volumes, and each channel has its own map."""
     preds, target = volumes(2, 3, 12, 11, 13, device=device)
     scores, full = ssim(preds, target, data_range=1.0, reduction="none", return_full_image=True)
