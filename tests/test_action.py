@@ -80,7 +80,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 FOLDERS = {"baseline": "base line", "candidate": "new $(touch no)"}
-needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this command has no --format markdown")
+needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this version has no --format markdown")
 
 
 @needs_markdown

@@ -33,7 +33,7 @@ def test_only_the_stable_abi_is_used() -> None:
         symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         assert not [line for line in symbols if re.search(r"\b(at|c10|torch|caffe2)::", line)]
         if not library.name.startswith("_C"):
-            assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} knows Python"
+            assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} uses Python"
 
 
 def test_a_driver_that_is_too_old_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_the_libraries_are_of_one_build() -> None:
     assert [str(module) for module in folder.glob("_C.*")] == [_C.__file__]
 
 
-@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this Python has no limited interface")
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this Python has no limited API")
 def test_the_module_serves_every_python() -> None:
     assert Path(_C.__file__).name == "_C.abi3.so"
 

@@ -73,11 +73,11 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
 @pytest.mark.parametrize("kind", [*IMAGES, *OF_TENSORS])
 def test_values_that_are_not_images(drop_in: DropIn, kind: str) -> None:
     if drop_in.is_of_arrays and kind in OF_TENSORS:
-        pytest.skip("of tensors")
+        pytest.skip("a case of tensors only")
     change = IMAGES.get(kind) or OF_TENSORS[kind]
     x, y = pair(drop_in)
     if kind in ("too small", "no pixels") and drop_in.target.__name__.lower() == "ssim" and not drop_in.windows:
-        pytest.skip("checked by its own test")
+        pytest.skip("the drop-in has a separate test")
     if (
         kind == "too small"
         and drop_in.target.__module__.endswith("pytorch_msssim")
@@ -105,7 +105,7 @@ def test_shapes_that_differ(drop_in: DropIn) -> None:
 
 def test_devices_that_differ(drop_in: DropIn) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("of arrays")
+        pytest.skip("arrays have no device")
     x, y = pair(drop_in)
     assert "meta" in refused(drop_in, x, y.to("meta"))
     assert "meta" in refused(drop_in, x.to("meta"), y)
@@ -116,7 +116,7 @@ def test_devices_that_differ(drop_in: DropIn) -> None:
 )
 def test_invalid_ranges(drop_in: DropIn, value: Any) -> None:
     if drop_in.ranges is None:
-        pytest.skip("it has none")
+        pytest.skip("the drop-in has no data range")
     message = refused(drop_in, *pair(drop_in), **{drop_in.ranges: value})
     assert message.startswith(f"`{drop_in.ranges}` is ")
 
@@ -138,9 +138,9 @@ def test_windows_that_do_not_fit(drop_in: DropIn, value: Any) -> None:
     package, name = drop_in.target.__module__.rsplit(".", 1)[1], drop_in.target.__name__
     takes_even, skips_short = package == "monai", package == "pytorch_msssim" and name.lower() == "ssim"
     if drop_in.windows is None or (value == 4 and takes_even) or (value == 99 and skips_short):
-        pytest.skip("it takes what it gets")
+        pytest.skip("the drop-in accepts this window")
     if drop_in.is_of_arrays and value is None:
-        pytest.skip("its default")
+        pytest.skip("None is the default")
     if name == "compute_ssim_and_cs":
         value = (value, value)
     assert f"`{drop_in.windows}`" in refused(drop_in, *pair(drop_in), **{drop_in.windows: value})
@@ -171,9 +171,9 @@ OTHERS: list[tuple[str, list[Any]]] = [
 @pytest.mark.parametrize(("argument", "values"), OTHERS, ids=[name for name, _ in OTHERS])
 def test_other_arguments(drop_in: DropIn, argument: str, values: list[Any]) -> None:
     if argument not in drop_in.names:
-        pytest.skip("it has no such argument")
+        pytest.skip("the drop-in has no such argument")
     if argument == "spatial_dims" and "pytorch_msssim" in drop_in.target.__module__:
-        pytest.skip("those of the images count")
+        pytest.skip("the drop-in takes the number of axes from the images")
     for value in values:
         if argument == "padding" and value is None and "kornia" in drop_in.target.__module__:
             continue  # "none" is a valid string there
@@ -188,7 +188,7 @@ RANGES = {torch.uint8: 255, torch.int8: 255, torch.uint16: 65535, torch.int16: 6
 def test_integers_have_the_range_of_their_type(drop_in: DropIn, dtype: torch.dtype) -> None:
     """The result is that of the same values in float64, whether the range is given or not."""
     if drop_in.is_of_arrays:
-        pytest.skip("compared with the package itself")
+        pytest.skip("the drop-in is compared with the package instead")
     data_range = RANGES[dtype]
     low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # piq refuses negative pixels
     high = min(torch.iinfo(dtype).max, low + data_range)
@@ -211,7 +211,7 @@ INTEGERS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.bool, torch
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_a_float_image_with_an_integer_one(drop_in: DropIn, dtype: torch.dtype) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("its range is that of both, and has to be given")
+        pytest.skip("the drop-in needs an explicit range for both images")
     x, y = pair(drop_in)
     integers = (100 * y).to(dtype)
     for images in ((x, integers), (integers, x)):
@@ -225,7 +225,7 @@ def test_a_float_image_with_an_integer_one(drop_in: DropIn, dtype: torch.dtype) 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool], ids=str)
 def test_integers_of_other_dtypes(drop_in: DropIn, dtype: torch.dtype) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("it takes them, as the package does")
+        pytest.skip("the drop-in accepts them, like the package")
     x, y = ((200 * image).to(dtype) for image in pair(drop_in))
     assert f"{dtype}" in refused(drop_in, x, y)
 

@@ -27,7 +27,7 @@ def patched(tmp_path: Path) -> Path:
             shutil.copy(source, tmp_path)
     command = ["patch", "--strip=1", "--batch", "--forward", "--fuzz=0", f"--input={PATCH}"]
     if shutil.which("patch") is None:
-        pytest.skip("no program patch on PATH")
+        pytest.skip("patch is not on PATH")
     applied = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert applied.returncode == 0, (
         "docs/huber.patch no longer applies. Take the steps of docs/extending.md by hand and write the new patch by "
