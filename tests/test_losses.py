@@ -90,7 +90,9 @@ def test_both_terms_in_one_pass_are_those_of_float64(device: str, kind: str, pix
 @pytest.mark.parametrize("pixel", PHI)
 @pytest.mark.parametrize("multiscale", [False, True])
 @pytest.mark.parametrize("wanted", ["preds", "target", "both"])
-def test_dtypes_and_requested_gradients(device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str) -> None:
+def test_dtypes_and_requested_gradients(
+    device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str
+) -> None:
     preds, target = images((2, 3, 49, 54), device, dtype)
     betas = (0.4, 0.6) if multiscale else ()
     loss = PixelSSIMLoss(pixel, 0.4, multiscale=multiscale, betas=(0.4, 0.6))
