@@ -1,4 +1,4 @@
-"""Everything public has a docstring that names each argument, an example that runs, and an entry on the API page."""
+"""What is public has a docstring that names every argument and whose example runs; the site's API page lists it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     str(path.relative_to(DOCS)): blocks
     for path in sorted(DOCS.rglob("*.md"))
-    if path.name not in ("training.md", "scoring.md")  # training.md has tests of its own; scoring.md reads folders
+    if path.name not in ("training.md", "scoring.md")  # of one the tests stand beside, the other reads folders
     and (
         blocks := re.findall(r"^```python\n(?!>>>)(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     )  # no interactive sessions
