@@ -40,7 +40,9 @@ def compile_cubin(nvcc: str, source: Path, out: Path, architecture: str, *flags:
 # Bytes a thread may spill. On some architectures ptxas keeps one or two flags of the narrow variants in local memory,
 # read once a step of several hundred instructions.
 @pytest.mark.slow
-@pytest.mark.parametrize(("architecture", "allowed"), [("sm_75", 16), ("sm_90", 0)])
+@pytest.mark.parametrize(
+    ("architecture", "allowed"), [pytest.param("sm_75", 16, marks=pytest.mark.nightly), ("sm_90", 0)]
+)
 def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
     log = compile_cubin(nvcc, ROOT / "tests/simt/strips.cu", tmp_path / "strips.cubin", architecture)
     pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?LNS_11GradientsOfE(\d)E[^']*?(?:Li(\d+)E)?EEEEvNS[^']*'"
