@@ -2,7 +2,7 @@
 #   make check         format, lint, types and the quick tests: under three minutes once the library is built
 #   make lint          format, lint and types alone; compiles nothing
 #   make format        formats Python and C++ and applies the linter's fixes
-#   make test          lint, the documentation and all tests: about ten minutes on two cores
+#   make test          lint, the documentation and all tests: up to twenty minutes on two cores
 #   make test-all      also the nightly tests, and the CPU kernels under sanitizers and with other compilers (tests/*.sh)
 #   make demo          trains a small denoiser with the SSIM loss and draws the result
 #   make demo-volume   trains a denoiser of volumes on brain scans and draws the result
