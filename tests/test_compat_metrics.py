@@ -104,6 +104,7 @@ def run_process(rank: int, folder: str) -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_scores_are_gathered_from_all_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(run_process, (str(tmp_path),), nprocs=3)
     metric = monai.SSIMMetric(2, win_size=5)

@@ -33,6 +33,7 @@ def processes_on(device: str) -> int:
     return min(2, torch.cuda.device_count()) if device == "cuda" else 2
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tmp_path: Path) -> None:
     """DDP with and without `no_sync`, FSDP2, checkpointing and torch.compile, on values, maps and losses."""
     path = tmp_path / "gradients.pt"
@@ -46,6 +47,7 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tm
             assert error <= 1e-12, way  # float64, summed in another order
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_the_example(way: str, tmp_path: Path) -> None:

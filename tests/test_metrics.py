@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -204,22 +205,39 @@ def shares(rank: int) -> list[tuple[Tensor, Tensor]]:
     return batches()[2:] if rank == 0 else batches()[:2]
 
 
-def run_process(rank: int, name: str, reduction: str, on_step: bool, folder: str) -> None:
+REDUCTIONS = ["elementwise_mean", "sum", "none"]
+
+
+def run_process(rank: int, folder: str) -> None:
+    """Computes every case of `test_two_processes`, since starting a process takes longer than all of them."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    results = {}
     try:
-        metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, dist_sync_on_step=on_step)
-        steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step covers both processes
-        of_steps = [metric(*pair) for pair in steps]
-        torch.save({"steps": of_steps, "result": metric.compute()}, Path(folder) / f"{rank}.pt")
+        for name, reduction, on_step in itertools.product(OURS, REDUCTIONS, (False, True)):
+            metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, dist_sync_on_step=on_step)
+            steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step covers both processes
+            of_steps = [metric(*pair) for pair in steps]
+            results[f"{name} {reduction} {on_step}"] = {"steps": of_steps, "result": metric.compute()}
+        torch.save(results, Path(folder) / f"{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """The results of both processes, by case."""
+    folder = tmp_path_factory.mktemp("processes")
+    multiprocessing.spawn(run_process, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("on_step", [False, True])
-@pytest.mark.parametrize("reduction", ["elementwise_mean", "sum", "none"])
-def test_two_processes(name: str, reduction: str, on_step: bool, tmp_path: Path) -> None:
-    multiprocessing.spawn(run_process, (name, reduction, on_step, str(tmp_path)), nprocs=2)
-    of_processes = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_two_processes(
+    name: str, reduction: str, on_step: bool, two_processes: list[dict[str, dict[str, Any]]]
+) -> None:
+    of_processes = [results[f"{name} {reduction} {on_step}"] for results in two_processes]
     pairs = [batches(1, seed=1 + rank)[0] for rank in range(2)] if on_step else [*shares(0), *shares(1)]
     whole = [torch.cat(images) for images in zip(*pairs, strict=True)]
     expected = FUNCTIONS[name](*whole, data_range=1.0, reduction=reduction, **SMALL[name])

@@ -27,6 +27,7 @@ def run_of(tmp_path: Path, seconds: float) -> on_gpu.Run:
     return on_gpu.Run(options, on_gpu.Log(tmp_path / "part.log"), time.monotonic() + seconds)
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_all_parts(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/on_gpu.py"), "--dry-run", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -90,6 +91,7 @@ def collected(*arguments: str) -> list[str]:
     return [line for line in ran.stdout.splitlines() if line.startswith("tests/")]
 
 
+@pytest.mark.slow
 def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Collects the tests of the command that a sanitizer runs."""
     asked: list[tuple[str, ...]] = []
@@ -109,6 +111,7 @@ def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
         assert collected(*arguments) == [f"tests/test_cuda_kinds.py::test_results[cpu-{name}]" for name in KINDS]
 
 
+@pytest.mark.slow
 def test_every_file_of_the_part_correctness_has_cases() -> None:
     """Its quota of cases, or all that the file has."""
     shares = on_gpu.shares(on_gpu.gpu_files())

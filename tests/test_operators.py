@@ -353,6 +353,7 @@ def run_with(instruction_set: str, path: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_instruction_sets_agree(tmp_path) -> None:
     best = ssim_fused.build_info()["best_instruction_set"]
     outcomes = []
