@@ -337,7 +337,6 @@ def test_two(image_snapshot):
     assert len(project.pictures()) == 3
 
 
-@pytest.mark.slow
 def test_xdist_compares_and_names_in_the_same_way(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=TWO.replace("def", '@pytest.mark.xdist_group("g")\ndef') + PAGE)
     project.run("--ssim-update").assert_outcomes(passed=3)

@@ -127,7 +127,6 @@ def test_a_report_that_fails_does_not_cost_the_results(folders, tmp_path):
     assert (tmp_path / "scores").read_text().endswith("3 pairs scored\n")
 
 
-@pytest.mark.slow
 def test_standard_output_that_is_full_closed_or_left(folders):
     done = shell(
         """
