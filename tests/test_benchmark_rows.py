@@ -1,4 +1,4 @@
-"""Results of benchmarks say what they are of: version, day, commit, and whether the kernels have changed since."""
+"""Benchmark results state their version, date and commit, and whether the kernels have changed since."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_charts_are_svg_and_name_every_library(draw: Callable[[Run, str, Path], 
         assert texts.count("2.00") >= 2
 
 
-def test_only_what_is_ahead_is_bold(tmp_path: Path) -> None:
+def test_only_the_fastest_is_bold(tmp_path: Path) -> None:
     rows = [row("ssim_fused", 1), row("other", 2), row("ssim_fused", 4, "1x1x9x9"), row("other", 2, "1x1x9x9")]
     run = run_of(tmp_path, *rows)
     for text in (tables(run).partition("Peak memory")[0], short_table(run)):
@@ -96,7 +96,7 @@ def test_a_case_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert old.read_text() == before
 
 
-def test_the_hash_is_of_the_code() -> None:
+def test_the_hash_ignores_comments() -> None:
     code = ("csrc/cuda/a.cu", "int a = 1;  // one\n")
     same = ("csrc/cuda/a.cu", "// The number one.\nint a =\n    1;\n")
     assert provenance.hash_of([code]) == provenance.hash_of([same])
@@ -107,7 +107,7 @@ def test_the_hash_is_of_the_code() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_results_name_their_commits(device: str) -> None:
-    """Each row's commit has the kernels that the row says."""
+    """The kernels of each row's commit have the hash that the row states."""
     lines = read_csv(RESULTS / f"{device}.csv")
     told = {(line["commit"], line["kernels"]) for line in lines}
     assert all(re.fullmatch(r"[0-9a-f]{10}\+?", commit) and kernels for commit, kernels in told)
@@ -116,5 +116,5 @@ def test_the_results_name_their_commits(device: str) -> None:
         pytest.skip("no git repository")
     for commit, kernels in told:
         if commit.endswith("+") or not provenance.git("cat-file", "-t", commit):
-            continue  # changed by hand, or a shallow clone
+            continue  # edited by hand, or a shallow clone
         assert provenance.kernels_of_commit(device, commit) == kernels

@@ -39,7 +39,10 @@ def compile_cubin(nvcc: str, source: Path, out: Path, architecture: str, *flags:
 
 # Bytes a thread may spill. On some architectures ptxas keeps one or two flags of the narrow variants in local memory,
 # read once a step of several hundred instructions.
-@pytest.mark.parametrize(("architecture", "allowed"), [("sm_75", 16), ("sm_90", 0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "allowed"), [pytest.param("sm_75", 16, marks=pytest.mark.nightly), ("sm_90", 0)]
+)
 def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
     log = compile_cubin(nvcc, ROOT / "tests/simt/strips.cu", tmp_path / "strips.cubin", architecture)
     pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?LNS_11GradientsOfE(\d)E[^']*?(?:Li(\d+)E)?EEEEvNS[^']*'"
@@ -83,6 +86,7 @@ pixel_term_sums_kernel<double, false>(const __grid_constant__ PixelTermSumParams
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["10.0", "12.0"])
 def test_some_kernels_spill_nothing(nvcc: str, architecture: str, tmp_path: Path) -> None:
     source = tmp_path / "some.cu"
@@ -183,6 +187,7 @@ def test_a_grid_of_too_many_blocks_is_an_error(tmp_path: Path) -> None:
     assert "<<<grid_of(blocks)," in launcher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["device.cu", "images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu"])
 def test_the_operators_compile(nvcc: str, source: str, tmp_path: Path) -> None:
     """The whole library for one architecture, without optimizing it: is every name there, does it all fit?"""

@@ -1,4 +1,4 @@
-"""The Python blocks of the documentation's pages run as they stand, page by page, one after the other."""
+"""The Python blocks of each documentation page run as they are, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {
     if path.name not in ("frameworks.md", "training.md", "scoring.md")  # these have tests of their own
     and (
         blocks := re.findall(r"^```python\n(?!>>>)(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-    )  # no sessions
+    )  # no interactive sessions
 }
 
 
@@ -69,8 +69,8 @@ def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp
     assert [type(outcome).__name__ for outcome in printed] == ["Scored"]
 
 
-def test_the_commands_on_the_pages_are_understood() -> None:
-    """Every `ssim-fused compare`, by the command's own parser."""
+def test_the_commands_on_the_pages_are_valid() -> None:
+    """The command's own parser accepts every `ssim-fused compare`."""
     from ssim_fused.scoring.cli import make_parser
 
     paths = [*DOCS.rglob("*.md"), DOCS.parent / "README.md", *DOCS.parent.glob("examples/*.md")]

@@ -18,6 +18,7 @@ from ssim_fused.scoring.decoding import whole
 from ssim_fused.scoring.results import collect
 from ssim_fused.scoring.score import score_parts
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
 

@@ -22,6 +22,7 @@ def test_exceptions_are_lines_of_the_kernels() -> None:
     assert set(UNNOTICED) <= {mutant.line for mutant in mutants()}
 
 
+@pytest.mark.slow
 def test_the_scheduler_alone_shows_a_missing_barrier(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -84,12 +84,14 @@ def programs_of_64(request: pytest.FixtureRequest) -> SmokePrograms:
     return smoke_programs(SMOKE_OF_64, request.config.cache.mkdir("simt"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_have_no_race(programs: SmokePrograms, name: str, tmp_path: Path) -> None:
     """Nor do their results depend on the order, nor are they farther from float64 than those of other cases."""
     run_smoke(programs, name, tmp_path)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_for_warps_of_64_have_no_race(programs_of_64: SmokePrograms, name: str, tmp_path: Path) -> None:
     run_smoke(programs_of_64, name, tmp_path)

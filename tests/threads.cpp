@@ -1,8 +1,8 @@
-// The CPU kernels from requests on, for the sanitizers (tests/sanitizers.sh): images, volumes, halved images
-// and gathered gradients, each by several threads of its own and by several callers at a time; and by many
-// threads, which divide planes into the smallest tasks. Torch's parallel loop is OpenMP's, whose barriers
-// ThreadSanitizer does not know, so here it is one of std::thread. Exits with 1 where two callers, or two
-// numbers of threads, get other bits.
+// Calls the CPU kernels with requests, for the sanitizers (tests/sanitizers.sh): images, volumes, halved
+// images and gathered gradients. Each runs with several threads, from several callers at a time, and with
+// many threads, which divide planes into the smallest tasks. ThreadSanitizer does not know the barriers of
+// OpenMP, which torch uses, so this program has a parallel loop of std::thread. Exits with status 1 if two
+// callers, or two numbers of threads, get different bits.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -15,12 +15,12 @@ namespace {
 
 constexpr int kThreads = 4, kManyThreads = 64, kCallers = 3, kRepeats = 2;
 
-// Of a parallel loop; planes are divided accordingly.
+// The number of threads of a parallel loop. Planes are divided accordingly.
 int number_of_threads = kThreads;
 
 }  // namespace
 
-// In the place of libtorch's: an executable's own symbols come first.
+// Replaces libtorch's symbol, because an executable's own symbols come first.
 extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc task,
                                              void* context) {
   std::atomic<int64_t> next = begin;
@@ -52,7 +52,7 @@ std::vector<T> pixels(int64_t count, int64_t factor) {
   return values;
 }
 
-// Everything that is written; no room to spare, so that AddressSanitizer sees a step beyond.
+// All outputs, without spare room, so that AddressSanitizer detects a write beyond.
 template <class T>
 struct Results {
   std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves, value;
@@ -106,7 +106,7 @@ struct Case {
     request.pixels = check_pixels({"l1", 0.5, 1});
     request.pixels.slope_scale = 0.5 / request.pixels_of_image();
     Cpu::similarity(request, like);
-    // And the value alone, which has marches of its own.
+    // Also compute the value alone, which uses other marches.
     Request value = request;
     value.grad_preds = value.grad_target = value.map = View{};
     value.grad_constants = nullptr;
@@ -131,7 +131,7 @@ struct Case {
     return results;
   }
 
-  // Whether all callers get the bits of a first call.
+  // Whether all callers get the bits of the first call.
   bool is_the_same_for_all() {
     const Results<T> first = run();
     std::atomic<int> others = 0;
@@ -146,7 +146,7 @@ struct Case {
     return others == 0;
   }
 
-  // Whether planes divided for many threads, and for one, give the same bits.
+  // Whether planes divided for many threads and for one give the same bits.
   bool is_the_same_on_any_number_of_threads() {
     const auto run_on = [&](int threads) {
       number_of_threads = threads;
@@ -215,7 +215,8 @@ bool all_are_the_same() {
     for (double sigma : {1.5, 2.5}) same &= Case<T>{sides, {sigma}, {11}, false}.is_the_same_for_all();
   for (double sigma : {1.5, 0.6})
     same &= Case<T>{{2, 1, 12, 13, 90}, {sigma}, {11}, true}.is_the_same_for_all();
-  // Heights at the edges of tasks, with "valid" padding also those at which a last task would have no output.
+  // Heights at the edges of tasks. With "valid" padding, also heights at which a last task would have no
+  // output.
   for (const char* padding : {"valid", "zero"}) {
     for (int64_t height : {65, 66, 68, 69, 129, 132}) {
       same &=
