@@ -1,17 +1,20 @@
-// The CUDA kernels for windows wider than the strip march's (strip/march.cuh), or padded by more than their
-// radius, of any length: one axis at a time, over scratch in the compute type. launch/wide.cuh puts them
-// together; kernels.md says why.
+// The CUDA kernels for windows that the strip march (strip/march.cuh) does not serve: of any length, or
+// padded by more than their radius. They process one axis at a time, over scratch in the compute type.
+// launch/wide.cuh launches them in order; docs/kernels.md has the reasons.
 //
-//   wide_row.cuh   wide_moments   along the columns, from preds and target to their four moments
-//   here           wide_filter    along the rows; and the adjoint along the rows and the depth: fields to
-//   fields here           wide_formula   along the depth, then the formula, sums, map: moments to derivatives
-//   wide_row.cuh   wide_gradient  the adjoint along the columns, and the gradients
+//   kernel          file            pass
+//   wide_moments    wide_row.cuh    along the columns: preds and target to their four moments
+//   wide_filter     wide_axis.cuh   along the rows, moments to moments; and the adjoint along the rows and the
+//                                   depth, derivatives to derivatives
+//   wide_formula    wide_axis.cuh   along the depth, then the formula, sums and map: moments to derivatives
+//   wide_gradient   wide_row.cuh    the adjoint along the columns, and the gradients
 //
-// A thread makes kRun outputs next to one another on the filtered axis, so that an input that was read serves
-// all of them. Along the rows and the depth a warp takes kLanes columns and reads global memory, which the L1
-// cache serves to the warps beside it; along the columns a block stages some rows in shared memory.
+// A thread computes kRun consecutive outputs along the filtered axis, so that each input it reads serves all
+// of them. Along the rows and the depth, a warp processes kLanes columns and reads global memory, which
+// neighbouring warps share through the L1 cache. Along the columns, a block stages some rows in shared
+// memory.
 //
-// Positions outside the input are never read and never multiplied: a NaN stays within a window's reach.
+// No tap multiplies a position outside the window, so a NaN does not spread beyond the window's reach.
 #pragma once
 
 #include <cstdint>
@@ -26,19 +29,18 @@
 namespace ssim_fused::cuda {
 
 constexpr int kWideThreads = 128;
-constexpr int kLanes = kWarpSize;  // columns of a warp
+constexpr int kLanes = kWarpSize;  // columns per warp
 constexpr int kWideWarps = kWideThreads / kLanes;
-constexpr int kRun = 8;  // outputs of a thread along the filtered axis
+constexpr int kRun = 8;  // outputs per thread, along the filtered axis
 
-// Blocks that an SM shall hold: 128 registers a thread for float, all that there are for double.
+// Blocks per SM: a thread has 128 registers for float, and all that there are for double.
 template <class T>
 constexpr int kWideBlocks = sizeof(T) == 8 ? 2 : 4;
 
 // ---------------------------------------------------------------------------------------------------------
 // Taps
 
-// Taps travel as kernel arguments: that needs no copy from the host, which would wait or could not be
-// captured.
+// Taps are passed as kernel arguments. A copy from the host would wait, or could not be captured in a graph.
 constexpr int kTapsOfLaunch = 256;
 template <class T>
 struct TapsParams {
@@ -54,23 +56,23 @@ set_taps_kernel(SSIM_PARAMS TapsParams<T> p) {
   if (i < p.count) p.out[i] = p.taps[i];
 }
 
-// A pass along one axis. The adjoint is a pass from the outputs back to the inputs, by the taps in reverse,
-// over an axis with zeros outside; what the reflection folds back comes on top.
+// A pass along one axis. An adjoint pass filters from the outputs back to the inputs, with the taps reversed,
+// over an axis with zeros outside; fold_both then adds what reflection folds back.
 template <class T>
 struct WideAxis {
   DeviceAxis axis;
-  const T* taps;  // [2 radius + 1], and zeros up to whole kRun, at sixteen bytes
-  // Only of adjoints that fold: the axis and its taps, forward.
+  const T* taps;  // [2 radius + 1], padded with zeros to whole kRun, aligned to 16 bytes
+  // Only for adjoint passes with reflection: the axis and the taps of the forward pass.
   bool folds;
   DeviceAxis forward;
   const T* forward_taps;  // [2 radius + 1]
 };
 
-// Adds to sum[m][i] what `count` taps make of the inputs i, i + 1, ...; load(n, value) reads value[m] of
-// input n = kRun * group + place, as load(group, place, value).
+// Applies `count` taps to the inputs i, i + 1, ... and adds the result to sum[m][i], for each field m and
+// each i. load(group, place, value) reads value[m] of input n = kRun * group + place.
 template <int Fields, class T, class Load>
 SSIM_DEVICE void filter_run(T (&sum)[Fields][kRun], const T* taps, int count, Load&& load) {
-  T window[Fields][kRun], tap[kRun];  // input n in window[n % kRun]
+  T window[Fields][kRun], tap[kRun];  // input n is in window[n % kRun]
   const auto read = [&](int group, int place) {
     T value[Fields];
     load(group, place, value);
@@ -115,12 +117,13 @@ SSIM_DEVICE void filter_run(T (&sum)[Fields][kRun], const T* taps, int count, Lo
   }
 }
 
-// Adds to sum[m][i] what the reflection folds back of the outputs' derivatives into input first + i, by the
-// extended positions mirror - (first + i). load(o, value) reads value[m] of output o.
+// Adds the derivatives that reflection folds back to sum[m][i], the gradient at input first + i, for the
+// inputs in [low, high], which extended position mirror - (first + i) also reads. load(o, value) reads
+// value[m] of output o.
 template <int Fields, class T, class Load>
 SSIM_DEVICE void fold_back(T (&sum)[Fields][kRun], const DeviceAxis& axis, const T* taps, int first, int low,
                            int high, int mirror, Load&& load) {
-  const int begin = max(first, low), end = min(first + kRun - 1, high);  // of the inputs that fold
+  const int begin = max(first, low), end = min(first + kRun - 1, high);  // the inputs of this run that fold
   if (begin > end) return;
   const int from = max(0, mirror - end + axis.pad - 2 * axis.radius);
   const int to = min(axis.output_length() - 1, mirror - begin + axis.pad);
@@ -139,7 +142,7 @@ SSIM_DEVICE void fold_back(T (&sum)[Fields][kRun], const DeviceAxis& axis, const
   }
 }
 
-// Both ends of it (math/geometry.h).
+// Folds back both ends of an axis (math/geometry.h).
 template <int Fields, class T, class Load>
 SSIM_DEVICE void fold_both(T (&sum)[Fields][kRun], const WideAxis<T>& pass, int first, Load&& load) {
   const DeviceAxis& axis = pass.forward;
@@ -151,11 +154,11 @@ SSIM_DEVICE void fold_both(T (&sum)[Fields][kRun], const WideAxis<T>& pass, int 
 // ---------------------------------------------------------------------------------------------------------
 // Along the rows and the depth
 
-// Where fields lie in scratch, in elements: volume and slice, a group of columns, field, and the position on
-// the filtered axis. Volumes count from the first of the slab.
+// The address of fields in scratch, as strides in elements for the volume, slice, group of columns, field,
+// and position on the filtered axis. Volumes count from the first one of the slab.
 template <class T>
 struct Lines {
-  T* data;  // [slab or chunk], by the strides
+  T* data;  // the slab or the chunk
   int64_t offset, volume, slice, group, field, line;
 
   SSIM_DEVICE T* at(int64_t v, int64_t z, int64_t g) const {
@@ -163,7 +166,8 @@ struct Lines {
   }
 };
 
-// Work in units: kLanes columns of a slice, or of all slices; in the order volume, slice, group of columns.
+// Parameters of passes whose work is divided into units: kLanes columns of a slice, or of all slices. Units
+// are numbered in the order volume, slice, group of columns.
 template <class T>
 struct UnitParams {
   WideAxis<T> pass;
@@ -173,8 +177,8 @@ struct UnitParams {
   int64_t slices, groups;
   int64_t width;  // columns
   int64_t first_volume;
-  const T* pivots;  // [B C]; none: zeros
-  // A padding pixel has x' = y' = -pivot; `padding` is what the windows of the passes before add up to.
+  const T* pivots;  // [B * C]; null: zeros
+  // Padding pixels have x' = y' = -pivot. `padding` is the product of the sums of taps of the passes before.
   T padding;
 };
 
@@ -201,7 +205,7 @@ class UnitReader {
   }
 
   SSIM_DEVICE void operator()(int group, int place, T (&value)[Fields]) const {
-    // As axis.source, without a branch.
+    // Branch-free version of axis.source.
     const int extended = first_ + kRun * group + place;
     const int low = p_.pass.axis.reflects ? max(extended, -extended) : extended;
     const int position = min(low, mirror_ - low);
@@ -225,7 +229,7 @@ class UnitReader {
 
  private:
   const UnitParams<T>& p_;
-  static constexpr int kNoMirror = 1 << 30;  // beyond twice any position: kMaxAxis
+  static constexpr int kNoMirror = 1 << 30;  // above twice any position: kMaxAxis
   const T* in_;
   int first_, mirror_;
   Moments<T> padding_;
@@ -268,7 +272,7 @@ struct FormulaParams : UnitParams<ComputeOf<Storage>> {
   int sums;  // kMeans or kWithConstants
 };
 
-// A block: kWideWarps * kRun outputs of a unit.
+// Each block computes kWideWarps * kRun outputs of a unit.
 template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
 wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
