@@ -14,8 +14,8 @@ struct HalfMaskParams {
   Weights from;
   T* to;            // [B, C or 1, D, H, W]
   DeviceSize size;  // of `to`
-  int slices;  // slices of `from` per slice of `to`: 1 or 2
-  Tiles tiles;  // of `to`, one column per thread
+  int slices;       // slices of `from` per slice of `to`: 1 or 2
+  Tiles tiles;      // of `to`, one column per thread
 };
 
 // Calls f(place) for each pixel of the thread's patches, which are one column wide.
@@ -74,7 +74,7 @@ masked_downsample_kernel(SSIM_PARAMS MaskedDownsampleParams<Storage> p) {
 
 template <class Storage>
 struct MaskedGatherParams : GatherParams<Storage> {
-  Weights mask;  // the mask of the finest level
+  Weights mask;                                        // the mask of the finest level
   const ComputeOf<Storage>* coarse_masks[kMaxLevels];  // from level 1 on; null: masks do not weight windows
   int64_t mask_channels;
   const double* mask_sums;  // [B, kMaskSums], if there is a pixel term

@@ -23,7 +23,7 @@ struct DownsampleParams {
   DeviceImage<const Storage> from[2];
   DeviceImage<T> to[2];
   DeviceSize size;  // of `to`
-  int slices;  // slices of `from` per slice of `to`: 1 or 2
+  int slices;       // slices of `from` per slice of `to`: 1 or 2
   // The level after `to`, or null if it is not computed. It requires rows of whole vectors.
   DeviceImage<T> after[2];
   DeviceSize after_size;
@@ -129,19 +129,19 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
 // The results of one level for one image, from which the product is computed.
 struct LevelMeans {
   double loss, by_constants[2];  // 1 - mean of the level, and its derivatives by c1 and c2
-  double pixel_mean;  // mean phi, if the level has a pixel term
+  double pixel_mean;             // mean phi, if the level has a pixel term
 };
 
 template <class T>
 struct ProductParams {
   LevelWeights level_weights;
   PassSums levels[kMaxLevels];  // the pixel term's sums and the ticket are in levels[0]
-  bool as_distance;  // return 1 - MS-SSIM
-  double scale;  // of the batch's value: 1 for a sum, 1 / B for a mean
-  double gradient_scale;  // of the result's derivatives
-  double finest_scale;  // the factor that the finest level's gradient is already stored with
+  bool as_distance;             // return 1 - MS-SSIM
+  double scale;                 // of the batch's value: 1 for a sum, 1 / B for a mean
+  double gradient_scale;        // of the result's derivatives
+  double finest_scale;          // the factor that the finest level's gradient is already stored with
   T* value;                     // [B], or null
-  T* batch_value;  // [1]: the sum of the values, times `scale`, or null
+  T* batch_value;               // [1]: the sum of the values, times `scale`, or null
   T* factors;                   // [levels, B], or null
   T* grad_constants;            // [B, 2], or null
   PixelTermResults<T> pixel_term;
@@ -212,11 +212,12 @@ struct GatherParams {
   DeviceImage<const T> levels[kMaxLevels];  // from level 1 on
   DeviceSize size[kMaxLevels];
   int count;
-  T share;  // the part of a pixel's gradient that each pixel of the finer level gets
+  T share;           // the part of a pixel's gradient that each pixel of the finer level gets
   const T* factors;  // [levels, B]
   int64_t batch;
   Tiles tiles;  // of the finest level
-  DeviceImage<const Storage> image, other;  // the images of the pixel term, with respect to `image`; null: no term
+  // The images of the pixel term, whose slopes are with respect to `image`; null: there is no term.
+  DeviceImage<const Storage> image, other;
   PixelTermParams<T> term;
 
   // Returns the pixel of level l that contains a pixel of the finest level.
@@ -306,14 +307,14 @@ template <class Storage>
 struct MultiplyParams {
   using T = ComputeOf<Storage>;
   DeviceImage<const Storage> gradient;  // [B, C, D, H, W]
-  DeviceImage<Storage> result;  // may be `gradient`
+  DeviceImage<Storage> result;          // may be `gradient`
   Weight<T> factor;
   DeviceSize size;
   int64_t channels, batch;
   int64_t elements;  // elements per image
   bool in_place;
-  bool is_dense;  // in both, the elements of an image are contiguous, in the same order
-  bool vectors;  // rows consist of whole, aligned vectors, too
+  bool is_dense;   // in both, the elements of an image are contiguous, in the same order
+  bool vectors;    // and fill whole, aligned vectors
   int64_t blocks;  // blocks per image
 };
 

@@ -272,6 +272,98 @@ struct FormulaParams : UnitParams<ComputeOf<Storage>> {
   int sums;  // kMeans or kWithConstants
 };
 
+// Returns the mask at the pixel that an output is centred on.
+template <class Storage>
+SSIM_DEVICE ComputeOf<Storage> centre_weight(const MaskedProblem<Storage>& problem, int64_t image,
+                                             int64_t channel, int slice, int row, int column) {
+  const auto at = [](const DeviceAxis& axis, int output) { return axis.source(axis.centre(output)); };
+  return problem.template weight<ComputeOf<Storage>>(image, channel, at(problem.depth, slice),
+                                                     at(problem.rows, row), at(problem.columns, column));
+}
+
+// Adds the derivatives of an output with respect to the constants to the sums, and writes those with respect
+// to its moments, as far as they are requested. Advances `out` to the next output.
+template <class Storage, bool Masked, class T>
+SSIM_DEVICE void differentiate(const FormulaParams<Storage, Masked>& p, const LocalTerms<T>& terms, T n,
+                               T of_similarity, T of_contrast, T*& out, T (&sums)[kWithConstants]) {
+  if (p.sums == kWithConstants) {
+    const auto by = Masked ? masked_constant_partials(terms, of_similarity, of_contrast, n)
+                           : constant_partials(terms, of_similarity, of_contrast);
+    sums[kByC1] += by.c1;
+    sums[kByC2] += by.c2;
+  }
+  if (p.gradients != GradientsOf::none) {
+    const auto f = Masked ? masked_partials(terms, of_similarity, of_contrast, n)
+                          : objective_partials<Objective::general>(terms, of_similarity, of_contrast);
+    to_fields<GradientsOf::preds>(f, [&](int field, T value) { out[field * p.out.field] = value; });
+    if (p.gradients == GradientsOf::both) out[kByB * p.out.field] = f.b;
+    out += p.out.line;
+  }
+}
+
+// Applies the formula to the moments of a thread's outputs: kRun positions along the depth, from `first` on,
+// at pixel `pixel` of a slice, which is in column `lane` of the unit. There are `length` positions. Adds to
+// the sums, and writes the map and the derivatives.
+template <class Storage, bool Masked, class T>
+SSIM_DEVICE void formula_run(const FormulaParams<Storage, Masked>& p, const Unit<T>& unit, int64_t pixel,
+                             int lane, int first, int length, const T (&moments)[moment_fields(Masked)][kRun],
+                             T (&sums)[kWithConstants]) {
+  const auto& problem = p.problem;
+  const int64_t volume = p.first_volume + unit.volume;
+  const int64_t image = volume / problem.channels, channel = volume % problem.channels;
+  const int row = static_cast<int>(pixel / problem.columns.output_length());
+  const int column = static_cast<int>(pixel % problem.columns.output_length());
+  const bool may_count = problem.rows.is_in_crop(row) && problem.columns.is_in_crop(column);
+  const T pivot = p.pivots ? p.pivots[volume] : T(0);
+  const T c1 = problem.constants.c1_of(image);
+  const T c2 = problem.constants.c2_of(image);
+  T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
+  if constexpr (Masked) {
+    mean_similarity *= problem.template share<T>(image, kAllOutputs);
+    mean_contrast *= problem.template share<T>(image, kCroppedOutputs);
+  }
+  const auto place = [&](const auto& array) {
+    return array.data ? array.plane(image, channel) +
+                            (first * array.slice_stride + row * array.stride[2] + column * array.stride[3])
+                      : nullptr;
+  };
+  auto* const map = place(problem.map);
+  auto* const grad_map = place(problem.grad_map);
+  T* out = p.out.at(unit.volume, unit.slice, unit.group) + (lane + first * p.out.line);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    if (first + i >= length) break;
+    const auto of_window = moments_of_fields<T>([&](int f) { return moments[f][i]; });
+    const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
+    // With a mask: the window's weight, and the output's weight in the means. A window that sees no pixel has
+    // no output.
+    T n = T(1), weight = T(1);
+    bool exists = true;
+    if constexpr (Masked) {
+      if (problem.weighs_windows) n = moments[kWindowWeight][i];
+      exists = n > T(kLeastWeight);
+      weight = exists ? centre_weight(problem, image, channel, first + i, row, column) : T(0);
+    }
+    const auto terms = [&] {
+      if constexpr (Masked) return masked_terms(of_window, n, pivot, c1, c2);
+      if constexpr (!Masked) return local_terms(of_window, pivot, c1, c2);
+    }();
+    if (weight > T(0)) {
+      sums[kSimilarityLoss] += Masked ? weight * terms.similarity_loss() : terms.similarity_loss();
+      if (counts) sums[kContrastLoss] += Masked ? weight * terms.contrast_loss : terms.contrast_loss;
+    }
+    if (map) store_as(map[i * problem.map.slice_stride], exists ? terms.similarity() : T(1));
+    if (p.gradients != GradientsOf::none || p.sums == kWithConstants) {
+      T of_similarity = Masked ? mean_similarity * weight : mean_similarity;
+      if (grad_map && exists) {
+        of_similarity += static_cast<T>(to_compute(grad_map[i * problem.grad_map.slice_stride]));
+      }
+      const T of_contrast = !counts ? T(0) : Masked ? mean_contrast * weight : mean_contrast;
+      differentiate(p, terms, n, of_similarity, of_contrast, out, sums);
+    }
+  }
+}
+
 // Each block computes kWideWarps * kRun outputs of a unit.
 template <class Storage, bool Masked>
 SSIM_KERNEL(kWideThreads, kWideBlocks<ComputeOf<Storage>>)
@@ -281,7 +373,7 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
   const auto& problem = p.problem;
   const int thread = threadIdx.x, lane = thread % kLanes;
   const int length = p.pass.axis.output_length();
-  const int blocks = (length + kWideWarps * kRun - 1) / (kWideWarps * kRun);  // of a unit
+  const int blocks = (length + kWideWarps * kRun - 1) / (kWideWarps * kRun);  // per unit
   const int64_t index = p.first_unit + blockIdx.x / static_cast<unsigned>(blocks);
   const int block = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks));
   const int first = (block * kWideWarps + thread / kLanes) * kRun;
@@ -292,80 +384,12 @@ wide_formula_kernel(SSIM_PARAMS FormulaParams<Storage, Masked> p) {
     T moments[kFields][kRun] = {};
     filter_run(moments, p.pass.taps, 2 * p.pass.axis.radius + 1,
                UnitReader<kFields, T>(p, unit, lane, first));
-
-    const int64_t volume = p.first_volume + unit.volume;
-    const int64_t image = volume / problem.channels, channel = volume % problem.channels;
-    const int row = static_cast<int>(pixel / problem.columns.output_length());
-    const int column = static_cast<int>(pixel % problem.columns.output_length());
-    const bool may_count = problem.rows.is_in_crop(row) && problem.columns.is_in_crop(column);
-    const T pivot = p.pivots ? p.pivots[volume] : T(0);
-    const T c1 = problem.constants.c1_of(image);
-    const T c2 = problem.constants.c2_of(image);
-    T mean_similarity = problem.of_similarity.of(image), mean_contrast = problem.of_contrast.of(image);
-    if constexpr (Masked) {
-      mean_similarity *= problem.template share<T>(image, kAllOutputs);
-      mean_contrast *= problem.template share<T>(image, kCroppedOutputs);
-    }
-    const auto place = [&](const auto& array) {
-      return array.data ? array.plane(image, channel) +
-                              (first * array.slice_stride + row * array.stride[2] + column * array.stride[3])
-                        : nullptr;
-    };
-    auto* const map = place(problem.map);
-    auto* const grad_map = place(problem.grad_map);
-    T* out = p.out.at(unit.volume, unit.slice, unit.group) + (lane + first * p.out.line);
     T sums[kWithConstants] = {};
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      if (first + i >= length) break;
-      const auto of_window = moments_of_fields<T>([&](int f) { return moments[f][i]; });
-      const bool counts = may_count && p.pass.axis.is_in_crop(first + i);
-      // Masked: the window's weight, and the output's in the means; where a window sees nothing there is
-      // none.
-      T n = T(1), weight = T(1);
-      bool exists = true;
-      if constexpr (Masked) {
-        if (problem.weighs_windows) n = moments[kWindowWeight][i];
-        exists = n > T(kLeastWeight);
-        const auto at = [](const DeviceAxis& axis, int output) { return axis.source(axis.centre(output)); };
-        weight = exists ? problem.template weight<T>(image, channel, at(problem.depth, first + i),
-                                                     at(problem.rows, row), at(problem.columns, column))
-                        : T(0);
-      }
-      const auto terms = [&] {
-        if constexpr (Masked) return masked_terms(of_window, n, pivot, c1, c2);
-        if constexpr (!Masked) return local_terms(of_window, pivot, c1, c2);
-      }();
-      if (weight > T(0)) {
-        sums[kSimilarityLoss] += Masked ? weight * terms.similarity_loss() : terms.similarity_loss();
-        if (counts) sums[kContrastLoss] += Masked ? weight * terms.contrast_loss : terms.contrast_loss;
-      }
-      if (map) store_as(map[i * problem.map.slice_stride], exists ? terms.similarity() : T(1));
-      if (p.gradients != GradientsOf::none || p.sums == kWithConstants) {
-        T of_similarity = Masked ? mean_similarity * weight : mean_similarity;
-        if (grad_map && exists) {
-          of_similarity += static_cast<T>(to_compute(grad_map[i * problem.grad_map.slice_stride]));
-        }
-        const T of_contrast = !counts ? T(0) : Masked ? mean_contrast * weight : mean_contrast;
-        if (p.sums == kWithConstants) {
-          const auto by = Masked ? masked_constant_partials(terms, of_similarity, of_contrast, n)
-                                 : constant_partials(terms, of_similarity, of_contrast);
-          sums[kByC1] += by.c1;
-          sums[kByC2] += by.c2;
-        }
-        if (p.gradients != GradientsOf::none) {
-          const auto f = Masked ? masked_partials(terms, of_similarity, of_contrast, n)
-                                : objective_partials<Objective::general>(terms, of_similarity, of_contrast);
-          to_fields<GradientsOf::preds>(f, [&](int field, T value) { out[field * p.out.field] = value; });
-          if (p.gradients == GradientsOf::both) out[kByB * p.out.field] = f.b;
-          out += p.out.line;
-        }
-      }
-    }
+    formula_run(p, unit, pixel, lane, first, length, moments, sums);
 #pragma unroll
     for (int n = 0; n < kWithConstants; ++n) totals[n] = static_cast<double>(sums[n]);
   }
-  // Of units and their blocks since the batch's first.
+  // The index of the block among those of all units of the batch.
   const int64_t place = (p.first_volume * p.groups + index) * blocks + block;
   double* const scratch = reinterpret_cast<double*>(shared_memory());
   if (p.sums == kWithConstants) {

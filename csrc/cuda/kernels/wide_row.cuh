@@ -18,10 +18,10 @@ static_assert(kTapChunk % kRun == 0);
 SSIM_HOST_DEVICE int banked(int i) { return i + i / kRun; }
 
 struct RowShape {
-  int threads;  // threads per row
-  int rows;  // rows per block
+  int threads;       // threads per row
+  int rows;          // rows per block
   int64_t segments;  // blocks per row
-  int staged;  // elements per row in shared memory, padding included
+  int staged;        // elements per row in shared memory, padding included
   SSIM_HOST_DEVICE int results() const { return banked(threads * kRun); }  // of the outputs of a row
 };
 
@@ -31,7 +31,7 @@ struct RowParams {
   ProblemOf<Storage, Masked> problem;
   RowShape shape;
   WideAxis<T> pass;
-  Lines<T> lines;  // the scratch that is written, or read by the adjoint
+  Lines<T> lines;                  // the scratch that is written, or read by the adjoint
   int64_t first_slice, end_slice;  // of this launch, counted over the volumes of the slab
   int64_t first_volume;
   const T* pivots;  // [B * C]; null: zeros
