@@ -4,8 +4,8 @@
 //
 //   kernel          file            pass
 //   wide_moments    wide_row.cuh    along the columns: preds and target to their four moments
-//   wide_filter     wide_axis.cuh   along the rows, moments to moments; and the adjoint along the rows and the
-//                                   depth, derivatives to derivatives
+//   wide_filter     wide_axis.cuh   along the rows: moments to moments; the adjoint along the rows and the
+//                                   depth: derivatives to derivatives
 //   wide_formula    wide_axis.cuh   along the depth, then the formula, sums and map: moments to derivatives
 //   wide_gradient   wide_row.cuh    the adjoint along the columns, and the gradients
 //
