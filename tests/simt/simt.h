@@ -5,8 +5,8 @@
 //   - Shared memory is NaN before each block, and AddressSanitizer guards the memory beyond its end.
 //   - An asynchronous copy finishes as late as possible, when its thread waits for it, or as early as
 //     possible.
-//   - A barrier that only part of a block reaches, a shuffle that only part of a warp reaches, and threads that
-//     wait for each other at different lines are errors.
+//   - A barrier that only part of a block reaches, a shuffle that only part of a warp reaches, and threads
+//     that wait for each other at different lines are errors.
 //   - Warps, threads and blocks run in either order, and a warp runs as far ahead as barriers allow.
 //
 // csrc/cuda/kernels/device.cuh includes this file instead of the definitions for CUDA.
