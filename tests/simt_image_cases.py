@@ -74,7 +74,7 @@ def variants() -> list[Case]:
 
 
 def valid_padding() -> list[Case]:
-    """Valid padding: no output is centred on the last rows, and the last split may have no other rows.
+    """Valid padding: no output is centred on the last rows, so the last split may have no outputs.
 
     Each pixel counts once in the pixel term, with a gradient and without.
     """

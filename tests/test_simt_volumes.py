@@ -55,7 +55,7 @@ def cases() -> list[Case]:
     # Slabs of one volume, some volumes or all; and a number of volumes that slabs do not divide.
     every += [volume(3, 2, 9, 7, 40, sms=1, **{"l2_bytes": n * 9 * 7 * 40 * 16 * 3 // 2 + 8}) for n in (0, 1, 4, 9)]
     every += [volume(3, 1, 9, 7, 40, sms=1, want_map=True, **FULL), volume(3, 1, 9, 7, 40, sms=1, gradients="")]
-    # "valid": no output is centred on the last rows or slices, and the last split may have no other ones.
+    # "valid": no output is centred on the last rows or slices, so the last split may have no outputs.
     for rows in (1, 8, 12):
         for height in (11, 12, *(24 + more for more in (1, 4, 5, 6))):
             valid = volume(1, 1, 11 + height % 3, height, 20, pad=(0, 0, 0), split_rows=rows, pixels=[*PHI][height % 3])

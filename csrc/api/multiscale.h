@@ -116,7 +116,7 @@ struct CoarseLevels {
     View gradient = request.preds;
     gradient.data = gradients.piece(gradient);
     gather.coarse.push_back(gradient);
-    // The memory of the level's mask is set by now.
+    // A mask converts to true once its memory is set, which the constructor does first.
     if (request.mask && request.mask.weighs_windows()) gather.coarse_masks.push_back(request.mask.view);
     return gradient;
   }

@@ -19,8 +19,8 @@ namespace ssim_fused {
 // How images continue beyond their edges. Padding::valid does not pad.
 enum class Padding { reflect, zero, valid };
 
-// What a mask weights. `window`: the pixels in every window, and each output in the means by the mask at the
-// pixel it is centred on. `map`: the outputs in the means only.
+// Which values a mask weights. `window`: the pixels in every window, and each output in the means by the mask
+// at the pixel it is centred on. `map`: the outputs in the means only.
 enum class MaskMode { window, map };
 
 // The weights of the pixels, of type bool or any floating-point type. A mask with one channel has a channel

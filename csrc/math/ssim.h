@@ -148,7 +148,7 @@ constexpr float kLeastWeight = 1e-15f;
 template <class T>
 struct LocalTerms {
   T a, b, mu_x, mu_y, delta;
-  T centred_delta;  // delta' of the head of this file
+  T centred_delta;  // delta', about the differences' pivot
   T by_a, by_b;     // factors of 1 - cs in the derivatives by a and b: delta' + b and a - delta'
   T inverse_b1, inverse_b2;
   T luminance_loss;  // 1 - l
@@ -224,7 +224,7 @@ SSIM_HOST_DEVICE Partials<T> partials_of_doubled_contrast(const LocalTerms<T>& t
   return f;
 }
 
-// Returns the derivatives of `by_luminance / 2 * l + by_contrast / 2 * cs`, that by d doubled.
+// Returns the derivatives of `by_luminance / 2 * l + by_contrast / 2 * cs`, doubled for d.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
   const T g1 = by_luminance * t.inverse_b1;
@@ -234,7 +234,7 @@ SSIM_HOST_DEVICE Partials<T> partials_of_doubled(const LocalTerms<T>& t, T by_lu
   return f;
 }
 
-// Returns the derivatives of `grad_similarity * l * cs + grad_contrast * cs`, that by d doubled.
+// Returns the derivatives of `grad_similarity * l * cs + grad_contrast * cs`, doubled for d.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
   const T by_luminance = grad_similarity * t.contrast_sensitivity();
@@ -242,9 +242,9 @@ SSIM_HOST_DEVICE Partials<T> partials(const LocalTerms<T>& t, T grad_similarity,
   return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
 }
 
-// Returns the derivatives of the objective, that by d doubled. For a mean, `weight` is twice the weight of
-// this output in the mean. For Objective::general, `weight` is the upstream gradient of this output's
-// similarity and `of_contrast` that of its contrast sensitivity.
+// Returns the derivatives of the objective, doubled for d. For a mean, `weight` is twice the weight of this
+// output in the mean. For Objective::general, `weight` is the upstream gradient of this output's similarity
+// and `of_contrast` that of its contrast sensitivity.
 template <Objective objective, class T>
 SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
   if constexpr (objective == Objective::mean_contrast) return partials_of_doubled_contrast(t, weight);
@@ -253,8 +253,8 @@ SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight
   return partials(t, weight, of_contrast);
 }
 
-// Returns the derivatives with respect to the sums of a window of weight n, that by d doubled. They are zero
-// if both upstream gradients are zero, even if the output is NaN.
+// Returns the derivatives with respect to the sums of a window of weight n, doubled for d. They are zero if
+// both upstream gradients are zero, even if the output is NaN.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast,
                                              T n) {
@@ -263,7 +263,7 @@ SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_simi
   return {counted(f.a), counted(f.b), counted(n * f.p), counted(n * f.d)};
 }
 
-// Gradients with respect to the pixels of both images at one position.
+// The gradients with respect to the pixels of both images at one position.
 template <class T>
 struct PixelGradient {
   T by_x, by_y;

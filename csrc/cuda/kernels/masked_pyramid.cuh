@@ -1,5 +1,5 @@
 // The kernels of MS-SSIM's pyramid with a mask (pyramid.cuh has those without): halving the mask, halving
-// images weighted by the mask, and gathering the levels' gradients by the same weights.
+// images weighted by the mask, and gathering the levels' gradients with these weights.
 #pragma once
 
 #include <cstdint>

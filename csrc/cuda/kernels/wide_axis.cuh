@@ -158,7 +158,7 @@ SSIM_DEVICE void fold_both(T (&sum)[Fields][kRun], const WideAxis<T>& pass, int 
 // and position on the filtered axis. Volumes count from the first one of the slab.
 template <class T>
 struct Lines {
-  T* data;  // the slab or the chunk
+  T* data;  // scratch of a slab, or of a chunk of it
   int64_t offset, volume, slice, group, field, line;
 
   SSIM_DEVICE T* at(int64_t v, int64_t z, int64_t g) const {

@@ -99,8 +99,9 @@ using GradientStrips = decltype(gradient_strips<Storage, gradients, Narrow>());
 // With a pixel term, one strip serves all windows.
 using PixelTermGradientStrips = StripShapes<StripShape<64>>;
 
-// Calls f<gradients, objective, narrow>() for the requests of a problem. `is_full`: every window has as many
-// taps as the kernels. The general kernel for shorter windows, which tests each tap, serves all other calls.
+// Calls f<gradients, objective, narrow>() for the results that a problem requests. `is_full`: every window
+// has as many taps as the kernels. The general kernel for shorter windows, which tests each tap, serves all
+// other calls.
 template <class Storage, class F>
 void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;

@@ -85,6 +85,7 @@ inline double block_steps(const PlanInput& in, const Plan& plan) {
   return steps(plan.rows) + strips * (warm_up + kStartUp);
 }
 
+// Returns the time of a launch in turns.
 inline double launch_cost(const PlanInput& in, const StripVariant& v, const Plan& plan) {
   const double steps = block_steps(in, plan);
   const double warps = (v.columns + kMarginColumns) / in.warp_size / kSchedulers;  // per block and scheduler
@@ -95,6 +96,7 @@ inline double launch_cost(const PlanInput& in, const StripVariant& v, const Plan
   return steps * std::max(std::ceil(waves), waves + kTail) * (v.blocks_per_sm * warps + kLatency);
 }
 
+// Returns the plan of the lowest cost over all variants.
 inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& variants) {
   Plan best;
   for (size_t i = 0; i < variants.size(); ++i) {

@@ -68,8 +68,8 @@ struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
   // The rows of all strips of all planes are numbered consecutively, `rows_of_strip` each; the last strip may
   // extend beyond the image. Each block marches down `rows_of_block` of them. If channels are interleaved,
-  // `abreast` consecutive blocks process the same rows of as many channels, and the numbered strips are those
-  // of one channel of all images.
+  // `abreast` consecutive blocks process the same rows of different channels, and the numbered strips are
+  // those of one channel of all images.
   int64_t rows_of_block, rows_of_strip, all_strips;
   int abreast;            // channels processed side by side; 1: plane after plane
   int strips;             // strips per plane
