@@ -28,8 +28,8 @@ TYPES = {
 }  # fmt: skip
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 MOST_HALVINGS = 4  # five levels
-# For each level, the blocks of an image (several rounds of a reduction block's threads; less than a warp; one) and the
-# sums per block (without and with those for the constants).
+# For each level, the blocks of an image (more than one round of the reduction's threads; less than a warp; one) and
+# the sums per block (without and with those for the constants).
 BLOCKS, COUNTS = [300, 3, 1], [2, 4, 4]
 # For each level, the number of outputs for the means of similarity and of contrast sensitivity.
 OUTPUTS, CROPPED = [5000.0, 1200.0, 300.0], [4600.0, 1000.0, 200.0]

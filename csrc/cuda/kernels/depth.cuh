@@ -8,9 +8,9 @@
 //   3. The adjoint of the window is a second filter, over the derivatives, whose results are written in place
 //      of the moments.
 //
-// Writing in place is safe: slice i is written after slice i + 2 kRadius has been read, and the last output
-// that needs a reflected slice reads it again before that (pad <= kRadius). A march that writes derivatives
-// must therefore process the whole depth; other marches may split it.
+// Writing in place is safe: slice i is written after position i + 2 kRadius has been read, and reflection
+// reads slice i again at that position at the latest (pad <= kRadius). A march that writes derivatives must
+// process the whole depth for this; other marches may split it.
 #pragma once
 
 #include <cstdint>

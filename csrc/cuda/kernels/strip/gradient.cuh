@@ -239,7 +239,7 @@ class StripGradient {
   }
 
   // Columns next to the border are numbered: 1 to kRadius on the left, then the last kRadius before the last
-  // column.
+  // column, which in a narrow image may include column 0.
   static SSIM_DEVICE bool is_left(int column) { return column >= 1 && column <= kRadius; }
   static SSIM_DEVICE int column_fold(const Block& at, int column) {
     return is_left(column) ? column - 1 : column - (at.p.columns.n - 1 - 2 * kRadius);

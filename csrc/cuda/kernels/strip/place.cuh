@@ -12,8 +12,8 @@ namespace ssim_fused::cuda {
 // The layout of rows of elements in shared memory. In stages 2 and 4, eight threads that together access 128
 // bytes in vectors of 16 read four chunks of one row and four of the next row or, if a warp has one row
 // (kHalves), of the other half of the row. The second four begin an odd multiple of 16 bytes later, or for
-// 16-bit pixels 64 bytes modulo 128, so that the eight vectors are in different banks (for double, four at a
-// time).
+// 16-bit pixels 64 bytes modulo 128, so that the eight vectors are in different banks. For double, two
+// vectors share each bank.
 template <class Config, class Element>
 struct SharedRow {
   static constexpr bool kHalves = Config::kColumns == 256;
