@@ -1,6 +1,6 @@
-// The module `_C`: what was compiled. It keeps to Python's limited interface, so that one file serves every
-// Python since 3.10; the operators' libraries know none, and are found by the build id that they carry in
-// their names.
+// The Python module `_C`, which tells what was compiled. It uses the limited API, so that one file serves
+// every Python since 3.10. The operators' libraries do not depend on Python; their file names contain the
+// build id, by which they are found.
 #include <Python.h>
 #include <torch/headeronly/version.h>
 
@@ -23,8 +23,8 @@ int add_build_id(PyObject* module) {
 
 PyMethodDef methods[] = {
     {"build_info", build_info, METH_NOARGS,
-     "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU "
-     "build)."},
+     "Returns torch's version at build time, the compiler, and CUDA's version and architectures ('' if built "
+     "for the CPU alone)."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -36,7 +36,7 @@ PyModuleDef_Slot slots[] = {
 PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     "_C",
-    "What was compiled; the operators are in libraries beside this module.",
+    "How ssim_fused was compiled. The operators are in separate libraries in the same folder.",
     0,
     methods,
     slots,

@@ -1,6 +1,6 @@
-// Prints the launch planner's choice for
-// `plan DERIVATIVES RADIUS PLANES HEIGHT WIDTH SMS SHARED_BYTES MAX_THREADS`, float32, on an SM with so much
-// shared memory and so many threads. The occupancy is computed here as CUDA would.
+// Prints the launch planner's choice as JSON: `plan DERIVATIVES RADIUS PLANES HEIGHT WIDTH SMS SHARED_BYTES
+// MAX_THREADS`, for float32, on SMs with SHARED_BYTES of shared memory and MAX_THREADS threads. The occupancy
+// is computed as CUDA does.
 #define SSIM_SIMT
 
 #include <cstdlib>
@@ -26,7 +26,7 @@ void print_plan(const int64_t (&shape)[3], int sms, Sm sm, StripShapes<Shapes...
   const auto variant = [&]<class Shape>() {
     using Config = StripConfig<float, Shape::kColumns, gradients, Objective::mean_similarity, false,
                                Shape::kSingle, Pass::image, false, Radius>;
-    // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
+    // The launch bounds leave registers for this many blocks. At least one block must fit.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = sm.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,
