@@ -96,7 +96,7 @@ def structural_similarity_index_measure(
             contrast sensitivity is averaged over the whole map. With padding other than ``"reflect"``,
             ``kernel_size`` does not affect the map of a Gaussian window.
         per_channel: If True, return one value per channel, ``[B, C]`` instead of ``[B]``, also for the contrast
-            sensitivity. The reduction is then over batch and channels. Images in channels_last layout are copied.
+            sensitivity. The reduction is then over batch and channels.
         mask: The pixels that count: ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, bool, or weights in [0, 1] of a
             floating-point dtype (weights that are not positive count as 0). It must not require a gradient. An image
             with an empty mask has SSIM 1 and a gradient of 0. See ``docs/masks.md``.
@@ -164,21 +164,24 @@ def structural_similarity_index_measure(
         each_range = call.range_of(preds, target, data_range)
         numbers = checked_constants(k1, k2)
         preds, target, dtype = call.prepare_images(preds, target)
-        shape, each = preds.shape, mask
-        if per_channel:
-            preds, target, each_range, each = call.as_batch(preds, target, each_range, mask)
-        preds, target, number, constants = apply_range(preds, target, each_range, *numbers, each)
-        spec = Spec(
-            Window(sigma, kernel_size, None, padding, number, *numbers),
-            REDUCTIONS[reduction],
-            want_contrast=return_contrast_sensitivity,
-            want_map=return_full_image,
-            mask_mode=mask_mode,
-        )
-        results = evaluate(spec, preds, target, constants, each)
+        images = (preds, target, each_range, mask)
+        batches = call.as_batches(*images) if per_channel else [images]
+        parts = []
+        for x, y, of_batch, weights in batches:
+            x, y, number, constants = apply_range(x, y, of_batch, *numbers, weights)
+            spec = Spec(
+                Window(sigma, kernel_size, None, padding, number, *numbers),
+                REDUCTIONS[reduction],
+                want_contrast=return_contrast_sensitivity,
+                want_map=return_full_image,
+                mask_mode=mask_mode,
+            )
+            unreduced = spec if len(batches) == 1 else spec._replace(reduction=REDUCTIONS["none"])
+            parts.append(evaluate(unreduced, x, y, constants, weights))
         if may_prepare:
             prepared.remember(key, spec)
-        return call.in_dtype(call.by_channel(results, shape) if per_channel else results, dtype)
+        results = parts[0] if len(batches) == 1 else call.joined(parts, spec)
+        return call.in_dtype(call.by_channel(results, preds.shape) if per_channel else results, dtype)
 
     arguments = call.Call(gaussian_kernel, sigma, kernel_size, reduction, data_range, k1, k2, padding, per_channel)
     results = call.explained(compute, preds, target, arguments)

@@ -1,7 +1,7 @@
 """CUDA sources compile without a GPU, and kernels fit their registers.
 
 Skipped without nvcc. The nightly run compiles every source for every architecture, and compares the registers and the
-spilled bytes of each kernel with benchmarks/results/registers.csv, from which the tables in docs/kernel_notebook.md are made.
+spilled bytes of each kernel with benchmarks/results/registers.csv, the source of the tables in docs/kernel_notebook.md.
 """
 
 from __future__ import annotations

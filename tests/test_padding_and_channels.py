@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import textbook
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssim_fused import (
     fitting_betas,
@@ -346,3 +347,29 @@ def test_images_too_small_for_any_level() -> None:
         fitting_betas(9, 30)
     with pytest.raises(ValueError, match="`padding`"):
         fitting_betas(90, 30, padding="same")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"gaussian_kernel": False, "kernel_size": 7}], ids=str)
+@pytest.mark.parametrize("reduction", ["elementwise_mean", "sum", "none"])
+def test_channels_of_interleaved_batches_are_not_copied(
+    reduction: str, arguments: dict[str, Any], dtype: torch.dtype
+) -> None:
+    class Copies(TorchDispatchMode):
+        found: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "clone" in str(func) or "copy" in str(func):
+                self.found.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    images = [(255 * torch.rand(3, 3, 40, 41)).to(dtype) for _ in range(2)]
+    interleaved = [image.to(memory_format=torch.channels_last) for image in images]
+    arguments = arguments | {"data_range": 255.0, "reduction": reduction, "per_channel": True}
+    for more in ({}, {"return_full_image": True}, {"return_contrast_sensitivity": True}):
+        expected = ssim(*images, **arguments, **more)
+        with Copies():
+            found = ssim(*interleaved, **arguments, **more)
+        assert Copies.found == []
+        for ours, theirs in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, expected)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)

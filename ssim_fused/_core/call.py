@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ssim_fused._core import _ops, checks, window
+from ssim_fused._core.autograd import transforms_active
 from ssim_fused._core.checks import Call
+from ssim_fused._core.spec import Spec
 from ssim_fused._core.window import DataRange
 
 
@@ -90,6 +92,34 @@ def as_batch(
     if isinstance(data_range, Tensor) and data_range.numel() != 1:
         data_range = data_range.reshape(-1, 1).expand(preds.shape[:2]).flatten()
     return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), data_range, mask
+
+
+def as_batches(
+    preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None
+) -> list[tuple[Tensor, Tensor, DataRange, Tensor | None]]:
+    """:func:`as_batch`, or a batch for each image where that copies nothing and one batch would copy the images.
+
+    The channels of several images in channels_last layout have no common stride, those of one image have.
+    """
+    if (
+        data_range.__class__ is float
+        and mask is None
+        and len(preds) > 1
+        and preds.is_cpu
+        and target.shape == preds.shape
+        and not (torch.is_grad_enabled() and (preds.requires_grad or target.requires_grad))
+        and all(image.stride(1) * image.shape[1] != image.stride(0) for image in (preds, target))
+        and not (torch.compiler.is_compiling() or transforms_active())
+    ):
+        images = zip(preds.split(1), target.split(1), strict=True)
+        return [as_batch(x, y, data_range, None) for x, y in images]
+    return [as_batch(preds, target, data_range, mask)]
+
+
+def joined(parts: Sequence[Sequence[Tensor]], spec: Spec) -> Sequence[Tensor]:
+    """Concatenates unreduced results of the batches of :func:`as_batches`, and reduces the values, which come first."""
+    values, *others = (torch.cat(of_batches) for of_batches in zip(*parts, strict=True))
+    return [spec.reduced(values), *others]
 
 
 def by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
