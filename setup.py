@@ -6,7 +6,8 @@
 
 SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
 GPUs, "all" those of a wheel; if unset, the visible ones, or all if none is visible. MAX_JOBS limits the compilers at
-work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for. docs/building.md has more.
+work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for; SSIM_FUSED_PORTABLE=1 links libstdc++ into `_C`,
+which then runs next to an older one. docs/building.md has more.
 """
 
 import contextlib
@@ -227,13 +228,16 @@ rule link
     defines = " ".join(["-Os", *(shlex.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
     planned = objects([ROOT / "csrc/cuda/launch/planned.cpp"])
     graph += compiled("cxx", planned, "-Wno-unknown-pragmas")
+    strip = "" if sys.platform == "darwin" else "-Wl,--strip-all -Wl,--gc-sections -Wl,--version-script=exports"
+    if os.environ.get("SSIM_FUSED_PORTABLE") == "1":
+        strip += " -static-libstdc++"
     pybind11_version, pybind11_folder = pybind11_headers(torch)
     pybind11_link = f"pybind11-{pybind11_version}"
     for suffix, headers in pythons().items():
         module = objects([ROOT / "csrc/api/python.cpp"], f"{suffix}.o")
         graph += compiled("cxx", module, f"{defines} -isystem {pybind11_link} -isystem {headers}")
         libraries.append(f"_C{suffix}")
-        graph += linked(libraries[-1], module | planned, "" if sys.platform == "darwin" else "-Wl,--strip-all")
+        graph += linked(libraries[-1], module | planned, strip)
     cpu = objects([ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))])
     libraries.append(f"_operators_{build_id}.so")
     graph += compiled("cxx", cpu) + linked(libraries[-1], cpu, "-ltorch_cpu -lc10")
@@ -247,6 +251,7 @@ rule link
     for link, target in (("torch", Path(torch.__file__).parent), (pybind11_link, pybind11_folder)):
         (folder / link).unlink(missing_ok=True)
         (folder / link).symlink_to(target)
+    (folder / "exports").write_text("{ global: PyInit__C; local: *; };\n")
     (folder / "build.ninja").write_text(graph)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
