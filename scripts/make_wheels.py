@@ -111,7 +111,9 @@ def split(wheel: Path, folder: Path) -> list[Path]:
             record = csv.writer(rows, lineterminator="\n")
             with zipfile.ZipFile(made[-1], "w", zipfile.ZIP_DEFLATED) as target:
                 for member in source.infolist():
-                    if member.filename == f"{info}/RECORD" or (member.filename in modules and member.filename != module):
+                    if member.filename == f"{info}/RECORD" or (
+                        member.filename in modules and member.filename != module
+                    ):
                         continue
                     content = source.read(member)
                     if member.filename == f"{info}/WHEEL":
