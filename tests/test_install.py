@@ -15,13 +15,15 @@ import sys
 import sysconfig
 import textwrap
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from ssim_fused import _C
+from ssim_fused import _C, SSIMLoss, ms_ssim
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -253,6 +255,24 @@ def call_from_threads(python: str, module: Path) -> bool:
 def test_threads_may_call_the_module() -> None:
     """A free-threaded Python keeps running without its lock."""
     assert call_from_threads(sys.executable, Path(_C.__file__)) != bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def test_threads_compute_what_one_thread_computes() -> None:
+    """Prepared specs, caches and the libraries' tables are shared by threads, also without the lock."""
+
+    def compute(number: int) -> list[float]:
+        generator = torch.Generator().manual_seed(number % 13)
+        target = torch.rand(1 + number % 2, 3, 40 + number % 13, 50, generator=generator)
+        preds = (0.9 * target).requires_grad_()
+        loss = SSIMLoss(data_range=1.0 + number % 29 / 7)(preds, target)
+        loss = loss + ms_ssim(preds, target, data_range=1.0, betas=(0.5, 0.5))
+        (gradient,) = torch.autograd.grad(loss, preds)
+        return [loss.item(), gradient.sum().item(), gradient.abs().sum().item()]
+
+    numbers = list(range(60))
+    expected = [compute(number) for number in numbers]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(compute, numbers * 5)) == expected * 5
 
 
 BUILD = """
