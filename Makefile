@@ -1,16 +1,19 @@
-# Each target sets up all it needs, in a virtual environment of its own; what is compiled is compiled once for all.
+# Each target installs what it needs into the virtual environment $(VENV). The library is compiled once for all.
+#   make check         format, lint, types and the quick tests: under three minutes once the library is built
+#   make lint          format, lint and types alone; compiles nothing
+#   make format        formats Python and C++ and applies the linter's fixes
+#   make test          lint, the documentation and all tests: up to twenty minutes on two cores
+#   make test-all      also the nightly tests, and the CPU kernels under sanitizers and with other compilers (tests/*.sh)
 #   make demo          trains a small denoiser with the SSIM loss and draws the result
-#   make demo-volume   the same for a volume, the image of a brain
-#   make demo-score    scores JPEG files and a short video that it makes, and draws score against quality
-#   make test          tests and lint, some twenty minutes on two cores
-#   make test-all      more examples, and what is slow; under sanitizers and with other compilers (tests/*.sh)
-#   make bench-score   what scoring files costs beside decoding them, pyiqa, scikit-image, FFmpeg: a minute or ten
-#   make docs          the documentation site, in docs/_build/html
-#   make accuracy      errors of this and of other libraries against float64, docs/accuracy.md: a minute
-#   make linkcheck     the links out of the site: needs a network
-#   make gpu-bundle    what a machine with a GPU and without a network needs to test and measure: scripts/on_gpu.py
-#   make wheel         a wheel for each Python, and the sources, in dist/, with CUDA if torch and nvcc have it
-#   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
+#   make demo-volume   trains a denoiser of volumes on brain scans and draws the result
+#   make demo-score    makes JPEG files and a short video, scores them, and plots score against quality
+#   make docs          builds the documentation site in docs/_build/html
+#   make linkcheck     checks the external links of the site; needs a network
+#   make accuracy      measures errors against float64, ours and other libraries', and writes docs/accuracy.md: a minute
+#   make bench         measures against other libraries; writes plots, docs/benchmarks.md and the table of README.md
+#   make bench-score   measures scoring files against decoding alone, pyiqa, scikit-image and FFmpeg: up to ten minutes
+#   make gpu-bundle    packs what a machine with a GPU but no network needs to test and measure (scripts/on_gpu.py)
+#   make wheel         builds a wheel for each Python, with CUDA if torch and nvcc support it, and the source package in dist/
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -18,14 +21,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
-# Where there is no nvcc, its wheel compiles the CUDA kernels that the tests ask for.
+# The tests compile some CUDA kernels. If the machine has no nvcc, they use the one from PyPI.
 NVCC := $(if $(CUDA_HOME)$(CUDA_PATH)$(shell command -v nvcc),,$(VENV)/installed-nvcc)
 PARALLEL := --numprocesses $(shell nproc) --dist worksteal
 CPP = find csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
-# Of the CUDA kernels, the tests compile what they need; the library is built where a GPU can run it, and for a wheel.
+# Build the CUDA library only for a wheel, or if there is a GPU to run it. The tests compile the kernels that they need.
 export SSIM_FUSED_CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*)$(filter wheel,$(MAKECMDGOALS)),,0)
 
-.PHONY: demo demo-volume demo-score test test-all lint format docs linkcheck accuracy gpu-bundle wheel bench bench-score clean
+.PHONY: check lint format test test-all demo demo-volume demo-score docs linkcheck accuracy gpu-bundle wheel bench bench-score clean
+
+check: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest $(PARALLEL) --quick
 
 demo: $(VENV)/installed-demo
 	$(BIN)/python examples/train_denoiser.py
@@ -39,7 +45,7 @@ demo-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 test: $(VENV)/installed-test $(NVCC) lint docs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-test $(VENV)/installed-demo $(VENV)/installed-volume $(NVCC) lint
+test-all: $(VENV)/installed-test $(VENV)/installed-frameworks $(VENV)/installed-demo $(VENV)/installed-volume $(NVCC) lint
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/sanitizers.sh $(BIN)/python
 	tests/compilers.sh $(BIN)/python
@@ -64,14 +70,14 @@ linkcheck: $(VENV)/installed-docs
 accuracy: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.accuracy
 
-# For one kind of GPU, and of two commits: BEFORE=COMMIT (the last tag), ARCH=9.0.
+# ARCH=9.0 names the GPU to compile for. BEFORE=COMMIT is a second commit to compare with; default: the last tag.
 gpu-bundle: $(VENV)/torch
 	$(BIN)/python scripts/gpu_bundle.py $(if $(BEFORE),--before $(BEFORE)) $(if $(ARCH),--arch $(ARCH))
 
 wheel: $(VENV)/installed-wheel
 	$(BIN)/python scripts/make_wheels.py
 
-# piq asks for a torchvision, which its SSIM does not use and which may not fit the torch that is installed.
+# piq depends on torchvision, but its SSIM does not. Remove a torchvision that does not work with the installed torch.
 bench: $(VENV)/installed-bench
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks.bench
@@ -80,7 +86,7 @@ bench: $(VENV)/installed-bench
 	if $(BIN)/python -c 'import torch; exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.bench --device cuda; $(BIN)/python -m benchmarks.path --device cuda; fi
 	$(BIN)/python -m benchmarks.plot
 
-# pyiqa, which brings half of PyPI, is measured where its command is found: PYIQA=/path/to/pyiqa
+# pyiqa has many dependencies and is not installed here. To include it, set PYIQA=/path/to/pyiqa.
 bench-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 	$(BIN)/python -m benchmarks.scoring $(if $(PYIQA),--pyiqa $(PYIQA))
 
@@ -89,13 +95,19 @@ $(VENV)/torch:
 	$(PIP) "$(TORCH)" numpy ninja pybind11 "setuptools>=77" wheel
 	touch $@
 
-# Once here, where one can see it; pip finds nothing left to compile.
+# setup.py runs directly, so that its progress is visible. pip then finds nothing left to compile.
 $(VENV)/built: $(VENV)/torch $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-# The package is there, so pip adds what the extra asks for.
+# The linters need no build: ty resolves imports from torch and from the packages of the group "lint".
+$(VENV)/installed-lint: $(VENV)/torch pyproject.toml
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) --group lint
+	touch $@
+
+# The package is installed already, so pip only adds the dependencies of the extra.
 $(VENV)/installed-%: $(VENV)/built
 	$(PIP) "ssim_fused[$*]"
 	touch $@

@@ -1,1 +1,1 @@
-"""Speed and memory of ssim_fused beside other SSIM libraries; see bench.py and plot.py."""
+"""Speed and memory of ssim_fused compared with other SSIM libraries; see bench.py and plot.py."""

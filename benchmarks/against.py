@@ -1,8 +1,8 @@
 """Compares this ssim_fused with that of another checkout, side by side: `python -m benchmarks.bench --against PATH`.
 
-Each runs in a process of its own, which waits while the other measures; they take turns, block by block, and change
-who begins. A row has both medians, and of the ratios within the rounds the median and the 20th and 80th percentile:
-a machine that slows down slows both.
+Each build runs in its own process and waits while the other measures. They alternate block by block and swap the order
+in every round. A row has both medians, and the median and the 20th and 80th percentile of the ratios within the rounds,
+because a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .cases import CASES, GRADIENT, SSIM, VALUE, Case, make_inputs, make_step
 from .peers import OURS, create
 
 ROOT = Path(__file__).resolve().parents[1]
-# Where the host's part is all that counts; not among the cases of the README.
+# Cases so small that only the host's overhead counts. The README's cases do not include them.
 HOST_CASES = [Case(SSIM, (1, 1, 16, 16), GRADIENT), Case(SSIM, (1, 1, 16, 16), VALUE)]
 
-# ssim_fused is the checkout's, benchmarks are ours.
+# Imports ssim_fused from the checkout, and the benchmarks from here.
 _PROGRAM = (
     "import sys; checkout, root, *rest = sys.argv[1:]; sys.path.insert(0, checkout); import ssim_fused; "
     "sys.path.insert(0, root); from benchmarks.against import serve; serve(*rest)"
@@ -32,7 +32,7 @@ _PROGRAM = (
 
 
 def serve(device: str, threads: str, *labels: str) -> None:
-    """The worker: reads the number of a case or `block SECONDS`, answers with seconds."""
+    """Run as the worker: read the number of a case or `block SECONDS`, and answer with seconds."""
     import ssim_fused
 
     from .bench import seconds_per_step
@@ -49,7 +49,7 @@ def serve(device: str, threads: str, *labels: str) -> None:
                 for _ in range(3):
                     step()
                 print(seconds_per_step(step, 1, device), flush=True)
-            except Exception as error:  # an older checkout may lack what the case calls; the other cases go on
+            except Exception as error:  # an older checkout may lack what the case calls; the other cases continue
                 print(f"error {type(error).__name__}: {error}".splitlines()[0], flush=True)
         elif line.startswith("block ") and step is not None:
             repeats = int(line.split()[1])
@@ -59,7 +59,7 @@ def serve(device: str, threads: str, *labels: str) -> None:
 
 
 class Unsupported(Exception):  # noqa: N818, an answer rather than an error
-    """A checkout that raises on a case, and what it says."""
+    """A checkout that raises on a case, with its message."""
 
 
 class Worker:
@@ -72,19 +72,19 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=os.path.sep,  # where no ssim_fused lies
+            cwd=os.path.sep,  # a folder without an ssim_fused
         )
         self.package = self.answer()
 
     def answer(self) -> str:
-        """What the process says next."""
+        """The next line that the process prints."""
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
             raise SystemExit("a worker has failed, see above; are both checkouts built in place (make, or setup.py)?")
         return line.strip()
 
     def ask(self, question: str) -> float:
-        """Seconds a step; Unsupported if the checkout does not serve the case."""
+        """Seconds per step. Raises Unsupported if the checkout cannot run the case."""
         if self.process.stdin:
             self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
@@ -103,7 +103,7 @@ class Worker:
 def compare(
     other: Path, device: str, threads: int, cases: list[Case], rounds: int, block_s: float, budget_s: float = math.inf
 ) -> None:
-    """Measure the cases with both and print a row for each; begin none when the time is over."""
+    """Measure the cases with both checkouts and print a row for each. Starts no case when the time is over."""
     begin = time.monotonic()
     workers = [Worker(checkout, device, threads, cases) for checkout in (other, ROOT)]
     for name, worker in zip(("before", "now"), workers, strict=True):

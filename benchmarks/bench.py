@@ -1,10 +1,9 @@
-"""Measures ssim_fused beside other SSIM libraries: `python -m benchmarks.bench`.
+"""Measures ssim_fused and other SSIM libraries: `python -m benchmarks.bench`.
 
-In every round each library gets one block of steps, some tens of milliseconds long, in an order
-that rotates: a machine that slows down slows all of them. The table has the median and the 20th
-and 80th percentile over the rounds; the slowest libraries sit out some rounds. CUDA blocks are
-timed by events. A complete run writes benchmarks/results/<device>.csv, from which plot.py makes
-the figures and the README's table.
+In every round each library gets one block of steps, some tens of milliseconds long, in rotating order, so that a
+machine that slows down slows all of them. The table has the median and the 20th and 80th percentile over the rounds.
+The slowest libraries skip some rounds. CUDA blocks are timed with events. A complete run writes
+benchmarks/results/<device>.csv, from which plot.py makes the figures and the README's table.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from .rows import COPY_BANDWIDTH, RESULTS, Row, add_ratios, merge_csv, summarize
 
 MIN_SAMPLES = 3
 QUICK_PIXELS = 2_000_000
-BUSY_LOAD = 0.8  # another process slows those most that have a barrier per operator: ratios shift
-# How borders are padded moves the mean of these inputs by less, a wrong window or range by more.
+BUSY_LOAD = 0.8  # other processes slow libraries with a barrier per operator most, so the ratios shift
+# Padding changes the mean of these inputs by less, a wrong window or range by more.
 VALUE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds, length of a block, and the time a library gets in a case."""
+    """How long to measure: rounds, length of a block, and the time of a library per case."""
 
     rounds: int
     block_s: float
@@ -53,7 +52,7 @@ QUICK = Effort(rounds=3, block_s=0.01, library_s=1.0)
 
 
 class Log:
-    """Messages above the progress bar; errors are kept for the end."""
+    """Messages above the progress bar, and the errors, which are repeated at the end."""
 
     def __init__(self) -> None:
         self.errors: list[tuple[str, str]] = []
@@ -63,13 +62,13 @@ class Log:
         tqdm.write(message, file=sys.stderr)
 
     def error(self, library: str, message: str) -> None:
-        """Print what went wrong with a library, and remember it."""
+        """Print an error of a library, and record it."""
         self.errors.append((library, message))
         self.say(f"ERROR {library}: {message}")
 
 
 def device_name(device: str) -> str:
-    """The GPU's name, or the processor's with the instruction set torch uses on it."""
+    """The GPU's name, or the processor's with the instruction set that torch uses on it."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     model = platform.processor() or platform.machine()
@@ -81,7 +80,7 @@ def device_name(device: str) -> str:
 
 
 def seconds_per_step(step: Step, repeats: int, device: str) -> float:
-    """Mean time of a step in a block of `repeats` of them."""
+    """The mean time of a step in a block of `repeats` steps."""
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
@@ -98,11 +97,11 @@ def seconds_per_step(step: Step, repeats: int, device: str) -> float:
 
 
 class Block:
-    """A library's step for a case, warmed up, with the repeats and rounds its speed allows."""
+    """A library's step for a case, warmed up, with a number of repeats and rounds that suits its speed."""
 
     def __init__(self, name: str, step: Step, device: str, effort: Effort) -> None:
         self.name, self.step, self.device, self.rounds = name, step, device, effort.rounds
-        self.value = float(step())  # compiles, fills caches
+        self.value = float(step())  # compiles and fills caches
         once = max(seconds_per_step(step, 1, device), 1e-6)
         self.repeats = max(1, round(effort.block_s / once))
         affordable = int(effort.library_s / (once * self.repeats))
@@ -110,18 +109,18 @@ class Block:
         self.samples: list[float] = []
 
     def attends(self, turn: int) -> bool:
-        """Whether this round is one of the `wanted`, which are evenly spread."""
+        """Whether this library takes part in a round. Its `wanted` rounds are evenly spread."""
         return (turn + 1) * self.wanted // self.rounds > turn * self.wanted // self.rounds
 
     def measure(self) -> None:
         """Take one sample."""
         if self.repeats > 1:
-            self.step()  # untimed: the library before may still hold caches and spinning threads
+            self.step()  # untimed: the previous library may still occupy caches and spinning threads
         self.samples.append(seconds_per_step(self.step, self.repeats, self.device))
 
 
 def prepare(peers: list[Peer], case: Case, device: str, effort: Effort, bar: tqdm, log: Log) -> list[Block]:
-    """Warm every library up; one that raises, or that scores differently, is an error."""
+    """Warm up every library. One that raises or returns another score is an error."""
     preds, target = make_inputs(case, device)
     blocks = []
     for peer in peers:
@@ -129,7 +128,7 @@ def prepare(peers: list[Peer], case: Case, device: str, effort: Effort, bar: tqd
         try:
             step = make_step(case, peer.case_function(case, device), preds, target)
             blocks.append(Block(peer.name, step, device, effort))
-        except Exception:  # whatever it is, it is reported, and the others are measured
+        except Exception:  # report it, and measure the others
             log.error(peer.name, f"{case.label}\n{traceback.format_exc()}")
     usual = statistics.median(block.value for block in blocks) if blocks else 0.0
     for block in [b for b in blocks if not abs(b.value - usual) <= VALUE_TOLERANCE]:
@@ -150,7 +149,7 @@ def run_rounds(blocks: list[Block], effort: Effort, bar: tqdm) -> None:
 
 
 def peak_memory(block: Block, case: Case, device: str) -> int | None:
-    """Peak bytes of a step beyond its inputs; None where an image is too small to tell."""
+    """Peak bytes of a step beyond its inputs, or None if the image is too small to measure them."""
     if device == "cuda":
         return memory.cuda_peak(block.step)
     if case.image_bytes < memory.MIN_IMAGE_BYTES:
@@ -159,7 +158,7 @@ def peak_memory(block: Block, case: Case, device: str) -> int | None:
 
 
 def copy_seconds_per_byte() -> list[float]:
-    """Samples of the time a byte takes when the GPU copies a large tensor, read and written."""
+    """Samples of the time per byte in which the GPU reads and writes a large tensor."""
     free, _ = torch.cuda.mem_get_info()
     source = torch.ones(min(1 << 30, free // 4), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
@@ -168,7 +167,7 @@ def copy_seconds_per_byte() -> list[float]:
 
 
 class Bench:
-    """One run: what every row has in common, and the bar that all of it advances."""
+    """A run: what all rows have in common, and the progress bar."""
 
     def __init__(self, peers: list[Peer], device: str, effort: Effort, with_memory: bool, log: Log) -> None:
         self.peers, self.device, self.effort = peers, device, effort
@@ -185,7 +184,7 @@ class Bench:
         self.copies = copy_seconds_per_byte() if device == "cuda" else []
 
     def run(self, cases: list[Case], save: Callable[[list[Row]], None], seconds: float = math.inf) -> list[Row]:
-        """Measure all cases, and save the rows after each; begin none when the time is over."""
+        """Measure all cases, and save the rows after each. Starts no case when the time is over."""
         table = [(case, [peer for peer in self.peers if peer.supports(case)]) for case in cases]
         ticks = self.effort.rounds + self.with_memory
         total = sum(len(peers) * ticks for _, peers in table)
@@ -200,11 +199,11 @@ class Bench:
                 rows += self.run_case(case, peers, bar)
                 save(rows)
                 done += len(peers) * ticks
-                bar.update(done - bar.n)  # blocks that errors left out
+                bar.update(done - bar.n)  # add the blocks that errors skipped
         return rows
 
     def run_case(self, case: Case, peers: list[Peer], bar: tqdm) -> list[Row]:
-        """Time, then memory, of the libraries in one case."""
+        """Measure time, then memory, of all libraries for one case."""
         blocks = prepare(peers, case, self.device, self.effort, bar, self.log)
         run_rounds(blocks, self.effort, bar)
         versions = {peer.name: peer.version for peer in peers}
@@ -216,14 +215,14 @@ class Bench:
                 bar.set_postfix_str(f"memory, {block.name}")
                 try:
                     row.peak_bytes = peak_memory(block, case, self.device)
-                except Exception:  # reported, as above; the time that was measured stands
+                except Exception:  # reported, as above; the measured time remains valid
                     self.log.error(block.name, f"{case.label}, memory\n{traceback.format_exc()}")
                 bar.update()
             if row.peak_bytes is not None:
                 row.peak_images = row.peak_bytes / case.image_bytes
             rows.append(row)
         if self.copies:
-            # The least a step can move: both inputs, and for the gradient one output.
+            # The minimum traffic of a step: both inputs, and with the gradient one output.
             moved = (3 if case.mode == GRADIENT else 2) * case.image_bytes
             bound = summarize([moved * seconds for seconds in self.copies], case.pixels)
             rows.append(self.row(case, COPY_BANDWIDTH, "", bound))
@@ -246,7 +245,7 @@ class Bench:
 
 
 def memory_wanted(device: str, quick: bool, log: Log) -> bool:
-    """Whether the memory column can be measured; if not, the log says why."""
+    """Whether the memory column can be measured. If not, the log says why."""
     if quick or device == "cuda":
         return not quick
     if not memory.cpu_supported():
@@ -261,7 +260,7 @@ def memory_wanted(device: str, quick: bool, log: Log) -> bool:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench",
         description=__doc__,
@@ -290,7 +289,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print the table, write the CSV; 1 if ssim_fused or the reference failed, else 0."""
+    """Measure, print the table, write the CSV. Returns 1 if ssim_fused or the reference failed, else 0."""
     args = parse_arguments(argv)
     if args.merge is not None:
         path = args.out or RESULTS / f"{args.device}.csv"
@@ -302,7 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: torch sees no CUDA device")
     if args.threads is not None:
-        torch.set_num_threads(args.threads)  # before a library starts a pool of its own
+        torch.set_num_threads(args.threads)  # before a library creates its thread pool
     effort = QUICK if args.quick else FULL
     if args.rounds is not None:
         effort = Effort(max(args.rounds, MIN_SAMPLES), effort.block_s, effort.library_s)

@@ -1,7 +1,7 @@
-"""What is measured: the table of cases, their inputs, and what one step of a case is.
+"""The cases that are measured, their inputs, and what one step of a case is.
 
-A step is the same for every library: the mean SSIM or MS-SSIM of a batch of images or volumes, or that
-and the gradient of `1 - ssim` for `preds`; of a loss of two terms, one minus it in SSIM's place.
+A step is the same for every library: the mean SSIM or MS-SSIM of a batch of images or volumes, without or with the
+gradient of `1 - ssim` for `preds`. For a loss of two terms, a step computes 1 - loss instead of SSIM.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ VALUE = "value"
 GRADIENT = "value+gradient"
 SSIM = "ssim"
 MS_SSIM = "ms_ssim"
+UNIFORM = "ssim+uniform"  # under a uniform window of 7x7, scikit-image's default
 L1_SSIM = "l1+ssim"  # 0.8 L1 + 0.2 (1 - SSIM)
-MASKED = "ssim+mask"  # of the pixels that a mask of the images leaves, about two of three
+MASKED = "ssim+mask"  # of the pixels selected by a mask, about two thirds
 
 SSIMFunction = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[], Tensor]
@@ -27,7 +28,7 @@ Step = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: an operator, a shape (B, C, H, W) or (B, C, D, H, W), with or without the gradient."""
+    """A row of the table: operator, shape (B, C, H, W) or (B, C, D, H, W), with or without the gradient."""
 
     op: str
     shape: tuple[int, ...]
@@ -37,7 +38,7 @@ class Case:
 
     @property
     def taps(self) -> int:
-        """Window size that the reference derives from sigma; other libraries are told it."""
+        """The window size that the reference derives from sigma. Other libraries get it as an argument."""
         return 2 * int(3.5 * self.sigma + 0.5) + 1
 
     @property
@@ -47,12 +48,12 @@ class Case:
 
     @property
     def pixels(self) -> int:
-        """Values in one input: pixels or voxels; a pixel of a three-channel image counts as three."""
+        """The number of values in one input. A pixel of a three-channel image counts as three."""
         return math.prod(self.shape)
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one input: the unit of the memory column."""
+        """The bytes of one input, the unit of the memory column."""
         return self.pixels * self.dtype.itemsize
 
     @property
@@ -67,7 +68,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """Unique name, for the command line and for messages."""
+        """A unique name, for the command line and messages."""
         sigma = "" if self.sigma == 1.5 else f"/sigma{self.sigma:g}"
         dtype = "" if self.dtype == torch.float32 else f"/{self.dtype_label}"
         return f"{self.op}/{self.shape_label}{sigma}{dtype}/{self.mode}"
@@ -88,9 +89,11 @@ _VOLUMES = _both_modes(1, 1, 96, 96, 96)
 _LOSSES = [Case(L1_SSIM, shape, GRADIENT) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
 _MASKED = [case for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920)) for case in _both_modes(*shape, op=MASKED)]
 _BYTES = [Case(SSIM, shape, VALUE, dtype=torch.uint8) for shape in ((8, 3, 256, 256), (1, 3, 1080, 1920))]
+# Interleaved, as decoders deliver images.
+_UNIFORM = [Case(UNIFORM, (1, channels, 1080, 1920), VALUE, dtype=torch.uint8) for channels in (3, 1)]
 _LARGE_VOLUMES = [*_both_modes(2, 1, 128, 128, 128), *_both_modes(1, 1, 256, 256, 256)]
 _LARGE = [*_both_modes(16, 3, 1080, 1920), *_both_modes(64, 3, 256, 256)]
-# Windows of seven and of 23 taps, of images that are large and small.
+# Windows of 7 and of 23 taps, on large and small images.
 _WINDOWS = [
     Case(SSIM, shape, mode, sigma=sigma)
     for sigma in (0.9, 3.0)
@@ -100,16 +103,16 @@ _WINDOWS = [
 _LARGE_MULTI_SCALE = [*_both_modes(8, 3, 1080, 1920, op=MS_SSIM), *_both_modes(16, 3, 512, 512, op=MS_SSIM)]
 
 CASES = {
-    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES,
-    # What the README shows comes first: a run on a borrowed GPU may end early.
+    "cpu": _COMMON + _MULTI_SCALE + _VOLUMES + _LOSSES + _MASKED + _BYTES + _UNIFORM,
+    # The README's cases come first, because a run on a borrowed GPU may end early.
     "cuda": _LARGE + _COMMON + _LARGE_MULTI_SCALE + _WINDOWS + _LARGE_VOLUMES + _LOSSES + _MASKED + _BYTES,
 }
 
 
 def select(device: str, patterns: list[str], others: Sequence[Case] = ()) -> list[Case]:
-    """Cases of a device, after `others`, whose label ends in one of the glob patterns; without patterns, all.
+    """The cases of a device, after `others`, whose label ends in one of the glob patterns. Without patterns, all cases.
 
-    A pattern that matches nothing raises ValueError.
+    Raises ValueError if a pattern matches nothing.
     """
     cases = [*others, *CASES[device]]
     for pattern in patterns:
@@ -120,7 +123,10 @@ def select(device: str, patterns: list[str], others: Sequence[Case] = ()) -> lis
 
 
 def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
-    """A noisy batch and its clean target in [0, 1], of bytes in [0, 255]; with a gradient, `preds` requires it."""
+    """A noisy batch and its clean target in [0, 1], or bytes in [0, 255].
+
+    `preds` requires a gradient if the case does.
+    """
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(case.shape, generator=generator)
     noise = torch.randn(case.shape, generator=generator)
@@ -128,17 +134,19 @@ def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
     if case.dtype == torch.uint8:
         preds, target = (image.mul_(255).round_() for image in (preds, target))
     preds, target = (image.to(device, case.dtype) for image in (preds, target))
+    if case.op == UNIFORM:
+        preds, target = (image.contiguous(memory_format=torch.channels_last) for image in (preds, target))
     return preds.requires_grad_(case.mode == GRADIENT), target
 
 
 def make_mask(case: Case, device: str) -> Tensor:
-    """The mask of a case, for all channels."""
+    """The mask of a case, shared by all channels."""
     generator = torch.Generator().manual_seed(1)
     return (torch.rand(case.shape[0], 1, *case.shape[2:], generator=generator) > 1 / 3).to(device)
 
 
 def make_step(case: Case, function: SSIMFunction, preds: Tensor, target: Tensor) -> Step:
-    """The timed call, which returns the SSIM: forward, or forward, backward and a new gradient."""
+    """The timed call, which returns the SSIM: a forward, or a forward and a backward into a new gradient."""
 
     def value() -> Tensor:
         with torch.no_grad():

@@ -1,9 +1,9 @@
-"""Fingerprints of what the functions return on the CPU: `python benchmarks/fingerprint.py --out FILE`.
+"""Fingerprints of the CPU's results, to check that a change keeps them: `python benchmarks/fingerprint.py --out FILE`.
 
-A change that should not change results is checked against the build before it, bit for bit: hashes of values, maps,
-contrast sensitivities and gradients, over the suite's pictures and a few larger ones, in all types, with several
-windows and numbers of threads. `--against FILE` compares with an earlier run and lists what differs (exit status 1).
-The package measured is the one that Python imports: PYTHONPATH may point to another checkout.
+They are hashes of the bits of values, maps, contrast sensitivities and gradients, for the suite's images and a few
+larger ones, in all dtypes, with several windows and numbers of threads. `--against FILE` compares with an earlier run,
+lists the differences, and exits with status 1 if there are any. Python imports the package to measure, so PYTHONPATH
+can point to another checkout.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WANTED: dict[str, dict[str, Any]] = {
     "map": {"reduction": "none", "return_full_image": True},
     "contrast": {"reduction": "none", "return_contrast_sensitivity": True},
 }
-# For images and for volumes; each is a path of its own: compiled sizes, any size, long windows, unequal axes.
+# For images and for volumes. Each takes a different path: precompiled sizes, other sizes, long windows, unequal axes.
 WINDOWS: dict[int, dict[str, dict[str, Any]]] = {
     4: {
         "default": {},
@@ -59,7 +59,7 @@ THREADS = (1, 2, 3)
 
 
 def digest(result: Tensor) -> str:
-    """The bits of a result, where every NaN is the same, its shape and type; and its mean, which shows how far."""
+    """A hash of a result's bits, shape and dtype, with all NaNs alike, and its mean, which hints at the difference."""
     result = result.detach().contiguous()
     if result.is_floating_point():
         result = torch.where(result.isnan(), torch.full_like(result, torch.nan), result)
@@ -68,7 +68,7 @@ def digest(result: Tensor) -> str:
 
 
 def fingerprints(name: str, function: Any, preds: Tensor, target: Tensor, **arguments: Any) -> Iterator[tuple]:
-    """Outputs without gradient, then with that of `preds`, then with both; or the error that was raised."""
+    """The outputs without gradient, with that of `preds`, and with both, or the exception that was raised."""
     for asked in ("", "preds", "preds target"):
         x = preds.detach().requires_grad_("preds" in asked)
         y = target.detach().requires_grad_("target" in asked)
@@ -82,7 +82,7 @@ def fingerprints(name: str, function: Any, preds: Tensor, target: Tensor, **argu
         for i, output in enumerate(outputs):
             yield f"{where} | output {i}", digest(output)
         if asked:
-            # Factors that are no powers of two and differ from element to element.
+            # Factors that are not powers of two and differ from element to element.
             upstream = [
                 torch.linspace(0.3, 1.7, o.numel(), dtype=torch.float64).reshape(o.shape).to(o) for o in outputs
             ]
@@ -92,7 +92,7 @@ def fingerprints(name: str, function: Any, preds: Tensor, target: Tensor, **argu
 
 
 def small_pictures() -> Iterator[tuple]:
-    """The suite, with every window, type and output."""
+    """The suite, with every window, dtype and output."""
     for pair in suite().values():
         windows = WINDOWS[pair.preds.ndim]
         for dtype in DTYPES:
@@ -116,7 +116,7 @@ def small_pictures() -> Iterator[tuple]:
 
 
 def large_pictures() -> Iterator[tuple]:
-    """Larger pictures with several numbers of threads, in layouts that users have."""
+    """Larger images with several numbers of threads, in layouts that users have."""
     generator = torch.Generator().manual_seed(1)
     for shape in LARGE:
         clean = waves(*shape)
@@ -150,7 +150,7 @@ def large_pictures() -> Iterator[tuple]:
 
 
 def main() -> int:
-    """Compute, write, compare."""
+    """Compute, write and compare the fingerprints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the fingerprints here, as JSON")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the fingerprints of this file")

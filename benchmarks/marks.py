@@ -1,4 +1,4 @@
-"""Generated parts of pages: what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
+"""Generated parts of pages: the text between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def rewrite(path: Path, content: str, name: str = "bench") -> None:
-    """Put the content between the two marks; ValueError if the file lacks them."""
+    """Put the content between the two marks. Raises ValueError if the file lacks them."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = path.read_text()
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):

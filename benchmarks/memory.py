@@ -1,18 +1,18 @@
 """Peak memory of one step beyond its inputs, in bytes.
 
-On CUDA torch's allocator knows it: the libraries allocate through it, cuDNN's workspaces included.
+On CUDA, torch's allocator reports it, because the libraries allocate through it, including cuDNN's workspaces.
 
-On the CPU they do not: oneDNN and C++ kernels allocate by themselves, where torch's profiler does
-not look. So the peak is read from the operating system, for one step in a process of its own: its
-highest resident size (VmHWM, reset through /proc/self/clear_refs) less that before the step. Two
-things make this exact to a few percent of an image of 3 MiB or more:
+On the CPU, oneDNN and C++ kernels allocate memory themselves, and torch's profiler does not see it. So the peak comes
+from the operating system, for one step in a separate process: its peak resident size (VmHWM, reset through
+/proc/self/clear_refs) minus the resident size before the step. Two measures make this exact to a few percent of an
+image of 3 MiB or more:
 
-- glibc is told to give every freed block above 64 KiB back at once, so that no memory freed before
-  the step serves it unseen (with glibc's defaults, five images read as six in the self-check);
-- the warm-up runs on small images: imports, threads and compilation are over by then, but scratch
-  that a library keeps between calls still has to grow, and so counts.
+- glibc returns every freed block above 64 KiB at once, so that the step cannot silently reuse memory freed before it
+  (with glibc's defaults, five images read as six in the self-check);
+- the warm-up runs on small images: it covers imports, threads and compilation, but scratch that a library keeps
+  between calls still has to grow during the step, and so it counts.
 
-`self_check` measures an allocation of known size. The module is also the program of that process:
+`self_check` measures an allocation of known size. This module is also the program of the separate process:
 `python -m benchmarks.memory LIBRARY CASE THREADS`.
 """
 
@@ -32,20 +32,20 @@ import torch
 from . import peers
 from .cases import CASES, MASKED, Case, Step, make_inputs, make_step
 
-# The kernel counts resident pages in batches per CPU: some hundred KiB of uncertainty.
+# The kernel counts resident pages in batches per CPU, which is an uncertainty of some hundred KiB.
 MIN_IMAGE_BYTES = 3 << 20
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-# (B, *sides), with B at most that of the case. Two, because a library that compiles does so for the
-# first shape, then for any; images above 176, the least for MS-SSIM.
+# (B, *sides), with B at most that of the case. Two shapes, because a library that compiles does so for the first shape
+# and then for any. Images are larger than 176, the minimum for MS-SSIM.
 _WARM_UP_SHAPES = {2: ((2, 192, 208), (3, 200, 224)), 3: ((2, 16, 18, 20), (3, 18, 20, 22))}
 _SELF_CHECK = "self-check"
 _SELF_CHECK_IMAGES = 5
 
 
 def cuda_peak(step: Step) -> int:
-    """Peak of torch's CUDA allocator in a step already warmed up, beyond what it held before."""
+    """The peak of torch's CUDA allocator during a warmed-up step, beyond what it held before."""
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -56,22 +56,22 @@ def cuda_peak(step: Step) -> int:
 
 
 def cpu_supported() -> bool:
-    """Whether this system has what the measurement on the CPU needs: Linux's /proc and glibc."""
+    """Whether the system supports the measurement on the CPU, which needs Linux's /proc and glibc."""
     return _CLEAR_REFS.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def cpu_peak(library: str, case: Case, threads: int) -> int:
-    """Peak resident memory of one step of a case, measured in a process of its own.
+    """Peak resident memory of one step of a case, measured in a separate process.
 
-    If that process fails, RuntimeError carries its error output.
+    If that process fails, the RuntimeError contains its error output.
     """
     return _run(library, case.label, str(threads))
 
 
 def self_check() -> None:
-    """Measure an allocation of five images, two of them outside torch, after a freed one of four.
+    """Measure an allocation of five images, two of them outside torch, after freeing one of four.
 
-    Raises RuntimeError if it reads otherwise by a tenth of an image: no figure can be trusted then.
+    Raises RuntimeError if the result is off by a tenth of an image, because then no figure can be trusted.
     """
     images = _run(_SELF_CHECK) / MIN_IMAGE_BYTES
     if abs(images - _SELF_CHECK_IMAGES) > 0.1:
@@ -109,14 +109,14 @@ def _resident_peak(step: Step) -> int:
 
 
 def _case_peak(library: str, label: str, threads: str) -> int:
-    torch.set_num_threads(int(threads))  # before the library starts a pool of its own
+    torch.set_num_threads(int(threads))  # before the library creates its thread pool
     case = next(case for case in CASES["cpu"] if case.label == label)
     peer = peers.create(library)
     function = peer.case_function(case, "cpu")
     for batch, *sides in _WARM_UP_SHAPES[case.spatial_dims]:
         shape = (min(batch, case.shape[0]), case.shape[1], *sides)
         small = replace(case, shape=shape)
-        # A mask is of the images' size.
+        # Masks must have the images' size, so the warm-up needs its own.
         of_small = peer.case_function(small, "cpu") if case.op == MASKED else function
         make_step(small, of_small, *make_inputs(small, "cpu"))()
     return _resident_peak(make_step(case, function, *make_inputs(case, "cpu")))
@@ -124,7 +124,7 @@ def _case_peak(library: str, label: str, threads: str) -> int:
 
 def _known_step() -> torch.Tensor:
     image = MIN_IMAGE_BYTES
-    torch.ones(4 * image, dtype=torch.uint8)  # freed at once, and less than the five that follow
+    torch.ones(4 * image, dtype=torch.uint8)  # freed at once, and smaller than the five that follow
     inside = torch.ones(3 * image, dtype=torch.uint8)
     outside = bytearray(b"\1") * (2 * image)
     return inside[: len(outside)]

@@ -1,8 +1,9 @@
-"""What changes in one's numbers on the way to ssim_fused: `python -m benchmarks.migration` measures it on a photograph.
+"""Measure what changes in a score when a user migrates to ssim_fused: `python -m benchmarks.migration`.
 
-scikit-image's astronaut, 512x512, with noise and blurred: of each library the value, how far the public functions are
-off with their defaults, and how far the line that keeps the old numbers is; and the gradient's difference, relative.
-Writes the table of docs/migration.md. A library that is not installed keeps its module's numbers, and is marked.
+For each library, on scikit-image's astronaut (512x512) with noise and blurred: its value, the difference to the public
+functions with their defaults, the difference to the line that keeps the old numbers, and the relative differences of
+the gradients. Writes the tables of docs/migration.md. If a library is not installed, its module in `compat` stands in
+for it, and the row is marked.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Measure = Callable[[Tensor, Tensor], Any]
 
 
 class Row(NamedTuple):
-    """A library's measure, in whose place the public function `plain` would stand, or the drop-in `kept`."""
+    """A library's measure, and what may replace it: the public function `plain`, or the drop-in `kept`."""
 
     name: str
     theirs: Callable[[], Measure]
@@ -44,17 +45,17 @@ class Row(NamedTuple):
 
 
 def plain(x: Tensor, y: Tensor) -> Tensor:
-    """What one writes first."""
+    """SSIM by the public function with its defaults."""
     return ssim(x, y, data_range=1.0)
 
 
 def plain_multiscale(x: Tensor, y: Tensor) -> Tensor:
-    """The same of MS-SSIM."""
+    """MS-SSIM by the public function with its defaults."""
     return ms_ssim(x, y, data_range=1.0)
 
 
 def images() -> dict[str, tuple[Tensor, Tensor]]:
-    """The photograph `[1, 3, 512, 512]` in [0, 1], float64, and what was done to it."""
+    """The distorted and the clean photograph `[1, 3, 512, 512]` in [0, 1], float64, by the name of the distortion."""
     from scipy.ndimage import gaussian_filter
     from skimage import data
 
@@ -66,14 +67,14 @@ def images() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def imported(module: str, name: str) -> Any:
-    """Of a library."""
+    """A function of a library."""
     if module.startswith("piq") and "piq" not in sys.modules:
-        PIQ()  # past what the package imports at its start
+        PIQ()  # loads the package without its feature extractors, which need torchvision
     return getattr(importlib.import_module(module), name)
 
 
 def called(module: str, name: str, **arguments: Any) -> Callable[[], Measure]:
-    """A library's function with these arguments; of a map, its mean."""
+    """A library's function with these arguments; the mean, if it returns a map."""
 
     def found() -> Measure:
         function = imported(module, name)
@@ -83,23 +84,23 @@ def called(module: str, name: str, **arguments: Any) -> Callable[[], Measure]:
 
 
 def of_odd_sides(function: Measure) -> Measure:
-    """Of 511x509 pixels, which the packages' MS-SSIM halves in other ways than ours."""
+    """A measure of the first 511x509 pixels, which the packages' MS-SSIM halves differently from ours."""
     return lambda x, y: function(x[..., :511, :509], y[..., :511, :509])
 
 
 def on_cuda() -> Measure:
-    """fused-ssim, which has no kernel for the CPU, in float32."""
+    """fused-ssim in float32; it has no CPU kernel."""
     function = imported("fused_ssim", "fused_ssim")
     return lambda x, y: function(x.float().cuda(), y.float().cuda()).double().cpu()
 
 
 def matlab_itself() -> Measure:
-    """It cannot be called from here."""
+    """Raise ModuleNotFoundError: MATLAB cannot be called from Python here."""
     raise ModuleNotFoundError("matlab")
 
 
 def of_arrays(function: Callable[..., Any], **arguments: Any) -> Measure:
-    """scikit-image's function of the first image."""
+    """scikit-image's function on the first image of a batch."""
 
     def measure(x: Tensor, y: Tensor) -> Tensor:
         return torch.tensor(function(x[0].numpy(), y[0].numpy(), channel_axis=0, data_range=1.0, **arguments))
@@ -108,17 +109,17 @@ def of_arrays(function: Callable[..., Any], **arguments: Any) -> Measure:
 
 
 def luma_bytes(image: Tensor) -> Tensor:
-    """``[1, 1, H, W]`` in 0..255, whole numbers."""
+    """The luma ``[1, 1, H, W]`` in 0..255, rounded to integers."""
     return matlab.rgb2gray((255 * image).round().to(torch.uint8))
 
 
 def of_luma(function: Measure) -> Measure:
-    """Of gray images of range 255."""
+    """SSIM of gray images with a range of 255."""
     return lambda x, y: function(luma_bytes(x), luma_bytes(y)).mean()
 
 
 def told_by_ffmpeg(x: Tensor, y: Tensor) -> Tensor:
-    """By the program, of both lumas as files."""
+    """FFmpeg's score of both lumas, written as files."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise ModuleNotFoundError("ffmpeg")
@@ -137,7 +138,7 @@ def told_by_ffmpeg(x: Tensor, y: Tensor) -> Tensor:
 
 
 def rows() -> list[Row]:
-    """Every library's measures."""
+    """The measures of all libraries."""
     wang = {"gaussian_weights": True, "use_sample_covariance": False}
     valid = '`ssim(x, y, data_range=1.0, padding="valid")`'
     of_bytes = of_luma(lambda x, y: ssim(x, y, data_range=255))
@@ -224,50 +225,77 @@ def rows() -> list[Row]:
 
 
 def gradient(measure: Measure, x: Tensor, y: Tensor) -> Tensor:
-    """By the first image."""
+    """The gradient with respect to the first image."""
     x = x.clone().requires_grad_()
     return torch.autograd.grad(measure(x, y), x)[0]
 
 
 def relative(found: Tensor, expected: Tensor) -> str:
-    """The norm of the difference to that of what is expected."""
+    """The norm of the difference, relative to that of the expected gradient."""
     return f"{float((found - expected).norm() / expected.norm()):.0e}"
 
 
-def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
-    """The cells of a row: the line that keeps the numbers, then numbers.
+class Measured(NamedTuple):
+    """What the page says of a row: numbers as text, by image where there are two."""
 
-    For each picture theirs, ours less theirs by both ways; then the gradients' differences.
-    """
+    name: str
+    line: str  # that keeps the numbers
+    theirs: list[str]
+    plain: list[str]  # less theirs
+    kept: list[str]  # less theirs
+    plain_gradient: str
+    kept_gradient: str
+
+
+def measured(row: Row, pictures: dict[str, tuple[Tensor, Tensor]]) -> Measured:
+    """Compare the package with the public function (plain) and with the line that keeps its numbers (kept)."""
     try:
         theirs, mark = row.theirs(), ""
     except (ImportError, OSError):
         theirs, mark = row.kept, " *"
-    cells = [row.name + mark, row.line]
+    values, plain, kept = [], [], []
     for x, y in pictures.values():
         value = float(theirs(x, y))
-        cells += [f"{value:.6f}", f"{float(row.plain(x, y)) - value:+.1e}"]
-        cells.append("" if mark else f"{float(row.kept(x, y)) - value:+.0e}")
-    x, y = pictures["noise"]
+        values.append(f"{value:.6f}")
+        plain.append(f"{float(row.plain(x, y)) - value:+.1e}")
+        kept.append("" if mark else f"{float(row.kept(x, y)) - value:+.0e}")
+    gradients = ["", ""]
     if row.has_gradient:
+        x, y = pictures["noise"]
         exact = gradient(theirs, x, y)
-        cells += [relative(gradient(row.plain, x, y), exact)]
-        cells.append("" if mark else relative(gradient(row.kept, x, y), exact))
-    else:
-        cells += ["", ""]
-    return cells
+        gradients[0] = relative(gradient(row.plain, x, y), exact)
+        gradients[1] = "" if mark else relative(gradient(row.kept, x, y), exact)
+    return Measured(row.name + mark, row.line, values, plain, kept, *gradients)
+
+
+def markdown(header: list[str], rows: list[list[str]], texts: int) -> str:
+    """A table, whose first columns are text and the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(header) - texts)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]) + "\n"
+
+
+def tables(rows: list[Measured], pictures: list[str]) -> str:
+    """What changes with the public functions, and how exactly the modules keep the numbers."""
+    of = [f"{name}: {{}}" for name in pictures]
+    changed = markdown(
+        ["from", *(name.format("ours - theirs") for name in of), "gradient", *(name.format("theirs") for name in of)],
+        [[row.name, *row.plain, row.plain_gradient, *row.theirs] for row in rows],
+        1,
+    )
+    kept = markdown(
+        ["from", "the line that keeps the numbers", *(name.format("kept - theirs") for name in of), "gradient"],
+        [[row.name, row.line, *row.kept, row.kept_gradient] for row in rows],
+        2,
+    )
+    return f"With the public functions:\n\n{changed}\nWith the line that keeps the numbers:\n\n{kept}"
 
 
 def main() -> None:
     """Measure, print, and rewrite the page."""
     pictures = images()
-    head = ["from", "the line that keeps the numbers"]
-    head += [f"{name}: {what}" for name in pictures for what in ("theirs", "ours - theirs", "kept - theirs")]
-    head += ["gradient: ours", "kept"]
-    table = [head, ["---", "---", *["---:"] * (len(head) - 2)]] + [measured(row, pictures) for row in rows()]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    text = tables([measured(row, pictures) for row in rows()], list(pictures))
     print(text)
-    rewrite(PAGE, f"{text}\n")
+    rewrite(PAGE, text)
 
 
 if __name__ == "__main__":

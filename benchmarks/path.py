@@ -1,9 +1,10 @@
-"""The cost of a call: `python -m benchmarks.path [--device cuda]` measures what surrounds the kernels.
+"""Measures the cost of a call outside the kernels: `python -m benchmarks.path [--device cuda]`.
 
-Small images, one thread on the CPU: values and steps of ssim_fused, of every other library, of `F.mse_loss` and of a
-trivial `autograd.Function`, as what the framework itself costs; where the microseconds go, layer by layer; and what
-torch's profiler counts in a step. Rounds are interleaved; of each the least is taken, since what is asked for is the
-path's own length. Writes benchmarks/results/path/DEVICE.csv and, from all of them, the tables of docs/path.md.
+On small images, with one thread on the CPU, it measures: values and steps of ssim_fused, of every other library, of
+`F.mse_loss` and of a trivial `autograd.Function`, which show the framework's own cost; the time of each layer; and the
+operators and allocations that torch's profiler counts in a step. Rounds are interleaved, and the minimum counts,
+because the length of the code path is the quantity of interest. Writes benchmarks/results/path/DEVICE.csv and, from the
+files of all devices, the tables of docs/path.md.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ RESULTS, PAGE = ROOT / "benchmarks/results/path", ROOT / "docs/path.md"
 SHAPES = {"cpu": [(SSIM, (1, 1, 16, 16)), (MS_SSIM, (1, 1, 176, 176))],
           "cuda": [(SSIM, (8, 1, 64, 64)), (SSIM, (64, 3, 256, 256))]}  # fmt: skip
 MSE, TRIVIAL = "F.mse_loss", "a trivial Function"
-# Modules next to functions: their ratio is to PyTorch's own module.
+# Modules next to functions. They are compared with PyTorch's own module.
 MODULES = {"nn.MSELoss": torch.nn.MSELoss, "SSIMLoss": ssim_fused.SSIMLoss}
 COUNTED = ("aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty")
 
 
 class Trivial(torch.autograd.Function):
-    """The least that a loss with a gradient of its own costs: two allocations, one image kept, one multiplication."""
+    """The minimum cost of a loss with its own gradient: two allocations, one stored image, one multiplication."""
 
     @staticmethod
     def forward(ctx: Any, preds: Tensor) -> Tensor:
@@ -55,11 +56,11 @@ class Trivial(torch.autograd.Function):
 
 
 def microseconds(calls: dict[str, Callable[[], Any]], device: str, rounds: int) -> dict[str, float]:
-    """The least time of a call of each, over interleaved rounds."""
+    """The minimum time of each call, over interleaved rounds."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     least: dict[str, float] = {}
     for call in calls.values():
-        for _ in range(3):  # the third call of a kind is prepared
+        for _ in range(3):  # the third call with the same arguments is prepared
             call()
     repeats = {name: max(3, int(0.003 / max(timeit.timeit(call, number=2) / 2, 1e-7))) for name, call in calls.items()}
     for _ in range(rounds):
@@ -87,7 +88,7 @@ def graph_replay(step: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def module_step(case: Case, loss: torch.nn.Module, preds: Tensor, target: Tensor) -> Callable[[], Any]:
-    """The value of a loss, or a step as a training loop makes it: nothing is subtracted from one."""
+    """The value of a loss, or a step as in a training loop, without a subtraction from 1."""
 
     def step() -> None:
         torch.autograd.grad(loss(preds, target), preds)
@@ -116,7 +117,7 @@ def calls_of(op: str, shape: tuple[int, ...], device: str, libraries: list[peers
 
 
 def layers() -> dict[str, Callable[[], Any]]:
-    """A value and a step of 1x1x16x16, cut off at each layer on the way down; and the ways that were compared."""
+    """A value and a step of 1x1x16x16, each cut off at successive layers, and the alternatives that were considered."""
     case = Case(SSIM, (1, 1, 16, 16), VALUE)
     x, y = make_inputs(case, "cpu")
     x = x.detach()
@@ -144,7 +145,7 @@ def layers() -> dict[str, Callable[[], Any]]:
 
 
 def counts(step: Callable[[], Any]) -> tuple[int, int]:
-    """Allocations of tensors, and operators called, in a step."""
+    """The numbers of tensor allocations and of operators in a step."""
     step()
     with torch.profiler.profile() as profile:
         step()

@@ -1,7 +1,7 @@
-// How close the CPU kernel comes to the machine's rate of fused multiply-adds: prints, for one thread, the
-// rate of a loop of nothing else, of the window alone over data in L1, and of whole marches, in billions of
-// lanes a second, those of marches counted as the separable convolutions need them. Compiled and run by
-// benchmarks/peak.py.
+// Compares the CPU kernel with the machine's rate of fused multiply-adds. Prints, for one thread, the rate of
+// a loop of only FMAs, of the window alone over data in L1, and of whole marches, in billions of lanes per
+// second. For marches, it counts the FMAs that the separable convolutions need. benchmarks/peak.py compiles
+// and runs it.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -16,7 +16,7 @@ namespace {
 using namespace ssim_fused;
 using namespace ssim_fused::cpu;
 
-constexpr int kChains = 12;  // more than latency times rate, and all in registers
+constexpr int kChains = 12;  // more than latency times rate, and few enough for the registers
 constexpr int64_t kSize = 256;
 
 constexpr int kRounds = 200;
@@ -43,7 +43,7 @@ double multiply_adds() {
         unrolled<kChains>([&](auto k) SSIM_INLINE_LAMBDA {
           chain[k] = chain[k] * factor + term;
 #if defined(SSIM_X86_TARGETS)
-          asm volatile("" : "+v"(chain[k]));  // each by itself, in a register
+          asm volatile("" : "+v"(chain[k]));  // keeps each chain separate and in a register
 #else
           asm volatile("" : "+w"(chain[k]));
 #endif

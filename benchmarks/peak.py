@@ -1,9 +1,10 @@
-"""How close the CPU kernel comes to the machine's rate of fused multiply-adds: `python -m benchmarks.peak`.
+"""Measure how close the CPU kernel comes to the machine's rate of multiply-adds: `python -m benchmarks.peak`.
 
-Compiles and runs benchmarks/peak.cpp, by the flags of setup.py, on one thread: a loop of nothing but multiply-adds, the
-window alone over data in L1, whole marches; and, between two such runs, steps and values from Python. A pixel's
-value takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the table of
-docs/kernels.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and gradient.
+Compiles benchmarks/peak.cpp with the flags of setup.py, and runs it on one thread: a loop of nothing but multiply-adds,
+the window alone over data in L1, and whole marches. Between two such runs it times steps and values from Python. The
+value of a pixel takes 8 convolutions of 11 taps, its gradient 6 more. Writes benchmarks/results/peak/cpu.csv and the
+table of docs/kernel_notebook.md. `--program FILE` only compiles, for a profiler: `FILE N` makes N marches, value and
+gradient.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from .path import RESULTS as PATH_RESULTS
 from .peers import OURS, create
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernels.md"
+RESULTS, PAGE = PATH_RESULTS.with_name("peak") / "cpu.csv", ROOT / "docs/kernel_notebook.md"
 SHAPE = (8, 3, 256, 256)
-MULTIPLY_ADDS = {VALUE: 4 * 2 * 11, GRADIENT: 7 * 2 * 11}  # a pixel
+MULTIPLY_ADDS = {VALUE: 4 * 2 * 11, GRADIENT: 7 * 2 * 11}  # per pixel
 FLOOR = "a loop of multiply-adds"
 
 
 def build(to: Path) -> Path:
-    """The program."""
+    """Compile the program; return its path."""
     compiler = os.environ.get("CXX") or shutil.which("c++")
     if compiler is None:
         raise SystemExit("benchmarks.peak compiles a program and finds no C++ compiler: install one, or set CXX to it")
@@ -44,13 +45,13 @@ def build(to: Path) -> Path:
 
 
 def rates(program: Path) -> dict[str, float]:
-    """What the program prints: billions of multiply-adds a second."""
+    """Run the program; return billions of multiply-adds a second, by what it measured."""
     lines = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.splitlines()
     return {name: float(rate) for name, rate in (line.rsplit(",", 1) for line in lines)}
 
 
 def from_python(mode: str, repeats: int = 40) -> float:
-    """The same of ssim_fused's values or steps, called from Python."""
+    """Billions of multiply-adds a second of values or steps, called from Python."""
     case = Case(SSIM, SHAPE, mode)
     preds, target = make_inputs(case, "cpu")
     step = make_step(case, create(OURS).case_function(case, "cpu"), preds, target)

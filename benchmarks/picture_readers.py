@@ -1,9 +1,9 @@
-"""Which library reads which pictures right, and how fast: the measurement behind the choice of readers.
+"""Measures which libraries read which image files correctly, and how fast. The choice of readers is based on it.
 
-Every file of the tests' matrix is read by each candidate as its documentation says, oriented, and composited over white
-where it returns alpha. A file counts as right if every pixel is, to a rounding. Each candidate runs in a process of its
-own, which is replaced when it crashes. Times are medians of CPU time over rounds in which the candidates take turns,
-for 1920x1080. Writes ``benchmarks/results/picture_readers.csv`` and prints tables in Markdown.
+Each candidate reads every file of the tests' matrix as its documentation says, oriented, and composited over white if
+it returns alpha. A file counts as correct if every pixel is, to a rounding. Each candidate runs in its own process,
+which is restarted if it crashes. Times are medians of CPU time for 1920x1080, over rounds in which the candidates
+alternate. Writes ``benchmarks/results/picture_readers.csv`` and prints Markdown tables.
 
     python -m benchmarks.picture_readers [--rounds 15]
 """
@@ -43,7 +43,7 @@ def ours(path: str) -> np.ndarray:
 
 
 def pillow(path: str) -> np.ndarray:
-    """Palettes and transparent colors converted."""
+    """Pillow, with palettes and transparent colors converted."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(Image.open(path))
@@ -53,7 +53,7 @@ def pillow(path: str) -> np.ndarray:
 
 
 def pyav(path: str) -> np.ndarray:
-    """FFmpeg, with 16 bits where the file has more than 8."""
+    """FFmpeg through PyAV, with 16 bits if the file has more than 8."""
     import av
 
     with av.open(path) as container:
@@ -67,7 +67,7 @@ def pyav(path: str) -> np.ndarray:
 
 
 def opencv(path: str) -> np.ndarray:
-    """Unchanged, with red first."""
+    """OpenCV with IMREAD_UNCHANGED, converted from BGR to RGB."""
     import cv2
 
     pixels: Any = cv2.imread(path, cv2.IMREAD_UNCHANGED)
@@ -77,7 +77,7 @@ def opencv(path: str) -> np.ndarray:
 
 
 def vips(path: str) -> np.ndarray:
-    """libvips, upright."""
+    """libvips, oriented upright."""
     import pyvips
 
     image: Any = pyvips.Image.new_from_buffer(Path(path).read_bytes(), "")
@@ -85,7 +85,7 @@ def vips(path: str) -> np.ndarray:
 
 
 def tifffile_alone(path: str) -> np.ndarray:
-    """The first page."""
+    """The first page, read by tifffile."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -95,7 +95,7 @@ def tifffile_alone(path: str) -> np.ndarray:
 
 
 def imagecodecs_alone(path: str) -> np.ndarray:
-    """What imagecodecs makes of the file."""
+    """The image that imagecodecs returns for the file."""
     from imagecodecs import imread
 
     return np.asarray(imread(path))
@@ -130,7 +130,7 @@ def group_of(name: str) -> str:
 
 
 def verdict(case: Any, pixels: np.ndarray) -> str:
-    """Whether the pixels are the case's, to a rounding, in whatever range the candidate returns them."""
+    """Whether the pixels equal the case's, to a rounding, in whatever range the candidate returns them."""
     expected = np.asarray(case.expected(), np.float64)
     whites = {case.white} if pixels.dtype.kind == "f" else {float(np.iinfo(pixels.dtype).max), case.white} \
         if pixels.dtype.kind != "b" else {1.0}  # fmt: skip
@@ -150,7 +150,7 @@ def verdict(case: Any, pixels: np.ndarray) -> str:
 
 
 def serve(candidate: str, folder: str) -> None:
-    """Reads the number of a case from each line of standard input, and prints the verdict."""
+    """Read the number of a case from each line of standard input, and print the verdict."""
     from picture_files import every_case
 
     cases, read = every_case(), CANDIDATES[candidate]
@@ -158,13 +158,13 @@ def serve(candidate: str, folder: str) -> None:
         case = cases[int(line)]
         try:
             answer = verdict(case, read(str(Path(folder, f"{int(line)}.{case.ending}"))))
-        except Exception:  # Readers raise errors of any type; all count as a refusal.
+        except Exception:  # readers raise exceptions of any type; all count as a refusal
             answer = REFUSED
         print(answer, flush=True)
 
 
 class Candidate:
-    """A process that reads cases, started again when it dies."""
+    """A process that reads cases, restarted when it dies."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._arguments = [sys.executable, "-m", "benchmarks.picture_readers", "--serve", name, str(folder)]
@@ -192,7 +192,7 @@ class Candidate:
 
 
 def correctness(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """For each group of cases and each candidate the verdicts."""
+    """The verdicts for each group of cases and each candidate."""
     from picture_files import every_case
 
     cases = every_case()
@@ -208,7 +208,7 @@ def correctness(folder: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def large_files(folder: Path) -> dict[str, Path]:
-    """A photograph of 1920x1080 in the formats that people have most."""
+    """A photograph of 1920x1080 in the most common formats."""
     import tifffile
     from imagecodecs import avif_encode, png_encode
     from PIL import Image
@@ -229,7 +229,7 @@ def large_files(folder: Path) -> dict[str, Path]:
 
 
 def speed(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """For each file and candidate the median of milliseconds of wall time, decoders having one thread."""
+    """The median milliseconds of wall time for each file and candidate, with single-threaded decoders."""
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     import cv2
     import pyvips
@@ -251,12 +251,12 @@ def speed(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
 def _works(read: Read, path: str) -> bool:
     try:
         return read(path).shape[:2] == (1080, 1920)
-    except Exception:  # A reader that raises, whatever the type, cannot be timed.
+    except Exception:  # a reader that raises any exception cannot be timed
         return False
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:
-    """Rows by candidate, in Markdown."""
+    """A Markdown table with a row for each candidate."""
     out = io.StringIO()
     print("| |", " | ".join(CANDIDATES), "|", file=out)
     print("|---|" + "---|" * len(CANDIDATES), file=out)
@@ -266,7 +266,7 @@ def table(rows: dict[str, dict[str, str]]) -> str:
 
 
 def summary(verdicts: list[str]) -> str:
-    """``right/all``, with crashes counted."""
+    """``right/all``, with the number of crashes."""
     crashes = verdicts.count(CRASHED)
     wrong = verdicts.count(WRONG)
     text = f"{verdicts.count(RIGHT)}/{len(verdicts)}"
@@ -274,7 +274,7 @@ def summary(verdicts: list[str]) -> str:
 
 
 def main() -> None:
-    """Measures everything."""
+    """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--serve", nargs=2, metavar=("CANDIDATE", "FOLDER"), help=argparse.SUPPRESS)

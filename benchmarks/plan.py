@@ -1,8 +1,8 @@
-"""What the launch planner plans and predicts, without a GPU: `python -m benchmarks.plan` writes it to docs/kernels.md.
+"""What the launch planner plans and predicts: `python -m benchmarks.plan` writes it to docs/kernel_predictions.md.
 
-Asks the module `_C`, which knows the variants that ship, for every shape and device below. Times are the planner's
-model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that the model
-alone does not make are computed here, from numbers that are named below.
+Needs no GPU. Asks the module `_C`, which knows the variants that ship, for every shape and device below. Times are the
+planner's model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that the
+model alone does not make are computed here, from numbers that are named below.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ssim_fused import _C
 
 from .marks import rewrite
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernel_predictions.md"
 # SMs, bytes of shared memory and threads of one.
 DEVICES = {
     "H100": (132, 228 * 1024, 2048),

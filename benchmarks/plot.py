@@ -1,8 +1,9 @@
 """Turns benchmarks/results/*.csv into figures and tables: `python -m benchmarks.plot`.
 
-Every name and number comes from the CSV. A file NAME.csv gives docs/figures/speed_NAME.png and memory_NAME.png and
-one part of docs/benchmarks.md; and of three settings docs/figures/summary_NAME.png and six rows of the README. Both
-files are written between the marks `bench:begin` and `bench:end`.
+Every name and number comes from the CSV. A file NAME.csv gives docs/figures/speed_NAME_*.svg and memory_NAME_*.svg,
+one for values and one for values with gradients, and a part of docs/benchmarks.md. Three of its settings give
+docs/figures/summary_NAME_*.svg and six rows of the README. Both pages are written between the marks `bench:begin` and
+`bench:end`.
 """
 
 from __future__ import annotations
@@ -12,53 +13,52 @@ import copy
 import math
 import os
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 
 from . import provenance
 from .marks import rewrite
 from .peers import OURS, REFERENCE
-from .rows import COPY_BANDWIDTH, RESULTS, read_csv
+from .rows import COPY_BANDWIDTH, RESULTS, is_peer, read_csv
+from .svg import WIDTH, Chart
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "one is the bytes of one input, images or volumes"
 
-# What the README shows of a device: images small and large, and what else there is.
+# The settings that the README shows, by device.
 SUMMARY = {
     "cpu": ("SSIM 8x3x256x256", "MS-SSIM 1x3x1080x1920", "SSIM volume 1x1x96x96x96"),
     "cuda": ("SSIM 16x3x1080x1920", "SSIM 8x3x256x256", "MS-SSIM 8x3x1080x1920"),
 }
 
-OURS_COLOR, PEER_COLOR, BOUND_COLOR, TEXT_COLOR = "#d9480f", "#adb5bd", "#1864ab", "#343a40"
+BARS = 122  # pixels to the left of the bars, for the libraries' names
+LABELS = 118  # pixels to the right of the longest bar, for its label
+BAR_HEIGHT = 16
 
 
 @dataclass(frozen=True)
 class Result:
-    """A line of the CSV, as far as figures and table need it."""
+    """A line of the CSV, reduced to what charts and tables need."""
 
-    setting: str  # operator, shape and parameters: a row of figures and tables
+    setting: str  # operator, shape and parameters: a group of bars, and a row of tables for each mode
     mode: str
     library: str
     version: str
     mpix_per_s: float
     peak_images: float | None
     date: str = ""
-    kernels: str = ""  # of ssim_fused, as measured (provenance.py); empty where the file does not tell
+    kernels: str = ""  # hash of the kernels of ssim_fused that were measured (provenance.py); empty if unknown
 
 
-OUTDATED = "before these kernels"
+OUTDATED = "&dagger;"
+FOOTNOTE = f"{OUTDATED} Measured with older kernels of ssim_fused than those of this checkout."
 
 
 class Run:
-    """One CSV: the results on one device, of one run or of several, each with all rows of its cases.
+    """The results on one device: one CSV, of one or several runs, each with all rows of its cases.
 
-    `kernels` is the hash of the kernels as they are now, by default that of the checkout.
+    `kernels` is the hash of the current kernels, by default that of the checkout.
     """
 
     def __init__(self, path: Path, kernels: str | None = None) -> None:
@@ -91,7 +91,7 @@ class Run:
         self.versions = {result.library: result.version for result in self.results}
 
     def summary(self) -> Run:
-        """The same run, of the settings that the README shows."""
+        """The same run, with only the settings that the README shows."""
         part = copy.copy(self)
         part.settings = [setting for setting in SUMMARY.get(self.device, ()) if setting in self.settings]
         part.settings = part.settings or self.settings[:3]
@@ -99,12 +99,13 @@ class Run:
         return part
 
     def measured(self, panel: dict[str, Result]) -> str:
-        """Which version of ours a case's row is of, from which day, and whether its kernels have changed since."""
-        if OURS not in panel:
-            return next((result.date for result in panel.values()), "")
-        ours = panel[OURS]
-        is_outdated = ours.kernels != self.kernels
-        return f"{ours.version}, {ours.date}{f', {OUTDATED}' if is_outdated else ''}"
+        """The version of ours that a case was measured with, and the day."""
+        ours = panel.get(OURS)
+        return next((result.date for result in panel.values()), "") if ours is None else f"{ours.version}, {ours.date}"
+
+    def is_outdated(self, panel: dict[str, Result]) -> bool:
+        """Whether our kernels have changed since a case was measured."""
+        return OURS in panel and panel[OURS].kernels != self.kernels
 
     def panel(self, setting: str, mode: str) -> dict[str, Result]:
         """Results of one case by library, ours first, then fastest on average first."""
@@ -136,186 +137,192 @@ def significant(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def shown(library: str) -> str:
+    """The name of a library in tables and charts; a line may break in that of ours with steps apart."""
+    return library.replace(f"{OURS}_", f"{OURS} ")
+
+
 def is_ahead(panel: dict[str, Result]) -> bool:
     """Whether ours is the fastest of a case's libraries."""
-    rates = {name: result.mpix_per_s for name, result in panel.items() if name != COPY_BANDWIDTH}
-    return OURS in rates and rates[OURS] == max(rates.values())
+    peers = [result.mpix_per_s for name, result in panel.items() if is_peer(name)]
+    return OURS in panel and panel[OURS].mpix_per_s >= max(peers, default=0.0)
 
 
 def times(ratio: float) -> str:
-    """A speed ratio as people say it: 62x, 1.3x."""
+    """A speed ratio as text, such as 62x or 1.3x."""
     return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.1f}x"
 
 
-def _bars(axes: Axes, run: Run, values: dict[str, float], labels: list[str]) -> None:
-    names = list(values)
-    colors = [OURS_COLOR if name == OURS else PEER_COLOR for name in names]
-    bars = axes.barh(range(len(names)), list(values.values()), color=colors, height=0.75)
-    background = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    axes.bar_label(bars, labels, padding=4, fontsize=8, color=TEXT_COLOR, bbox=background)
-    axes.set_yticks(range(len(names)), names, fontsize=8.5)
-    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_fontweight("bold" if name == OURS else "normal")
-        tick.set_color(OURS_COLOR if name == OURS else TEXT_COLOR)
-    axes.set_ylim(len(run.libraries) - 0.5, -0.5)  # bars as thick where a library is missing
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#ced4da")
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", which="both", labelsize=7.5, colors=TEXT_COLOR, labelbottom=False)
-    axes.grid(axis="x", color="#e9ecef", linewidth=0.8)
-    axes.set_axisbelow(True)
+class _Bars:
+    """A chart of bars, a group for each case, all on one scale."""
+
+    def __init__(self, run: Run, title: str, meaning: str) -> None:
+        self.run = run
+        self.chart = Chart(f"{title}: {meaning}. {run.conditions}")
+        self.chart.text(0, 18, title, "title")
+        self.y = 22.0
+        for line in (meaning, *textwrap.wrap(run.conditions, 72)):
+            self.y += 15
+            self.chart.text(0, self.y, line, "small")
+        self.y += 10
+
+    def group(self, title: str, lengths: dict[str, float], labels: dict[str, str]) -> None:
+        """Draw a case: bars with lengths from 0 to 1, in the order of the dictionary."""
+        chart = self.chart
+        self.y += 20
+        chart.text(0, self.y, title, "case")
+        self.y += 6
+        chart.line(BARS, self.y, BARS, self.y + BAR_HEIGHT * len(lengths))
+        for name, length in lengths.items():
+            is_ours = name == OURS
+            width = length * (WIDTH - BARS - LABELS)
+            chart.text(BARS - 6, self.y + 12, shown(name), "end ours" if is_ours else "end")
+            chart.bar(BARS, self.y + 2, width, BAR_HEIGHT - 4, "bar-ours" if is_ours else "bar")
+            chart.text(BARS + width + 5, self.y + 12, labels[name], "ours" if is_ours else "")
+            self.y += BAR_HEIGHT
+
+    def bound(self, length: float, height: float, label: str) -> None:
+        """Mark a limit across the bars of the group that was drawn last, with its label in the group's title line."""
+        x = BARS + length * (WIDTH - BARS - LABELS)
+        self.chart.line(x, self.y - height, x, self.y, "bound")
+        self.chart.text(WIDTH, self.y - height - 6, label, "end bound-text small")
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        self.chart.write(path, self.y + 8)
 
 
-def _speed_panel(axes: Axes, run: Run, panel: dict[str, Result]) -> None:
-    bound = panel.pop(COPY_BANDWIDTH, None)
-    rates = {name: result.mpix_per_s * run.scale for name, result in panel.items()}
-    labels = []
-    for name, rate in rates.items():
-        label = f"{significant(rate)} {run.unit}" if name == OURS else significant(rate)
-        if name != OURS and OURS in rates:
-            ratio = rates[OURS] / rate
-            label += f"   {times(ratio)} slower" if ratio >= 1 else f"   {times(1 / ratio)} faster"
-        labels.append(label)
-    if bound is not None:
-        rate = bound.mpix_per_s * run.scale
-        axes.axvline(rate, color=BOUND_COLOR, linestyle="--", linewidth=1, zorder=0)
-        axes.annotate(
-            f"{COPY_BANDWIDTH}\n{significant(rate)}",
-            (rate, len(run.libraries) - 0.6),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=BOUND_COLOR,
-            va="bottom",
-        )
-    _bars(axes, run, rates, labels)
-    axes.set_xscale("log")
-    every = [result.mpix_per_s * run.scale for result in run.results]
-    axes.set_xlim(min(every) / 2, max(every) * 8)  # room for the labels
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+def speed_labels(run: Run, panel: dict[str, Result]) -> dict[str, str]:
+    """A label for each library's bar: its rate, and how much slower or faster it is than ours."""
+    labels = {}
+    for name, result in panel.items():
+        labels[name] = significant(result.mpix_per_s * run.scale)
+        if name != OURS and OURS in panel:
+            ratio = panel[OURS].mpix_per_s / result.mpix_per_s
+            labels[name] += f", {times(ratio)} slower" if ratio >= 1 else f", {times(1 / ratio)} faster"
+    return labels
 
 
-def _memory_panel(axes: Axes, run: Run, panel: dict[str, Result]) -> None:
-    images = {n: r.peak_images for n, r in panel.items() if r.peak_images is not None}
-    _bars(axes, run, images, [significant(value) for value in images.values()])
-    every = [result.peak_images for result in run.results if result.peak_images is not None]
-    axes.set_xlim(0, max(every) * 1.15)
-
-
-def figure(run: Run, kind: str, path: Path) -> bool:
-    """Draw speed or memory, a row of panels for each setting; False if there is nothing to draw."""
-    draw = {"speed": _speed_panel, "memory": _memory_panel}[kind]
-    title, meaning = {
-        "speed": ("Speed", f"{run.unit}, logarithmic axis: longer is faster"),
-        "memory": ("Memory", f"peak beyond the inputs, in images ({IMAGE}): shorter is better"),
-    }[kind]
-
-    def drawable(panel: dict[str, Result]) -> bool:
-        return any(kind == "speed" or r.peak_images is not None for r in panel.values())
-
-    panels = {(s, m): run.panel(s, m) for s in run.settings for m in run.modes}
-    panels = {case: panel for case, panel in panels.items() if drawable(panel)}
-    settings = list(dict.fromkeys(setting for setting, _ in panels))
-    if not settings:
+def draw_speed(run: Run, mode: str, path: Path) -> bool:
+    """Draw the rates of all settings; False if the run has none of this mode."""
+    panels = {setting: panel for setting in run.settings if (panel := run.panel(setting, mode))}
+    if not panels:
         return False
-    head, row_height = 0.75, 0.5 + 0.2 * len(run.libraries)  # inches
-    size = (5.4 * len(run.modes), head + 0.3 + row_height * len(settings))
-    fig, grid = plt.subplots(len(settings), len(run.modes), figsize=size, squeeze=False)
-    for column, mode in enumerate(run.modes):
-        drawn = None
-        for axes, setting in zip(grid[:, column], settings, strict=True):
-            if (setting, mode) not in panels:
-                axes.set_axis_off()
-                continue
-            draw(axes, run, panels[setting, mode])
-            axes.set_title(f"{setting}, {mode}", fontsize=9.5, loc="left", color=TEXT_COLOR)
-            drawn = axes
-        if drawn is not None:
-            drawn.tick_params(axis="x", labelbottom=True)  # the panels share one scale
-    fig.text(0.01, 1 - 0.1 / size[1], title, va="top", fontsize=13, fontweight="bold")
-    conditions = f"{meaning}\n{run.conditions}"
-    fig.text(0.01, 1 - 0.36 / size[1], conditions, va="top", fontsize=8.5, color=TEXT_COLOR)
-    fig.tight_layout(rect=(0, 0, 1, 1 - head / size[1]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=130)
-    plt.close(fig)
+    rates = [math.log(result.mpix_per_s) for panel in panels.values() for result in panel.values()]
+    low, high = min(rates) - math.log(2), max(rates)
+
+    def length(result: Result) -> float:
+        return (math.log(result.mpix_per_s) - low) / (high - low)
+
+    bars = _Bars(run, f"Speed, {mode}", f"{run.unit}, logarithmic: longer is faster")
+    for setting, panel in panels.items():
+        bound = panel.pop(COPY_BANDWIDTH, None)
+        bars.group(setting, {name: length(result) for name, result in panel.items()}, speed_labels(run, panel))
+        if bound is not None:
+            label = f"{COPY_BANDWIDTH} {significant(bound.mpix_per_s * run.scale)}"
+            bars.bound(length(bound), BAR_HEIGHT * len(panel), label)
+    bars.write(path)
+    return True
+
+
+def draw_memory(run: Run, mode: str, path: Path) -> bool:
+    """Draw the peak memory of all settings; False if the run has none of this mode."""
+    panels = {
+        setting: images
+        for setting in run.settings
+        if (images := {n: r.peak_images for n, r in run.panel(setting, mode).items() if r.peak_images is not None})
+    }
+    if not panels:
+        return False
+    highest = max(value for images in panels.values() for value in images.values())
+    bars = _Bars(run, f"Memory, {mode}", "peak beyond the inputs, in images: shorter is better")
+    for setting, images in panels.items():
+        lengths = {name: value / highest for name, value in images.items()}
+        bars.group(setting, lengths, {name: significant(value) for name, value in images.items()})
+    bars.write(path)
     return True
 
 
 MEASURED = "measured"
+Case = tuple[str, str, dict[str, Result]]  # setting, mode, results by library
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
+def markdown(run: Run, header: list[str], cases: list[Case], cells: list[list[str]]) -> str:
+    """A table with a row for each case; cases with older kernels have a mark, which a line below explains.
+
+    A last column says when each case was measured, unless all have the same day and version.
+    """
+    measured = [run.measured(panel) for _, _, panel in cases]
+    is_mixed = len(set(measured)) > 1
+    header = ["", "", *header, *([MEASURED] if is_mixed else [])]
     rule = ["---", "---"] + ["---" if name == MEASURED else "---:" for name in header[2:]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+    rows = []
+    for (setting, mode, panel), row, when in zip(cases, cells, measured, strict=True):
+        mark = f" {OUTDATED}" if run.is_outdated(panel) else ""
+        rows.append([setting + mark, mode, *row, *([when] if is_mixed else [])])
+    text = "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows]) + "\n"
+    return text + (f"\n{FOOTNOTE}\n" if any(run.is_outdated(panel) for _, _, panel in cases) else "")
+
+
+def ratios(run: Run, panel: dict[str, Result]) -> list[str]:
+    """How much faster ours is than the reference, and than the fastest of the others, which is named."""
+    rates = {name: panel[name].mpix_per_s for name in run.libraries if name in panel}
+    ours = rates.pop(OURS, None)
+    if ours is None or not rates:
+        return ["", ""]
+    fastest = max(rates, key=lambda name: rates[name])
+    reference = times(ours / rates[REFERENCE]) if REFERENCE in rates else ""
+    return [reference, f"{times(ours / rates[fastest])} {shown(fastest)}"]
+
+
+def rate(run: Run, panel: dict[str, Result], name: str) -> str:
+    """A library's rate; ours is bold if it is the fastest."""
+    if name not in panel:
+        return ""
+    text = significant(panel[name].mpix_per_s * run.scale)
+    return f"**{text}**" if name == OURS and is_ahead(panel) else text
+
+
+def images(panel: dict[str, Result], name: str) -> str:
+    """A library's peak memory in images."""
+    found = panel[name].peak_images if name in panel else None
+    return "" if found is None else significant(found)
 
 
 def tables(run: Run) -> str:
     """The run as Markdown: conditions, a table of speed, one of memory if it was measured."""
     names = [*run.libraries, *([COPY_BANDWIDTH] if COPY_BANDWIDTH in run.versions else [])]
-    header = ["", "", *(f"{name} {run.versions[name]}".strip() for name in names)]
     cases = [(s, m, run.panel(s, m)) for s in run.settings for m in run.modes]
     cases = [case for case in cases if case[2]]
 
-    def speed(panel: dict[str, Result], name: str) -> str:
-        if name not in panel:
-            return ""
-        rate = significant(panel[name].mpix_per_s * run.scale)
-        return f"**{rate}**" if name == OURS and is_ahead(panel) else rate
-
     def memory(panel: dict[str, Result], name: str) -> str:
-        images = panel[name].peak_images if name in panel else None
-        text = "" if images is None else significant(images)
+        text = images(panel, name)
         every = [result.peak_images for result in panel.values() if result.peak_images is not None]
-        return f"**{text}**" if name == OURS and images is not None and images == min(every) else text
+        return f"**{text}**" if text and name == OURS and panel[name].peak_images == min(every) else text
 
-    def ratios(panel: dict[str, Result]) -> list[str]:
-        """To the reference, and to the fastest of the others, named."""
-        rates = {name: panel[name].mpix_per_s for name in run.libraries if name in panel}
-        ours = rates.pop(OURS, None)
-        if ours is None or not rates:
-            return ["", ""]
-        fastest = max(rates, key=lambda name: rates[name])
-        reference = times(ours / rates[REFERENCE]) if REFERENCE in rates else ""
-        return [reference, f"{times(ours / rates[fastest])} {fastest}"]
-
-    speed_header = [*header, f"{OURS} vs {REFERENCE}", f"{OURS} vs the fastest other", MEASURED]
-    speed_rows = [[s, m, *(speed(p, name) for name in names), *ratios(p), run.measured(p)] for s, m, p in cases]
+    header = [f"vs {REFERENCE}", "vs the fastest other", *map(shown, names)]
     voxels = ", where voxels of volumes count as pixels" if run.has_volumes else ""
-    text = f"**{run.conditions}**\n\nSpeed in {run.unit}{voxels}:\n\n"
-    text += f"{_markdown(speed_header, speed_rows)}\n"
-    memory_rows = [[s, m, *(memory(p, n) for n in run.libraries), run.measured(p)] for s, m, p in cases]
-    memory_rows = [cells for cells in memory_rows if any(cells[2:-1])]
-    if memory_rows:
-        memory_header = ["", "", *run.libraries, MEASURED]
-        text += f"\nPeak memory beyond the inputs, in images ({IMAGE}):\n\n{_markdown(memory_header, memory_rows)}\n"
+    others = [f"{name} {run.versions[name]}" for name in run.libraries if not name.startswith(OURS)]
+    text = f"**{run.conditions}**\n\nSpeed of {OURS} relative to others, then rates in {run.unit}{voxels}. "
+    text += f"Compared with {', '.join(others)}.\n\n"
+    text += markdown(run, header, cases, [[*ratios(run, p), *(rate(run, p, n) for n in names)] for _, _, p in cases])
+    rows = [(case, [memory(case[2], name) for name in run.libraries]) for case in cases]
+    rows = [(case, cells) for case, cells in rows if any(cells)]
+    if rows:
+        table = markdown(
+            run, [shown(name) for name in run.libraries], [case for case, _ in rows], [cells for _, cells in rows]
+        )
+        text += f"\nPeak memory beyond the inputs, in images ({IMAGE}):\n\n{table}"
     return text
 
 
 def short_table(run: Run) -> str:
-    """The run's summary as Markdown: a row for each case, ours beside the fastest other and the reference."""
-    header = ["", "", OURS, "the fastest other", REFERENCE, "memory, images", f"{REFERENCE}'s", MEASURED]
-    rows = []
-    for setting in run.settings:
-        for mode in run.modes:
-            panel = run.panel(setting, mode)
-            others = [name for name in run.libraries if name in panel and name != OURS]
-            if OURS not in panel or not others:
-                continue
-            fastest = max(others, key=lambda name: panel[name].mpix_per_s)
-
-            def rate(name: str, panel: dict[str, Result] = panel) -> str:
-                return significant(panel[name].mpix_per_s * run.scale) if name in panel else ""
-
-            def images(name: str, panel: dict[str, Result] = panel) -> str:
-                found = panel[name].peak_images if name in panel else None
-                return "" if found is None else significant(found)
-
-            ours = f"**{rate(OURS)}**" if is_ahead(panel) else rate(OURS)
-            cells = [ours, f"{rate(fastest)} {fastest}", rate(REFERENCE), images(OURS)]
-            rows.append([setting, mode, *cells, images(REFERENCE), run.measured(panel)])
-    return f"**{run.conditions}**, {run.unit}:\n\n{_markdown(header, rows)}\n"
+    """The run's summary as Markdown: how ours compares with the reference and with the fastest other."""
+    cases = [(s, m, run.panel(s, m)) for s in run.settings for m in run.modes]
+    cases = [case for case in cases if OURS in case[2] and len(case[2]) > 1]
+    header = [f"vs {REFERENCE}", "vs the fastest other", run.unit, "memory, images", f"{REFERENCE}'s memory"]
+    rows = [[*ratios(run, p), rate(run, p, OURS), images(p, OURS), images(p, REFERENCE)] for _, _, p in cases]
+    return f"**{run.conditions}**:\n\n{markdown(run, header, cases, rows)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -331,25 +338,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tables", type=Path, default=ROOT / "docs/benchmarks.md", metavar="FILE")
     args = parser.parse_args(argv)
 
-    # Beside those of bench.py there are the accuracy's.
+    # The folder has results of other programs, too.
     paths = [path for path in sorted(args.results.glob("*.csv")) if "mpix_per_s" in path.read_text().partition("\n")[0]]
     if not paths:
         raise SystemExit(f"no CSV in {args.results}; run `python -m benchmarks.bench` first")
+
+    def pictures(run: Run, kind: str, page: Path) -> str:
+        """Draw a chart for each mode; the links to them, in one paragraph."""
+        draw, links = draw_memory if kind == "memory" else draw_speed, []
+        for mode in run.modes:
+            image = args.figures / f"{kind}_{run.name}_{mode.replace('+', '_')}.svg"
+            if draw(run, mode, image):
+                print(f"wrote {image}")
+                title = f"{'memory' if kind == 'memory' else 'speed'}, {mode}, on {run.conditions}"
+                links.append(f"![{title}]({Path(os.path.relpath(image, page.parent)).as_posix()})")
+        return f"\n{' '.join(links)}\n" if links else ""
+
     full, short = [], []
-    for path in paths:
-        run = Run(path)
-        for parts, document, part, kinds in (
-            (full, args.tables, tables(run), {"speed": run, "memory": run}),
-            (short, args.readme, short_table(run.summary()), {"summary": run.summary()}),
-        ):
-            for kind, shown in kinds.items():
-                image = args.figures / f"{kind}_{run.name}.png"
-                if figure(shown, "memory" if kind == "memory" else "speed", image):
-                    print(f"wrote {image}")
-                    link = Path(os.path.relpath(image, document.parent)).as_posix()
-                    title = "memory" if kind == "memory" else "speed"
-                    part += f"\n![{title} on {run.conditions}]({link})\n"
-            parts.append(part)
+    for run in map(Run, paths):
+        full.append(tables(run) + pictures(run, "speed", args.tables) + pictures(run, "memory", args.tables))
+        short.append(short_table(run.summary()) + pictures(run.summary(), "summary", args.readme))
     rewrite(args.tables, "\n".join(full))
     rewrite(args.readme, "\n".join(short))
     return 0

@@ -1,7 +1,7 @@
-"""Which build a result is of: the commit, and a hash of the kernels that were measured.
+"""The build that a result is of: its commit, and a hash of the measured kernels.
 
-Rows of benchmarks/results/*.csv carry both. Where the hash is another one than that of the sources, the kernels have
-changed since.
+The rows of benchmarks/results/*.csv have both. If the hash differs from that of the sources, the kernels have changed
+since the measurement.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SUFFIXES = (".h", ".cuh", ".cu", ".cpp")
 
 
 def kernel_folders(device: str) -> tuple[str, ...]:
-    """Where the kernels of a device are, in a checkout; formulas are shared."""
+    """The folders of a device's kernels in a checkout, and of the formulas that the devices share."""
     return f"csrc/{device}/", "csrc/math/"
 
 
 def hash_of(sources: Iterable[tuple[str, str]]) -> str:
-    """A hash over paths and texts, in any order. Comments, blanks and line breaks do not count."""
+    """A hash of paths and texts, in any order. Comments, blanks and line breaks do not change it."""
     digest = hashlib.sha256()
     for path, text in sorted(sources):
         words = " ".join(LINE_COMMENT.sub("", text).split())
@@ -41,7 +41,7 @@ def kernels(device: str, root: Path = ROOT) -> str:
 
 
 def git(*arguments: str, root: Path = ROOT) -> str:
-    """What git prints; nothing where there is no git or no repository."""
+    """The output of git, or an empty string without git or a repository."""
     try:
         ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except OSError:
@@ -50,7 +50,7 @@ def git(*arguments: str, root: Path = ROOT) -> str:
 
 
 def kernels_of_commit(device: str, commit: str, show: Callable[..., str] = git) -> str:
-    """The hash of a device's kernels as a commit has them."""
+    """The hash of a device's kernels in a commit."""
     paths = show("ls-tree", "-r", "--name-only", commit, *kernel_folders(device)).splitlines()
     paths = [path for path in paths if Path(path).suffix in SUFFIXES]
     return hash_of((path, show("show", f"{commit}:{path}")) for path in paths)
@@ -58,7 +58,7 @@ def kernels_of_commit(device: str, commit: str, show: Callable[..., str] = git) 
 
 @functools.cache
 def commit(root: Path = ROOT) -> str:
-    """The commit of a checkout, with a `+` where its sources differ from it; of a bundle, as its file says."""
+    """The commit of a checkout, with a `+` if its sources differ from it, or the commit that a bundle's file states."""
     told = root / "COMMIT"
     if told.exists():
         return told.read_text().strip()

@@ -5,8 +5,8 @@
     python -m benchmarks.registers --tables                      # compiles nothing, writes the tables again
 
 Compiles csrc/cuda/*.cu for one architecture at a time, and writes what `ptxas -v` says to
-benchmarks/results/registers.csv, in place of the numbers that the file had, and from there the tables of
-docs/kernels.md. tests/test_cuda_build.py compares the file with new compilations.
+benchmarks/results/registers.csv, where it replaces the previous numbers, and from there the tables of
+docs/kernel_notebook.md. tests/test_cuda_build.py compares the file with new compilations.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .sass import RESOURCES, short_names, tool
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "registers.csv"
-PAGE = ROOT / "docs" / "kernels.md"
+PAGE = ROOT / "docs" / "kernel_notebook.md"
 ARCHITECTURES = ("7.5", "8.0", "8.6", "9.0", "10.0", "12.0")  # as in setup.py; 8.9 runs the code for 8.6
 SOURCES = ("images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu")  # device.cu has no kernels
 
 TYPES = {"float": "float32", "Half": "16 bits", "BFloat16": "16 bits", "double": "float64", "AnyPixel": "integers"}
 GRADIENTS = ("value", "gradient", "both gradients")
-GENERAL, CONTRAST = 2, 1  # of `Objective`; 0 is the mean similarity
-PASSES = ("images", "slices, moments", "depth", "slices")  # of `Pass`
+GENERAL, CONTRAST = 2, 1  # values of `Objective`; 0 is the mean similarity
+PASSES = ("images", "slices, moments", "depth", "slices")  # the values of `Pass`, in order
 STRIP = re.compile(
     r"strip_kernel<StripConfig<(\w+), (\d+), \(GradientsOf\)(\d), \(Objective\)(\d), (\w+), (\w+), \(Pass\)(\d), "
     r"(\w+), (\d+)>"
@@ -45,7 +45,7 @@ DEPTH = re.compile(r"depth_kernel<DepthConfig<(\w+), \(GradientsOf\)(\d), \(Obje
 
 @dataclass(frozen=True)
 class Usage:
-    """What a thread of a kernel has on one architecture: registers, and bytes spilled to local memory."""
+    """Registers of a kernel's thread on one architecture, and bytes that it spills to local memory."""
 
     registers: int
     stores: int
@@ -68,7 +68,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kernel is for, whatever the width of its strips, and the type of its pixels."""
+    """The purpose of a kernel, regardless of the width of its strips, and the type of its pixels."""
 
     name: str
     dtype: str
@@ -96,7 +96,7 @@ class Kind:
 
 
 def compile_source(architecture: str, source: Path, nvcc: str | None = None) -> dict[str, Usage]:
-    """Compile a source for one architecture; every kernel's usage, by its short name."""
+    """Compile a source for one architecture; return every kernel's usage by its short name."""
     include = Path(torch.__file__).parent / "include"
     with tempfile.TemporaryDirectory() as directory:
         command = [nvcc or tool("nvcc"), "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-DNDEBUG", "-DUSE_CUDA"]
@@ -115,7 +115,7 @@ def compile_source(architecture: str, source: Path, nvcc: str | None = None) -> 
 
 
 def nvcc_release(nvcc: str | None = None) -> str:
-    """The release of the compiler, as `13.0`."""
+    """The release of the compiler, such as `13.0`."""
     version = subprocess.run([nvcc or tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"release (\d+\.\d+)", version)
     return found[1] if found else ""
@@ -144,7 +144,7 @@ class Table:
         return {key[2]: usage for key, usage in self.usages.items() if key[:2] == (source, architecture)}
 
     def replace(self, source: str, architecture: str, found: dict[str, Usage]) -> None:
-        """Put a compilation in the place of what is there."""
+        """Replace the usages of a source on an architecture."""
         self.usages = {key: usage for key, usage in self.usages.items() if key[:2] != (source, architecture)}
         self.usages |= {(source, architecture, kernel): usage for kernel, usage in found.items()}
 
@@ -190,9 +190,9 @@ def tables(table: Table) -> str:
             spills.append([kind.name, kind.dtype, *(f"{u.stores}/{u.loads}" if u.spills else "" for u in worst)])
     count = len({(source, kernel) for source, _, kernel in table.usages})
     return (
-        f"Registers of a thread, by compute capability (nvcc {table.release}):\n\n"
+        f"Registers per thread, by compute capability (nvcc {table.release}):\n\n"
         f"{_markdown(header, registers)}\n\n"
-        f"Of {count} kernels, these spill: bytes stored and loaded by a thread's code, of the worst width. All others "
+        f"The kernels that spill, of {count}: bytes that a thread stores and loads, at the worst width. All others "
         f"spill nothing on any of the {len(ARCHITECTURES)} architectures.\n\n{_markdown(header, spills)}\n"
     )
 

@@ -1,4 +1,4 @@
-"""Draw ``docs/figures/report.jpg``: the report of ``make demo-score`` on a screen and, dark, on a phone.
+"""Draws ``docs/figures/report.jpg``: the report of ``make demo-score`` on a desktop, and on a phone in dark mode.
 
 Needs Chromium, and ``pip install playwright``.
 
@@ -19,14 +19,14 @@ from typing import Any
 from PIL import Image
 
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "report.jpg"
-HEIGHT = 1260  # pixels of the page that are shown
+HEIGHT = 1260  # visible pixels of the page
 VIEWS = ((1280, "light"), (400, "dark"))  # width and color scheme
 GAP = 20
 WIDTH = 1280  # of the figure
 
 
 def main() -> None:
-    """Takes both pictures, and writes them as one."""
+    """Take both screenshots, and write them as one image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, help="the HTML file")
     parser.add_argument("--browser", default=shutil.which("chromium") or shutil.which("google-chrome"))

@@ -1,4 +1,4 @@
-"""The rows of `python -m benchmarks.bench`: fields, ratios, and the CSV and text that they make."""
+"""The rows of `python -m benchmarks.bench`: their fields and ratios, and their CSV and text form."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from .peers import OURS, REFERENCE
 
 RESULTS = Path(__file__).parent / "results"
-COPY_BANDWIDTH = "copy bandwidth"  # the library of the rows with the physical bound
+COPY_BANDWIDTH = "copy bandwidth"  # the "library" of rows with the physical bound
 
 
 @dataclass
 class Row:
-    """One line of the CSV. `ratio_to_x` is the time of x divided by the time of this library.
+    """A row of the CSV. `ratio_to_x` is the time of x divided by the time of this library.
 
-    The fastest other is the fastest of the libraries that we are compared with. `commit` and `kernels` are those of
-    the checkout that was measured (provenance.py).
+    "Fastest other" is the fastest of the libraries that ssim_fused is compared with. `commit` and `kernels` are those
+    of the measured checkout (provenance.py).
     """
 
     op: str
@@ -58,10 +58,15 @@ def summarize(samples: list[float], pixels: int) -> dict[str, float]:
     }
 
 
+def is_peer(library: str) -> bool:
+    """Whether a row is of another library: not of ours, whichever of its functions, and not the bound."""
+    return not library.startswith(OURS) and library != COPY_BANDWIDTH
+
+
 def add_ratios(rows: list[Row]) -> None:
     """Fill in the ratios of one case's rows."""
     medians = {row.library: row.median_ms for row in rows}
-    others = [median for library, median in medians.items() if library not in (OURS, COPY_BANDWIDTH)]
+    others = [median for library, median in medians.items() if is_peer(library)]
     for row in rows:
         if REFERENCE in medians:
             row.ratio_to_torchmetrics = medians[REFERENCE] / row.median_ms
@@ -70,7 +75,7 @@ def add_ratios(rows: list[Row]) -> None:
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
-    """Write the rows. The file is replaced: ratios mean something within one run only."""
+    """Write the rows, replacing the file, because ratios are meaningful only within one run."""
 
     def text(value: object) -> object:
         return f"{value:.6g}" if isinstance(value, float) else value
@@ -83,16 +88,16 @@ def write_csv(rows: list[Row], path: Path) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV as they are; columns that an older file lacks are empty."""
+    """The lines of a CSV. Columns that an older file lacks are empty."""
     with path.open(newline="") as file:
         return [dict.fromkeys((field.name for field in fields(Row)), "") | line for line in csv.DictReader(file)]
 
 
 def merge_csv(new: Path, into: Path) -> int:
-    """Replace the cases that a run measured in a file of the same device; how many.
+    """Replace the cases that a run measured in a file of the same device, and return their number.
 
-    Ratios mean something within one run only, so that a case's rows are replaced together. A case that the file lacks
-    is added at its end. ValueError if the files are of different devices.
+    Ratios are meaningful only within one run, so all rows of a case are replaced together. A case that the file lacks
+    is appended. Raises ValueError if the files are of different devices.
     """
     key = ("op", "sigma", "dtype", "shape", "mode")
     lines, found = read_csv(into), read_csv(new)
@@ -117,7 +122,7 @@ def merge_csv(new: Path, into: Path) -> int:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text, a block for each case."""
+    """The rows as text, with a block for each case."""
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"

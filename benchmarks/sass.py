@@ -1,10 +1,10 @@
-"""What nvcc makes of the training kernels: SASS instructions by class, registers, spilled bytes. Needs no GPU.
+"""SASS instructions by class, registers and spilled bytes of the training kernels. Needs no GPU.
 
-Compiles tests/simt/strips.cu and pyramid.cu for one architecture. A change that is not meant to touch the kernels must
-leave these numbers as they are; one that is meant to says by how much:
+Compiles tests/simt/strips.cu and pyramid.cu for one architecture. A change that should not affect the kernels must keep
+these numbers. For one that should, they show by how much:
 
     python benchmarks/sass.py --out before.json
-    python benchmarks/sass.py --against before.json     # prints what differs; exit status 1 if anything does
+    python benchmarks/sass.py --against before.json     # prints the differences; exits with status 1 if there are any
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SIMT = Path(__file__).parent.parent / "tests/simt"
 SOURCES = SIMT / "strips.cu", SIMT / "pyramid.cu"
-# Of a kernel's instructions these are named; the rest is "other".
+# These classes of instructions are counted separately; all others are "other".
 CLASSES = (
     *("FFMA", "FMUL", "FADD", "MUFU", "DADD", "IMAD", "IADD3", "LEA", "ISETP", "FSETP", "SEL"),
     *("LDS", "STS", "LDG", "STG", "LDGSTS", "LDC", "LDCU", "LDL", "STL", "BAR", "BRA", "S2R"),
@@ -35,7 +35,7 @@ RESOURCES = re.compile(
 
 
 def tool(name: str) -> str:
-    """A program of CUDA's, or triton's copy of it."""
+    """The path of a CUDA tool, or of triton's copy of it."""
     found = shutil.which(name)
     triton = importlib.util.find_spec("triton")
     if found is None and triton is not None and triton.origin is not None:
@@ -46,7 +46,7 @@ def tool(name: str) -> str:
 
 
 def short_names(symbols: list[str]) -> dict[str, str]:
-    """From mangled symbols to `strip_kernel<StripConfig<float, 64, 3, ...>>`, in no namespace."""
+    """Maps mangled symbols to `strip_kernel<StripConfig<float, 64, 3, ...>>`, without namespaces."""
     demangled = subprocess.run(["c++filt", *symbols], capture_output=True, text=True, check=True).stdout.splitlines()
     names = {}
     for symbol, name in zip(symbols, demangled, strict=True):
@@ -56,7 +56,7 @@ def short_names(symbols: list[str]) -> dict[str, str]:
 
 
 def measure(architecture: str, source: Path) -> dict[str, dict[str, int]]:
-    """Numbers of every kernel, by its name."""
+    """The counts of every kernel, by its name."""
     with tempfile.TemporaryDirectory() as directory:
         cubin = Path(directory) / "kernels.cubin"
         command = [tool("nvcc"), "-std=c++20", "-O3", f"-arch={architecture}", "-cubin", "-Xptxas", "-v"]
@@ -70,7 +70,7 @@ def measure(architecture: str, source: Path) -> dict[str, dict[str, int]]:
     for part in listing.stdout.split("Function : ")[1:]:
         symbol, *lines = part.splitlines()
         found = Counter(match[1] for line in lines if (match := INSTRUCTION.match(line)))
-        del found["NOP"]  # what fills up the end
+        del found["NOP"]  # padding at the end
         numbers = kernels[symbol.strip()]
         numbers["instructions"] = sum(found.values())
         numbers |= {name: found[name] for name in CLASSES if found[name]}
@@ -97,7 +97,7 @@ def differences(before: dict[str, dict[str, int]], after: dict[str, dict[str, in
 
 
 def main() -> int:
-    """Measures, and writes or compares."""
+    """Measure, and write or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--out", type=Path, help="write the numbers here, as JSON")

@@ -1,8 +1,8 @@
-"""What scoring files costs: beside decoding alone, pyiqa's command line, a scikit-image loop, and FFmpeg's filter.
+"""Measures scoring files against decoding alone, pyiqa's command line, a scikit-image loop, and FFmpeg's filter.
 
-Everything is read from files of 1920x1080 that this writes to a temporary folder. Ratios are of medians over rounds in
-which the contenders take turns. pyiqa's command is timed on few pairs and on some more, so that what each pair costs
-stands without its start. Writes ``benchmarks/results/scoring.csv``, a row a figure.
+All read files of 1920x1080 that this program writes to a temporary folder. Ratios are of medians over rounds in which
+the contenders alternate. pyiqa's command is timed on a few pairs and on a few more, which separates the time per pair
+from the startup time. Writes ``benchmarks/results/scoring.csv``, with one figure per row.
 
     python -m benchmarks.scoring [--pairs 200] [--frames 300] [--rounds 3] [--pyiqa PATH]
 """
@@ -33,15 +33,15 @@ from ssim_fused.scoring.bench import exhaust, write_pictures, write_videos
 from ssim_fused.scoring.decoding import decoded, whole
 from ssim_fused.scoring.info import processor
 
-Figures = list[tuple[str, float | str, str]]  # what, how much, in what unit
+Figures = list[tuple[str, float | str, str]]  # name, value, unit
 
 RESULTS = Path(__file__).parent / "results" / "scoring.csv"
 LISTED = 100_000
-FEW, MORE = 1, 3  # pairs for pyiqa, which takes seconds for each
+FEW, MORE = 1, 3  # numbers of pairs for pyiqa, which takes seconds per pair
 
 
 def main() -> None:
-    """Measures everything."""
+    """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--frames", type=int, default=300)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def against_decoding(title: str, pairs: Sequence[Pair], settings: Settings, frames: int, rounds: int) -> Figures:
-    """What share of the whole time decoding alone takes, with the same decoder and workers."""
+    """The fraction of the total time that decoding alone takes, with the same decoder and workers."""
     calls: dict[str, Callable[[], object]] = {
         "decoding": lambda: exhaust(decoded(whole(pairs, settings), settings)),
         "scoring": lambda: exhaust(score(pairs, settings)),
@@ -84,7 +84,7 @@ def against_decoding(title: str, pairs: Sequence[Pair], settings: Settings, fram
 def in_turns(
     calls: dict[str, Callable[[], object]], rounds: int, title: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The median seconds of each call, by the clock and of all cores; each has a turn in every round."""
+    """The median seconds of each call, in wall time and in CPU time of all cores. Every round runs each call once."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     work: dict[str, list[float]] = {name: [] for name in calls}
     for turn in tqdm(range(rounds), title, leave=False):
@@ -98,18 +98,18 @@ def in_turns(
 
 
 def medians(kept: dict[str, list[float]]) -> dict[str, float]:
-    """Of each list its median."""
+    """The median of each list."""
     return {name: statistics.median(values) for name, values in kept.items()}
 
 
 def cpu_seconds() -> float:
-    """What this process and the commands that it ran have computed; other programs on the machine do not count."""
+    """The CPU time of this process and its finished children. Other programs do not count."""
     spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
 def against_ffmpeg(pair: Pair, frames: int, rounds: int) -> Figures:
-    """The command lines on the same two videos; FFmpeg's blocks of 8x8 pixels are another measure."""
+    """Our command line and FFmpeg's on the same two videos. FFmpeg's SSIM of 8x8 blocks is another metric."""
     program = shutil.which("ffmpeg")
     if program is None:
         return [("1080p H.264: FFmpeg's ssim", "not compared: no ffmpeg", "")]
@@ -125,17 +125,17 @@ def against_ffmpeg(pair: Pair, frames: int, rounds: int) -> Figures:
 
 
 def ours_on(*arguments: str) -> list[str]:
-    """Our command line, with these arguments."""
+    """Our command line with these arguments."""
     return [sys.executable, "-m", "ssim_fused", "compare", *arguments]
 
 
 def quiet(command: Sequence[str]) -> None:
-    """Runs a command, whose output nobody reads."""
+    """Run a command and discard its output."""
     subprocess.run(command, check=True, capture_output=True)
 
 
 def against_skimage(pairs: Sequence[Pair]) -> Figures:
-    """The loop that its documentation leads to, with Wang's settings, and ours with the same."""
+    """The loop that scikit-image's documentation suggests, with Wang's settings, and ours with the same settings."""
     from skimage.metrics import structural_similarity
 
     wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
@@ -155,7 +155,7 @@ def against_skimage(pairs: Sequence[Pair]) -> Figures:
 
 
 def against_pyiqa(program: str | None, pairs: Sequence[Pair], folder: Path) -> Figures:
-    """Its command line, which takes pictures one by one, in float64."""
+    """The command line of pyiqa, which scores image by image, in float64."""
     if program is None:
         return [("1080p JPEG: pyiqa", "not compared: no pyiqa", "")]
     seconds: dict[str, list[float]] = {"pyiqa": [], "ours": []}
@@ -183,7 +183,7 @@ def against_pyiqa(program: str | None, pairs: Sequence[Pair], folder: Path) -> F
 
 
 def memory(folder: Path, pairs: Sequence[Pair], video: Pair, frames: int) -> Figures:
-    """The command's highest resident size, and how much higher it is with more pairs or frames."""
+    """The command's peak resident size, and its growth with more pairs or frames."""
     paths = [str(folder / f"small{n}.png") for n in range(2)]
     for number, path in enumerate(paths):
         noise = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
@@ -217,7 +217,7 @@ def listed(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def resident(folder: Path, *arguments: str) -> float:
-    """The highest resident size of the command and the largest of its workers, in MB."""
+    """The peak resident size of the command plus that of its largest worker, in MB."""
     program = (
         "import re, resource, sys; from ssim_fused.scoring.cli import main; "
         f"status = main(['compare', *{list(arguments)!r}, '--format', 'json', '--output', {str(folder / 'out')!r}]); "
@@ -229,7 +229,7 @@ def resident(folder: Path, *arguments: str) -> float:
 
 
 def write(figures: Figures) -> None:
-    """Prints the figures, and writes them to the file."""
+    """Print the figures, and write them to the file."""
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     rows = [

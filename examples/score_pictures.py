@@ -1,8 +1,9 @@
-"""Score photographs that JPEG compressed, and a short video, and draw score against quality.
+"""Score JPEG files of several qualities and a short video, and draw score against quality.
 
-For users who want to see what ``ssim-fused`` and ``ssim_fused.scoring`` give. Writes the photographs that scikit-image
-ships into a folder, JPEG files of several qualities into others, scores each folder as the command does, and a video
-of a moving camera that H.264 compressed; then a figure and a report to open in a browser.
+For users who want to see what ``ssim-fused`` and ``ssim_fused.scoring`` return. The script writes the photographs that
+scikit-image ships into a folder and JPEG files of several qualities into others, and scores each folder as the command
+does. It also scores a video of a moving camera, compressed with H.264. Then it draws a figure, and writes a report to
+open in a browser.
 
     python examples/score_pictures.py
 """
@@ -24,12 +25,12 @@ from ssim_fused.scoring import cli, compare
 
 PHOTOGRAPHS = {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.coffee, "rocket": data.rocket}
 QUALITIES = (5, 10, 20, 35, 50, 65, 80, 90, 95)
-RATES = (16, 40)  # of H.264: its crf, where more is worse
+RATES = (16, 40)  # of H.264: its crf; a larger one is worse
 FRAMES = 75
 
 
 def write_pictures(folder: Path) -> None:
-    """The photographs as PNG files, and a folder of JPEG files for each quality."""
+    """Write the photographs as PNG files, and a folder of JPEG files for each quality."""
     for name, photograph in PHOTOGRAPHS.items():
         image = Image.fromarray(photograph())
         (folder / "original").mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_video(path: Path, rate: int) -> None:
-    """A camera that moves over a photograph and comes to rest."""
+    """Write a video of a camera that moves over a photograph and comes to rest."""
     photograph = data.astronaut()
     av.logging.set_level(av.logging.ERROR)
     with av.open(str(path), "w") as container:
@@ -55,7 +56,7 @@ def write_video(path: Path, rate: int) -> None:
 
 
 def score_qualities(folder: Path) -> dict[str, list[float]]:
-    """For each metric the mean score of each quality."""
+    """Return, for each metric, the mean score of each quality."""
     curves: dict[str, list[float]] = {"ssim": [], "ms-ssim": [], "psnr": []}
     for quality in tqdm(QUALITIES, desc="JPEG qualities"):
         scores = compare(str(folder / "original"), str(folder / f"jpeg{quality:02d}"), metric=tuple(curves))
@@ -65,7 +66,7 @@ def score_qualities(folder: Path) -> dict[str, list[float]]:
 
 
 def draw(curves: dict[str, list[float]], frames: list[dict[str, float]], path: Path) -> None:
-    """Score against quality, and the video's score over its frames."""
+    """Draw score against quality, and the video's score over its frames."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     scores, decibels, video = figure.subplots(1, 3)
     for metric in ("ssim", "ms-ssim"):
@@ -82,7 +83,7 @@ def draw(curves: dict[str, list[float]], frames: list[dict[str, float]], path: P
 
 
 def main() -> int:
-    """Writes, scores and draws; fails where a better quality scored worse."""
+    """Write, score and draw; return 1 if a better quality scored worse."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output" / "scoring")
     output = parser.parse_args().output

@@ -1,9 +1,9 @@
 """Fit 2-D Gaussians to a photograph with the loss of Gaussian splatting, L1 + SSIM.
 
-For users who want to see the loss of `ssim_fused` drive a renderer, and to copy from it. The renderer below is plain
-PyTorch, differentiable, and has no third dimension: each Gaussian has a place, two widths, an angle, a colour and an
-opacity, and they are blended front to back in a fixed order, as Kerbl et al. (2023) blend theirs. Tiles of the picture
-look at the Gaussians near them only, which is what makes it fast enough for a CPU.
+For users who want to see the loss of `ssim_fused` drive a renderer, and to copy from it. The renderer is
+differentiable, two-dimensional, plain PyTorch. Each Gaussian has a position, two widths, an angle, a color and an
+opacity, and they are blended front to back in a fixed order, as in Kerbl et al. (2023). Each tile of the image
+considers only the Gaussians near it, which makes the renderer fast enough for a CPU.
 
     python examples/splatting.py
 """
@@ -24,15 +24,15 @@ from tqdm import tqdm
 import ssim_fused
 
 TILE = 16  # pixels a side
-NEAREST = 96  # Gaussians that a tile looks at; the others are too far to be seen in it
+NEAREST = 96  # Gaussians that a tile considers; the others are too far away to be visible in it
 
 
 class Splats(nn.Module):
-    """Gaussians in a picture of `height` by `width` pixels, rendered by :meth:`forward`.
+    """Gaussians that :meth:`forward` renders into an image of the photograph's size.
 
     Args:
-        photograph: `[3, H, W]` in [0, 1], sides a multiple of 16: the Gaussians start with its colours.
-        count: how many Gaussians.
+        photograph: `[3, H, W]` in [0, 1], sides a multiple of 16. The Gaussians start with its colors.
+        count: Number of Gaussians.
 
     """
 
@@ -61,7 +61,7 @@ class Splats(nn.Module):
         )
         power = (turned / self.log_widths[nearest].exp()[:, None]).square().sum(-1)
         alpha = 0.99 * torch.sigmoid(self.opacities[nearest])[:, None] * torch.exp(-0.5 * power)  # [T, P, K]
-        # What the Gaussians in front let through.
+        # The fraction of light that the Gaussians in front let through.
         through = torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha[..., :-1]], dim=-1), dim=-1)
         blended = (alpha * through) @ torch.sigmoid(self.colours[nearest])  # [T, P, 3]
         tiles = blended.view(rows, columns, TILE, TILE, 3)
@@ -69,13 +69,13 @@ class Splats(nn.Module):
 
     @torch.no_grad()
     def nearest(self, centres: Tensor) -> Tensor:
-        """Of each tile the Gaussians that reach farthest into it, in the order of the blending."""
+        """Return, for each tile, the Gaussians that reach farthest into it, in blending order."""
         distance = torch.cdist(centres, self.places) - 2 * self.log_widths.exp().amax(1)
         return distance.topk(min(NEAREST, self.places.shape[0]), largest=False).indices.sort().values
 
 
 def fit(splats: Splats, photograph: Tensor, loss_of: nn.Module, steps: int) -> list[float]:
-    """Take `steps` of Adam, each of the whole picture; the loss at every step."""
+    """Take `steps` steps of Adam, each on the whole image; return the loss of every step."""
     rates = {"places": 0.3, "log_widths": 0.03, "angles": 0.03, "colours": 0.05, "opacities": 0.05}
     groups = [{"params": [getattr(splats, name)], "lr": rate} for name, rate in rates.items()]
     optimizer = torch.optim.Adam(groups)
@@ -93,13 +93,13 @@ def fit(splats: Splats, photograph: Tensor, loss_of: nn.Module, steps: int) -> l
 
 @torch.no_grad()
 def scores(picture: Tensor, photograph: Tensor) -> tuple[float, float]:
-    """SSIM, and PSNR in dB."""
+    """Return SSIM, and PSNR in dB."""
     error = (picture - photograph).square().mean()
     return float(ssim_fused.ssim(picture, photograph, data_range=1.0)), float(-10 * error.log10())
 
 
 def draw(pictures: dict[str, Tensor], losses: list[float], path: Path) -> None:
-    """The pictures beside one another, and the loss."""
+    """Draw the images side by side, and the loss."""
     figure = Figure(figsize=(4 * len(pictures) + 4, 4.3), layout="constrained")
     *panels, axes = figure.subplots(1, len(pictures) + 1)
     for panel, (title, picture) in zip(panels, pictures.items(), strict=True):
@@ -115,7 +115,7 @@ def draw(pictures: dict[str, Tensor], losses: list[float], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Fit, print the scores, draw; 1 where the scores did not rise."""
+    """Fit, print the scores, draw; return 1 if the scores did not rise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gaussians", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150)

@@ -1,8 +1,8 @@
 """Train the denoiser of `train_denoiser.py` with several processes: DDP or FSDP2, gradients accumulated.
 
-For users whose training is distributed. Every process draws patches of its own; the loss needs no word of it, since
-SSIM is a mean over images: the mean of the processes' gradients is that of the whole batch, which the script checks
-against one process at the end. NCCL connects GPUs, one for each process; gloo connects processes on the CPU.
+For users whose training is distributed. Every process draws its own patches. The loss needs no change, because it is a
+mean over images: the mean of the processes' gradients is that of the whole batch. The script checks this against one
+process at the end. NCCL connects GPUs, one per process; gloo connects processes on the CPU.
 
     torchrun --nproc-per-node 2 examples/train_ddp.py
     torchrun --nproc-per-node 2 examples/train_ddp.py --fsdp
@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from train_denoiser import (
+    SSIM_WEIGHT,
     Denoiser,
     DrawBatch,
     Restoration,
@@ -40,6 +41,8 @@ from train_denoiser import (
 )
 
 import ssim_fused
+
+LOSS_OF = ssim_fused.L1SSIMLoss(ssim_weight=SSIM_WEIGHT)
 
 
 def start(device: str) -> torch.device:
@@ -60,7 +63,7 @@ def start(device: str) -> torch.device:
 
 
 def distribute(network: Denoiser, device: torch.device, shard: bool) -> nn.Module:
-    """Wrap the network: a copy in each process (DDP), or in each a part of every layer (FSDP2)."""
+    """Wrap the network: each process has a copy of it (DDP), or a part of every layer (FSDP2)."""
     if not shard:
         return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
     mesh = dist.init_device_mesh(device.type, (dist.get_world_size(),))
@@ -68,7 +71,7 @@ def distribute(network: Denoiser, device: torch.device, shard: bool) -> nn.Modul
 
 
 def backward(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Accumulate the gradient of the batches' mean loss, which the last of them exchanges; return that loss."""
+    """Accumulate the gradient of the batches' mean loss, exchanged with the last batch; return that loss."""
     losses = []
     for i, (clean, noisy) in enumerate(batches):
         is_last = i == len(batches) - 1
@@ -78,7 +81,7 @@ def backward(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Tensor
         elif isinstance(network, DistributedDataParallel) and not is_last:
             exchange = network.no_sync()
         with exchange:
-            loss = 1 - ssim_fused.structural_similarity_index_measure(network(noisy), clean, data_range=1.0)
+            loss = LOSS_OF(network(noisy), clean)
             (loss / len(batches)).backward()
         losses.append(loss.detach())
     return torch.stack(losses).mean()
@@ -105,12 +108,12 @@ def train(network: nn.Module, draw_batch: DrawBatch, steps: int, accumulate: int
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return all of a tensor of which a process may have a part."""
+    """Return a whole tensor, of which a process may hold a part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """Return all processes' tensors, one after the other."""
+    """Return the concatenated tensors of all processes."""
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
@@ -138,7 +141,7 @@ def draw(result: Restoration, losses: list[float], path: Path) -> None:
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     pictures, plot = figure.subfigures(2, 1, height_ratios=[1.85, 1])
     draw_pictures(pictures, result)
-    draw_losses(plot.subplots(), losses)
+    draw_losses(plot.subplots(), losses, f"{1 - SSIM_WEIGHT:.2f} L1 + {SSIM_WEIGHT} (1 - SSIM)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -153,7 +156,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=positive, default=200, help="training steps")
     parser.add_argument("--batch", type=positive, default=8, help="patches of a process at a time")
-    parser.add_argument("--accumulate", type=positive, default=2, help="such batches in a step")
+    parser.add_argument("--accumulate", type=positive, default=2, help="batches that are accumulated in a step")
     parser.add_argument("--patch", type=positive, default=64, help="side of a patch, in pixels")
     parser.add_argument("--fsdp", action="store_true", help="shard the network (FSDP2) instead of copying it (DDP)")
     add_common_arguments(parser, "distributed.png")
@@ -161,13 +164,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train, compare, restore, draw; exit with 1 if nothing was learned or the gradient is another."""
+    """Train, compare, restore, draw; exit with 1 if nothing was learned or the gradients differ."""
     arguments = parse_arguments()
     device = start(arguments.device)
     torch.manual_seed(arguments.seed)  # the same weights in every process
     photographs, held_out = load_photographs(device)
     network = distribute(Denoiser().to(device), device, arguments.fsdp)
-    torch.manual_seed(arguments.seed + dist.get_rank())  # other patches
+    torch.manual_seed(arguments.seed + dist.get_rank())  # different patches
 
     def draw_batch() -> tuple[Tensor, Tensor]:
         clean = sample_patches(photographs, arguments.batch, arguments.patch)
@@ -191,7 +194,7 @@ def main() -> None:
     dist.destroy_process_group()
     if not result.improved:
         sys.exit("Training failed: the restored photograph is no better than the noisy one.")
-    if not difference < 1e-3:  # float32 sums, of other parts in another order
+    if not difference < 1e-3:  # float32 sums of different parts in a different order
         sys.exit("The processes' gradient is not that of one process with the whole batch.")
 
 

@@ -1,7 +1,7 @@
-"""The pytest plugin: the fixture ``image_snapshot``, its options, and the report of what was stored or is unused.
+"""The pytest plugin: the fixture ``image_snapshot``, its options, and a report of stored and unused pictures.
 
-It is a package of its own, because every run of pytest imports it: ``import ssim_fused`` imports torch. Nothing here
-does until a test compares an image.
+The plugin is a separate package, because every run of pytest imports it, and ``import ssim_fused`` imports torch. This
+package imports torch only when a test compares an image.
 """
 
 from __future__ import annotations
@@ -18,33 +18,36 @@ from pytest_ssim_fused.snapshot import ImageSnapshot, folder_of, results_folder
 
 __all__ = ["ImageSnapshot"]
 
-MOST_FILES = 100  # heat maps of one test; the last one is then overwritten, so that a search doesn't fill a disk
+MOST_FILES = 100  # heat maps per test; further ones overwrite the last, so that a fuzz test does not fill the disk
 
-_running: list[pytest.Config] = []  # the innermost run is the last one
+_running: list[pytest.Config] = []  # nested runs; the innermost is the last one
 _failures: Counter[Path] = Counter()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the options and the settings."""
     group = parser.getgroup("ssim_fused", "image snapshots (ssim_fused)")
     group.addoption(
         "--ssim-update", action="store_true",
-        help="Store the images of image_snapshot that are missing or not similar, and delete unused ones.",
+        help="Store images of image_snapshot that are missing or not similar, and delete unused pictures.",
     )  # fmt: skip
     group.addoption(
         "--ssim-results-path", metavar="DIR",
-        help="Write actual images and heat maps of failed comparisons into DIR. Default: ssim-fused-failures in "
-        "pytest's temporary folder.",
+        help="Write actual images and heat maps of failed comparisons to DIR (default: ssim-fused-failures in pytest's "
+        "temporary folder).",
     )  # fmt: skip
-    parser.addini("ssim_at_least", "lowest SSIM that passes where image_snapshot gives no at_least", default="0.99")
+    parser.addini("ssim_at_least", "lowest SSIM that passes if image_snapshot gives no at_least", default="0.99")
     parser.addini("ssim_results_path", "default of --ssim-results-path, relative to the root folder")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Starts the record of a run."""
     _running.append(config)
     config.stash[RECORD] = Record()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends a run."""
     if config in _running:
         _running.remove(config)
 
@@ -53,16 +56,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def image_snapshot(request: pytest.FixtureRequest) -> ImageSnapshot:
     """Compares an image with the picture stored next to the test: ``image_snapshot(image)``.
 
-    ``pytest --ssim-update`` stores it. Keyword arguments: name, at_least, region_at_least, ignore, mask,
+    ``pytest --ssim-update`` stores the picture. Keyword arguments: name, at_least, region_at_least, ignore, mask,
     data_range.
     """
     return ImageSnapshot(request.node, request.config.stash[RECORD])
 
 
 def failure_path() -> Path | None:
-    """Where `assert_similar` writes the heat map of its next failure; None outside of a run.
+    """Returns the path of the heat map of the next failure of ``assert_similar``, or None outside of a run.
 
-    The file is named after the running test; further ones of the same test are numbered.
+    The file is named after the running test. Further files of the same test are numbered.
     """
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
     if not _running or not test:
@@ -74,28 +77,32 @@ def failure_path() -> Path | None:
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    if op == "==" and isinstance(right, ImageSnapshot):  # the left side has answered by itself, as PIL's images do
+    """Explains a failed ``==``."""
+    if op == "==" and isinstance(right, ImageSnapshot):  # left's own __eq__ has answered, as that of PIL images does
         return [
             f"{type(left).__name__} == image_snapshot",
-            "This type can't be compared so: use image_snapshot(image).",
+            f"{type(left).__name__} does not support == here; use image_snapshot(image).",
         ]
     return None
 
 
-# What follows finds unused pictures. The process that reports collects nothing itself if xdist's workers do.
+# The hooks below find unused pictures. Under xdist, workers collect the tests and the controller reports.
 
 
-@pytest.hookimpl(tryfirst=True)  # before anything is deselected
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Records the collected tests."""
     config.stash[RECORD].collected(config, items)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Records the outcome of a test."""
     if _running:
         _running[-1].stash[RECORD].finished(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Sends the record of an xdist worker to the controller."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["ssim_fused"] = session.config.stash[RECORD].as_dict()
@@ -103,10 +110,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Adds the record of an xdist worker."""
     node.config.stash[RECORD].add(getattr(node, "workeroutput", {}).get("ssim_fused"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Reports created, updated and unused pictures, and deletes unused ones if requested."""
     record = config.stash[RECORD]
     unused = record.unused()
     if not (unused or record.created or record.updated):
@@ -121,7 +130,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for path in unused:
             Path(path).unlink(missing_ok=True)
     elif unused:
-        terminalreporter.write_line("pytest --ssim-update deletes unused ones.")
+        terminalreporter.write_line("To delete unused pictures: pytest --ssim-update")
 
 
 def _relative(path: Path, config: pytest.Config) -> Path:

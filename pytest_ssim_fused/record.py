@@ -1,4 +1,4 @@
-"""What a run did to the stored pictures, and which of them no test uses any more."""
+"""Records what a run does to stored pictures, and finds those that no test uses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 FOLDER = "__image_snapshots__"
-LONGEST = 120  # characters of a file name without its ending
+LONGEST = 120  # characters of a file name without its extension
 
 
 def names_of(item: pytest.Item) -> list[str]:
-    """The names in a node id behind the module's: of classes, and of the test with its parameters.
+    """Returns the names in a node id after that of the module: classes, and the test with its parameters.
 
-    Node ids themselves are not the same in every run: xdist appends the group of ``--dist loadgroup``.
+    The node id itself differs between runs, because xdist appends the group of ``--dist loadgroup``.
     """
     chain = item.listchain()
     files = [number for number, node in enumerate(chain) if isinstance(node, pytest.File)]
@@ -26,7 +26,7 @@ def names_of(item: pytest.Item) -> list[str]:
 
 
 def safe_name(text: str) -> str:
-    """A file name for any text, the same every time and another one for every other text."""
+    """Returns a file name for a text: always the same, and different for different texts."""
     name = re.sub(r"[^\w\-.\[\]=+]", "_", text, flags=re.ASCII)
     if name == text and len(name) <= LONGEST and not name.startswith("."):
         return name
@@ -35,23 +35,23 @@ def safe_name(text: str) -> str:
 
 
 def stem_of(item: pytest.Item) -> str:
-    """The name of a test's first picture, without ending."""
+    """Returns the name of a test's first picture, without extension."""
     return safe_name(".".join(names_of(item)))
 
 
 @dataclass
 class Record:
-    """The pictures of a run, by path; in xdist's controller those of all workers.
+    """The pictures of a run, by path. The xdist controller has those of all workers.
 
     Attributes:
-        used: compared, in whatever way that ended.
-        created: stored, where there were none.
-        updated: replaced.
-        tests: of each folder of pictures the names of its tests, with their node ids.
-        partial: the folders of whose tests only some were collected.
-        passed: node ids of the tests of which something passed.
-        failed: node ids of those of which something failed, such as a subtest.
-        lost: whether a worker ended without its record.
+        used: pictures that were compared, whatever the result.
+        created: pictures that were stored for the first time.
+        updated: pictures that were replaced.
+        tests: for each folder of pictures, the names of its tests and their node ids.
+        partial: folders of which only some tests were collected.
+        passed: node ids of tests that passed.
+        failed: node ids of tests of which any part failed, such as a subtest.
+        lost: whether a worker exited without sending its record.
 
     """
 
@@ -65,7 +65,7 @@ class Record:
     lost: bool = False
 
     def collected(self, config: pytest.Config, items: Iterable[pytest.Item]) -> None:
-        """Notes the tests of the modules that have stored pictures, or lie next to such."""
+        """Records the tests of modules in folders that have stored pictures."""
         by_module: dict[Path, list[pytest.Item]] = {}
         for item in items:
             by_module.setdefault(item.path, []).append(item)
@@ -81,20 +81,20 @@ class Record:
                 self.partial.add(folder)
 
     def finished(self, report: pytest.TestReport) -> None:
-        """Notes what became of a test."""
-        ids = {report.nodeid, report.nodeid.rpartition("@")[0]}  # without the group that xdist appends
+        """Records the outcome of a test."""
+        ids = {report.nodeid, report.nodeid.rpartition("@")[0]}  # with and without the group that xdist appends
         if report.failed:
             self.failed |= ids
         elif report.passed and report.when == "call":
             self.passed |= ids
 
     def as_dict(self) -> dict[str, Any]:
-        """What xdist can send."""
+        """Returns the record as a dictionary, which xdist can send."""
         sets = {name: sorted(getattr(self, name)) for name in ("used", "created", "updated", "partial")}
         return sets | {"tests": self.tests}
 
     def add(self, other: dict[str, Any] | None) -> None:
-        """Adds the record of a worker, None if it has crashed."""
+        """Adds the record of a worker; None means that the worker has crashed."""
         if other is None:
             self.lost = True
             return
@@ -104,10 +104,10 @@ class Record:
             self.tests.setdefault(folder, {}).update(tests)
 
     def unused(self) -> list[str]:
-        """The pictures that no test uses, as far as this run can know.
+        """Returns the pictures that no test uses, as far as this run can tell.
 
-        A picture belongs to the test whose name it has. It is unused if this test passed without it, or if all tests of
-        the module were collected and none has the name, or if the module doesn't exist.
+        A picture belongs to the test with its name. It is unused if this test passed without comparing it, if all tests
+        of the module were collected and none has its name, or if the module does not exist.
         """
         if self.lost:
             return []

@@ -1,7 +1,7 @@
-"""The fixture's object, and the names of what it stores.
+"""The object that the fixture ``image_snapshot`` returns, and the names of stored pictures.
 
 The picture of ``tests/test_a.py::TestB::test_c[d]`` is ``tests/__image_snapshots__/test_a/TestB.test_c[d].png``. The
-folder's name is not that of syrupy, which deletes pictures that it doesn't know.
+name of the folder differs from that of syrupy, which deletes pictures that it does not know.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _MISSING: Any = object()
 
 
 def results_folder(config: pytest.Config) -> Path:
-    """The folder of what failed comparisons leave to look at; not made yet."""
+    """Returns the folder for the images of failed comparisons. It may not exist yet."""
     given = config.getoption("ssim_results_path")
     if given:
         return Path(config.invocation_params.dir, given)
     if config.getini("ssim_results_path"):
         return config.rootpath / config.getini("ssim_results_path")
-    factory = getattr(config, "_tmp_path_factory", None)  # what the fixture tmp_path_factory returns
+    factory = getattr(config, "_tmp_path_factory", None)  # the object of the fixture tmp_path_factory
     base = factory.getbasetemp() if factory else Path(tempfile.mkdtemp(prefix="ssim-fused-"))
-    if factory and hasattr(config, "workerinput"):  # xdist's workers have a folder each
+    if factory and hasattr(config, "workerinput"):  # each xdist worker has its own folder
         base = base.parent
     return base / "ssim-fused-failures"
 
@@ -42,11 +42,11 @@ def _setting(config: pytest.Config) -> float:
     try:
         return float(text)
     except ValueError:
-        raise pytest.UsageError(f"ssim_at_least is {text!r}, expected a number of at most 1.") from None
+        raise pytest.UsageError(f"ssim_at_least is {text!r}; expected a number of at most 1, such as 0.99.") from None
 
 
 def folder_of(root: Path, module: str) -> Path:
-    """The subfolder of a module, by its path as in a node id."""
+    """Returns the subfolder of a module, given by its path in a node id."""
     parts = [part for part in Path(module).with_suffix("").parts if part not in ("..", "/")]
     return root.joinpath(*parts)
 
@@ -54,18 +54,18 @@ def folder_of(root: Path, module: str) -> Path:
 class ImageSnapshot:
     """Compares images with the pictures stored next to a test.
 
-    ``image_snapshot(image)`` raises an AssertionError that says what to look at. So does syrupy's way to write it,
-    ``assert image == image_snapshot``; ``image_snapshot(name=..., at_least=...)`` without an image has the arguments of
-    ``image_snapshot(image, ...)``.
+    ``image_snapshot(image)`` raises an AssertionError that names the images to look at. The notation of syrupy,
+    ``assert image == image_snapshot``, does the same; ``image_snapshot(name=..., at_least=...)``, without an image,
+    gives it the arguments of ``image_snapshot(image, ...)``.
     """
 
-    __array_ufunc__ = None  # an array on the left of == leaves the comparison to this class
+    __array_ufunc__ = None  # makes a NumPy array to the left of == call __eq__ of this class
 
     def __init__(
         self, item: pytest.Item, record: Record, arguments: dict[str, Any] | None = None, stems: set[str] | None = None
     ) -> None:
         self._item, self._record, self._arguments = item, record, arguments or {}
-        self._stems: set[str] = set() if stems is None else stems  # those of this test so far
+        self._stems: set[str] = set() if stems is None else stems  # names used by this test so far
 
     def __call__(
         self,
@@ -78,22 +78,22 @@ class ImageSnapshot:
         mask: Any = None,
         data_range: Range = None,
     ) -> Any:
-        """Compares an image, or returns a snapshot with these arguments for ``==`` if there is none.
+        """Compares an image. Without an image, returns a snapshot with these arguments, to compare with ``==``.
 
         Args:
-            image: an array, a tensor, a PIL image or a path, as :func:`ssim_fused.testing.assert_similar` takes it.
-            name: of the picture among several of a test; without it they are numbered.
-            at_least: the lowest SSIM that passes; by default pytest's setting ``ssim_at_least``, 0.99.
-            region_at_least: the lowest SSIM of the worst region that passes; by default any.
-            ignore: rectangles ``(x, y, w, h)`` that don't count.
-            mask: which pixels count.
-            data_range: the range of the image if it isn't its type's, or [0, 1] of floats.
+            image: an array, a tensor, a PIL image or a path, as in :func:`ssim_fused.testing.assert_similar`.
+            name: the name of the picture, if a test has several. Pictures without a name are numbered.
+            at_least: the lowest SSIM that passes; by default the setting ``ssim_at_least``, 0.99.
+            region_at_least: the lowest SSIM of the worst region that passes. None does not check it.
+            ignore: rectangles ``(x, y, w, h)`` to exclude.
+            mask: the pixels to compare.
+            data_range: the range of the image, if it is neither that of its integer type nor [0, 1] for floats.
 
         Returns:
             The score.
 
         Raises:
-            AssertionError: the image is not similar to the stored one, or nothing is stored.
+            AssertionError: the image is not similar to the stored picture, or no picture is stored.
 
         """
         __tracebackhide__ = True
@@ -103,7 +103,7 @@ class ImageSnapshot:
         }  # fmt: skip
         if image is _MISSING:
             return ImageSnapshot(self._item, self._record, {"name": name} | arguments, self._stems)
-        from ssim_fused.testing.images import lacking  # which imports torch
+        from ssim_fused.testing.images import lacking  # imports torch
 
         try:
             from ssim_fused.testing.stored import Stored
@@ -137,20 +137,20 @@ class ImageSnapshot:
         return True
 
     def __ne__(self, image: object) -> bool:
-        raise TypeError("image_snapshot has no `!=`; compare by image_snapshot(image).")
+        raise TypeError("image_snapshot does not support `!=`; use image_snapshot(image).")
 
     def _stem(self, name: str | None) -> str:
-        """The next picture's name: that of the test, then with a number, or with the name that was given."""
+        """Returns the name of the next picture: that of the test, with a number or the given name appended."""
         __tracebackhide__ = True
         base = stem_of(self._item)
         if name is None:
             number = sum(stem == base or stem[len(base) + 1 :].isdigit() for stem in self._stems)
             stem = f"{base}.{number}" if number else base
         elif not isinstance(name, str) or not name or name.isdigit():
-            raise ValueError(f"`name` is {name!r}, expected a text that isn't a number, such as 'dark'.")
+            raise ValueError(f"`name` is {name!r}; expected a text that is not a number, such as 'dark'.")
         else:
             stem = f"{base}.{safe_name(name)}"
         if stem in self._stems:
-            raise ValueError(f"`name` is {name!r} a second time in this test; expected another one for each image.")
+            raise ValueError(f"`name` is {name!r} for the second time in this test; expected a unique name per image.")
         self._stems.add(stem)
         return stem

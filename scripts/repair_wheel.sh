@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gives a wheel of Linux the tag of the oldest platform that its symbols permit, and checks every library in it.
-# Usage: scripts/repair_wheel.sh NAME.whl FOLDER   The wheel with the new name lies in FOLDER.
+# Tags a Linux wheel with the oldest platform that its symbols permit, and checks every library in it.
+# Usage: scripts/repair_wheel.sh NAME.whl FOLDER   The renamed wheel is written to FOLDER.
 set -euo pipefail
 wheel=$1 folder=$2
-# torch brings its own libraries; a copy of them in the wheel would be a second one in the process.
+# Exclude torch's libraries, because copies in the wheel would be loaded in addition to torch's own.
 exclude=()
 for library in libtorch.so libtorch_cpu.so libtorch_cuda.so libtorch_python.so libc10.so libc10_cuda.so; do
   exclude+=(--exclude "$library")

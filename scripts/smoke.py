@@ -1,8 +1,8 @@
-"""A minute's look at an installed package, with nothing but torch: values, gradients, volumes, types, errors.
+"""A quick check of an installed package that needs only torch: values, gradients, volumes, dtypes, errors.
 
     python scripts/smoke.py [--device cuda]
 
-Every operator of the library is called at least once.
+It calls every operator of the library at least once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ssim_fused import L1SSIMLoss, ms_ssim, ssim
 
 
 def check(is_right: bool, what: str) -> None:
-    """An assertion that -O does not remove."""
+    """Like assert, but python -O does not remove it."""
     if not is_right:
         raise SystemExit(f"smoke test: {what} is wrong")
 
 
 def textbook(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """SSIM of a uniform window of seven, by the formula of the paper, in float64."""
+    """SSIM with a uniform window of 7x7, by the paper's formula."""
     mean = lambda z: torch.nn.functional.avg_pool2d(torch.nn.functional.pad(z, (3,) * 4, "reflect"), 7, 1)  # noqa: E731
     mu_x, mu_y = mean(x), mean(y)
     var_x, var_y, cov = mean(x * x) - mu_x**2, mean(y * y) - mu_y**2, mean(x * y) - mu_x * mu_y
@@ -31,7 +31,7 @@ def textbook(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def every_check(device: str) -> None:
-    """Every check; raises SystemExit at the first that fails."""
+    """Run all checks. Raises SystemExit at the first that fails."""
     generator = torch.Generator().manual_seed(0)
     y = torch.rand(2, 3, 48, 50, generator=generator, dtype=torch.float64)
     x = y + 0.1 * torch.randn(y.shape, generator=generator, dtype=torch.float64)
@@ -42,8 +42,8 @@ def every_check(device: str) -> None:
     check(bool((value - expected).abs() < 1e-10), "the value")
     check(bool((slope - expected_slope).abs().max() < 1e-10), "the gradient")
     check(float(ssim(y, y, data_range=1.0)) == 1, "SSIM of identical images")
-    # The short way of calls that came before, which is taken from the third on; then a gradient that is kept, which
-    # the backward must not scale in place.
+    # From the third call with the same arguments on, calls are prepared. Below, a retained gradient must not be scaled
+    # in place by the backward.
     for factor in (2, 3, 4):
         leaf = x.detach().float().requires_grad_()
         (factor * ssim(leaf, y.float(), data_range=1.0)).backward()
@@ -84,7 +84,7 @@ OPERATORS_OF_IMAGES = {
 
 
 def main() -> None:
-    """The checks, which operators they called, and what is loaded."""
+    """Run the checks, and verify which operators they called and what is loaded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device

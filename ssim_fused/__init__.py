@@ -1,6 +1,6 @@
 """SSIM as one fused kernel per device, with the numbers of torchmetrics and a handwritten backward."""
 
-from ssim_fused._core import registration as registration  # which tells PyTorch of the operators
+from ssim_fused._core import registration as registration  # registers derivatives and shapes with PyTorch
 from ssim_fused._core._ops import build_info
 from ssim_fused._version import __version__
 from ssim_fused.functional import (

@@ -1,4 +1,4 @@
-"""``python -m ssim_fused``: the command line, as ``ssim-fused``."""
+"""Runs the command line by ``python -m ssim_fused``, the same as ``ssim-fused``."""
 
 import sys
 

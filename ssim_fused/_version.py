@@ -1,3 +1,3 @@
-"""The version, without importing torch."""
+"""The version of the package, readable without importing torch."""
 
 __version__ = "0.2.0"

@@ -18,7 +18,7 @@ from ssim_fused._core.window import DataRange, Padding, Window, apply_range, che
 Reduction = Literal["elementwise_mean", "sum", "none"] | None
 
 
-# What differs between the overloads is the last two of the reference's arguments, and the result.
+# The overloads differ in the two `return_` arguments and in the type of the result.
 # fmt: off
 @overload
 def structural_similarity_index_measure(
@@ -54,65 +54,75 @@ def structural_similarity_index_measure(
     mask: Tensor | None = None,
     mask_mode: MaskMode = "window",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""Structural similarity (SSIM) of two batches of images or volumes, as a metric or a loss.
+    r"""Computes the structural similarity (SSIM) of two batches of images or volumes, as a metric or a loss.
 
-    Signature and numbers are those of ``torchmetrics.functional.image.structural_similarity_index_measure``
-    (1.9.0); one fused kernel computes the value and, in the same pass over the pixels, the gradients.
+    The signature and the results are those of ``torchmetrics.functional.image.structural_similarity_index_measure``
+    1.9.0 ("the reference" below). One fused kernel computes the value and, in the same pass over the pixels, the
+    gradients. The arguments after ``*`` are not in the reference.
 
     Args:
-        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, of float32, float64, float16, bfloat16, uint8,
-            uint16, int8 or int16, of any strides. The arithmetic of the 8- and 16-bit types is float32; nothing is
-            copied.
-        target: images of the same shape; cast to the dtype of ``preds``, not scaled. Beside integers, of the same
-            dtype.
-        gaussian_kernel: whether the window is a Gaussian (else uniform).
-        sigma: standard deviation of the Gaussian, > 0; for each of (H, W) or (D, H, W) where a sequence. The window
-            has ``2 int(3.5 sigma + 0.5) + 1`` taps.
-        kernel_size: size of the uniform window, odd; for each of (H, W) or (D, H, W) where a sequence. Must be valid
-            also where the window is a Gaussian. That does not use it, but for the width of volumes, which is padded
-            by ``(kernel_size - 1) // 2`` as in the reference: where the Gaussian has another size, the map is wider
-            or narrower than the volume.
-        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range L, above zero and finite. A number of any type; or a tensor of one element, or
-            ``[B]``, a range of each image, whose numbers are not checked, and which has a gradient; or a tuple
-            ``(low, high)``, to which the images are clamped; or None: of integers the range of their type, of floats
-            the larger of both tensors' max - min, through which gradients flow. An integer ``target`` next to float
-            ``preds`` is not scaled: a number below 255, or a tuple within [-1, 1], is refused.
-        k1: luminance constant, ``c1 = (k1 L)^2``.
-        k2: contrast constant, ``c2 = (k2 L)^2``.
-        return_full_image: return also the SSIM map, of the shape of ``preds`` (but see ``kernel_size``).
-        return_contrast_sensitivity: return also the mean contrast sensitivity ``[B]``, over the pixels whose
-            windows lie inside the image. Excludes ``return_full_image``.
-        padding: how the images continue beyond their edges: ``"reflect"``, as in the reference; ``"zero"``; or
-            ``"valid"``, not at all: the map is smaller by the window's size minus one, and the contrast
-            sensitivity is averaged over all of it. But for "reflect", the map of volumes does not depend on the
-            ``kernel_size`` of another window.
-        per_channel: whether a value is that of a channel, not of an image: ``[B, C]`` in place of ``[B]``, of the
-            contrast sensitivity, too; ``reduction`` is then over all of them. Images in channels_last are copied.
-        mask: which pixels count: ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, bool, or weights in [0, 1] of any
-            float dtype (what is not positive weighs nothing). It has no gradient. An image whose mask is empty scores
-            one, with a gradient of zero. See ``docs/masks.md``.
-        mask_mode: ``"window"``: windows see only what is not masked, and are normalised by what they see; nothing that
-            lies under the mask, a NaN neither, reaches a value or a gradient. The map is one where a window sees
-            nothing. ``"map"``: windows as without a mask; it weighs the map's pixels in the means.
+        preds: Images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]`` with any strides. The dtype is float32, float64,
+            float16, bfloat16, uint8, uint16, int8 or int16. The 8- and 16-bit types are computed in float32, without
+            a float32 copy of the images.
+        target: Images of the same shape. If its dtype differs from that of a floating-point ``preds``, ``target`` is
+            cast to it and not rescaled. If ``preds`` has an integer dtype, ``target`` must have the same one.
+        gaussian_kernel: If True, the window is a Gaussian; otherwise it is uniform.
+        sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or a sequence for (H, W) or (D, H, W).
+            The window has ``2 int(3.5 sigma + 0.5) + 1`` taps per axis.
+        kernel_size: Number of taps of the uniform window, odd: one number, or a sequence for (H, W) or (D, H, W). A
+            Gaussian window ignores it, except that it must still be valid and that it sets the padding of the width of
+            volumes to ``(kernel_size - 1) // 2``, as in the reference. If the Gaussian has another size, the map is
+            wider or narrower than the volume.
+        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None for one value per image.
+        data_range: The range L of the pixel values, finite and > 0. One of:
+
+            - a number of any real type;
+            - a tensor with one element, or ``[B]`` with a range for each image. Its values are not checked, and it
+              can require a gradient;
+            - a tuple ``(low, high)``, to which both images are clamped; L is ``high - low``;
+            - None. For integer images L is the range of their dtype. For floating-point images it is the larger of
+              ``preds.max() - preds.min()`` and ``target.max() - target.min()``, through which gradients flow.
+
+            An integer ``target`` is not rescaled to floating-point ``preds``, so a number below 255 or a tuple
+            within [-1, 1] is then refused.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        return_full_image: If True, also return the SSIM map, which has the shape of ``preds`` (for exceptions see
+            ``kernel_size`` and ``padding``).
+        return_contrast_sensitivity: If True, also return the mean contrast sensitivity ``[B]`` over the pixels whose
+            windows lie inside the image. It excludes ``return_full_image``.
+        padding: How images continue beyond their edges: ``"reflect"``, as in the reference; ``"zero"``; or ``"valid"``
+            for no padding. With ``"valid"`` each axis of the map is shorter by the number of taps minus one, and the
+            contrast sensitivity is averaged over the whole map. With padding other than ``"reflect"``,
+            ``kernel_size`` does not affect the map of a Gaussian window.
+        per_channel: If True, return one value per channel, ``[B, C]`` instead of ``[B]``, also for the contrast
+            sensitivity. The reduction is then over batch and channels. Images in channels_last layout are copied.
+        mask: The pixels that count: ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, bool, or weights in [0, 1] of a
+            floating-point dtype (weights that are not positive count as 0). It must not require a gradient. An image
+            with an empty mask has SSIM 1 and a gradient of 0. See ``docs/masks.md``.
+        mask_mode: What the mask means. With ``"window"``, each window averages over unmasked pixels only and is
+            normalized by their weight. Masked pixels, even NaN, affect no value and no gradient. The map is 1 where
+            a window contains no unmasked pixel. With ``"map"``, windows ignore the mask, which instead weights the
+            pixels of the map in the means.
 
     Returns:
-        SSIM, a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction, in the dtype of ``preds``, of integers in
-        float32; with one of the ``return_`` arguments a tuple of it and the map or the contrast sensitivity (never
-        reduced).
+        SSIM in the dtype of ``preds`` (float32 for integers): a scalar, or ``[B]`` without reduction (``[B, C]`` with
+        ``per_channel``). With one of the ``return_`` arguments, a tuple of SSIM and the map or the contrast
+        sensitivity, neither of which is reduced over the batch.
 
     Raises:
-        TypeError: something is no tensor, or no number where one is expected.
-        RuntimeError: shapes or devices differ, an image is not larger than the padding (half the window), or
-            without padding smaller than the window, or the images are on CUDA and the package was built without it.
-        NotImplementedError: a dtype is not one of these: int32, int64 and bool are to be converted.
-        ValueError: another number of dimensions; a ``sigma`` or ``kernel_size`` of the wrong length, even or not
-            positive; a ``data_range`` that is not above zero, not finite, a tensor of another shape, or that cannot be
-            the range of both images; an unknown ``reduction`` or ``padding``; both ``return_``
-            arguments.
-        OverflowError: an infinite ``sigma`` or ``kernel_size``; a number that is too large for a float.
-        IndexError: a ``data_range`` that is a tuple of one.
-        torch.OutOfMemoryError: of CUDA; a RuntimeError where the CPU's memory does not suffice.
+        TypeError: An argument has the wrong type.
+        ValueError: The images do not have four or five dimensions; ``sigma`` or ``kernel_size`` has the wrong length or
+            is not positive, or ``kernel_size`` is even; ``data_range`` is not finite and above zero, is a tensor of the
+            wrong shape, or cannot be the range of both images; ``reduction`` or ``padding`` is unknown; or both
+            ``return_`` arguments are True.
+        RuntimeError: Shapes or devices differ; a side of the images is not larger than the padding (half the window),
+            or is smaller than the window if there is no padding; the images are on CUDA and the package was built
+            without CUDA; or the CPU runs out of memory.
+        NotImplementedError: A dtype is not supported. Convert int32, int64 and bool first.
+        OverflowError: ``sigma`` or ``kernel_size`` is infinite, or a number is too large for a float.
+        IndexError: ``data_range`` is a tuple of one element.
+        torch.OutOfMemoryError: The GPU runs out of memory.
 
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
@@ -144,8 +154,8 @@ def structural_similarity_index_measure(
         )  # fmt: skip
     if return_full_image and return_contrast_sensitivity:
         raise ValueError(
-            "Arguments `return_full_image` and `return_contrast_sensitivity` are both True and mutually "
-            "exclusive: ask for one of them, or call twice."
+            "`return_full_image` and `return_contrast_sensitivity` are both True, expected at most one: set one of "
+            "them to False, or call the function twice."
         )
     if mask is not None or mask_mode != "window":
         checks.check_mask(preds, target, mask, mask_mode)
@@ -194,43 +204,50 @@ def multiscale_structural_similarity_index_measure(
     mask: Tensor | None = None,
     mask_mode: MaskMode = "window",
 ) -> Tensor:
-    r"""Multi-scale structural similarity (MS-SSIM) of two batches of images or volumes, as a metric or a loss.
+    r"""Computes the multi-scale structural similarity (MS-SSIM) of two batches of images or volumes.
 
-    The product of each level's mean contrast sensitivity, of the coarsest level's SSIM, to the powers ``betas``;
-    each level has half the size of the one before, by the means of 2x2 pixels or 2x2x2 voxels. Signature and numbers
-    are those of ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` (1.9.0).
+    MS-SSIM is the product over the levels of the mean contrast sensitivity (at the coarsest level: of the mean SSIM),
+    each raised to its exponent in ``betas``. Each level halves the images of the previous one by averaging blocks of
+    2x2 pixels or 2x2x2 voxels. The signature and the results are those of
+    ``torchmetrics.functional.image.multiscale_structural_similarity_index_measure`` 1.9.0 ("the reference" below). The
+    arguments after ``*`` are not in the reference.
 
     Args:
-        preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, as for
-            :func:`structural_similarity_index_measure`.
-        target: images of the same shape; cast to the dtype of ``preds``.
-        gaussian_kernel: whether the window is a Gaussian (else uniform).
-        sigma: standard deviation of the Gaussian, the same at every level.
-        kernel_size: size of the uniform window, odd; it also sets the least height and width of the images (of
-            volumes by its first two elements, as in the reference).
-        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None: one value an image.
-        data_range: the images' range, as there. A tuple ``(low, high)`` clamps each level's images (after the pooling
-            of unclamped ones); None takes the range of floats from the images of each level.
-        k1: luminance constant.
-        k2: contrast constant.
-        betas: the levels' exponents, a tuple of floats, the finest level first.
-        normalize: ``"relu"`` clamps the means at zero, where value and gradient are then zero; ``"simple"`` maps
-            them to ``(mean + 1) / 2``; None leaves them, and a negative mean gives NaN, as in the reference.
-        padding: how the images of every level continue beyond their edges, as there.
-        per_channel: whether a value is that of a channel, as there: means, powers and product are each channel's.
-        mask: as for :func:`structural_similarity_index_measure`. A level's mask is the mean of 2x2 pixels or 2x2x2
-            voxels of the mask before.
-        mask_mode: as there; ``"window"`` also weighs the pixels in the means that make a level's images.
+        preds: Images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``, with the dtypes that
+            :func:`structural_similarity_index_measure` accepts.
+        target: Images of the same shape, with the same rules for the dtype.
+        gaussian_kernel: If True, the window is a Gaussian; otherwise it is uniform.
+        sigma: Standard deviation of the Gaussian in pixels, > 0. It is the same at every level.
+        kernel_size: Number of taps of the uniform window, odd. Also for a Gaussian window it sets the least height and
+            width of the images (for volumes through its first two elements, as in the reference).
+        reduction: ``"elementwise_mean"`` or ``"sum"`` over the batch, or ``"none"`` or None for one value per image.
+        data_range: The range of the pixel values, as for :func:`structural_similarity_index_measure`. A tuple ``(low,
+            high)`` clamps the images of each level; the levels are made from unclamped images. None takes the range of
+            floating-point images again at each level.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        betas: Exponents of the levels, a tuple of floats, the finest level first.
+        normalize: ``"relu"`` clamps the means at 0, where value and gradient are then 0. ``"simple"`` maps them to
+            ``(mean + 1) / 2``. None leaves them unchanged, so that a negative mean gives NaN, as in the reference.
+        padding: How the images of every level continue beyond their edges: ``"reflect"``, ``"zero"`` or ``"valid"``.
+        per_channel: If True, return one value per channel, ``[B, C]`` instead of ``[B]``: the product of the means of
+            that channel.
+        mask: The pixels that count, as for :func:`structural_similarity_index_measure`. The mask of each level is the
+            average of blocks of 2x2 pixels or 2x2x2 voxels of the previous one.
+        mask_mode: What the mask means, as for :func:`structural_similarity_index_measure`. With ``"window"``, the mask
+            also weights the pixels in the averages that make the images of the next level.
 
     Returns:
-        MS-SSIM, a scalar, or ``[B]`` (``[B, C]`` per channel) without reduction, in the dtype of ``preds``.
+        MS-SSIM in the dtype of ``preds`` (float32 for integers): a scalar, or ``[B]`` without reduction (``[B, C]``
+        with ``per_channel``).
 
     Raises:
-        TypeError: as :func:`structural_similarity_index_measure`.
-        RuntimeError: as there, at any level.
-        NotImplementedError, OverflowError, IndexError, torch.OutOfMemoryError: as there.
-        ValueError: as there; ``betas`` no tuple of floats; an unknown ``normalize``; images smaller than
-            ``2 ** len(betas)`` or than ``kernel_size * max(1, len(betas) - 1) ** 2``.
+        ValueError: As for :func:`structural_similarity_index_measure`; also if ``betas`` is not a tuple of floats, if
+            ``normalize`` is unknown, or if a side of the images is smaller than ``2 ** len(betas)`` or than
+            ``kernel_size * max(1, len(betas) - 1) ** 2``.
+        RuntimeError: As for :func:`structural_similarity_index_measure`, at any level.
+        TypeError, NotImplementedError, OverflowError, IndexError, torch.OutOfMemoryError: As for
+            :func:`structural_similarity_index_measure`.
 
     References:
         Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar

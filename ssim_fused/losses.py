@@ -1,19 +1,17 @@
-"""Losses: modules around one operator each, whose value is a distance, computed and not subtracted."""
+"""Loss modules. Each calls one operator that computes the distance itself instead of subtracting SSIM from 1."""
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
 import numbers
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Literal, NamedTuple, NoReturn, ParamSpec
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
 from ssim_fused._core import autograd, call, checks, multiscale, prepared, scripting
 from ssim_fused._core.autograd import evaluate
+from ssim_fused._core.keywords import keywords_only
 from ssim_fused._core.spec import LOSS_REDUCTIONS, PIXEL_TERMS, MaskMode, PixelTerm, Reduction, Spec
 from ssim_fused._core.window import (
     DataRange,
@@ -26,7 +24,7 @@ from ssim_fused._core.window import (
 )
 
 ReductionName = Literal["mean", "elementwise_mean", "sum", "none"] | None
-# The attributes that a loss computes with.
+# The attributes that determine the result of a loss: assigning one discards the prepared call.
 _CONFIGURATION = frozenset(
     {"data_range", "gaussian_kernel", "sigma", "kernel_size", "k1", "k2", "padding", "reduction"}
     | {"betas", "normalize", "pixel", "ssim_weight", "eps"}
@@ -34,10 +32,10 @@ _CONFIGURATION = frozenset(
 
 
 class Terms(NamedTuple):
-    """What a loss consists of, detached and reduced as the loss is.
+    """The two terms of a :class:`PixelSSIMLoss`, detached from the graph and reduced like the loss.
 
     Attributes:
-        pixel: the mean of phi.
+        pixel: The mean of the pixel term phi.
         ssim: ``1 - SSIM``.
 
     Example:
@@ -55,46 +53,17 @@ class Terms(NamedTuple):
     ssim: Tensor
 
 
-P = ParamSpec("P")
-
-
-def _named(initialize: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
-    """Decorates an ``__init__`` with keywords only so that wrong arguments are told in the name of the loss."""
-    own = frozenset(inspect.signature(initialize).parameters)
-
-    @functools.wraps(initialize)
-    def checked(self: Any, *args: P.args, **kwargs: P.kwargs) -> None:
-        name = type(self).__name__
-        if len(args) > 0:
-            raise TypeError(f"{name}() takes keywords only, got {args[0]!r}: pass for instance `data_range=...`.")
-        for unknown in kwargs.keys() - own:
-            near = difflib.get_close_matches(unknown, _keywords_of(type(self)), 1)
-            meant = f"; did you mean `{near[0]}`?" if near else "."
-            raise TypeError(f"{name}() got an unexpected keyword argument `{unknown}`{meant}")
-        initialize(self, *args, **kwargs)
-
-    return checked
-
-
-def _keywords_of(kind: type) -> list[str]:
-    """The names of all arguments that a loss takes."""
-    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    signatures = [inspect.signature(base.__init__) for base in kind.__mro__ if issubclass(base, _Loss)]
-    names = {p.name: None for signature in signatures for p in signature.parameters.values() if p.kind in kinds}
-    return [name for name in names if name != "self"]
-
-
 class _Loss(nn.Module):
-    """What all losses share: arguments, their check, and the call."""
+    """The base class of all losses: common arguments, their checks, and the call."""
 
     _range_is_given = True
     betas: tuple[float, ...] = ()
     normalize: Literal["relu", "simple"] | None = "relu"
-    _shown: tuple[str, ...] = ()
+    _shown: tuple[str, ...] = ()  # further attributes for `extra_repr`
     _prepared: prepared.Prepared | None = None
-    _accepted: bool = False  # whether the long way has accepted a call with these attributes
+    _accepted: bool = False  # whether the long path (see _core/prepared.py) has accepted a call with these attributes
 
-    @_named
+    @keywords_only
     def __init__(
         self,
         *,
@@ -128,23 +97,26 @@ class _Loss(nn.Module):
         mask: Tensor | None = None,
         mask_mode: MaskMode = "window",
     ) -> Tensor:
-        """The loss of two batches.
+        """Computes the loss of two batches.
 
         Args:
-            preds: images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
-            target: images of the same shape.
-            weight: ``[B]``, what each image's loss is multiplied by before the reduction; a mean is over B all the
-                same, as in :class:`torch.nn.BCELoss`.
-            mask: which pixels count, ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, as for
-                :func:`~ssim_fused.structural_similarity_index_measure`; an image whose mask is empty has the loss zero.
-            mask_mode: ``"window"`` or ``"map"``, as there.
+            preds: Images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
+            target: Images of the same shape.
+            weight: Factors ``[B]`` for the loss of each image before the reduction. A mean still divides by B, as in
+                :class:`torch.nn.BCELoss`.
+            mask: The pixels that count, ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, as for
+                :func:`~ssim_fused.structural_similarity_index_measure`. An image with an empty mask has a loss of 0.
+            mask_mode: What the mask means, ``"window"`` or ``"map"``, as for
+                :func:`~ssim_fused.structural_similarity_index_measure`.
 
         Returns:
-            A scalar, or ``[B]`` without reduction, in the dtype of ``preds``; under autocast in float32.
+            A scalar, or ``[B]`` without reduction, in the dtype of ``preds``, or in float32 under autocast and for
+            integers.
 
         Raises:
-            TypeError, ValueError, RuntimeError, NotImplementedError: as
-                :func:`~ssim_fused.structural_similarity_index_measure`, and for a ``weight`` that is none of the batch.
+            TypeError, ValueError, RuntimeError, NotImplementedError: As for
+                :func:`~ssim_fused.structural_similarity_index_measure`; also if ``weight`` is not a tensor ``[B]`` on
+                the device of ``preds``.
 
         """
         return self._outputs(preds, target, weight, mask, mask_mode)[0]
@@ -157,7 +129,7 @@ class _Loss(nn.Module):
             self.__dict__["_range_is_given"] = True
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """Refuses ``torch.jit.script``, also of modules that contain the loss."""
+        """Refuses ``torch.jit.script`` of the loss and of modules that contain it."""
         scripting.refuse(type(self).__name__)
 
     def __delattr__(self, name: str) -> None:
@@ -165,7 +137,7 @@ class _Loss(nn.Module):
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state of a copy: it prepares its calls anew, since their numbers are this process's."""
+        """Leaves out the prepared call, because its number is valid in this process only."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_prepared", "_accepted")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -173,7 +145,7 @@ class _Loss(nn.Module):
         self._forget()
 
     def _forget(self) -> None:
-        """Discards what was prepared: the next calls go the long way."""
+        """Discards the prepared call, so that the next calls take the long path (:mod:`ssim_fused._core.prepared`)."""
         self.__dict__.pop("_prepared", None)
         self.__dict__.pop("_accepted", None)
 
@@ -184,7 +156,7 @@ class _Loss(nn.Module):
     def _outputs(
         self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: MaskMode
     ) -> Sequence[Tensor]:
-        """The reduced loss, and the terms if the loss has some."""
+        """Returns the reduced loss, followed by the terms ``[B, 2]`` of a :class:`PixelSSIMLoss`."""
         if not is_dynamo_compiling() and weight is None and mask is None and mask_mode == "window":
             entry = self._prepared
             if entry is not None and (outputs := prepared.run(entry, preds, target)) is not None:
@@ -195,7 +167,7 @@ class _Loss(nn.Module):
         self, preds: Tensor, target: Tensor, weight: Tensor | None, mask: Tensor | None, mask_mode: MaskMode
     ) -> Sequence[Tensor]:
         if weight is not None:
-            _check_weight(preds, weight)
+            checks.check_weight(preds, weight)
         if mask is not None or mask_mode != "window":
             checks.check_mask(preds, target, mask, mask_mode)
         reduction = LOSS_REDUCTIONS[self.reduction]
@@ -228,10 +200,10 @@ class _Loss(nn.Module):
         return call.explained(compute, preds, target, arguments)
 
     def _prepare(self, spec: Spec) -> None:
-        """Prepares the calls of this loss, the second time that one was accepted.
+        """Prepares the calls of this loss after two of them were accepted.
 
-        Only if all attributes that it computes with are plain values of the instance: a tensor can change in place, and
-        a property of a subclass with every call.
+        It does so only if all attributes in ``_CONFIGURATION`` are immutable values, not properties: a tensor can
+        change in place, and a property of a subclass can return another value at each call.
         """
         for name in _CONFIGURATION:
             of_class = getattr(type(self), name, None)
@@ -248,7 +220,7 @@ class _Loss(nn.Module):
         self.__dict__["_prepared"] = prepared.prepare(spec._replace(window=window))
 
     def extra_repr(self) -> str:
-        """Arguments, as they were given."""
+        """Returns the arguments of the loss for its ``repr``."""
         size = (
             f"sigma={self.sigma}" if self.gaussian_kernel else f"gaussian_kernel=False, kernel_size={self.kernel_size}"
         )
@@ -257,44 +229,35 @@ class _Loss(nn.Module):
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value cannot change in place."""
+    """Returns whether a value is of a type that cannot change in place."""
     if type(value) is tuple:
         return all(type(element) is float for element in value)
     return type(value) in (bool, int, float, str, type(None))
 
 
-def _check_weight(preds: Tensor, weight: Tensor) -> None:
-    if not isinstance(weight, Tensor):
-        raise TypeError(
-            f"`weight` is {weight!r}, a {type(weight).__name__}; expected a tensor [B], one for each image."
-        )
-    if isinstance(preds, Tensor) and weight.shape != preds.shape[:1]:
-        raise ValueError(
-            f"`weight` has the shape {tuple(weight.shape)}, expected ({preds.shape[0]},): one for each image."
-        )
-    if isinstance(preds, Tensor) and weight.device != preds.device:
-        raise RuntimeError(f"`weight` is on {weight.device} and `preds` on {preds.device}: move it by `.to(...)`.")
-
-
 class SSIMLoss(_Loss):
-    """``1 - SSIM``, computed as what SSIM lacks to one: a loss of 1e-9 has digits.
+    """The loss ``1 - SSIM``, computed without the subtraction, so that losses as small as 1e-9 keep their precision.
+
+    All arguments are keyword-only. The call is ``loss(preds, target, weight=None, mask=None, mask_mode="window")``.
 
     Args:
-        data_range: the range L of the images. The default is 1.0 for floating-point images, which then lie in [0, 1],
-            and the range of their type for integers. A fixed range makes the loss of an image independent of the
-            others; None takes it from each batch, as the metric's default does. Otherwise as for
-            :func:`~ssim_fused.structural_similarity_index_measure`. An integer ``target`` next to floating-point
-            ``preds`` needs a range that is given.
-        gaussian_kernel: whether the window is a Gaussian (else uniform).
-        sigma: standard deviation of the Gaussian, > 0, for all axes or for each.
-        kernel_size: size of the uniform window, odd, for all axes or for each.
-        k1: luminance constant.
-        k2: contrast constant.
-        padding: ``"reflect"``, ``"zero"`` or ``"valid"``: no padding.
-        reduction: ``"mean"`` (or ``"elementwise_mean"``) or ``"sum"`` over the batch, or ``"none"`` or None.
+        data_range: The range L of the pixel values, as for :func:`~ssim_fused.structural_similarity_index_measure`.
+            The default is 1.0 for floating-point images and the range of the dtype for integer images. With a fixed
+            range the loss of an image is independent of the rest of the batch; None computes the range from each
+            batch, as the metric does by default. An integer ``target`` with floating-point ``preds`` needs an explicit
+            range.
+        gaussian_kernel: If True, the window is a Gaussian; otherwise it is uniform.
+        sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or one per axis.
+        kernel_size: Number of taps of the uniform window, odd: one number, or one per axis.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        padding: How images continue beyond their edges: ``"reflect"``, ``"zero"``, or ``"valid"`` for no padding.
+        reduction: ``"mean"`` (or ``"elementwise_mean"``) or ``"sum"`` over the batch, or ``"none"`` or None for one
+            value per image.
 
     Raises:
-        ValueError, TypeError: an argument is not as above.
+        ValueError: The value of an argument is out of its range, or a word is unknown.
+        TypeError: An argument has the wrong type, is unknown, or is passed by position.
 
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
@@ -312,16 +275,19 @@ class SSIMLoss(_Loss):
 
 
 class MultiScaleSSIMLoss(_Loss):
-    """``1 - MS-SSIM``.
+    """The loss ``1 - MS-SSIM`` of images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
 
     Args:
-        betas: the levels' exponents, the finest level first.
+        betas: Exponents of the levels, a tuple of floats, the finest level first. See
+            :func:`~ssim_fused.fitting_betas` for small images.
         normalize: ``"relu"``, ``"simple"`` or None, as for
-            :func:`ssim_fused.multiscale_structural_similarity_index_measure`.
-        **arguments: as for :class:`SSIMLoss`.
+            :func:`~ssim_fused.multiscale_structural_similarity_index_measure`.
+        **arguments: The arguments of :class:`SSIMLoss`.
 
     Raises:
-        ValueError, TypeError: an argument is not as above; at the call, images too small for the levels.
+        ValueError: The value of an argument is out of its range, or a word is unknown. The call raises it if the images
+            are too small for the levels.
+        TypeError: An argument has the wrong type or is unknown.
 
     References:
         Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
@@ -351,22 +317,25 @@ class MultiScaleSSIMLoss(_Loss):
 
 
 class PixelSSIMLoss(_Loss):
-    r"""``(1 - ssim_weight) * mean phi(preds - target) + ssim_weight * (1 - SSIM)``, in one pass over the pixels.
+    r"""The loss ``(1 - ssim_weight) * mean phi(preds - target) + ssim_weight * (1 - SSIM)``, computed in one pass.
 
-    phi is ``|d|`` (``"l1"``), ``d^2`` (``"l2"``) or ``sqrt(d^2 + eps^2)`` (``"charbonnier"``). The slope of ``|d|`` at
-    0 is 0, as in PyTorch. With the defaults it is the loss of Gaussian splatting.
+    The pixel term phi(d) is ``|d|`` (``"l1"``), ``d^2`` (``"l2"``) or ``sqrt(d^2 + eps^2)`` (``"charbonnier"``). The
+    slope of ``|d|`` at 0 is 0, as in PyTorch. The defaults give the loss of Gaussian splatting. After a call,
+    :attr:`terms` holds the two terms.
 
     Args:
-        pixel: phi.
-        ssim_weight: from 0 to 1.
-        eps: Charbonnier's constant, > 0.
-        multiscale: MS-SSIM in SSIM's place; the pixels are those of the finest level.
-        betas: MS-SSIM's exponents.
-        normalize: as for :class:`MultiScaleSSIMLoss`.
-        **arguments: as for :class:`SSIMLoss`. Where ``data_range`` is a tuple, phi is that of the clamped images.
+        pixel: The pixel term: ``"l1"``, ``"l2"`` or ``"charbonnier"``.
+        ssim_weight: Weight of the SSIM term, from 0 to 1.
+        eps: The constant of ``"charbonnier"``, > 0, in units of the pixel values.
+        multiscale: If True, use MS-SSIM instead of SSIM. The pixel term is still that of the full-size images.
+        betas: Exponents of the levels of MS-SSIM, the finest level first.
+        normalize: ``"relu"``, ``"simple"`` or None, as for :class:`MultiScaleSSIMLoss`.
+        **arguments: The arguments of :class:`SSIMLoss`. If ``data_range`` is a tuple, the pixel term is that of the
+            clamped images.
 
     Raises:
-        ValueError, TypeError: an argument is not as above.
+        ValueError: The value of an argument is out of its range, or a word is unknown.
+        TypeError: An argument has the wrong type or is unknown.
 
     References:
         Zhao, Gallo, Frosio, Kautz: Loss functions for image restoration with neural networks, IEEE Transactions on
@@ -428,26 +397,28 @@ class PixelSSIMLoss(_Loss):
         mask: Tensor | None = None,
         mask_mode: MaskMode = "window",
     ) -> Tensor:
-        """The loss of two batches, as :meth:`SSIMLoss.forward`."""
+        """Computes the loss of two batches; arguments, result and errors are those of :meth:`SSIMLoss.forward`."""
         value, terms = self._outputs(preds, target, weight, mask, mask_mode)
         if not autograd.transforms_active():
             self._last = terms.detach(), None if weight is None else weight.detach()
-        else:  # a tensor of torch.func's means nothing outside of the transform
+        else:  # a tensor of torch.func must not outlive the transform
             self._last = None
         return value
 
     @property
     def terms(self) -> Terms:
-        """The last call's two terms, reduced as the loss is; ``(1 - w) * pixel + w * ssim`` is the loss.
+        """The two terms of the last call, reduced like the loss.
+
+        With ``w = ssim_weight``, the loss is ``(1 - w) * terms.pixel + w * terms.ssim``.
 
         Raises:
-            RuntimeError: there was no call yet, or the last was within a transform of torch.func.
+            RuntimeError: There was no call yet, or the last call was inside a transform of torch.func.
 
         """
         if self._last is None:
             raise RuntimeError(
-                "`terms` are those of the last call, and there has been none outside of torch.func's transforms: call "
-                "the loss first."
+                "`terms` are those of the last call, and there was none, or it was inside a transform of torch.func: "
+                "call the loss first, outside such a transform."
             )
         terms, weight = self._last
         if weight is not None:
@@ -458,14 +429,14 @@ class PixelSSIMLoss(_Loss):
 
 
 class L1SSIMLoss(PixelSSIMLoss):
-    """:class:`PixelSSIMLoss` with L1: ``(1 - ssim_weight) * L1 + ssim_weight * (1 - SSIM)``.
+    """The loss ``(1 - ssim_weight) * L1 + ssim_weight * (1 - SSIM)``: :class:`PixelSSIMLoss` with the L1 term.
 
     Args:
-        ssim_weight: from 0 to 1.
-        **arguments: as for :class:`PixelSSIMLoss`, but for ``pixel`` and ``eps``.
+        ssim_weight: Weight of the SSIM term, from 0 to 1.
+        **arguments: The arguments of :class:`PixelSSIMLoss` except ``pixel`` and ``eps``.
 
     Raises:
-        ValueError, TypeError: an argument is not as there.
+        ValueError, TypeError: As for :class:`PixelSSIMLoss`; also a TypeError if ``pixel`` is passed.
 
     References:
         Kerbl, Kopanas, Leimkuehler, Drettakis: 3D Gaussian splatting for real-time radiance field rendering, ACM
@@ -483,5 +454,5 @@ class L1SSIMLoss(PixelSSIMLoss):
 
     def __init__(self, ssim_weight: float = 0.2, **arguments: Any) -> None:
         if "pixel" in arguments:
-            raise TypeError(f"{type(self).__name__}() has no argument `pixel`: use PixelSSIMLoss.")
+            raise TypeError(f"{type(self).__name__}() has no argument `pixel`: use PixelSSIMLoss instead.")
         super().__init__("l1", ssim_weight, **arguments)

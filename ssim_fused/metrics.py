@@ -1,18 +1,18 @@
-"""torchmetrics' two metrics, updated through this package's kernels; the extra ``[metrics]`` installs torchmetrics.
+"""Metrics: subclasses of the two SSIM metrics of torchmetrics that compute with the kernels of this package.
 
-They are subclasses: the same arguments, states and results, so that a ``MetricCollection``, ``forward``, the
-synchronisation of processes, checkpoints and ``plot`` work as ever. What differs:
+The extra ``[metrics]`` installs torchmetrics. Arguments, states and results are those of torchmetrics, so that
+``MetricCollection``, ``forward``, synchronization between processes, checkpoints and ``plot`` work. Differences:
 
-- the states hold no graph of past batches, and their size does not grow but where ``reduction="none"``, the map or the
-  contrast sensitivity ask for it (torchmetrics #2597);
-- without reduction the values of all processes are gathered, whatever their number (torchmetrics #3159);
-- the functions' own arguments: ``padding``, ``per_channel``, and a mask at ``update`` and ``forward``.
+- The states keep no graph of past batches. Their size is constant, unless ``reduction="none"``, the map or the
+  contrast sensitivity is requested (torchmetrics #2597).
+- Without reduction, the values of all processes are gathered, even if their numbers differ (torchmetrics #3159).
+- The metrics also have the arguments ``padding`` and ``per_channel``, and accept a mask in ``update`` and ``forward``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,11 +26,25 @@ try:
     from torchmetrics.metric import Metric
     from torchmetrics.utilities.data import dim_zero_cat
 except ImportError as error:
-    raise ImportError("ssim_fused.metrics needs torchmetrics: pip install 'ssim_fused[metrics]'.") from error
+    raise ImportError(
+        "torchmetrics is not installed, and ssim_fused.metrics needs it: run `pip install 'ssim_fused[metrics]'`."
+    ) from error
 
 
 class _Fused(Metric):
-    """What both metrics share; it stands before torchmetrics' class."""
+    """The common part of both metrics. It precedes the class of torchmetrics in the method resolution order."""
+
+    if TYPE_CHECKING:  # attributes that the classes of torchmetrics set
+        gaussian_kernel: bool
+        sigma: float | Sequence[float]
+        kernel_size: int | Sequence[int]
+        data_range: functional.DataRange
+        k1: float
+        k2: float
+        reduction: str | None
+        similarity: Any  # a tensor, or a list of tensors without reduction
+        total: Tensor
+        image_return: list[Tensor]
 
     def __init__(
         self,
@@ -52,22 +66,22 @@ class _Fused(Metric):
         checks.check_window(axes, self.gaussian_kernel, self.sigma, self.kernel_size)
         self.padding, self.per_channel, self.mask_mode = padding, per_channel, mask_mode
         if self.reduction in ("none", None):
-            # With None in its place, processes with different numbers of batches cannot be gathered.
+            # torchmetrics passes None, with which processes with different numbers of batches cannot be gathered.
             self.add_state("similarity", default=[], dist_reduce_fx="cat")
 
     def _options(self, mask: Tensor | None) -> dict[str, Any]:
-        """The arguments that both functions take by keyword; every value is that of one image."""
+        """Returns the keyword arguments that both functions share, without reduction over the batch."""
         names = ("gaussian_kernel", "sigma", "kernel_size", "data_range", "k1", "k2", "padding", "per_channel")
         masked = {} if mask is None else {"mask": mask, "mask_mode": self.mask_mode}
         return {name: getattr(self, name) for name in names} | {"reduction": "none"} | masked
 
     def _add(self, similarity: Tensor) -> None:
-        """Takes the values of a batch into the states."""
+        """Adds the values of a batch to the states."""
         self.total += similarity.numel()
         if self.reduction in ("none", None):
             self.similarity.append(similarity)
         else:
-            # A new tensor, of the state's type: what `forward` has returned must keep its own graph.
+            # Not in place: a value that `forward` has returned must keep its graph.
             self.similarity = self.similarity + similarity.sum().to(self.similarity.dtype)
 
     def _result(self) -> Tensor:
@@ -75,26 +89,36 @@ class _Fused(Metric):
             return dim_zero_cat(self.similarity)
         return self.similarity / self.total if self.reduction == "elementwise_mean" else self.similarity
 
-    @torch.jit.unused  # as torchmetrics' own: TorchScript takes no variable arguments
+    @torch.jit.unused  # as in torchmetrics: TorchScript has no variable arguments
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Updates the states, and returns the result of this batch, with gradient."""
+        """Updates the states and returns the result of this batch, which is differentiable."""
         result = super().forward(*args, **kwargs)
-        for name in self._defaults:  # they would keep every batch's graph
+        for name in self._defaults:  # otherwise the states would keep the graph of every batch
             state = getattr(self, name)
             setattr(self, name, [s.detach() for s in state] if isinstance(state, list) else state.detach())
         return result
 
 
-class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMeasure):
-    """SSIM of all images so far.
+# torchmetrics' Metric and torch's Module disagree on the signatures of `double`, `float`, `half` and `type`.
+class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMeasure):  # ty: ignore[incompatible-method-override]
+    """SSIM over all images since the last reset.
 
     Args:
-        *args: as ``torchmetrics.image.StructuralSimilarityIndexMeasure`` takes them (1.9.0).
-        padding: ``"reflect"``, ``"zero"`` or ``"valid"``, as
-            :func:`~ssim_fused.structural_similarity_index_measure` takes it; so is the following.
-        per_channel: whether a value is that of a channel: without reduction ``[N, C]``, else over all channels.
-        mask_mode: what the masks mean that ``update`` and ``forward`` take.
-        **kwargs: as torchmetrics' class takes them.
+        *args: The arguments of ``torchmetrics.image.StructuralSimilarityIndexMeasure`` 1.9.0.
+        padding: How images continue beyond their edges: ``"reflect"``, ``"zero"``, or ``"valid"`` for no padding.
+        per_channel: If True, score each channel: ``compute()`` returns ``[N, C]`` without reduction, otherwise the mean
+            or sum over all channels.
+        mask_mode: What the masks passed to ``update`` and ``forward`` mean, ``"window"`` or ``"map"``, as for
+            :func:`~ssim_fused.structural_similarity_index_measure`.
+        **kwargs: The keyword arguments of the same class of torchmetrics.
+
+    Raises:
+        ValueError, TypeError, OverflowError, IndexError: An argument is not valid, as for
+            :func:`~ssim_fused.structural_similarity_index_measure`.
+
+    References:
+        Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
+        IEEE Transactions on Image Processing 13(4), 2004.
 
     Example:
         >>> import torch
@@ -107,15 +131,16 @@ class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMe
     """
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """Takes in a batch of images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
+        """Adds a batch to the states.
 
         Args:
-            preds: images, as :func:`~ssim_fused.structural_similarity_index_measure` takes them.
-            target: images of the same shape.
-            mask: which pixels count, as there.
+            preds: Images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
+            target: Images of the same shape.
+            mask: The pixels that count, ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``.
 
         Raises:
-            TypeError, ValueError, RuntimeError, NotImplementedError: as there.
+            TypeError, ValueError, RuntimeError, NotImplementedError: As for
+                :func:`~ssim_fused.structural_similarity_index_measure`.
 
         """
         results = functional.structural_similarity_index_measure(
@@ -132,21 +157,29 @@ class StructuralSimilarityIndexMeasure(_Fused, image.StructuralSimilarityIndexMe
         return self._add(similarity)
 
     def compute(self) -> Tensor | tuple[Tensor, Tensor]:
-        """The result over all batches; with it, where asked for, the maps or contrast sensitivities."""
+        """Returns SSIM over all batches, and with it the maps or contrast sensitivities if they are requested."""
         if self.return_contrast_sensitivity or self.return_full_image:
             return self._result(), dim_zero_cat(self.image_return)
         return self._result()
 
 
-class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructuralSimilarityIndexMeasure):
-    """MS-SSIM of all images so far.
+class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructuralSimilarityIndexMeasure):  # ty: ignore[incompatible-method-override]
+    """MS-SSIM over all images since the last reset.
 
     Args:
-        *args: as ``torchmetrics.image.MultiScaleStructuralSimilarityIndexMeasure`` takes them (1.9.0).
-        padding: as :class:`StructuralSimilarityIndexMeasure` takes it; so are the following.
-        per_channel: whether a value is that of a channel.
-        mask_mode: what the masks mean.
-        **kwargs: as torchmetrics' class takes them.
+        *args: The arguments of ``torchmetrics.image.MultiScaleStructuralSimilarityIndexMeasure`` 1.9.0.
+        padding: How images continue beyond their edges: ``"reflect"``, ``"zero"``, or ``"valid"`` for no padding.
+        per_channel: If True, score each channel, as :class:`StructuralSimilarityIndexMeasure` does.
+        mask_mode: What the masks passed to ``update`` and ``forward`` mean, ``"window"`` or ``"map"``.
+        **kwargs: The keyword arguments of the same class of torchmetrics.
+
+    Raises:
+        ValueError, TypeError, OverflowError, IndexError: An argument is not valid, as for
+            :func:`~ssim_fused.multiscale_structural_similarity_index_measure`.
+
+    References:
+        Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
+        Conference on Signals, Systems and Computers, 2003.
 
     Example:
         >>> import torch
@@ -159,15 +192,16 @@ class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructu
     """
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """Takes in a batch of images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
+        """Adds a batch to the states.
 
         Args:
-            preds: images, as :func:`~ssim_fused.multiscale_structural_similarity_index_measure` takes them.
-            target: images of the same shape.
-            mask: which pixels count, as there.
+            preds: Images ``[B, C, H, W]`` or volumes ``[B, C, D, H, W]``.
+            target: Images of the same shape.
+            mask: The pixels that count, ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``.
 
         Raises:
-            TypeError, ValueError, RuntimeError, NotImplementedError: as there.
+            TypeError, ValueError, RuntimeError, NotImplementedError: As for
+                :func:`~ssim_fused.multiscale_structural_similarity_index_measure`.
 
         """
         self._add(
@@ -177,5 +211,5 @@ class MultiScaleStructuralSimilarityIndexMeasure(_Fused, image.MultiScaleStructu
         )
 
     def compute(self) -> Tensor:
-        """The result over all batches."""
+        """Returns MS-SSIM over all batches."""
         return self._result()

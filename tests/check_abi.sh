@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds a wheel with one torch and tests it with another, both ways: the library depends on LibTorch's stable ABI
-# alone. Downloads both versions.  Usage: tests/check_abi.sh [2.14.1 2.13.0]
+# Builds a wheel with one torch and tests it with another, both ways, because the library only depends on LibTorch's
+# stable ABI. Downloads both versions.  Usage: tests/check_abi.sh [2.14.1 2.13.0]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 versions=("${1:-2.14.1}" "${2:-2.13.0}")

@@ -1,4 +1,4 @@
-"""Every drop-in function and module, called in one way: what the tests of faults and the fuzz test walk over."""
+"""Every drop-in function and module behind one call signature, for the tests of faults and the fuzz test."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TWO_LEVELS = torch.tensor([0.5, 0.5])
 
 
 class DropIn(NamedTuple):
-    """A function of two images, or a module of arguments and then of two images."""
+    """A function of two images, or a module: a class constructed from arguments, then called with two images."""
 
     target: Callable[..., Any]
-    ranges: str | None = "data_range"  # what its range is called
-    windows: str | None = "win_size"  # what the size of its window is called
+    ranges: str | None = "data_range"  # name of its data range argument
+    windows: str | None = "win_size"  # name of its window size argument
     defaults: dict[str, Any] = {}  # noqa: RUF012 - never written
     axes: int = 2
     is_of_arrays: bool = False
@@ -37,7 +37,7 @@ class DropIn(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """What an error may speak of: the arguments, of modules those of the call, too."""
+        """The argument names that an error may mention. For a module, those of the constructor and of the call."""
         functions = [self.target]
         if self.is_module:
             functions.append(getattr(self.target, "forward", None) or self.target.__call__)
@@ -45,7 +45,7 @@ class DropIn(NamedTuple):
 
     @property
     def images(self) -> tuple[str, str]:
-        """What both images are called."""
+        """The names of the two image arguments."""
         call = (getattr(self.target, "forward", None) or self.target.__call__) if self.is_module else self.target
         first, second = [name for name in inspect.signature(call).parameters if name != "self"][:2]
         return first, second
@@ -96,7 +96,7 @@ DROP_INS = {
 
 
 def pair(drop_in: DropIn, side: int = 20, seed: int = 0) -> tuple[Any, Any]:
-    """Two images that it takes, of range 1 and float32; of arrays, without batch and channels."""
+    """Two float32 images in [0, 1] that `drop_in` accepts. If it takes arrays, they have no batch and channel axes."""
     generator = torch.Generator().manual_seed(seed)
     shape = (side, side + 1) if drop_in.is_of_arrays else (2, 1, *range(side, side + drop_in.axes))
     target = torch.rand(shape, generator=generator)

@@ -1,4 +1,4 @@
-"""The other packages themselves, where they are installed, and how a drop-in module is compared with one."""
+"""Imports the packages that `ssim_fused.compat` replaces, and compares a drop-in with the original."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch import Tensor
 
 
 def peer(module: str) -> Any:
-    """The package's module, or a skipped test."""
+    """Imports the package's module, or skips the test if the package is not installed."""
     package = module.split(".")[0]
     if package not in sys.modules:
         spec = importlib.util.find_spec(package)
         if spec is None:
             pytest.skip(f"{package} is not installed")
         if package == "piq":
-            # Its own start imports feature extractors, and a torchvision that has to fit torch; its SSIM needs neither.
+            # piq's __init__ imports feature extractors and torchvision, which must match torch. SSIM needs neither.
             stub = sys.modules[package] = ModuleType(package)
             stub.__path__ = list(spec.submodule_search_locations or ())
     return importlib.import_module(module)
 
 
 def pictures(*shape: int, seed: int = 0, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Float64 pictures within the range, alike but for noise."""
+    """A float64 image within the range, and a noisy copy of it."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.rand(shape, generator=generator, dtype=torch.float64)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -56,7 +56,7 @@ def assert_same(
     tolerance: float = 1e-10,
     which: Sequence[int] = (0, 1),
 ) -> None:
-    """Values to `tolerance`, and gradients to it relative to the largest."""
+    """Compares outputs with an absolute `tolerance`, and gradients relative to the largest."""
     pairs = zip(with_gradients(ours, x, y, which), with_gradients(theirs, x, y, which), strict=True)
     for found, expected in pairs:
         assert found.shape == expected.shape
@@ -66,7 +66,7 @@ def assert_same(
 
 
 def assert_signature(ours: Any, theirs: Any) -> None:
-    """The same names in the same order, and the same defaults."""
+    """Both have the same argument names, in the same order, with the same defaults."""
     found, expected = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
     own = [name for name in found if name != "corrected"]
     assert own == list(expected)

@@ -1,8 +1,8 @@
-"""One of the processes of test_distributed.py: the gradients of a network in every way of distributing it.
+"""One process of test_distributed.py: computes a network's gradients with every way of distributing it.
 
     torchrun --nproc-per-node N distributed_worker.py DEVICE PATH
 
-Writes to PATH, by way and loss, the distributed gradients and those of one process with the whole batch.
+Writes to PATH, for each way and loss, the distributed gradients and those of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LOSSES: dict[str, Loss] = {
     "l1+ssim": L1SSIMLoss(),
     "l2+ms-ssim": PixelSSIMLoss("l2", multiscale=True, betas=(0.4, 0.6), kernel_size=7),
 }
-EACH = 2  # images of a process
-PARTS = 2  # in which gradients are accumulated
+EACH = 2  # images per process
+PARTS = 2  # steps of gradient accumulation
 
 
 class Residual(nn.Module):
@@ -81,7 +81,7 @@ def checkpointed(model: nn.Module, loss: Loss, noisy: Tensor, clean: Tensor) -> 
 
 
 def accumulated(model: nn.Module, loss: Loss, noisy: Tensor, clean: Tensor) -> None:
-    """Gradients are exchanged with the last part only."""
+    """Exchanges gradients only with the last part."""
     parts = list(zip(noisy.chunk(PARTS), clean.chunk(PARTS), strict=True))
     for i, (x, y) in enumerate(parts):
         is_last = i == PARTS - 1

@@ -1,7 +1,8 @@
 """Compiles the CUDA kernels for the host (tests/simt) in several builds, and runs cases of them.
 
-A build is a choice of compiler flags: under AddressSanitizer and UBSan, under the race detector, for warps of 64. Every
-case runs in the first one daily and in all of them nightly (`program_fixture`).
+A build is a set of compiler flags: AddressSanitizer and UBSan, the race detector, or warps of 64. `make test` runs
+every case in the first build, and `make test-all` in all of them (`program_fixture`). `make check` runs only the smoke
+cases (simt_smoke.py), whose programs compile in half a minute.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ SIMT = Path(__file__).parent / "simt"
 CUDA_KERNELS = Path(__file__).parent.parent / "csrc/cuda/kernels"
 COMMON = ("-std=c++20", "-g1", "-Wall", "-Wno-unknown-pragmas", "-Wno-clobbered", f"-I{SIMT}")
 SANITIZERS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-# The compiler calls the detector's functions (tests/simt/race.cpp), which take the place of ThreadSanitizer's library.
+# The compiler inserts calls to the detector (tests/simt/race.cpp), which replaces ThreadSanitizer's library.
 DETECTOR = ("-O1", "-fno-pie", "-DSSIM_RACE")
 INSTRUMENT = ("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0")
 WARP_64 = ("-DSSIM_FUSED_WARP_SIZE=64",)
 ONLY_FLOAT32 = ("-DSSIM_SIMT_TYPES=float",)
 
-# Orders of copies, threads and blocks (tests/simt/scheduler.h), under each of which a case gives the same bits.
+# Orders of copies, threads and blocks (tests/simt/scheduler.h). A case must give the same bits in each.
 ORDERS = ("", "reverse", "last_block_first", "early_copies", "reverse last_block_first early_copies")
 
 
@@ -47,12 +48,12 @@ class Build:
 SANITIZED = Build("sanitized")
 RACES = Build("races", DETECTOR, detects_races=True)
 WARPS_OF_64 = Build("warps_of_64", (*SANITIZERS, *WARP_64))
-# For `make test`: programs that compile in seconds; that for warps of 32 runs a case in every order.
+# Programs that compile in half a minute. The one for warps of 32 runs a case in every order.
 SMOKE = Build("smoke", (*DETECTOR, *ONLY_FLOAT32), detects_races=True, orders=ORDERS)
 SMOKE_OF_64 = Build("smoke_of_64", (*DETECTOR, *ONLY_FLOAT32, *WARP_64), detects_races=True)
 
 BUILDS = [
-    pytest.param(SANITIZED, id="sanitized"),
+    pytest.param(SANITIZED, id="sanitized", marks=pytest.mark.slow),
     pytest.param(replace(SANITIZED, orders=ORDERS), id="orders", marks=pytest.mark.nightly),
     pytest.param(RACES, id="races", marks=pytest.mark.nightly),
     pytest.param(WARPS_OF_64, id="warps_of_64", marks=pytest.mark.nightly),
@@ -79,7 +80,7 @@ class Program:
 
 
 def is_current(binary: Path, command: str) -> bool:
-    """Whether a binary was compiled by this command, and none of the files that it was made of is newer."""
+    """Whether a binary was compiled with this command and is newer than all files that it was made of."""
     dependencies, made_by = binary.with_suffix(".d"), binary.with_suffix(".command")
     if not (binary.exists() and dependencies.exists() and made_by.exists()) or made_by.read_text() != command:
         return False
@@ -89,7 +90,7 @@ def is_current(binary: Path, command: str) -> bool:
 
 
 def compile_object(compiler: str, source: str, flags: tuple[str, ...], target: Path) -> Path:
-    """The object file of a source of tests/simt, kept until the command or a file that it includes changes."""
+    """The object file of a source of tests/simt, recompiled if the command or a file that it includes has changed."""
     command = [compiler, *COMMON, *flags, "-MMD", "-c", str(SIMT / source)]
     if not is_current(target, " ".join(command)):
         fresh, started = target.with_suffix(".new"), time.time()
@@ -100,21 +101,21 @@ def compile_object(compiler: str, source: str, flags: tuple[str, ...], target: P
             check=False,
         )
         assert built.returncode == 0, built.stderr[-4000:]
-        os.utime(fresh, (started, started))  # a file that changed since makes it old
+        os.utime(fresh, (started, started))  # a file that changed during the compilation makes the object outdated
         fresh.replace(target)
         target.with_suffix(".command").write_text(" ".join(command))
     return target
 
 
 def host_program(name: str, build: Build, cache: Path) -> Program:
-    """The program of tests/simt/`name`.cpp. Objects are kept in `cache` between runs."""
-    # The detector knows what GCC's instrumentation calls.
+    """The program of tests/simt/`name`.cpp. `cache` keeps objects between runs."""
+    # The detector implements the functions that GCC's instrumentation calls.
     compiler = shutil.which("g++" if build.detects_races else os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler" + " (g++) for the race detector" * build.detects_races)
     binary = cache / f"{name}-{build.name}"
     with (cache / f"{binary.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers share it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers share the cache
         instrument = INSTRUMENT if build.detects_races else ()
         objects = [compile_object(compiler, f"{name}.cpp", build.flags + instrument, cache / f"{binary.name}.o")]
         if build.detects_races:
@@ -138,13 +139,13 @@ def program_fixture(name: str) -> Any:
 
 
 def with_lines(message: str, program: Program) -> str:
-    """A message of the race detector, with the lines of the sources in the place of addresses."""
+    """A message of the race detector, with addresses replaced by source lines."""
     addresses = sorted(set(re.findall(r"0x[0-9a-f]+", message)))
     tool = shutil.which("addr2line")
     if not program.build.detects_races or not addresses or tool is None:
         return message
     for address in addresses:
-        # Without the return address's own line, which is that of the next statement.
+        # The return address belongs to the next statement, so look up the byte before it.
         at = hex(int(address, 16) - 1)
         found = subprocess.run([tool, "-i", "-e", program.binary, at], capture_output=True, text=True, check=False)
         ours = [line for line in found.stdout.splitlines() if re.search(r"/(csrc|tests)/", line)]
@@ -154,7 +155,7 @@ def with_lines(message: str, program: Program) -> str:
 
 
 def raw(tensor: torch.Tensor) -> bytes:
-    """The elements, contiguous."""
+    """The bytes of the elements in contiguous order."""
     return tensor.contiguous().view(torch.uint8).numpy().tobytes()
 
 
@@ -167,9 +168,9 @@ def write_case(directory: Path, fields: Mapping[str, Any]) -> None:
 
 
 def run_case(program: Program, directory: Path, fields: Mapping[str, Any], order: str | None = None) -> str:
-    """Run a program on the files in a folder and these fields, lists as words; what it prints.
+    """Run a program on the files in a folder and on these fields (lists become words), and return what it prints.
 
-    In all orders of the build, unless one is given; each has to leave the same bits in the folder.
+    Runs in all orders of the build unless one is given. Each must leave the same bits in the folder.
     """
     write_case(directory, fields)
     printed, first = "", None

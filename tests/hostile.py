@@ -1,9 +1,10 @@
-"""Calls the operators with whatever hypothesis draws, for test_hostile.py: C++ checks alone, no Python before them.
+"""Calls the operators directly with arguments that hypothesis draws, so that only the C++ checks stand before a kernel.
 
     python hostile.py EXAMPLES SEED PATH
 
-A process of its own, since a missing check ends in a crash. Before each call its arguments are written to PATH. A call
-ends in a result or in an exception; results have the shapes and types that the operator foretells (its fake).
+test_hostile.py runs this in a separate process, because a missing check crashes it. The arguments of each call are
+written to PATH first. A call either raises, or returns results of the shapes and dtypes that the operator's fake
+predicts.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ PREPARED = [_ops.prepare(**keywords) for keywords in ({}, {"sigma": [0.5], "redu
 
 @st.composite
 def tensors(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Of that shape and dtype, most of the time, in any layout."""
+    """A tensor in any layout, most of the time of this shape and dtype."""
     if draw(st.integers(0, 60)) == 60:
         shape = tuple(draw(st.lists(st.integers(0, 12), max_size=6)))
     if draw(st.integers(0, 60)) == 60:
@@ -75,7 +76,7 @@ def tensors(draw: st.DrawFn, shape: tuple[int, ...], dtype: torch.dtype) -> Tens
 
 @st.composite
 def values(draw: st.DrawFn, argument: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """For an argument of an operator, by its name and type; for those that are not known here, too."""
+    """A value for an operator's argument, chosen by its name and type. An unknown argument gets one of its type."""
     name, kind = argument.name, str(argument.type)
     hostile = draw(st.integers(0, 60)) == 60
     batch, compute = shape[:1], torch.float64 if dtype == torch.float64 else torch.float32

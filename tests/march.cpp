@@ -1,6 +1,5 @@
-// Runs the CPU kernel on small planes, some of several strips, and on volumes, for vectors of each width, and
-// prints the losses and both gradients: under AddressSanitizer, and to compare what several compilers make of
-// it.
+// Runs the CPU kernel on small planes, some with several strips, and on volumes, with vectors of each width,
+// and prints the losses and both gradients. Used under AddressSanitizer, and to compare compilers.
 #define SSIM_ONLY_BASELINE
 #ifndef MARCH_BYTES
 #define MARCH_BYTES 16
@@ -18,13 +17,13 @@ namespace {
 using namespace ssim_fused;
 using namespace ssim_fused::cpu;
 
-// Of slices one behind the other.
+// The layout of contiguous slices.
 ImageRows<float> slices_of(std::vector<float>& pixels, int64_t height, int64_t width) {
   const int64_t slices = static_cast<int64_t>(pixels.size()) / (height * width);
   return image_rows<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, slices, height, width}));
 }
 
-// Two images and their gradients, of slices.
+// Two images and their gradients, as slices.
 struct Pair {
   std::vector<float> preds, target, grad_preds, grad_target;
 
@@ -67,7 +66,7 @@ struct Pair {
   }
 };
 
-// A pass over a plane, cut into strips and into tasks of so many rows, as Division has them; prints the sums.
+// A pass over a plane, cut into strips and into tasks of this many rows, as in Division. Prints the sums.
 template <int Bytes, GradientsOf gradients, Pass pass>
 void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t rows_of_task, float pivot) {
   const int64_t height = spec.rows.n, width = spec.columns.n;
@@ -90,7 +89,7 @@ void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t r
   }
 }
 
-constexpr int64_t kWhole = int64_t{1} << 20;  // rows of the only task
+constexpr int64_t kWhole = int64_t{1} << 20;  // rows of a single task
 
 template <int Bytes>
 void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
@@ -101,7 +100,7 @@ void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
   pair.print();
 }
 
-// The three passes over a volume, whose fields have no room to spare; without derivatives, two.
+// The three passes over a volume, whose buffers have no spare room. Without derivatives there are two passes.
 template <int Bytes, GradientsOf gradients = GradientsOf::both>
 void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes,
                 int64_t rows_of_task = kWhole) {
@@ -144,7 +143,7 @@ void run_all() {
   run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1, false);
   run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1, false);
   run_volume<Bytes>({12, 5, 5, true}, {19, 5, 5, true}, {27, 5, 5, true}, 1, true);
-  // "valid": no output is centred on the last rows, of which a last task would have nothing else.
+  // "valid": no output is centered on the last rows, so a last task would consist of such rows only.
   for (int64_t more : {1, 4, 5, 6}) {
     const Axis depth{6, 1, 0, true}, rows{32 + more, 5, 0, true}, columns{30, 5, 0, true};
     run_volume<Bytes>(depth, rows, columns, 2, false, 32);

@@ -1,4 +1,4 @@
-"""The textbook's formula with masks in float64 PyTorch, and its autograd: an oracle that knows no kernel."""
+"""Masked SSIM by the textbook formula in float64, with PyTorch's autograd: an oracle independent of our kernels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def convolved(image: Tensor, window: Tensor) -> Tensor:
 def oracle(
     preds: Tensor, target: Tensor, mask: Tensor, sigma: float, mode: str, padding: str = "reflect"
 ) -> dict[str, Tensor]:
-    """Value, contrast sensitivity and map, by one dense window; what is masked is zeroed beforehand."""
+    """Value, contrast sensitivity and map, with one dense window. Masked pixels are zeroed first."""
     axes = preds.ndim - 2
     line = torch.tensor(gaussian_taps(sigma), dtype=torch.float64)
     window = torch.ones((), dtype=torch.float64)
@@ -49,7 +49,7 @@ def oracle(
     def mean(values: Tensor) -> Tensor:
         return convolved(m * values, window) / n
 
-    # About a constant: the same numbers, with less to cancel.
+    # Subtract a constant first: the result is the same, with less cancellation.
     shift = 0.5 if padding != "zero" else 0.0
     u, v = x - shift, y - shift
     mu, nu = mean(u), mean(v)
@@ -104,7 +104,7 @@ def images(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def masks(preds: Tensor, seed: int = 1) -> dict[str, Tensor]:
-    """Of each kind one: holes and weights, for all channels and for each; the last image's is empty."""
+    """One mask of each kind: holes or weights, shared by the channels or not. The last image's mask is empty."""
     generator = torch.Generator().manual_seed(seed)
     shape = preds.shape
     holes = torch.rand(shape[0], 1, *shape[2:], generator=generator) > 0.4
@@ -125,7 +125,7 @@ FORMS: dict[str, tuple[dict[str, Any], int | None]] = {
 
 
 def gradients(function: Callable[..., Tensor], preds: Tensor, target: Tensor) -> list[Tensor]:
-    """The output, and both gradients under fixed upstream ones."""
+    """The output, and both gradients under fixed upstream gradients."""
     preds, target = (t.detach().clone().requires_grad_() for t in (preds, target))
     output = function(preds, target)
     generator = torch.Generator().manual_seed(5)

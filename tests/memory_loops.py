@@ -1,8 +1,8 @@
-"""A loop of calls in a process of its own, for test_memory.py: prints by how many bytes resident memory grew.
+"""Runs a loop of calls in a separate process, for test_memory.py, and prints by how many bytes resident memory grew.
 
-Twice STEPS calls are made; what is printed is the growth of that half which grew less: what leaks, does so in both.
+The loop runs STEPS calls twice and prints the smaller growth of the two halves, because a leak grows in both.
 
-python memory_loops.py LOOP STEPS B C [D] H W
+    python memory_loops.py LOOP STEPS B C [D] H W
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def mapped(preds: Tensor, target: Tensor) -> None:
 
 
 def errors(preds: Tensor, target: Tensor) -> None:
-    """Refused by Python, by an operator, by a device; and a graph that is dropped instead of followed back."""
+    """Calls that Python, an operator or a device refuses, and a graph that is dropped without a backward."""
     wrong: list[dict[str, Any]] = [
         {"sigma": -1.0},
         {"kernel_size": 4},
@@ -103,7 +103,7 @@ def in_bytes(preds: Tensor, target: Tensor) -> None:
 
 
 def other_sizes(preds: Tensor, target: Tensor) -> None:
-    """A new size each time, as where images are not cropped."""
+    """A new image size at every step, as in training without crops."""
     height, width = (int(torch.randint(n // 2 + 6, n + 1, ())) for n in preds.shape[-2:])
     backward(ssim, data_range=1.0)(preds, target)
     for function in (ssim, pyramid):
@@ -124,14 +124,14 @@ def compiled() -> Step:
 
 
 def in_a_thread(preds: Tensor, target: Tensor) -> None:
-    """A thread that ends gives back what it kept, and so do those that worked for it."""
+    """A thread that ends frees what it cached, and so do its worker threads."""
     thread = threading.Thread(target=backward(ssim, data_range=1.0), args=(preds, target))
     thread.start()
     thread.join()
 
 
 def in_a_child(preds: Tensor, target: Tensor) -> None:
-    """A forked child has the parent's memory and goes on with it, by one thread: OpenMP's do not survive a fork."""
+    """A forked child inherits the parent's memory, but not OpenMP's threads, so it continues with one thread."""
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
@@ -176,7 +176,7 @@ def main() -> None:
     preds = torch.rand(shape).requires_grad_()
     for name in names.split(","):
         step = LOOPS[name]()
-        for _ in range(min(steps, 100)):  # until PyTorch and the heap have what they keep
+        for _ in range(min(steps, 100)):  # until PyTorch and the heap have filled their caches
             step(preds, target)
         grown = []
         for _ in range(2):

@@ -1,7 +1,7 @@
-"""Picture files made byte by byte, so that their pixels are known without any library: TIFF, PNG chunks, netpbm, HDR.
+"""Writes picture files byte by byte, so that their pixels are known without a library: TIFF, PNG, netpbm, HDR.
 
-The TIFF writer covers what libraries rarely write: planar and tiled layouts of any depth, packed bits, both byte
-orders, BigTIFF, associated alpha, MinIsWhite, orientations, thumbnails.
+The TIFF writer covers features that libraries rarely write: planar and tiled layouts of any depth, packed bits, both
+byte orders, BigTIFF, associated alpha, MinIsWhite, orientations, thumbnails.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 
 @dataclass
 class Page:
-    """One page of a TIFF: samples ``[H, W]`` or ``[H, W, C]`` as they are stored, and how.
+    """A page of a TIFF: samples ``[H, W]`` or ``[H, W, C]`` and their layout.
 
     Attributes:
         samples: unsigned, signed or floating point.
-        photometric: what they mean.
-        bits: of a sample; fewer than the array's type has are packed.
-        extra: what the samples behind the color's are; None leaves the tag out.
-        planar: a plane a channel.
+        photometric: the photometric interpretation.
+        bits: bits per sample. If they are fewer than those of the array's type, samples are packed.
+        extra: the ExtraSamples tag; None omits it.
+        planar: store one plane per channel.
         tile: ``(height, width)``, multiples of 16, or None for strips.
-        rows: of a strip.
+        rows: rows per strip.
         deflate: compress with zlib.
-        tags: more of them, ``{code: (type, values)}``; they replace those of the same code.
+        tags: further tags, ``{code: (type, values)}``, which replace those with the same code.
 
     """
 
@@ -50,12 +50,12 @@ class Page:
 
 
 def tiff(*pages: Page, order: str = "<", big: bool = False) -> bytes:
-    """A TIFF, or BigTIFF, of pages."""
+    """Returns a TIFF or BigTIFF with these pages."""
     pointer = "Q" if big else "I"
     mark = b"II" if order == "<" else b"MM"
     head = mark + struct.pack(order + ("HHHQ" if big else "HI"), *((43, 8, 0, 0) if big else (42, 0)))
     out = bytearray(head)
-    link = len(head) - struct.calcsize(pointer)  # where the offset of the next directory goes
+    link = len(head) - struct.calcsize(pointer)  # position of the offset of the next directory
     for page in pages:
         tags = _tags(page, out, order, big)
         out += b"\0" * (len(out) % 2)
@@ -65,7 +65,7 @@ def tiff(*pages: Page, order: str = "<", big: bool = False) -> bytes:
 
 
 def _tags(page: Page, out: bytearray, order: str, big: bool) -> dict[int, tuple[int, Sequence[int]]]:
-    """The tags of a page, whose pixels are written on the way."""
+    """Appends the pixels of a page, and returns its tags."""
     samples = page.samples if page.samples.ndim == 3 else page.samples[..., None]
     height, width, channels = samples.shape
     bits = page.bits or samples.dtype.itemsize * 8
@@ -107,7 +107,7 @@ def _blocks(samples: np.ndarray, page: Page):
 
 
 def _packed(block: np.ndarray, bits: int, order: str) -> bytes:
-    """Samples of whole bytes in the byte order, others packed from the highest bit on, each row to a byte."""
+    """Packs samples: whole bytes in the byte order, other depths from the highest bit, with rows padded to bytes."""
     if bits == block.dtype.itemsize * 8:
         return block.astype(block.dtype.newbyteorder(order)).tobytes()
     if bits == 24:
@@ -119,7 +119,7 @@ def _packed(block: np.ndarray, bits: int, order: str) -> bytes:
 
 
 def _directory(tags: dict[int, tuple[int, Sequence[int]]], out: bytearray, order: str, big: bool) -> int:
-    """Writes a directory at the end, its long values behind it; returns where the link to the next one lies."""
+    """Appends a directory, followed by its long values. Returns the position of the link to the next directory."""
     pointer, count, inline = ("Q", "Q", 8) if big else ("I", "H", 4)
     start = len(out) + struct.calcsize("=" + count) + len(tags) * (20 if big else 12) + struct.calcsize("=" + pointer)
     entries, behind = bytearray(struct.pack(order + count, len(tags))), bytearray()
@@ -137,7 +137,7 @@ def _directory(tags: dict[int, tuple[int, Sequence[int]]], out: bytearray, order
 
 
 def colormap(palette: np.ndarray) -> dict[int, tuple[int, Sequence[int]]]:
-    """The tag of a palette ``[N, 3]`` of 16 bits."""
+    """Returns the tag of a 16-bit palette ``[N, 3]``."""
     return {320: (SHORT, [int(v) for v in palette.T.ravel()])}
 
 
@@ -146,17 +146,17 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def with_png_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
-    """A PNG with one more chunk, before its palette and pixels."""
+    """Inserts a chunk into a PNG, before its palette and pixels."""
     return png[:33] + png_chunk(kind, data) + png[33:]
 
 
 def exif(orientation: int) -> bytes:
-    """EXIF as PNG's eXIf chunk has it, of nothing but an orientation."""
+    """Returns the content of an eXIf chunk with only an orientation."""
     return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, SHORT, 1, orientation, 0) + b"\0" * 4
 
 
 def pnm(magic: str, samples: np.ndarray, maxval: int) -> bytes:
-    """P2, P3 as text, P5, P6 as bytes: the high byte first where a sample has two."""
+    """Returns a netpbm file: P2 and P3 as text, P5 and P6 as bytes, with 16-bit samples in big-endian order."""
     head = f"{magic}\n# a comment\n{samples.shape[1]} {samples.shape[0]}\n{maxval}\n".encode()
     if magic in ("P2", "P3"):
         return head + b"\n".join(b" ".join(b"%d" % v for v in row.ravel()) for row in samples) + b"\n"
@@ -170,7 +170,7 @@ def pam(samples: np.ndarray, maxval: int, kind: str) -> bytes:
 
 
 def pbm(ones: np.ndarray, text: bool = False) -> bytes:
-    """A bitmap: 1 is black."""
+    """Returns a netpbm bitmap, in which 1 is black."""
     head = f"{'P1' if text else 'P4'}\n{ones.shape[1]} {ones.shape[0]}\n".encode()
     if text:
         return head + b"\n".join(b" ".join(b"%d" % v for v in row) for row in ones) + b"\n"
@@ -178,25 +178,25 @@ def pbm(ones: np.ndarray, text: bool = False) -> bytes:
 
 
 def pfm(samples: np.ndarray, order: str = "<") -> bytes:
-    """Floats, the last row first; a negative scale says little-endian."""
+    """Returns a PFM file of floats, last row first; a negative scale means little-endian."""
     head = f"{'PF' if samples.ndim == 3 else 'Pf'}\n{samples.shape[1]} {samples.shape[0]}\n"
     return head.encode() + (b"-1.0\n" if order == "<" else b"1.0\n") + samples[::-1].astype(order + "f4").tobytes()
 
 
 def radiance(rgbe: np.ndarray, axes: str = "-Y {h} +X {w}", head: str = "FORMAT=32-bit_rle_rgbe") -> bytes:
-    """A Radiance picture of flat scanlines, of bytes ``[H, W, 4]``: three mantissas and the exponent."""
+    """Returns a Radiance picture without compression, of bytes ``[H, W, 4]``: three mantissas and the exponent."""
     height, width = rgbe.shape[:2]
     return f"#?RADIANCE\n{head}\n\n{axes.format(h=height, w=width)}\n".encode() + rgbe.astype(np.uint8).tobytes()
 
 
 def radiance_values(rgbe: np.ndarray) -> np.ndarray:
-    """What those bytes mean: ``mantissa 2^(exponent - 136)``."""
+    """Returns the values of RGBE bytes: ``mantissa 2^(exponent - 136)``."""
     scale = np.ldexp(1.0, rgbe[..., 3:].astype(int) - 136)
     return (rgbe[..., :3] * np.where(rgbe[..., 3:] > 0, scale, 0)).astype(np.float32)
 
 
 def bmp(color: np.ndarray) -> bytes:
-    """24 bits, bottom row first, blue first, rows of whole words."""
+    """Returns a 24-bit Windows bitmap: bottom row first, blue first, rows padded to 32-bit words."""
     height, width = color.shape[:2]
     rows = np.pad(color[::-1, :, ::-1].reshape(height, -1), [(0, 0), (0, -3 * width % 4)])
     head = struct.pack("<2sIHHI", b"BM", 54 + rows.size, 0, 0, 54)

@@ -1,7 +1,7 @@
 """The matrix of picture files: format, depth, layout, interlacing, alpha, orientation and color model.
 
-The pixels of each are known exactly. Every file is written byte by byte, or by a library that does not read it in
-``ssim_fused.scoring.readers``.
+The pixels of each file are known exactly. A file is written byte by byte, or by another library than the one that
+reads it in ``ssim_fused.scoring.readers``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass
 class Case:
-    """A file, and the pixels ``[H, W]`` or ``[H, W, 3]`` that it means.
+    """A file and its expected pixels ``[H, W]`` or ``[H, W, 3]``.
 
     Attributes:
-        name: of the case.
-        ending: of the file.
-        data: its bytes, made when they are needed.
-        expected: the pixels, made when they are needed.
-        white: the largest value.
-        tolerance: 0 except for what is defined to a rounding only.
+        name: the name of the case.
+        ending: the extension of the file.
+        data: returns the bytes of the file.
+        expected: returns the pixels.
+        white: the value of white.
+        tolerance: 0, except where the result is defined only up to rounding.
 
     """
 
@@ -49,7 +49,7 @@ class Case:
 
 
 def noise(bits: int, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """Samples of every bit, ``[H, W]`` or ``[H, W, C]``, with black and white among them."""
+    """Returns noise that uses all bits, ``[H, W]`` or ``[H, W, C]``, including black and white."""
     shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
     samples = np.random.default_rng(seed).integers(0, 2**bits, shape, dtype=np.uint64)
     samples.flat[:2] = 0, 2**bits - 1
@@ -57,7 +57,7 @@ def noise(bits: int, channels: int = 1, seed: int = 0) -> np.ndarray:
 
 
 def over_white(color: np.ndarray, alpha: np.ndarray, white: float, opaque: float | None = None) -> np.ndarray:
-    """Straight alpha composited over white, rounded to the nearest."""
+    """Composites straight alpha over white, rounded to nearest."""
     a = alpha.astype(np.float64) / (opaque or white)
     a = a[..., None] if color.ndim == 3 else a
     return np.floor(color * a + white * (1 - a) + 0.5 + 1e-9)
@@ -103,9 +103,9 @@ def png_cases() -> Iterator[Case]:
                        lambda p=pixels, b=bits, i=interlace: pypng(p, b, i), expected, white)  # fmt: skip
         for bits, channels in [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 3), (16, 3)]:
             pixels, top = noise(bits, channels), 2**bits - 1
-            pixels[3:6] = pixels[2, 5]  # what is transparent
+            pixels[3:6] = pixels[2, 5]  # the transparent color
             if bits == 16:
-                pixels[4, :, ...] ^= 1  # differs in the lowest bit only, and so is opaque
+                pixels[4, :, ...] ^= 1  # differs only in the lowest bit, so that it is opaque
             clear = pixels[2, 5].tolist()
             white, scale = (top, 1) if bits >= 8 else (255, 255 // top)
 
@@ -252,7 +252,7 @@ def netpbm_cases() -> Iterator[Case]:
 
 
 def by_av(codec: str, array: np.ndarray, pixels: str, **options: str) -> bytes:
-    """A picture by one of FFmpeg's encoders."""
+    """Encodes a picture with one of FFmpeg's encoders."""
     import av
 
     frame = av.VideoFrame.from_ndarray(array, format=pixels)
@@ -300,7 +300,7 @@ def codec_cases() -> Iterator[Case]:
 
 
 def lossy_cases() -> Iterator[Case]:
-    """What JPEG makes of smooth pixels, by another decoder."""
+    """Decodes a JPEG of smooth pixels with another decoder."""
     smooth = np.add.outer(np.arange(HEIGHT) * 7, np.arange(WIDTH) * 3)[..., None] + np.array([0, 20, 40])
     smooth = smooth.astype(np.uint8)
     for name, options in [
@@ -341,7 +341,7 @@ def common_cases() -> Iterator[Case]:
 
 
 def with_webp_exif(data: bytes, orientation: int) -> bytes:
-    """A WebP file of one chunk as an extended one with EXIF."""
+    """Converts a WebP file of one chunk to an extended one with EXIF."""
     body = data[12:]
     exif = raw.exif(orientation)
     head = b"VP8X" + (10).to_bytes(4, "little") + bytes([8, 0, 0, 0])
@@ -351,7 +351,7 @@ def with_webp_exif(data: bytes, orientation: int) -> bytes:
 
 
 def float_cases() -> Iterator[Case]:
-    """Read with ``data_range=1.5``."""
+    """Yields cases of floating-point files, which are read with ``data_range=1.5``."""
     white = 1.5
     values = (np.random.default_rng(6).random((HEIGHT, WIDTH, 3)) * 2).astype(np.float32)
     half = values.astype(np.float16)
@@ -383,6 +383,6 @@ def float_cases() -> Iterator[Case]:
                1e-6)  # fmt: skip
     rgbe = np.random.default_rng(8).integers(0, 256, (HEIGHT, WIDTH, 4))
     rgbe[..., 3] = 120 + rgbe[..., 3] % 12
-    rgbe[..., 0] |= 128  # normalized mantissas, which no run-length code starts with
+    rgbe[..., 0] |= 128  # normalized mantissas, which cannot be mistaken for run-length codes
     yield Case("radiance", "hdr", lambda: raw.radiance(rgbe), lambda: raw.radiance_values(rgbe), white)
     yield Case("radiance-rle", "hdr", lambda: by_av("hdr", values, "gbrpf32le"), lambda: values, white, 2 / 256)

@@ -1,4 +1,4 @@
-"""What the tests of picture files share: a photograph, calls of the command line, and pixels as arrays."""
+"""Helpers of the picture tests: a photograph, calls of the command line, and pixels as arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ssim_fused.scoring.picture import read_picture
 from ssim_fused.scoring.readers.samples import Limits
 
 COLOR = data.astronaut()[:70, :90]
-FEW = (COLOR // 128 * 255).astype(np.uint8)  # colors that a GIF holds exactly
+FEW = (COLOR // 128 * 255).astype(np.uint8)  # colors that a GIF stores exactly
 
 
 def pixels_of(path: Path, **limits: float) -> np.ndarray:
-    """Pixels ``[H, W, C]`` of float64."""
+    """Reads the pixels of a file as float64 ``[H, W, C]``."""
     return read_picture(str(path), Limits(**limits)).pixels.double().permute(1, 2, 0).numpy()
 
 
@@ -27,14 +27,14 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def scores(*arguments: object) -> dict:
-    """What ``compare --format json`` prints, if it succeeds."""
+    """Returns the output of ``compare --format json``, which must succeed."""
     code, out, err = run("compare", *arguments, "--format", "json")
     assert code == 0, err
     return json.loads(out)
 
 
 def error_of(*arguments: object) -> str:
-    """What ``compare`` says when it fails."""
+    """Returns the standard error of ``compare``, which must fail."""
     code, out, err = run("compare", *arguments)
     assert code == 2
     assert "Traceback" not in err + out

@@ -1,6 +1,6 @@
-"""Frames of every pixel format of FFmpeg with known values, laid out by numpy from FFmpeg's table of its formats.
+"""Makes frames of every FFmpeg pixel format with known values, laid out by numpy from FFmpeg's table of formats.
 
-The table is libavutil's ``AVPixFmtDescriptor``, a public structure that PyAV does not show.
+The table is libavutil's ``AVPixFmtDescriptor``, a public structure that PyAV does not expose.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Descriptor(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Sample:
-    """Where a component lies: the plane, bytes (or bits) from pixel to pixel and before the first, and its bits."""
+    """The layout of a component: its plane, the pixel step and the offset in bytes (or bits), and its bit depth."""
 
     plane: int
     step: int
@@ -39,17 +39,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Format:
-    """What the table says of a format."""
+    """The description of a format in the table."""
 
     name: str
     samples: tuple[Sample, ...]
-    subsampled: tuple[int, int]  # binary logarithms of luma pixels a chroma pixel, across and down
+    subsampled: tuple[int, int]  # log2 of the horizontal and vertical chroma subsampling
     big_endian: bool
     bits: bool
     rgb: bool
 
     def size(self, component: int, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of a component."""
+        """Returns the rows and columns of a component."""
         if self.rgb or len(self.samples) < 3 or component not in (1, 2):
             return height, width
         return -(-height >> self.subsampled[1]), -(-width >> self.subsampled[0])
@@ -68,7 +68,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def described(name: str) -> Format | None:
-    """The format of this name; None if there is no libavutil to ask."""
+    """Returns the format with this name, or None if libavutil is not found."""
     library = _library()
     if library is None:
         return None
@@ -80,7 +80,7 @@ def described(name: str) -> Format | None:
 
 
 def frame_of(form: Format, values: list[np.ndarray]) -> av.VideoFrame:
-    """A frame of these values, one array ``[H, W]`` for each component."""
+    """Returns a frame with these values, one array ``[H, W]`` per component."""
     height, width = values[0].shape
     frame = av.VideoFrame(width, height, form.name)
     planes = [np.zeros((plane.height, plane.line_size), np.uint8) for plane in frame.planes]
@@ -104,7 +104,7 @@ def _put(plane: np.ndarray, form: Format, component: int, sample: Sample, values
         return
     at, shifted = sample.offset + pixels * sample.step, values << sample.shift
     bits = sample.shift + sample.depth
-    if bits <= 8:  # of a wider word, FFmpeg's offset is that of its first byte
+    if bits <= 8:  # for wider words, FFmpeg's offset is that of the first byte
         _or(rows, at + form.big_endian, shifted)
         return
     size = 2 if bits <= 16 else 4

@@ -1,4 +1,4 @@
-"""Pictures and videos that the tests of scoring write: photographs and what JPEG and H.264 make of them."""
+"""Writes pictures and videos for the scoring tests: photographs, and their JPEG and H.264 versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PHOTOGRAPHS = {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    """Runs the command line in this process: its exit code, standard output and error."""
+    """Runs the command line in this process. Returns the exit status, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse's
+        except SystemExit as stop:  # raised by argparse
             code = stop.code
     return code, out.getvalue(), err.getvalue()
 
@@ -36,7 +36,7 @@ def save(path: Path, array: np.ndarray, **options) -> Path:
 
 
 def write_folders(root: Path, side: int = 200) -> tuple[Path, Path]:
-    """Folders ``a`` of PNG and ``b`` of JPEG, with a picture in a folder of its own."""
+    """Writes folders ``a`` of PNG and ``b`` of JPEG files, with one picture in a subfolder."""
     for number, (name, photograph) in enumerate(PHOTOGRAPHS.items()):
         array = photograph()[40 : 40 + side, 60 : 60 + side]
         save(root / f"a/sub{number % 2}/{name}.png", array)
@@ -45,7 +45,7 @@ def write_folders(root: Path, side: int = 200) -> tuple[Path, Path]:
 
 
 def moving_picture(count: int, width: int = 208, height: int = 192) -> list[np.ndarray]:
-    """A camera that moves over a photograph, frame by frame."""
+    """Returns the frames of a camera that moves over a photograph."""
     photograph = data.astronaut()
     return [np.ascontiguousarray(photograph[k : k + height, 2 * k : 2 * k + width]) for k in range(count)]
 
@@ -58,7 +58,7 @@ def write_video(
     prepare: Callable[[av.VideoFrame], None] = lambda frame: None,
     **options: object,
 ) -> Path:
-    """A video of frames ``[H, W, 3]``, or ``[H, W]``, of uint8."""
+    """Writes a video of uint8 frames ``[H, W, 3]`` or ``[H, W]``."""
     made = []
     for array in frames:
         frame = av.VideoFrame.from_ndarray(array, format="rgb24" if array.ndim == 3 else "gray")
@@ -78,7 +78,7 @@ def write_frames(
     prepare: Callable[[av.VideoStream], None] = lambda stream: None,
     **options: object,
 ) -> Path:
-    """A video of frames in their own pixel format; ``times`` are those of the frames, in frames."""
+    """Writes a video of frames in their own pixel format. ``times`` are their presentation times, in frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)

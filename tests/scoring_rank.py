@@ -1,4 +1,4 @@
-"""A command line under torchrun in which rank 1 dies while it decodes; for the test of what the others do then."""
+"""A command line for torchrun in which rank 1 dies while decoding, to test how the job ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if os.environ["RANK"] == "1":
 
     def read_picture(path: str, limits: object):
         print(f"rank 1 cannot go on with {path}", file=sys.stderr, flush=True)
-        os._exit(9)  # as a crash in a decoder would; an exception would fail the pair alone
+        os._exit(9)  # like a crash of a decoder; an exception would only fail the pair
 
     importlib.import_module("ssim_fused.scoring.decoding").read_picture = read_picture
 

@@ -1,5 +1,5 @@
-"""Cases of the CUDA kernels, and what judges their results: a few lines of differentiable PyTorch in float64 (`exact`),
-held against torchmetrics in test_simt.py.
+"""Test cases for the CUDA kernels, and the oracle for their results: a few lines of differentiable PyTorch in float64
+(`exact`), which test_simt.py compares with torchmetrics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 K = 0.01, 0.03
 SSIM_WEIGHT, PIXEL_EPS = 0.3, 0.1
-# Pixel terms of a difference, with their constant.
+# The pixel terms as functions of the difference and the constant eps.
 PHI: dict[str, Callable[[Tensor, float], Tensor]] = {
     "l1": lambda d, _: d.abs(),
     "l2": lambda d, _: d**2,
@@ -23,8 +23,8 @@ PHI: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 C1, C2 = K[0] ** 2, K[1] ** 2
 
-# Error allowed relative to the largest exact magnitude. float32: the sums of a window and its adjoint round a few
-# dozen times at 6e-8. 16-bit results carry their own rounding, half an ulp of 2^-11 or 2^-8, on top.
+# The allowed error, relative to the largest exact magnitude. In float32 the sums of a window and its adjoint have a few
+# dozen rounding errors of 6e-8. 16-bit results are also rounded themselves, by half an ulp: 2^-11 or 2^-8.
 TOLERANCE = {
     torch.float64: 1e-11,
     torch.float32: 4e-6,
@@ -33,18 +33,21 @@ TOLERANCE = {
 }
 
 
-INTEGERS = (torch.uint8, torch.uint16, torch.int8, torch.int16)  # that the kernels read
+INTEGERS = (torch.uint8, torch.uint16, torch.int8, torch.int16)  # integer types that the kernels read
 
 
 def type_name(dtype: torch.dtype) -> str:
-    """The name by which the programs of tests/simt know a type."""
+    """Return the name of a type in the programs of tests/simt."""
     return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the kernels. `strip_columns` to `crossing` override the planner on the host: the narrowest compiled
-    strip of at least so many columns, which is a single one, or not."""
+    """One call of the kernels.
+
+    The fields from `strip_columns` to `crossing` override the planner in the host programs, which use the narrowest
+    compiled strips of at least `strip_columns` columns.
+    """
 
     shape: tuple[int, ...] = (1, 1, 40, 44)
     sizes: tuple[int, ...] = (11, 11)
@@ -54,17 +57,17 @@ class Case:
     gradients: str = "preds"  # any of: preds target constants
     want_map: bool = False
     objective: str = "similarity"
-    upstream: str = ""  # any of: similarity contrast map; empty: the forward operator
-    constants: int = 0  # c1 and c2 as a tensor: 1, of all images; 2, of each
-    as_distance: bool = False  # one minus the means
-    types: tuple[torch.dtype, ...] = ()  # of preds and target, where one has integers; results are float32
-    pixels: str = ""  # the name of a pixel term, with it
+    upstream: str = ""  # any of: similarity contrast map; empty: gradients by the forward operator
+    constants: int = 0  # c1 and c2 as a tensor: 1: shared by all images, 2: one pair per image
+    as_distance: bool = False  # return 1 - mean
+    types: tuple[torch.dtype, ...] = ()  # of preds and target, if one has integers; results are float32
+    pixels: str = ""  # the name of a pixel term, or empty
     strip_columns: int = 64
-    single_strip: bool = False  # the variant for pictures of one strip
+    single_strip: bool = False  # use the variant in which one strip covers the image
     split_rows: int = 0
-    crossing: bool = False  # blocks go on from one strip to the next
-    symmetric: bool = False  # the window
-    edge: float = 0.0  # the weight of the first and the last tap, where the window is longer than the side
+    crossing: bool = False  # blocks continue from one strip to the next
+    symmetric: bool = False  # whether the window is symmetric
+    edge: float = 0.0  # the weight of the first plus the last tap, for windows longer than the side
     sms: int = 4
     l2_bytes: int = 0
     layout: str = "contiguous"
@@ -91,7 +94,7 @@ class Case:
 
 
 def taps(size: int, uneven: bool = False) -> Tensor:
-    """A Gaussian, or one that is not symmetric, which tells the window from its adjoint."""
+    """Return a Gaussian window, or an asymmetric one, for which the window differs from its adjoint."""
     position = torch.arange(size, dtype=torch.float64) - size // 2
     window = torch.exp(-0.5 * (position / max(size / 7, 0.4)) ** 2)
     if uneven:
@@ -100,11 +103,11 @@ def taps(size: int, uneven: bool = False) -> Tensor:
 
 
 def pictures(case: Case) -> tuple[Tensor, Tensor]:
-    """preds and target, rounded to the case's type, in float64."""
+    """Return preds and target, rounded to the type of the case, in float64."""
     generator = torch.Generator().manual_seed(case.seed)
     target = torch.rand(case.shape, generator=generator, dtype=torch.float64)
     preds = target + 0.2 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
-    if case.types:  # more than a byte holds, but for those of bytes; below zero, too, if all types are signed
+    if case.types:  # exceeds the range of a byte for wider types; negative too if all types are signed
         is_signed = all(dtype.is_signed for dtype in case.types)
         offset = -10 if is_signed else 10 if torch.uint8 in case.types else 300
         scale = 200 if torch.int16 in case.types else 20
@@ -120,7 +123,7 @@ def pad(picture: Tensor, padding: tuple[int, ...], mode: str) -> Tensor:
 
 
 def windows(case: Case) -> list[Tensor]:
-    """With an `edge`, windows that are longer than the side are as the operators clip them (csrc/api/checks.h)."""
+    """Return the window of each axis. With an `edge`, long ones are clipped as in the operators (csrc/api/checks.h)."""
     every = [taps(size, uneven=not case.symmetric) for size in case.sizes]
     for window, n in zip(every, case.shape[2:], strict=True):
         if case.edge and len(window) // 2 >= n:
@@ -130,7 +133,7 @@ def windows(case: Case) -> list[Tensor]:
     return every
 
 
-# Long windows have no output that the contrast sensitivity counts.
+# No objective with the contrast sensitivity: with windows this long no output counts for it.
 LONG: dict[str, Any] = {
     "padding_mode": "zero", "gradients": "preds target constants", "upstream": "similarity map", "want_map": True,
 }  # fmt: skip
@@ -139,20 +142,20 @@ LONG: dict[str, Any] = {
 def terms(
     preds: Tensor, target: Tensor, window: list[Tensor], padding: tuple[int, ...], mode: str, constants: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The maps of similarity and contrast sensitivity, textbook formula."""
+    """Return the maps of similarity and contrast sensitivity by the textbook formula."""
 
     def convolve(picture: Tensor) -> Tensor:
         result = pad(picture, padding, mode)
-        for dim, axis in enumerate(window, start=2):  # one axis after the other, moved to the end
+        for dim, axis in enumerate(window, start=2):  # one axis after the other, moved to the last dim
             rows = result.movedim(dim, -1)
             filtered = functional.conv1d(rows.reshape(-1, 1, rows.shape[-1]), axis.view(1, 1, -1))
             result = filtered.view(*rows.shape[:-1], -1).movedim(-1, dim)
         return result
 
-    # About the mean: the same numbers, with less to cancel.
+    # Subtract the mean, which changes nothing but cancels less.
     shift = target.mean().detach()
     x, y = preds - shift, target - shift
-    if mode == "zero":  # zero is a value of the picture, so it has to stay zero
+    if mode == "zero":  # zero padding must stay zero
         shift, x, y = torch.zeros(()), preds, target
     mean_x, mean_y = convolve(x), convolve(y)
     variance_x = convolve(x * x) - mean_x**2
@@ -165,7 +168,7 @@ def terms(
 
 
 def upstream(case: Case) -> dict[str, Tensor]:
-    """Upstream gradients, rounded to the case's type."""
+    """Return the upstream gradients. That of the map is rounded to the type of the case."""
     generator = torch.Generator().manual_seed(case.seed + 1)
     batch = case.shape[0]
     result = {}
@@ -180,11 +183,11 @@ def upstream(case: Case) -> dict[str, Tensor]:
 
 
 def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """What the kernels should return, in float64."""
-    dtype = preds.dtype  # float64, but for textbook_error
+    """Return the expected results of the kernels, in float64."""
+    dtype = preds.dtype  # float64, except in textbook_error
     preds, target = preds.clone().requires_grad_(), target.clone().requires_grad_()
     batch = case.shape[0]
-    # One pair of constants for each image, so that each has a gradient of its own.
+    # One pair of constants per image, so that each has its own gradient.
     constants = torch.tensor([[C1], [C2]], dtype=dtype).repeat(1, batch).requires_grad_()
     similarity, contrast = terms(
         preds,
@@ -216,7 +219,7 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
         phi = PHI[case.pixels](difference, PIXEL_EPS)
         pixel_means, distance = phi.flatten(1).mean(1), 1 - means[0]
         value = (1 - SSIM_WEIGHT) * pixel_means + SSIM_WEIGHT * distance
-        # Gradients are those of the value then.
+        # With a pixel term, gradients are those of the value.
         by_pixels = torch.autograd.grad((1 - SSIM_WEIGHT) * pixel_means.sum(), (preds, target))
         gradients = [
             -SSIM_WEIGHT * g if added is None else -SSIM_WEIGHT * g + added
@@ -234,7 +237,7 @@ def exact(case: Case, preds: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def textbook_error(case: Case, preds: Tensor, target: Tensor, expected: dict[str, Tensor]) -> dict[str, float]:
-    """How far off the textbook formula is in float32: the project's rule allows as much."""
+    """Return the errors of the textbook formula in float32, which are allowed in addition to the tolerance."""
     if case.dtype == torch.float64:
         return {}
     results = exact(case, preds.float(), target.float())
@@ -257,7 +260,7 @@ def check(case: Case, results: dict[str, Tensor], preds: Tensor, target: Tensor)
             continue
         scale = expected[name][known].abs().max().clamp(min=1e-30)
         error = ((value - expected[name])[known].abs().max() / scale).item()
-        # Means are not rounded to the pictures' type.
+        # Means are not rounded to the type of the images.
         type_of_result = case.dtype if value.dim() > 2 or case.dtype == torch.float64 else torch.float32
         allowed = TOLERANCE[type_of_result] + textbook.get(name, 0)
         assert error <= allowed, f"{name}: off by {error:.2e}, textbook {textbook.get(name, 0):.2e}"

@@ -1,4 +1,4 @@
-"""Runs a case of the CUDA kernels on the host, by the program of tests/simt."""
+"""Runs a case through the CUDA kernels on the host, with a program of tests/simt."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
-    """Strides, offset and number of elements of a picture in the case's layout."""
+    """Return strides, offset and number of elements of an image in the layout of the case."""
 
     def dense(row: int) -> list[int]:
-        """Strides of all axes but the columns', for rows so many elements apart."""
+        """Return the strides of all axes except the columns, for rows `row` elements apart."""
         strides = [row]
         for n in reversed(shape[1:-1]):
             strides.insert(0, strides[0] * n)
@@ -26,9 +26,9 @@ def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
         for n in reversed(shape[3:-1]):
             rows.insert(0, rows[0] * n)
         strides, offset = [rows[0] * shape[2], 1, *rows], 0
-    elif case.layout == "padded":  # rows longer than the picture, an odd base
+    elif case.layout == "padded":  # rows longer than the image, from an odd offset
         strides, offset = [*dense(width + 3), 1], 1
-    elif case.layout == "aligned":  # the same with every row at sixteen bytes
+    elif case.layout == "aligned":  # rows longer than the image, aligned to 16 bytes
         strides, offset = [*dense((width + 31) // 16 * 16), 1], 16
     elif case.layout == "sliced":  # every second column
         strides, offset = [*dense(2 * width), 2], 1
@@ -39,7 +39,7 @@ def storage(case: Case, shape: tuple[int, ...]) -> tuple[list[int], int, int]:
 
 
 class Host:
-    """Writes a case, runs the program, reads the results."""
+    """Writes a case, runs the program and reads the results."""
 
     def __init__(self, program: Program, directory: Path):
         self.program, self.directory = program, directory
@@ -47,7 +47,7 @@ class Host:
     def run(
         self, case: Case, preds: Tensor, target: Tensor, order: str | None = None, **more: object
     ) -> dict[str, Tensor]:
-        """`order`: of threads, copies and blocks (host_program.ORDERS). `more`: fields beyond the case's."""
+        """Run a case. `order` is one of host_program.ORDERS; `more` are additional fields of the case."""
         self.plan: dict[str, int] = {}
         fields: dict[str, object] = {
             "dtype": type_name(torch.uint8 if case.types else case.dtype),
@@ -82,7 +82,7 @@ class Host:
         if case.pixels:
             outputs["pixel_terms"] = (batch, 2), compute
         swapped = "target" in case.gradients and "preds" not in case.gradients
-        if swapped:  # as the operator does: SSIM is symmetric
+        if swapped:  # as the operators do, since SSIM is symmetric
             preds, target = target, preds
         if case.want_map:
             outputs["map"] = (case.output_shape, case.dtype)
@@ -131,14 +131,14 @@ class Host:
             if len(shape) > 2:
                 strides, offset, count = storage(case, shape)
                 picture = elements.as_strided(shape, strides, offset)
-                # What lies between the pixels is not ours to write: still the bytes it was filled with.
+                # Elements between the pixels must not be written: they still have the initial bytes.
                 untouched = torch.ones(count, dtype=torch.bool)
                 untouched.as_strided(shape, strides, offset).fill_(False)
                 assert (elements.view(torch.uint8).view(count, -1)[untouched] == 255).all(), name
                 results[name] = picture.double()
             else:
                 results[name] = elements.view(shape).double()
-        if not case.upstream and not case.pixels:  # of the distance, as the operators' are
+        if not case.upstream and not case.pixels:  # the program returns gradients of the distance
             results |= {name: -value for name, value in results.items() if name.startswith("grad_")}
         if swapped:
             results["grad_target"] = results.pop("grad_preds")

@@ -1,9 +1,9 @@
-"""The mutation run: is every synchronization site of the CUDA kernels needed, and is it noticed if one is missing?
+"""The mutation run: tests whether a missing synchronization site of the CUDA kernels is noticed.
 
-A mutant is a run of the smoke cases (simt_smoke.py) that leaves out one site, or makes its block barrier a warp
-barrier. No mutant is compiled: the harness leaves out the site that the environment names (tests/simt/sites.h).
+A mutant is a run of the smoke cases (simt_smoke.py) that leaves out one site, or weakens its block barrier to a warp
+barrier. Mutants need no compilation: an environment variable names the site for the harness (tests/simt/sites.h).
 
-`python -m tests.simt_mutants` prints the table of docs/kernels.md.
+`python -m tests.simt_mutants` prints the table for docs/kernels.md.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from host_program import ORDERS, SMOKE, Program
 from simt_smoke import NAMES, Call, run_smoke, sites, smoke_programs
 
-# Mutants that nothing can notice: file and text of the line, and "left out" or "weakened"; with the reason why the
-# kernels keep the barrier all the same. There are none today.
+# Mutants that cannot be noticed: (file, text of the line, "left out" or "weakened"), with the reason to keep the
+# barrier. There are none today.
 UNNOTICED: dict[tuple[str, str, str], str] = {}
 
 KINDS = {
@@ -68,7 +68,7 @@ def mutants() -> list[Mutant]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A smoke case that was run: what reruns it, its results, and the sites that it reaches."""
+    """A smoke case that has run: its program and directory, its results, and the sites that it reaches."""
 
     program: Program
     directory: Path
@@ -94,7 +94,7 @@ def prepare(cache: Path, directory: Path, names: Sequence[str] = NAMES) -> list[
 
 
 def is_noticed(case: Prepared, mutant: Mutant, detector: bool) -> bool:
-    """Whether the detector, or without it a difference in any order, tells the mutant from the kernel."""
+    """Return whether the detector reports the mutant or, without the detector, results differ in any order."""
     environment = {**mutant.environment, **({} if detector else {"SSIM_RACE_OFF": "1"})}
     program = Program(case.program.binary, case.program.build, environment)
     for order in ORDERS[:1] if detector else ORDERS:
@@ -105,7 +105,7 @@ def is_noticed(case: Prepared, mutant: Mutant, detector: bool) -> bool:
 
 
 def notices(cases: list[Prepared], mutant: Mutant, detector: bool) -> bool:
-    """Whether it is noticed in any of the cases that reach its site."""
+    """Return whether any of the cases that reach the site of a mutant notices it."""
     return any(mutant.site in case.sites and is_noticed(case, mutant, detector) for case in cases)
 
 

@@ -1,4 +1,4 @@
-"""The same cases through torch.ops: on the CPU, and where there is a GPU, there."""
+"""Runs the cases of simt_cases.py through torch.ops: on the CPU, and on a GPU if present."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import ssim_fused  # noqa: F401  (registers the operators)
 
 
 def is_operators(case: Case) -> bool:
-    """Whether the operators offer it, with the same outputs: padding by half the window, or none."""
-    return (
-        (case.pad is None or not any(case.pad)) and not case.pixels and not case.types
-    )  # test_losses.py, test_integers.py
+    """Return whether the operators can run the case with the same outputs: padded by half the window, or not at all.
+
+    Pixel terms are tested in test_losses.py, integers in test_integers.py.
+    """
+    return (case.pad is None or not any(case.pad)) and not case.pixels and not case.types
 
 
 def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict[str, Tensor]:
-    """The same case through the operators; the planner decides for itself."""
+    """Run a case through the operators, with the planner's own choices."""
 
     def place(picture: Tensor, shape: tuple[int, ...]) -> Tensor:
         strides, offset, count = storage(case, shape)
@@ -42,7 +43,7 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
     }
     names = [f"grad_{name}" for name in ("preds", "target", "constants") if name in case.gradients]
     wanted = {f"want_{name}": True for name in names}
-    # The forward's gradients are those of the similarity, summed up; everything else takes a pass of its own.
+    # The forward computes the gradients of the summed similarity. Others need a separate pass.
     is_backward = bool(case.upstream) or case.objective != "similarity"
     forward = torch.ops.ssim_fused.similarity(
         *images, **shared, reduction=0, distance=case.as_distance, want_contrast=True, want_map=case.want_map,
@@ -63,7 +64,7 @@ def by_operators(case: Case, preds: Tensor, target: Tensor, device: str) -> dict
             *images, *scalars, picture, **shared, reduction=0, **wanted
         )
         results |= zip(names, gradients, strict=True)
-    else:  # of the distance
+    else:  # the forward stores gradients of the distance
         ones = torch.ones(batch, dtype=compute, device=device)
         for name, gradient in zip(names, forward[3 if case.want_map else 2 :], strict=True):
             if name == "grad_constants":
@@ -79,4 +80,4 @@ def check_operators(case: Case, device: str) -> None:
     check(case, results, preds, target)
     again = by_operators(case, preds, target, device)
     for name, result in results.items():
-        assert torch.equal(result.nan_to_num(7.0), again[name].nan_to_num(7.0)), f"{name} is not repeated bit by bit"
+        assert torch.equal(result.nan_to_num(7.0), again[name].nan_to_num(7.0)), f"{name} differs from run to run"

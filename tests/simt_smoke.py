@@ -1,4 +1,4 @@
-"""A few cases that together reach every synchronization site of the CUDA kernels (tests/simt/sites.h).
+"""Small cases that together reach every synchronization site of the CUDA kernels (tests/simt/sites.h).
 
 `make test` runs them under the race detector; the nightly mutation run leaves out each site in turn (simt_mutants.py).
 """
@@ -18,7 +18,7 @@ from simt_cases import FULL, Case, check, pictures
 from simt_host import Host
 
 VOLUME = Case((1, 1, 9, 13, 22), sizes=(11, 11, 11))
-# Strips of 96 columns have rows that no single warp stages; those of 128 and 256 have rows of one warp.
+# In strips of 96 columns several warps stage a row; in those of 128 and 256 one warp does.
 STRIPS = Case((2, 1, 21, 61), strip_columns=96)
 CASES = {
     "folded_gradients": STRIPS,
@@ -70,7 +70,7 @@ def smoke_programs(build: Build, cache: Path) -> SmokePrograms:
 
 
 def run_smoke(programs: SmokePrograms, name: str, directory: Path) -> None:
-    """Run a case in every order of the build, and compare with float64. Leaves the case and its results."""
+    """Run a case in every order of the build and compare it with float64. Its files stay in `directory`."""
     program = programs.of(name)
     if name in CASES:
         case = CASES[name]
@@ -87,7 +87,7 @@ def run_smoke(programs: SmokePrograms, name: str, directory: Path) -> None:
         test_simt_pyramid.check(found, expected)
 
 
-# Calls of a synchronizing function. Barriers that a function runs for its caller are the caller's (device.cuh).
+# Calls of synchronizing functions. If a function runs a barrier for its caller, the site is the caller's (device.cuh).
 SYNCHRONIZES = re.compile(
     r"(?<![\w.])(?:\w+::)?(__syncthreads|sync_warp|sync_rows|wait_for_copies_before_last|wait_for_copies|commit_copies"
     r"|next_ticket)\((?!SSIM_CALLER)"
@@ -96,19 +96,19 @@ SYNCHRONIZES = re.compile(
 
 class Call(NamedTuple):
     function: str
-    text: str  # of the line
+    text: str  # the line of the call
 
 
 def sites() -> dict[str, Call]:
-    """The calls of all synchronization sites, by "file:line"."""
+    """Return the calls of all synchronization sites, by "file:line"."""
     found: dict[str, Call] = {}
     for path in sorted(CUDA_KERNELS.rglob("*.cuh")):
-        if path.name == "device.cuh":  # which defines them
+        if path.name == "device.cuh":  # defines the functions
             continue
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             calls = SYNCHRONIZES.findall(line.partition("//")[0])
-            assert len(calls) <= 1, f"{path.name}:{number}: a line is the name of one site"
+            assert len(calls) <= 1, f"{path.name}:{number}: a line must have one site only"
             for function in calls:
-                assert f"{path.name}:{number}" not in found, f"{path.name}: two files have this name"
+                assert f"{path.name}:{number}" not in found, f"{path.name}: two files have the same name"
                 found[f"{path.name}:{number}"] = Call(function, line.strip())
     return found

@@ -1,6 +1,6 @@
-"""The exactness suite: named pairs of images and volumes, each hard in its own way, for every accuracy test.
+"""The exactness suite: named pairs of images and volumes, each with a different numerical difficulty.
 
-Pictures are made in float64 from a fixed seed; a test rounds them to the type it is about.
+Images are made in float64 from a fixed seed. Each test rounds them to the dtype that it is about.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pair:
 
 
 def waves(*shape: int) -> Tensor:
-    """A smooth picture in [0, 1] that differs between planes."""
+    """A smooth image in [0, 1] that differs between planes."""
     batch, channels, *depth, height, width = shape
     plane = torch.arange(batch * channels, dtype=torch.float64).view(batch, channels, *[1] * (len(shape) - 2))
     y = torch.linspace(0, 5, height, dtype=torch.float64).view(-1, 1)
@@ -44,13 +44,13 @@ def waves(*shape: int) -> Tensor:
 
 @cache
 def suite() -> dict[str, Pair]:
-    """All pairs by name; a volume's is that of the images of its kind after `volume_`."""
+    """All pairs by name. The volume of the same kind as images `NAME` is `volume_NAME`."""
     volumes = {f"volume_{name}": replace(pair, name=f"volume_{name}") for name, pair in _pairs(is_volume=True).items()}
     return _pairs(is_volume=False) | volumes
 
 
 def _pairs(is_volume: bool) -> dict[str, Pair]:
-    """Volumes are smaller than images: the reference takes a thousand times as long for a voxel as we do."""
+    """The pairs of images or of volumes. Volumes are small: the reference needs 1000 times our time per voxel."""
     generator = torch.Generator().manual_seed(0)
 
     def uniform(*shape: int) -> Tensor:
@@ -95,11 +95,11 @@ def _pairs(is_volume: bool) -> dict[str, Pair]:
         Pair("hdr", radiance, radiance * torch.exp(0.2 * normal(*radiance.shape)), None),
         Pair("bytes", levels(*photograph), levels(*photograph), 255),
         Pair("signed", normal(*signed), normal(*signed), None),
-        # Many pixels tie for the largest and the smallest, which share the range's gradient.
+        # Many pixels tie for the maximum and the minimum, and share the gradient of the data range.
         Pair("saturated", saturated, saturated.roll(1, -1), None),
         Pair("clamped", 2 * normal(*clamped), normal(*clamped), (-1.0, 0.5)),
         Pair("checkerboard", checkerboard, 0.25 + 0.5 * checkerboard.roll(1, -1)),
-        # The smallest that 11 taps can be padded for, then the smallest with a cropped map.
+        # The smallest images that can be padded for 11 taps, then the smallest whose cropped map is not empty.
         Pair("tiny_image", uniform(*tiny), uniform(*tiny)),
         Pair("one_pixel_cropped", uniform(*cropped), uniform(*cropped)),
         Pair("tiny_values", 1e-6 * uniform(*faint), 1e-6 * uniform(*faint), 1e-6),
@@ -109,8 +109,8 @@ def _pairs(is_volume: bool) -> dict[str, Pair]:
     ]
     if is_volume:
         pairs.append(Pair("deep", uniform(1, 1, 60, 7, 6), uniform(1, 1, 60, 7, 6)))
-    # Steps in brightness inside of windows: of a thousand ranges, where all digits of half of the windows are lost to
-    # any choice of what is subtracted, and of thirty, where some are.
+    # Steps in brightness within windows. A step of 1000 data ranges cancels all digits in half of the windows, whatever
+    # is subtracted first; a step of 30 does so in some.
     for name, height in (("step", 1000), ("low_step", 30)):
         stepped = uniform(*photograph)
         stepped[..., photograph[-1] // 2 :] += height

@@ -1,4 +1,4 @@
-"""How results are compared with the reference, torchmetrics 1.9.0 in float64, in every test."""
+"""Compares results with the reference, torchmetrics 1.9.0 in float64."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from ssim_fused import structural_similarity_index_measure as ssim
 from ssim_fused._core import _ops, prepared
 
-# What a user may ask for; each is a path of its own through the kernels.
+# The kinds of output that a user can request. Each takes a different path through the kernels.
 CALLS: dict[str, dict[str, Any]] = {
     "similarity": {"reduction": "none"},
     "map": {"reduction": "none", "return_full_image": True},
     "contrast": {"reduction": "none", "return_contrast_sensitivity": True},
 }
 
-# The project's rule for float64: both sides round at 1e-16, and a sum over a window, a quotient
-# and a mean over pixels amplify that by far less than a million.
+# The tolerance for float64. Both sides round at 1e-16; sums over a window, a quotient and a mean over pixels amplify
+# that by far less than a million.
 FLOAT64_TOLERANCE = 1e-10
 
-# What float32 may be off by beyond the reference in float32.
-# The result itself is rounded, as is the reference's; where that one is exact by luck, as in a constant
-# picture, ours may still be a few units off, as the formula rounds about eight times.
+# Our float32 error may exceed the reference's float32 error by this much. Where the reference happens to be exact, as
+# on a constant image, ours may still be a few units off, because the formula rounds about eight times.
 FLOAT32_SLACK = 4 * torch.finfo(torch.float32).eps
 
 
 def effort(examples: int) -> int:
-    """So many examples, or in the nightly profile thirty times as many."""
-    return examples * settings.default.max_examples // 100
+    """Scales a number of examples to the profile: a tenth in a quick run, 30 times as many in a nightly one."""
+    return max(1, examples * settings.default.max_examples // 100)
 
 
 def without_kernels(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    """Makes calls behave as on a device that the operators have no kernels for."""
+    """Makes calls behave as on a device without kernels."""
     monkeypatch.setattr(_ops, "has_kernels", lambda preds: _ops._warn_of_composite(device))
     monkeypatch.setattr(prepared, "run", lambda *arguments: None)
     _ops._warn_of_composite.cache_clear()
@@ -48,7 +47,7 @@ def as_tuple(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
 
 
 def upstream(output: Tensor, seed: int = 0) -> Tensor:
-    """Random upstream gradients for `output`: quarters in [-2, 2], exact in every float type."""
+    """Random upstream gradients for `output`: multiples of 1/4 in [-2, 2], exact in every float dtype."""
     generator = torch.Generator().manual_seed(seed)
     quarters = torch.randint(1, 9, output.shape, generator=generator)
     signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
@@ -73,7 +72,7 @@ def evaluate(function: Callable[..., Any], preds: Tensor, target: Tensor, **argu
 
 
 def error(result: Tensor, exact: Tensor, scale: float | None = None) -> float:
-    """Largest error over `scale`, by default the largest exact magnitude; NaN has to stand where it should."""
+    """The largest error over `scale`, by default the largest exact magnitude. NaN must be in the same positions."""
     assert result.shape == exact.shape
     assert torch.equal(result.isnan(), exact.isnan())
     known = ~exact.isnan()
@@ -84,9 +83,9 @@ def error(result: Tensor, exact: Tensor, scale: float | None = None) -> float:
 
 
 def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    """Of each result: of a score absolute, of a picture relative to its largest exact magnitude.
+    """The error of each result: absolute for scores, relative to the largest exact magnitude for images.
 
-    A score is a mean of pixels of both signs, so its rounding shows relative to what a pixel can be, one, not to
+    A score is a mean of pixels of both signs. Its rounding error depends on the size of a pixel, up to one, and not on
     what is left of the sum.
     """
     assert results.keys() == exact.keys()
@@ -95,11 +94,11 @@ def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, fl
 
 
 def reference_noise(preds: Tensor, target: Tensor, arguments: dict[str, Any]) -> float:
-    """How far float64 torchmetrics itself may be off.
+    """A bound on the error of float64 torchmetrics itself.
 
-    It takes a variance as the difference of two numbers near x^2, each rounded, and adds c2; so
-    relative to c2 it is off by a few epsilon times x^2 / c2. Only a large offset makes this count. In
-    a volume it adds up a window of up to a thousand taps one by one, each time with a rounding.
+    It computes a variance as the difference of two rounded numbers near x^2, and adds c2. Relative to c2 the error is a
+    few epsilon times x^2 / c2, which only matters for images with a large offset. In a volume it sums up to 1000 taps
+    one by one, and each addition rounds.
     """
     roundings = 4 if preds.ndim == 4 else 11**3
     data_range, k2 = arguments.get("data_range"), arguments.get("k2", 0.03)
@@ -113,7 +112,7 @@ def reference_noise(preds: Tensor, target: Tensor, arguments: dict[str, Any]) ->
 
 
 def assert_matches(preds: Tensor, target: Tensor, **arguments: Any) -> None:
-    """Float64 outputs and gradients on the pictures' device agree with the reference's."""
+    """Checks float64 outputs and gradients on the images' device against the reference."""
     ours = evaluate(ssim, preds, target, **arguments)
     exact = evaluate(reference, preds.cpu(), target.cpu(), **arguments)
     tolerance = FLOAT64_TOLERANCE + reference_noise(preds, target, arguments)

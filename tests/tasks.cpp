@@ -61,7 +61,7 @@ void check_tasks(const Axis& axis, const Division& division, bool with_gradient)
       ++outputs[q];
       has_segment(axis.centre(q));
     }
-    // As March::run.
+    // As in March::run.
     const int64_t first_read = task.computed.begin - axis.pad;
     int64_t next = first_read;
     for (int64_t q = task.computed.begin; q < task.computed.end; q += kStepRows) {
@@ -111,7 +111,7 @@ void check_strips(const Axis& columns, bool with_gradient, bool mirrors) {
             "the outputs owned are computed");
     for (int64_t i = c.begin; i < c.end; ++i) ++owned[i];
     for (int64_t q = c.owned_begin; q < c.owned_end; ++q) ++outputs[q];
-    // What Pixels reads: the windows of the outputs computed.
+    // The rows that Pixels reads: the windows of the computed outputs.
     require(c.output_begin - columns.pad <= c.begin &&
                 c.output_end - 1 - columns.pad + 2 * columns.radius >= c.end - 1,
             "the columns owned are read");
@@ -121,8 +121,8 @@ void check_strips(const Axis& columns, bool with_gradient, bool mirrors) {
   ++checked;
 }
 
-// "reflect" and "zero" pad by the radius, "valid" by nothing; the last axis of volumes also by any other
-// number.
+// "reflect" and "zero" pad by the radius, and "valid" by nothing. The last axis of volumes may have any
+// padding.
 template <class F>
 void for_each_axis(int64_t n, int64_t radius, F&& f) {
   for (const auto& [pad, reflects] :
@@ -145,7 +145,7 @@ int main() {
     for (int64_t n = 1; n <= kMostRows; ++n) {
       what_is_current = "rows";
       for_each_axis(n, radius, [&](const Axis& axis) {
-        std::set<std::tuple<int64_t, int64_t>> divisions;  // most numbers of threads divide alike
+        std::set<std::tuple<int64_t, int64_t>> divisions;  // most numbers of threads give the same division
         for (int64_t threads = 1; threads <= kMostThreads; ++threads) {
           for (int64_t count : planes) {
             for (bool whole : {false, true}) {

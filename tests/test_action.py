@@ -1,4 +1,4 @@
-"""`action.yml`: GitHub's rules for it, and its scripts, run by bash as a runner runs them."""
+"""`action.yml` follows GitHub's rules, and bash runs its scripts as a runner would."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_is_a_composite_action() -> None:
         assert given["description"]
     for step in ACTION["runs"]["steps"]:
         assert step["shell"] == "bash"
-        assert "${{" not in step["run"]  # an input would be run as a command
+        assert "${{" not in step["run"]  # it would run an input as a command
         named = re.findall(r"\$\{\{ inputs\.([\w-]+) \}\}", " ".join(step["env"].values()))
         assert set(named) <= set(ACTION["inputs"])
 
@@ -43,7 +43,7 @@ def filled(text: str, context: dict[str, str]) -> str:
 
 
 def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], str, str]:
-    """Exit code, outputs, summary, and what was printed."""
+    """The exit status, outputs, summary, and what was printed."""
     values = {name: given.get("default", "") for name, given in ACTION["inputs"].items()}
     values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"package": ""}
     bin_ = folder / "bin"
@@ -70,7 +70,7 @@ def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], str, s
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """A folder with pictures ``base line/a.png`` and ``b.png``, of which the second has changed."""
+    """A folder with the images ``base line/a.png`` and ``b.png``, the second of which has changed."""
     for name in ("a", "b"):
         image = np.random.default_rng(0).integers(0, 200, (40, 60, 3)).astype(np.uint8)
         save(tmp_path / f"base line/{name}.png", image)
@@ -80,7 +80,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 FOLDERS = {"baseline": "base line", "candidate": "new $(touch no)"}
-needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this command has no --format markdown")
+needs_markdown = pytest.mark.skipif("markdown" not in FORMATS, reason="this version has no --format markdown")
 
 
 @needs_markdown
@@ -109,10 +109,10 @@ def test_a_missing_image_fails_the_job_and_is_in_the_summary(folders: Path) -> N
     code, outputs, summary, _ = run_action(folders, **FOLDERS, ignore="20,10,20,20")
     assert code == 2
     assert outputs["outcome"] == "failed"
-    assert "no file of this name" in summary
+    assert "no file with this name" in summary
 
 
-def test_a_wrong_call_is_in_the_summary(folders: Path) -> None:
+def test_an_invalid_call_is_in_the_summary(folders: Path) -> None:
     code, outputs, summary, _ = run_action(folders, **FOLDERS, ignore="1,2,3")
     assert code == 2
     assert outputs["outcome"] == "failed"

@@ -1,4 +1,4 @@
-"""Every argument means what it means in torchmetrics; layouts and threads change nothing."""
+"""Every argument means what it means in torchmetrics, and layouts and threads do not change results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pictures(*shape: int, device: str = "cpu", dtype: torch.dtype = torch.float6
     return preds.to(device, dtype), (0.5 * target + 0.5 * preds.flip(-1)).to(device, dtype)
 
 
-# 0.2 has 3 taps, 1.5 the compiled 11, 1.6 the first 13 beyond it, 8 has 57.
+# Window sizes: 0.2 has 3 taps, 1.5 the precompiled 11, 1.6 is the first with 13, and 8 has 57.
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1, 1.5, 1.6, 2.5, 8, (0.5, 2.0), [3.0, 0.3], (1.5, 4)], ids=str)
 def test_sigma(device: str, sigma: Any, call: str) -> None:
@@ -52,16 +52,16 @@ def test_sigma_is_ignored_by_a_uniform_window(device: str, sides: tuple[int, ...
         ({"gaussian_kernel": False, "kernel_size": (1, 3, 5)}, (0, 1, 2)),
         ({"gaussian_kernel": False, "kernel_size": (5, 1, 3)}, (2, 0, 1)),
         ({"sigma": (0.5, 0.3, 0.1), "kernel_size": 1}, (2, 1, 0)),
-        # The last axis is padded for `kernel_size`, by 5, whether or not the window needs it.
+        # The last axis is padded by 5, from `kernel_size`, although the window is smaller.
         ({"sigma": 0.1}, (0, 0, 5)),
         ({"sigma": (0.5, 0.1, 0.8)}, (2, 0, 5)),
-        # Not padded, as the window needs it: no pixel of the map is cropped either.
+        # The last axis is not padded, although the window extends beyond it, and its map is not cropped either.
         ({"sigma": (0.5, 0.3, 0.8), "kernel_size": (1, 1, 1)}, (2, 1, 0)),
     ],
     ids=str,
 )
 def test_window_of_size_one(device: str, window: dict[str, Any], pad: tuple[int, ...]) -> None:
-    """The one deliberate difference in values: the reference crops by `0:-0`, to nothing, and gives NaN for CS."""
+    """The only deliberate difference in values: the reference crops with `0:-0`, to nothing, and returns NaN for CS."""
     preds, target = pictures(2, 2, *((12, 13) if len(pad) == 2 else (6, 7, 8)), device=device)
     for call in ("similarity", "map"):
         assert_matches(preds, target, data_range=1.0, **window, **CALLS[call])
@@ -69,7 +69,7 @@ def test_window_of_size_one(device: str, window: dict[str, Any], pad: tuple[int,
     _, theirs = reference(preds, target, data_range=1.0, **window, **CALLS["contrast"])
     assert theirs.isnan().all()
     score, contrast = ssim(preds, target, data_range=1.0, **window, **CALLS["contrast"])
-    # A huge k1 makes every luminance one, so that the reference's SSIM map is its CS map.
+    # A very large k1 makes the luminance 1 everywhere, so that the reference's SSIM map is its CS map.
     _, full = reference(preds, target, data_range=1.0, k1=1e12, **window, **CALLS["map"])
     for dim, (length, cropped) in enumerate(zip(full.shape[2:], pad, strict=True), start=2):
         full = full.narrow(dim, cropped, length - 2 * cropped)
@@ -109,7 +109,7 @@ def test_data_range(device: str, sides: tuple[int, ...], window: dict[str, Any],
 
 
 @pytest.mark.parametrize("wider", ["preds", "target"])
-def test_data_range_is_that_of_the_wider_picture(
+def test_data_range_is_the_larger_of_both_images(
     device: str, sides: tuple[int, ...], window: dict[str, Any], wider: str
 ) -> None:
     preds, target = pictures(2, 2, *sides, device=device)
@@ -134,7 +134,7 @@ def test_clamped_pixels_have_no_gradient(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str
 ) -> None:
     preds, target = pictures(2, 2, *sides, device=device)
-    # Quarters: many lie outside of (0.25, 0.75), and many at its ends, where the gradient passes before torch 2.14.
+    # Multiples of 1/4: many lie outside (0.25, 0.75), and many at its ends, which have a gradient before torch 2.14.
     bound = torch.full((), 0.25, requires_grad=True)
     passes = bool(torch.autograd.grad(bound.clamp(0.25, 0.75), bound)[0] != 0)
     preds, target = ((4 * image).round() / 4 for image in (preds, target))
@@ -183,7 +183,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "batch_innermost": lambda x: x.movedim(0, -1).contiguous().movedim(-1, 0),
     "every_second_column": lambda x: torch.stack((x, -x), -1).flatten(-2)[..., ::2],
     "every_third_row": lambda x: torch.stack((x, -x, x + 1), -2).flatten(-3, -2)[..., ::3, :],
-    "every_second_slice": lambda x: x.repeat_interleave(2, 2)[:, :, ::2],  # of an image, every second row
+    "every_second_slice": lambda x: x.repeat_interleave(2, 2)[:, :, ::2],  # every second row of an image
     "cropped": lambda x: torch.nn.functional.pad(x, (3, 2, 1, 4), value=9.0)[..., 1:-4, 3:-2],
     "unaligned": lambda x: torch.cat((x.new_zeros(1), x.flatten()))[1:].view(x.shape),
     "expanded_batch": lambda x: x[:1].expand_as(x),
@@ -205,7 +205,7 @@ def test_layout(device: str, sides: tuple[int, ...], window: dict[str, Any], lay
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_upstream_picture_in_any_layout(device: str, sides: tuple[int, ...], layout: str) -> None:
+def test_upstream_map_in_any_layout(device: str, sides: tuple[int, ...], layout: str) -> None:
     preds, target = (image.requires_grad_() for image in pictures(2, 3, *sides, device=device))
     weights = LAYOUTS[layout](torch.rand_like(target) - 0.5)
     results = []
@@ -217,7 +217,7 @@ def test_upstream_picture_in_any_layout(device: str, sides: tuple[int, ...], lay
 
 
 def test_empty_batch(device: str, sides: tuple[int, ...]) -> None:
-    """The reference fails here; no image has no score, no gradient, and the mean of none is NaN."""
+    """The reference fails here. An empty batch has no scores and no gradient, and the mean of no scores is NaN."""
     preds, target = (image.requires_grad_() for image in pictures(0, 3, *sides, device=device))
     score = ssim(preds, target, data_range=1.0, reduction="none")
     assert score.shape == (0,)
@@ -229,7 +229,7 @@ def test_empty_batch(device: str, sides: tuple[int, ...]) -> None:
     assert ssim(preds, target, data_range=1.0).isnan()
 
 
-# One plane of several strips and row ranges, several planes, and a window of run-time radius; for volumes too.
+# A plane of several strips and row ranges, several planes, and a window whose radius is known at run time only.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
     ("shape", "window"),

@@ -1,4 +1,4 @@
-"""Differentiation: first and second derivatives of every output, and autograd's rules around them."""
+"""Differentiation: first and second derivatives of every output, and the rules of autograd."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from support import CALLS, FLOAT64_TOLERANCE, as_tuple, error, reference, ssim, 
 from torch import Tensor
 from torch.autograd import forward_ad
 
-# Radii 2 and 1, so that pictures this small have inner pixels, and gradcheck few of them; of a map that is wider than
-# its volume by two voxels, too.
+# Radii 2 and 1, so that these small images have inner pixels and few pixels for gradcheck. One case has a map that is
+# two voxels wider than its volume.
 SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "image": ((6, 7), {"sigma": 0.6}),
     "volume": ((4, 3, 5), {"sigma": 0.4, "kernel_size": 5}),
@@ -24,7 +24,7 @@ WANTED = {"preds": (True, False), "target": (False, True), "both": (True, True)}
 def pictures(
     *shape: int, wanted: str = "both", device: str = "cpu", dtype: torch.dtype = torch.float64, seed: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Random pictures, of which those in `wanted` require gradients."""
+    """Random images. Those named in `wanted` require gradients."""
     generator = torch.Generator().manual_seed(seed)
     preds, target = (torch.rand(shape, generator=generator, dtype=torch.float64).to(device, dtype) for _ in range(2))
     for image, wants in zip((preds, target), WANTED[wanted], strict=True):
@@ -36,8 +36,8 @@ def requiring(*images: Tensor) -> list[Tensor]:
     return [image for image in images if image.requires_grad]
 
 
-# gradcheck compares with central differences of step 1e-6: 1e-10 of truncation and 1e-16 / 1e-6 of rounding,
-# both times the curvature that small constants bring; its default tolerances (1e-5, 1e-3) hold that.
+# gradcheck compares with central differences of step 1e-6. Their truncation error is 1e-10 and their rounding error
+# 1e-16 / 1e-6, both times the curvature that small constants cause. The default tolerances (1e-5, 1e-3) cover that.
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("data_range", RANGES)
 @pytest.mark.parametrize("call", [*CALLS, "elementwise_mean"])
@@ -46,7 +46,7 @@ def test_gradcheck(device: str, small: str, call: str, data_range: str, wanted: 
     sides, window = SMALL[small]
     images = pictures(2, 1, *sides, wanted=wanted, device=device)
     arguments = {**window, "data_range": RANGES[data_range], **CALLS.get(call, {"reduction": call})}
-    # Of a volume a random projection of the derivatives is checked: there are many of its map.
+    # For volumes, check a random projection of the derivatives: their map has too many for all.
     assert torch.autograd.gradcheck(lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3)
 
 
@@ -55,9 +55,9 @@ def test_gradcheck(device: str, small: str, call: str, data_range: str, wanted: 
 @pytest.mark.parametrize("sides", [(4, 5), (4, 3, 5)], ids=str)
 def test_gradgradcheck(device: str, sides: tuple[int, ...], call: str, wanted: str) -> None:
     images = pictures(1, 1, *sides, wanted=wanted, device=device)
-    # The default constants curve the score so much that differences of step 1e-6 see third derivatives.
+    # The default constants curve the score so much that differences of step 1e-6 include third derivatives.
     arguments = {"sigma": 0.4, "kernel_size": 3, "data_range": 1.0, "k1": 0.1, "k2": 0.3, **CALLS[call]}
-    # On CUDA PyTorch adds up the gradient of reflected padding, in the composite, in an order of its own each time.
+    # On CUDA, PyTorch sums the gradient of reflection padding (in the composite) in an order that changes between runs.
     nondet_tol = 1e-12 if device == "cuda" else 0.0
     assert torch.autograd.gradgradcheck(
         lambda x, y: ssim(x, y, **arguments), images, fast_mode=len(sides) == 3, nondet_tol=nondet_tol
@@ -65,7 +65,7 @@ def test_gradgradcheck(device: str, sides: tuple[int, ...], call: str, wanted: s
 
 
 def second_derivatives(function: Callable[..., Any], preds: Tensor, target: Tensor, **arguments: Any) -> list[Tensor]:
-    """First gradients, then those of a penalty on them, with upstream gradients that also ask for theirs."""
+    """First gradients, then those of a penalty on them, under upstream gradients that require gradients too."""
     outputs = as_tuple(function(preds, target, **arguments))
     weights = [upstream(output, seed).requires_grad_() for seed, output in enumerate(outputs)]
     images = requiring(preds, target)
@@ -83,7 +83,7 @@ def test_gradient_penalty(
 ) -> None:
     preds, target = pictures(2, 1, *sides, device=device)
     arguments = {"data_range": RANGES[data_range], **window, **CALLS[call]}
-    if wanted != "both":  # the other picture's path is cut off, so that the penalty is on one gradient only
+    if wanted != "both":  # detach the other image, so that the penalty is on one gradient only
         preds, target = pictures(2, 1, *sides, wanted=wanted, device=device)
 
         def cut(function: Callable[..., Any]) -> list[Tensor]:
@@ -118,7 +118,7 @@ def test_gradient_that_can_be_differentiated_is_the_same_gradient(
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("data_range", RANGES)
 @pytest.mark.parametrize("call", CALLS)
-def test_only_the_gradients_asked_for(
+def test_only_requested_gradients(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str, wanted: str
 ) -> None:
     results = []
@@ -151,7 +151,7 @@ def test_any_subset_of_outputs(
 
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("call", CALLS)
-def test_every_output_knows_whether_it_can_be_differentiated(
+def test_outputs_require_grad_if_an_input_does(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, wanted: str
 ) -> None:
     preds, target = pictures(1, 1, *sides, wanted=wanted, device=device)
@@ -171,7 +171,7 @@ def test_without_gradients(
         outputs = as_tuple(ssim(preds, target, **window, **CALLS[call]))
     for output, same in zip(outputs, expected, strict=True):
         assert not output.requires_grad
-        # With and without a gradient the kernel may sum in another order.
+        # With a gradient, the kernel may sum in another order than without.
         assert error(output.clone(), same.detach()) <= FLOAT64_TOLERANCE
 
 
@@ -193,10 +193,10 @@ def test_a_second_backward_needs_the_graph_retained(
 
 @pytest.mark.parametrize("data_range", RANGES)
 @pytest.mark.parametrize("call", [*CALLS, "elementwise_mean", "sum"])
-def test_a_gradient_handed_out_is_the_callers_own(
+def test_callers_may_write_to_the_gradient(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str
 ) -> None:
-    # What forward saved for backward must not be what the caller gets and writes to.
+    # The gradient that the caller receives, and may write to, must not be what forward saved for backward.
     preds, target = pictures(1, 1, *sides, device=device)
     arguments = {"data_range": RANGES[data_range], **window, **CALLS.get(call, {"reduction": call})}
     outputs = as_tuple(ssim(preds, target, **arguments))
@@ -214,7 +214,7 @@ def test_a_gradient_handed_out_is_the_callers_own(
 def test_inputs_overwritten_before_backward(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str, data_range: str
 ) -> None:
-    """Autograd either notices or does not need them: never the gradient of something else."""
+    """Autograd either reports the change or does not need the inputs. It never returns a wrong gradient."""
     arguments = {"data_range": RANGES[data_range], **window, **CALLS[call]}
     preds, target = pictures(2, 2, *sides, device=device)
     overwritten = preds.clone()
@@ -226,12 +226,12 @@ def test_inputs_overwritten_before_backward(
     try:
         gradients = torch.autograd.grad(outputs, (preds, target), weights)
     except RuntimeError as raised:
-        assert "modified by an inplace operation" in str(raised)  # noqa: PT017 - raising is one of two right answers
+        assert "modified by an inplace operation" in str(raised)  # noqa: PT017 - raising is one of two correct outcomes
     else:
         assert all(map(torch.equal, gradients, expected))
 
 
-def test_intermediate_pictures(device: str) -> None:
+def test_intermediate_images(device: str) -> None:
     results = []
     for function in (ssim, reference):
         preds, target = pictures(2, 3, 13, 12, device=device)
@@ -245,7 +245,7 @@ def test_intermediate_pictures(device: str) -> None:
         assert error(ours, theirs) <= FLOAT64_TOLERANCE
 
 
-def test_one_picture_depending_on_the_other(device: str, sides: tuple[int, ...]) -> None:
+def test_one_image_depending_on_the_other(device: str, sides: tuple[int, ...]) -> None:
     results = []
     for function in (ssim, reference):
         preds, _ = pictures(2, 2, *sides, device=device)
@@ -256,7 +256,7 @@ def test_one_picture_depending_on_the_other(device: str, sides: tuple[int, ...])
         assert error(ours.detach(), theirs.detach()) <= FLOAT64_TOLERANCE
 
 
-def test_a_picture_with_itself(device: str, sides: tuple[int, ...]) -> None:
+def test_an_image_with_itself(device: str, sides: tuple[int, ...]) -> None:
     preds, _ = pictures(2, 2, *sides, device=device)
     score = ssim(preds, preds, data_range=1.0)
     (gradient,) = torch.autograd.grad(score, preds)
@@ -268,7 +268,7 @@ def test_a_picture_with_itself(device: str, sides: tuple[int, ...]) -> None:
 def test_upstream_gradient_repeated_by_strides(
     device: str, sides: tuple[int, ...], window: dict[str, Any], call: str
 ) -> None:
-    # `.sum()` hands down one number with strides of zero.
+    # `.sum()` passes down one number with strides of zero.
     preds, target = pictures(2, 2, *sides, device=device)
     outputs = as_tuple(ssim(preds, target, data_range=1.0, **window, **CALLS[call]))
     summed = torch.autograd.grad(sum(output.sum() for output in outputs), (preds, target), retain_graph=True)
@@ -278,7 +278,7 @@ def test_upstream_gradient_repeated_by_strides(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_gradients_are_of_their_pictures_type(
+def test_gradients_have_their_images_dtype(
     device: str, sides: tuple[int, ...], window: dict[str, Any], dtype: torch.dtype, call: str
 ) -> None:
     preds, target = pictures(2, 2, *sides, device=device, dtype=dtype)
@@ -307,7 +307,7 @@ def test_forward_mode_is_right_or_refused(
     try:
         ours = tangents(ssim)
     except NotImplementedError as raised:
-        assert "forward" in str(raised)  # noqa: PT017 - refusing is one of two right answers
+        assert "forward" in str(raised)  # noqa: PT017 - refusing is one of two correct outcomes
     else:
         for mine, theirs in zip(ours, tangents(reference), strict=True):
             assert mine is not None, "a tangent is lost, which means a derivative of zero"

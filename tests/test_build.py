@@ -1,4 +1,4 @@
-"""What was built: its report of itself, and that it asks nothing of libtorch beyond the stable ABI."""
+"""The build's report of itself, and its use of libtorch: the stable ABI only."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_only_the_stable_abi_is_used() -> None:
         symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         assert not [line for line in symbols if re.search(r"\b(at|c10|torch|caffe2)::", line)]
         if not library.name.startswith("_C"):
-            assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} knows Python"
+            assert not [line for line in symbols if re.search(r"\bPy", line)], f"{library.name} uses Python"
 
 
 def test_a_driver_that_is_too_old_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's CUDA runtime may be older than ours, and work with a driver that ours does not take."""
+    """torch may have an older CUDA runtime than ours and work with a driver that is too old for ours."""
 
     def refuse(*arguments: object) -> None:
         raise RuntimeError("CUDA error: CUDA driver version is insufficient for CUDA runtime version")
@@ -47,18 +47,18 @@ def test_a_driver_that_is_too_old_is_explained(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         RuntimeError, match=r"insufficient(?s:.*)needs a driver of CUDA 13 or newer(?s:.*)SSIM_FUSED_CUDA=1"
     ):
-        ssim_fused.ssim(image, image, data_range=1.0625)  # which no other test has prepared
+        ssim_fused.ssim(image, image, data_range=1.0625)  # a range that no other test has prepared
 
 
 def test_the_libraries_are_of_one_build() -> None:
-    """A file that another build has left is neither loaded nor kept."""
+    """Files of other builds are neither loaded nor kept."""
     folder = Path(ssim_fused.__file__).parent
     assert [library.stem for library in folder.glob("_operators_*.so")] == [f"_operators_{_C.build_id}"]
     assert [str(module) for module in folder.glob("_C.*")] == [_C.__file__]
 
 
 def march_of(place: Path, *flags: str) -> torch.Tensor:
-    """What tests/march.cpp prints, compiled by these flags."""
+    """The numbers that tests/march.cpp prints if compiled with these flags."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler on PATH")
@@ -72,13 +72,21 @@ def march_of(place: Path, *flags: str) -> torch.Tensor:
     return numbers
 
 
+@pytest.fixture(scope="module")
+def march_by_16_bytes(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    """The results with the narrowest vectors."""
+    return march_of(tmp_path_factory.mktemp("march"))
+
+
+@pytest.mark.slow
 def test_the_march_under_address_sanitizer(tmp_path: Path) -> None:
-    """Strips and splits of planes, and volumes whose fields have no room to spare."""
+    """Covers strips and splits of planes, and volumes whose buffers have no spare room."""
     march_of(tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [32, 64])
-def test_the_march_by_vectors_of_another_width(tmp_path: Path, width: int) -> None:
-    """The order of columns is another one, on any machine."""
-    narrow, wide = march_of(tmp_path), march_of(tmp_path, f"-DMARCH_BYTES={width}")
-    torch.testing.assert_close(wide, narrow, rtol=1e-5, atol=1e-6)  # sums in another order
+def test_the_march_by_vectors_of_another_width(march_by_16_bytes: torch.Tensor, tmp_path: Path, width: int) -> None:
+    """Vectors of another width process the columns in another order, on any machine."""
+    wide = march_of(tmp_path, f"-DMARCH_BYTES={width}")
+    torch.testing.assert_close(wide, march_by_16_bytes, rtol=1e-5, atol=1e-6)  # sums in another order

@@ -1,4 +1,4 @@
-"""The drop-in modules for pytorch-msssim, fused-ssim and piq against the packages in float64, over their arguments."""
+"""The drop-ins for pytorch-msssim, fused-ssim and piq return the packages' float64 results for all their arguments."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_pytorch_msssim_takes_any_window(kind: str) -> None:
         )
 
 
-def test_pytorch_msssim_in_float32_has_the_value_to_its_rounding() -> None:
-    """Of a photograph, the window's rounding is twenty times as large as that of the package's arithmetic."""
+def test_pytorch_msssim_in_float32_differs_by_rounding() -> None:
+    """On a photograph, the window's rounding matters twenty times as much as that of the package's arithmetic."""
     from skimage import data
 
     photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].double()[..., :331, :257]
@@ -109,7 +109,7 @@ def test_pytorch_msssim_does_not_filter_a_short_axis() -> None:
         )  # fmt: skip
 
 
-# Even at every level, and odd at some: from the smallest that the package takes on.
+# Sides that are even at every level, and odd at some, from the smallest that the package accepts.
 PYRAMIDS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 3, 176, 192), {}),
     ((1, 2, 161, 170), {}),
@@ -118,7 +118,7 @@ PYRAMIDS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 2, 67, 75), {"weights": BETAS, "win_size": 5, "K": (0.02, 0.05)}),
     ((1, 2, 70, 81), {"weights": [0.1] * 6, "win_size": 5}),  # the last level is shorter than the window
     ((1, 2, 88, 84, 84), {"weights": BETAS, "win_size": 5}),
-    ((1, 1, 10, 70, 65), {"win_size": 5}),  # so is the depth, from the second level on
+    ((1, 1, 10, 70, 65), {"win_size": 5}),  # the depth too, from the second level on
 ]
 
 
@@ -209,7 +209,7 @@ def test_pytorch_msssim_mistakes() -> None:
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("shape", [(2, 3, 21, 24), (2, 2, 13, 12, 14)], ids=str)
 def test_fused_ssim(shape: tuple[int, ...], padding: Any) -> None:
-    """The package needs CUDA; it is the mean of this map."""
+    """The package needs CUDA. It returns the mean of this map."""
     function = fused_ssim.fused_ssim if len(shape) == 4 else fused_ssim.fused_ssim3d
     windows = [textbook.gaussian(11, 1.5)] * (len(shape) - 2)
 
@@ -232,7 +232,7 @@ def test_fused_ssim(shape: tuple[int, ...], padding: Any) -> None:
 
 
 def within(*shape: int, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The package refuses pixels outside of the range."""
+    """The package refuses pixels outside the range."""
     x, y = pictures(*shape, data_range=data_range)
     return x.clamp(0, data_range), y.clamp(0, data_range)
 
@@ -274,7 +274,7 @@ def test_piq_losses(arguments: dict[str, Any], reduction: str) -> None:
     theirs = peer("piq.ms_ssim").MultiScaleSSIMLoss(**given)
     ours = piq.MultiScaleSSIMLoss(**given)
     ours.load_state_dict(theirs.state_dict())
-    assert_same(ours, theirs, x, y, 1e-6)  # one minus the score, and exponents of float32
+    assert_same(ours, theirs, x, y, 1e-6)  # 1 - score, and exponents in float32
     theirs = peer("piq.ms_ssim").multi_scale_ssim
     for weights in (None, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)):
         options = given | {"scale_weights": weights}
@@ -297,7 +297,7 @@ def test_piq_differentiates_the_weights_of_levels() -> None:
 
 
 def test_piq_loads_other_weights() -> None:
-    """A buffer, as in the package; what is loaded into it, or written, counts."""
+    """The weights are a buffer, as in the package: loading a state or writing to the buffer changes the result."""
     x, y = within(1, 1, 45, 46)
     loss = piq.MultiScaleSSIMLoss(scale_weights=torch.tensor([0.5, 0.5]))
     before = loss(x, y)
@@ -312,7 +312,7 @@ def test_piq_loads_other_weights() -> None:
 
 @pytest.mark.parametrize("side", [40, 385])
 def test_piq_by_its_formula(side: int) -> None:
-    """Where the package is not installed."""
+    """Also tests piq's formula if the package is not installed."""
     x, y = pictures(1, 2, side, side + 3)
     windows = [textbook.gaussian(7, 2.0)] * 2
 
@@ -330,7 +330,7 @@ def first_row_and_column_twice(image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("sides", [(161, 170), (171, 161), (181, 187), (176, 192), (164, 176)], ids=str)
 def test_piq_multiscale_by_its_formula(sides: tuple[int, int]) -> None:
-    """Where the package is not installed."""
+    """Also tests piq's formula if the package is not installed."""
     window = [textbook.gaussian(11, 1.5)] * 2
 
     def expected(x: Tensor, y: Tensor) -> Tensor:
@@ -350,7 +350,7 @@ def test_piq_corrected() -> None:
     expected = textbook.ms_ssim(x, y, [textbook.gaussian(11, 1.5)] * 2, 1e-4, 9e-4, "valid", per_channel=True).mean()
     torch.testing.assert_close(piq.multi_scale_ssim(x, y, corrected=True), expected, rtol=1e-10, atol=0)
     assert 1e-6 < abs(piq.multi_scale_ssim(x, y) - expected) < 1e-2
-    assert piq.ssim(x + 1, y, corrected=True) < 1  # outside of the range
+    assert piq.ssim(x + 1, y, corrected=True) < 1  # outside the range
 
 
 def test_piq_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""The drop-in module for scikit-image against the package, that for MATLAB against a transcription of Wang's files."""
+"""Compares the scikit-image drop-in with the package, and the MATLAB drop-in with a transcription of Wang's files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_skimage_gradient(shape: tuple[int, ...], gaussian_weights: bool, full: 
     options = {"data_range": 1.0, "gradient": True, "full": full, "gaussian_weights": gaussian_weights}
     for use_sample_covariance in (False, True):
         assert_like_skimage(*images, use_sample_covariance=use_sample_covariance, **options)
-    # With sample covariance the package's is not the derivative of its own map; the corrected one is.
+    # With sample covariance, the package's gradient is not the derivative of its own map. The corrected one is.
     gradient = ours(*images, corrected=True, **options)[1]
     where, step = tuple(n // 2 for n in shape), 1e-5
     nudged = [images[1].copy(), images[1].copy()]
@@ -96,10 +96,10 @@ def test_skimage_dtypes(dtype: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for full in (False, True):
-            # Of float32 the package's own variances round.
+            # In float32 the package's own variances round.
             tolerance = 1e-10 if given == {} else 1e-4
             assert_like_skimage(*images, tolerance=tolerance, full=full, **given)
-            for gradient in (False, True):  # of channels, their mean is of the images' dtype
+            for gradient in (False, True):  # the mean over channels has the images' dtype
                 more = {"channel_axis": 2, "full": full, "gradient": gradient} | given
                 assert_like_skimage(*planes, tolerance=10 * tolerance, **more)
     of_ours = [w for w in caught if "data_range" in str(w.message)]
@@ -129,13 +129,13 @@ def test_skimage_mistakes(change: Any, arguments: dict[str, Any], match: str) ->
     first, second = arrays(21, 24)
     with pytest.raises(ValueError, match=match):
         ours(change(first), second, **arguments)
-    with pytest.raises(ValueError):  # noqa: PT011 - in words of their own
+    with pytest.raises(ValueError):  # noqa: PT011 - with the package's own message
         theirs(change(first), second, **arguments)
 
 
 @pytest.mark.parametrize("gaussian_weights", [False, True])
 def test_skimage_of_a_window_of_one_pixel(gaussian_weights: bool) -> None:
-    """There is no sample covariance of one pixel; without it, SSIM is the luminance."""
+    """A single pixel has no sample covariance. Without it, SSIM is the luminance."""
     images, given = arrays(21, 24), {"data_range": 1.0, "gaussian_weights": gaussian_weights}
     for function in (ours, theirs):
         with pytest.raises(ZeroDivisionError):
@@ -179,13 +179,13 @@ def transcribed(
     data_range: float = 255,
     downsample: bool = True,
 ) -> tuple[float, np.ndarray]:
-    """`ssim.m` line by line, with scipy's filters in MATLAB's places."""
+    """`ssim.m` line by line, with scipy's filters instead of MATLAB's."""
     window = fspecial(11, 1.5) if window is None else window
     img1, img2 = img1.astype(float), img2.astype(float)
     f = max(1, int(np.floor(min(img1.shape) / 256 + 0.5))) if downsample else 1
     if f > 1:
         lpf = np.ones((f, f)) / f**2
-        # imfilter correlates, centred at floor((f + 1) / 2) from one; scipy at f // 2 from zero.
+        # imfilter correlates around the one-based index floor((f + 1) / 2), scipy around the zero-based f // 2.
         origin = (f - 1) // 2 - f // 2
         img1, img2 = (ndimage.correlate(i, lpf, mode="reflect", origin=origin)[::f, ::f] for i in (img1, img2))
     c1, c2 = (k[0] * data_range) ** 2, (k[1] * data_range) ** 2
@@ -203,7 +203,7 @@ def transcribed(
 
 @pytest.mark.parametrize("sides", [(40, 45), (383, 390), (384, 390), (511, 515), (640, 701), (900, 641)], ids=str)
 def test_matlab(sides: tuple[int, int]) -> None:
-    """Of one, two, three pixels a side: rounding of sides, centres and borders as in `imfilter`."""
+    """Sides of one to three pixels test the rounding of sides, centers and borders in `imfilter`."""
     first, second = (255 * image for image in arrays(*sides))
     for function, downsample in ((matlab.ssim, True), (matlab.ssim_index, False)):
         value, picture = function(torch.from_numpy(first), torch.from_numpy(second), full=True)
@@ -236,7 +236,7 @@ def test_matlab_windows_and_constants() -> None:
 
 
 def test_matlab_luma() -> None:
-    """The weights are those of the linear combination in NTSC; uint8 stays uint8."""
+    """The weights are the linear combination of NTSC. uint8 stays uint8."""
     photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None]
     luma = matlab.rgb2gray(photograph)
     expected = np.floor(data.astronaut().astype(float) @ np.array([0.2989360213, 0.5870430745, 0.1140209043]) + 0.5)
@@ -266,7 +266,7 @@ def test_matlab_gradients() -> None:
 
 @pytest.mark.parametrize("sides", [(64, 64), (63, 70), (17, 9), (24, 24), (101, 131)], ids=str)
 def test_ffmpeg(sides: tuple[int, int], tmp_path: Path) -> None:
-    """Without its x86 code, which counts some windows' SSIM as one where a quarter of the width is 2 modulo 4."""
+    """FFmpeg's x86 code is disabled: it counts the SSIM of some windows as 1 if width / 4 is 2 modulo 4."""
     program = shutil.which("ffmpeg")
     if program is None:
         pytest.skip("ffmpeg is not installed")
@@ -284,7 +284,7 @@ def test_ffmpeg(sides: tuple[int, int], tmp_path: Path) -> None:
     found = re.search(r"SSIM Y:(\d\.\d+)", told)
     assert found, told
     value = ffmpeg.ssim(*(torch.from_numpy(frame)[None, None].double() for frame in frames))
-    assert float(value) == pytest.approx(float(found[1]), abs=6e-7)  # it prints six digits
+    assert float(value) == pytest.approx(float(found[1]), abs=6e-7)  # FFmpeg prints six digits
 
 
 def test_ffmpeg_of_planes_and_its_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""Wrong arguments of the drop-ins end in an exception that names them, and nothing else than what was called."""
+"""Wrong arguments of a drop-in raise an exception that names them, in the terms of the function that was called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compat_calls import DROP_INS, DropIn, pair
 from ssim_fused.compat.arguments import speaks_of
 
 EXPECTED = (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError)
-# Words of the library's own functions, which no drop-in's user has seen; names in backquotes are compared below.
+# Names from the library's own functions, unknown to users of a drop-in. Names in backquotes are compared below.
 FOREIGN = re.compile(r"\b(preds|betas|gaussian_kernel|_Loss|_NoTensorError)\b")
 
 
@@ -24,7 +24,7 @@ def drop_in(request: pytest.FixtureRequest) -> DropIn:
 
 
 def refused(drop_in: DropIn, x: Any, y: Any, **arguments: Any) -> str:
-    """The message, which speaks of the arguments of the function that was called alone."""
+    """The message of the exception, after checking that it mentions only arguments of the called function."""
     with pytest.raises(EXPECTED) as raised:
         drop_in(x, y, **arguments)
     message = str(raised.value)
@@ -40,7 +40,7 @@ def refused(drop_in: DropIn, x: Any, y: Any, **arguments: Any) -> str:
 
 
 def of_tensors(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
-    """The same change of an array."""
+    """Applies a change of tensors to arrays, too."""
 
     def changed(image: Any) -> Any:
         if isinstance(image, torch.Tensor):
@@ -71,13 +71,13 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("kind", [*IMAGES, *OF_TENSORS])
-def test_images_that_are_none(drop_in: DropIn, kind: str) -> None:
+def test_values_that_are_not_images(drop_in: DropIn, kind: str) -> None:
     if drop_in.is_of_arrays and kind in OF_TENSORS:
-        pytest.skip("of tensors")
+        pytest.skip("a case of tensors only")
     change = IMAGES.get(kind) or OF_TENSORS[kind]
     x, y = pair(drop_in)
     if kind in ("too small", "no pixels") and drop_in.target.__name__.lower() == "ssim" and not drop_in.windows:
-        pytest.skip("checked by its own test")
+        pytest.skip("the drop-in has a separate test")
     if (
         kind == "too small"
         and drop_in.target.__module__.endswith("pytorch_msssim")
@@ -87,7 +87,7 @@ def test_images_that_are_none(drop_in: DropIn, kind: str) -> None:
             drop_in(change(x), change(y))
         return
     if kind == "number" and drop_in.target.__name__.endswith("Metric"):
-        change = lambda i: "images"  # noqa: E731 - a number has no type of its own there
+        change = lambda i: "images"  # noqa: E731
     refused(drop_in, change(x), change(y))
     if kind not in ("too small", "no pixels", "one dimension", "seven dimensions", "no channels"):
         for images in ((change(x), y), (x, change(y))):
@@ -105,7 +105,7 @@ def test_shapes_that_differ(drop_in: DropIn) -> None:
 
 def test_devices_that_differ(drop_in: DropIn) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("of arrays")
+        pytest.skip("arrays have no device")
     x, y = pair(drop_in)
     assert "meta" in refused(drop_in, x, y.to("meta"))
     assert "meta" in refused(drop_in, x.to("meta"), y)
@@ -114,15 +114,15 @@ def test_devices_that_differ(drop_in: DropIn) -> None:
 @pytest.mark.parametrize(
     "value", [-1.0, 0, 0.0, float("nan"), float("inf"), 10**400, "1", (0.0, 1.0), 1j, True, [], torch.ones(3)], ids=str
 )
-def test_ranges_that_no_image_has(drop_in: DropIn, value: Any) -> None:
+def test_invalid_ranges(drop_in: DropIn, value: Any) -> None:
     if drop_in.ranges is None:
-        pytest.skip("it has none")
+        pytest.skip("the drop-in has no data range")
     message = refused(drop_in, *pair(drop_in), **{drop_in.ranges: value})
     assert message.startswith(f"`{drop_in.ranges}` is ")
 
 
-def test_windows_that_no_image_holds_are_not_built() -> None:
-    """A gigabyte of taps, where it only has to be compared with the image."""
+def test_windows_larger_than_any_image_are_not_built() -> None:
+    """They would have a gigabyte of taps, but only their size is compared with the image."""
     for name, drop_in in DROP_INS.items():
         if drop_in.windows and not name.startswith("pytorch_msssim"):
             size = 2**30 + 1
@@ -134,13 +134,13 @@ def test_windows_that_no_image_holds_are_not_built() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -3, 4, "5", 5.5, None, True, 99], ids=str)
-def test_windows_that_fit_no_image(drop_in: DropIn, value: Any) -> None:
+def test_windows_that_do_not_fit(drop_in: DropIn, value: Any) -> None:
     package, name = drop_in.target.__module__.rsplit(".", 1)[1], drop_in.target.__name__
     takes_even, skips_short = package == "monai", package == "pytorch_msssim" and name.lower() == "ssim"
     if drop_in.windows is None or (value == 4 and takes_even) or (value == 99 and skips_short):
-        pytest.skip("it takes what it gets")
+        pytest.skip("the drop-in accepts this window")
     if drop_in.is_of_arrays and value is None:
-        pytest.skip("its default")
+        pytest.skip("None is the default")
     if name == "compute_ssim_and_cs":
         value = (value, value)
     assert f"`{drop_in.windows}`" in refused(drop_in, *pair(drop_in), **{drop_in.windows: value})
@@ -171,12 +171,12 @@ OTHERS: list[tuple[str, list[Any]]] = [
 @pytest.mark.parametrize(("argument", "values"), OTHERS, ids=[name for name, _ in OTHERS])
 def test_other_arguments(drop_in: DropIn, argument: str, values: list[Any]) -> None:
     if argument not in drop_in.names:
-        pytest.skip("it has no such argument")
+        pytest.skip("the drop-in has no such argument")
     if argument == "spatial_dims" and "pytorch_msssim" in drop_in.target.__module__:
-        pytest.skip("those of the images count")
+        pytest.skip("the drop-in takes the number of axes from the images")
     for value in values:
         if argument == "padding" and value is None and "kornia" in drop_in.target.__module__:
-            continue  # a string there, "none"
+            continue  # "none" is a valid string there
         message = refused(drop_in, *pair(drop_in), **{argument: value})
         assert f"`{argument}`" in message, message
 
@@ -186,11 +186,11 @@ RANGES = {torch.uint8: 255, torch.int8: 255, torch.uint16: 65535, torch.int16: 6
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 def test_integers_have_the_range_of_their_type(drop_in: DropIn, dtype: torch.dtype) -> None:
-    """As of the same values in float64, with the range given or not."""
+    """The result is that of the same values in float64, whether the range is given or not."""
     if drop_in.is_of_arrays:
-        pytest.skip("compared with the package itself")
+        pytest.skip("the drop-in is compared with the package instead")
     data_range = RANGES[dtype]
-    low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # it takes no negative pixels
+    low = 0 if drop_in.target.__module__.endswith("piq") else torch.iinfo(dtype).min  # piq refuses negative pixels
     high = min(torch.iinfo(dtype).max, low + data_range)
     x, y = ((low + (high - low) * image).round().to(dtype) for image in pair(drop_in))
     found = drop_in(x, y)
@@ -211,7 +211,7 @@ INTEGERS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.bool, torch
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_a_float_image_with_an_integer_one(drop_in: DropIn, dtype: torch.dtype) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("its range is that of both, and has to be given")
+        pytest.skip("the drop-in needs an explicit range for both images")
     x, y = pair(drop_in)
     integers = (100 * y).to(dtype)
     for images in ((x, integers), (integers, x)):
@@ -223,9 +223,9 @@ def test_a_float_image_with_an_integer_one(drop_in: DropIn, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool], ids=str)
-def test_integers_whose_range_is_not_that_of_images(drop_in: DropIn, dtype: torch.dtype) -> None:
+def test_integers_of_other_dtypes(drop_in: DropIn, dtype: torch.dtype) -> None:
     if drop_in.is_of_arrays:
-        pytest.skip("it takes them, as the package does")
+        pytest.skip("the drop-in accepts them, like the package")
     x, y = ((200 * image).to(dtype) for image in pair(drop_in))
     assert f"{dtype}" in refused(drop_in, x, y)
 
@@ -247,7 +247,7 @@ def test_images_smaller_than_the_window(name: str) -> None:
         assert f"its width {n} must be at least" in refused(drop_in, x[..., :n], y[..., :n])
 
 
-def test_what_the_library_refuses_is_told_in_the_words_of_the_drop_in() -> None:
+def test_errors_of_the_library_use_the_drop_ins_names() -> None:
     @speaks_of(preds="X", target="Y", kernel_size="win_size")
     def call(error: Exception) -> None:
         raise error
@@ -260,7 +260,7 @@ def test_what_the_library_refuses_is_told_in_the_words_of_the_drop_in() -> None:
     assert raised.value is untouched
 
 
-def test_images_are_not_changed_by_what_is_refused(drop_in: DropIn) -> None:
+def test_refused_calls_do_not_change_images(drop_in: DropIn) -> None:
     x, y = pair(drop_in)
     arrays = [np.asarray(image) for image in (x, y)]
     copies = [array.copy() for array in arrays]

@@ -1,7 +1,7 @@
-"""The drop-ins against their packages, over random arguments: sizes, odd and too small, windows, ranges and dtypes.
+"""Compares the drop-ins with their packages on random arguments: sizes, also odd or too small, windows, ranges, dtypes.
 
-The package computes in float64. Where it returns a number, so does the drop-in, and the same; where it raises, the
-drop-in raises what it documents, or returns a number, since some take more than their package does.
+The package computes in float64. If it returns a number, the drop-in returns the same number. If it raises, the drop-in
+raises a documented exception or returns a number, because some drop-ins accept more than their package.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from torch import Tensor
 from ssim_fused.compat import fused_ssim, kornia, monai, piq, pytorch_msssim, skimage
 
 DOCUMENTED = (ValueError, TypeError, NotImplementedError)
-CASES = 50  # of each package and seed
-# Of values, and of gradients relative to the largest; of 16-bit images, their own rounding.
+CASES = 50  # per package and seed
+# Tolerances of values, and of gradients relative to the largest. For 16-bit images they cover that dtype's rounding.
 TOLERANCES = {
     torch.float64: (1e-8, 1e-6),
     torch.float32: (2e-5, 2e-3),
     torch.float16: (2e-3, 2e-2),
     torch.bfloat16: (2e-2, 5e-2),
 }
-# If the package computes in float32: its variances are differences of squares, off by some 6e-8 where c2 is 9e-4.
+# Tolerances if the package computes in float32. Its variances are differences of squares, off by 6e-8 while c2 is 9e-4.
 OF_FLOAT32 = (5e-4, 1e-2)
 INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 
 
 class Case(NamedTuple):
-    """A call of both, and the dtype of the images."""
+    """The same call of the drop-in and of the package, and the dtype of the images."""
 
     ours: Callable[[Tensor, Tensor], Any]
     theirs: Callable[[Tensor, Tensor], Any]
     shape: Sequence[int]
     data_range: float
     dtype: torch.dtype
-    reference: torch.dtype | None = torch.float64  # in which the package computes; None: that of the images
+    reference: torch.dtype | None = torch.float64  # the dtype in which the package computes; None: that of the images
     has_gradient: bool = True
 
 
@@ -171,7 +171,7 @@ def of_monai(rng: random.Random) -> Case:
 
 
 def of_fused_ssim(rng: random.Random) -> Case:
-    """The package needs a GPU: its formula."""
+    """The package needs a GPU, so its formula stands in for it."""
     axes, padding = rng.choice([2, 2, 3]), rng.choice(["same", "valid"])
     windows = [textbook.gaussian(11, 1.5)] * axes
     dtype = drawn_dtype(rng)
@@ -186,7 +186,7 @@ def of_fused_ssim(rng: random.Random) -> Case:
 
 
 def of_skimage(rng: random.Random) -> Case:
-    """Of arrays; of floats of 32 bits the package's variances round."""
+    """Takes arrays. In float32, the package's variances round."""
     dtype = rng.choice([torch.float64, torch.float64, torch.uint8, torch.int16, torch.float32])
     axes = rng.choice([1, 2, 2, 3])
     shape = [rng.randint(5, 18) for _ in range(axes)]
@@ -226,7 +226,7 @@ DRAWN = {
 
 
 def images_of(case: Case, seed: int) -> tuple[Tensor, Tensor]:
-    """Within the range; those of integers are whole numbers."""
+    """Images within the range; whole numbers for integer dtypes."""
     x, y = (image.clamp(0, 1) for image in pictures(*case.shape, seed=seed))
     if case.dtype.is_floating_point:
         return (case.data_range * x).to(case.dtype), (case.data_range * y).to(case.dtype)
@@ -242,12 +242,12 @@ def outputs(function: Callable[..., Any], x: Tensor, y: Tensor, has_gradient: bo
 
 
 def check(case: Case, seed: int) -> str:
-    """How the case went: the same number, or an error."""
+    """Compares one case and returns its outcome: "same", "refused", or "more" if only the package raised."""
     x, y = images_of(case, seed)
     has_gradient = case.has_gradient and case.dtype.is_floating_point
     try:
         expected = outputs(case.theirs, x.to(case.reference or x.dtype), y.to(case.reference or y.dtype), has_gradient)
-    except Exception:  # of any type: the package's own
+    except Exception:  # any type: the package's own
         expected = None
     try:
         found = outputs(case.ours, x, y, has_gradient)
@@ -268,7 +268,7 @@ def check(case: Case, seed: int) -> str:
         scale = float(theirs.abs().max()) if theirs.numel() else 0.0
         tolerance = of_value * max(1.0, scale) if i < values and case.has_gradient else of_gradient * scale + 1e-12
         if dtype == torch.float16 and i >= values:
-            tolerance += 1e-4  # what is stored below float16's normal numbers
+            tolerance += 1e-4  # for pixels below float16's normal numbers
         torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance, equal_nan=True)
     return "same"
 
@@ -292,7 +292,7 @@ def describe(case: Case) -> str:
 
 
 @pytest.mark.parametrize("package", DRAWN)
-def test_the_package_s_number_or_a_documented_error(package: str) -> None:
+def test_random_calls_match_the_package_or_raise(package: str) -> None:
     counts = run(package, 0)
     assert counts["same"] >= CASES // 3, counts
     if package != "fused_ssim":
@@ -302,5 +302,5 @@ def test_the_package_s_number_or_a_documented_error(package: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 41))
 @pytest.mark.parametrize("package", DRAWN)
-def test_the_package_s_number_or_a_documented_error_of_many(package: str, seed: int) -> None:
+def test_many_random_calls_match_the_package_or_raise(package: str, seed: int) -> None:
     run(package, seed)

@@ -1,4 +1,4 @@
-"""The drop-in modules for kornia and MONAI against their packages, value and gradient, over their arguments."""
+"""The drop-ins for kornia and MONAI return the packages' values and gradients for all their arguments."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_kornia(shape: tuple[int, ...], window_size: int, max_val: float, paddin
 @pytest.mark.parametrize("eps", [1e-12, 1e-7, 0.0])
 @pytest.mark.parametrize("brightness", [1.0, 0.01, 0.0])
 def test_kornia_eps(brightness: float, eps: float) -> None:
-    """What it takes from a dark map, and its gradient, in float64 and float32."""
+    """Compares the values and gradients of dark images, where `eps` matters most, in float64 and float32."""
     theirs = peer("kornia.metrics").ssim
     x, y = (brightness * image for image in pictures(2, 2, 17, 18))
     assert_same(lambda x, y: kornia.ssim(x, y, 11, eps=eps), lambda x, y: theirs(x, y, 11, eps=eps), x, y, 1e-9)
@@ -73,7 +73,7 @@ def test_kornia_black_images() -> None:
 @pytest.mark.parametrize("n", [12, 11, 10, 9, 6, 5])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_kornia_of_small_images(n: int, padding: str) -> None:
-    """As many pixels as in the package, where one is missing none; or an error in both."""
+    """The map has the size of the package's map, or both raise."""
     theirs = peer("kornia.metrics").ssim
     x, y = pictures(1, 2, n, 14)
     try:

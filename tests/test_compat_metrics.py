@@ -30,14 +30,14 @@ def batches(axes: int) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize(("name", "arguments"), METRICS, ids=str)
-def test_the_signature_is_the_package_s(name: str, arguments: dict[str, Any]) -> None:
+def test_signatures_match_the_package(name: str, arguments: dict[str, Any]) -> None:
     assert_signature(getattr(monai, name), getattr(peer("monai.metrics.regression"), name))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("name", "arguments"), METRICS, ids=str)
 def test_scores_and_reductions(name: str, arguments: dict[str, Any], reduction: str) -> None:
-    """Of batches, of a list of images, and of one that is NaN."""
+    """Scores of batches, of a list of images, and of an image with NaN."""
     given = arguments | {"reduction": reduction, "get_not_nans": True}
     metrics = [getattr(module, name)(**given) for module in (monai, peer("monai.metrics.regression"))]
     images = batches(arguments["spatial_dims"])
@@ -97,14 +97,15 @@ def run_process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     try:
         metric = monai.SSIMMetric(2, win_size=5)
-        for x, y in batches(2)[:rank]:  # none, one, and two batches
+        for x, y in batches(2)[:rank]:  # no batch, one and two batches
             metric(x, y)
         torch.save((metric.get_buffer(), metric.aggregate()), Path(folder) / f"{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
 
 
-def test_the_scores_of_all_processes_count(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_scores_are_gathered_from_all_processes(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(run_process, (str(tmp_path),), nprocs=3)
     metric = monai.SSIMMetric(2, win_size=5)
     for rank in range(3):

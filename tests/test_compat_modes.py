@@ -1,4 +1,4 @@
-"""The drop-in losses however PyTorch runs them: compiled, under autocast, in two processes, twice differentiated."""
+"""The drop-in losses under torch.compile, autocast and two processes, and their second derivatives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOSSES: dict[str, Loss] = {
     "piq.MultiScaleSSIMLoss": piq.MultiScaleSSIMLoss(kernel_size=5, scale_weights=THREE),
     "kornia.SSIMLoss": kornia.SSIMLoss(7),
     "kornia.ssim": lambda x, y: kornia.ssim(x, y, 11).square().mean(),
-    "monai.SSIMLoss": monai.SSIMLoss(2, win_size=(7, 11), corrected=True),  # in float64
+    "monai.SSIMLoss": monai.SSIMLoss(2, win_size=(7, 11), corrected=True),  # computes in float64
     "monai.SSIMLoss even": monai.SSIMLoss(2, win_size=(4, 11), corrected=True),
     "matlab.ssim": lambda x, y: matlab.ssim(x, y, L=1).mean(),
 }
@@ -50,7 +50,7 @@ def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], rtol: float =
 
 
 def test_compiled(device: str, name: str) -> None:
-    """On every device, with the CPU's numbers."""
+    """Compiled on each device; the results are the CPU's."""
     torch._dynamo.reset()
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(LOSSES[name], fullgraph=True, dynamic=True, backend=backend)
@@ -81,7 +81,7 @@ def test_twice_differentiated(device: str, name: str) -> None:
 
 
 def step(name: str, part: slice) -> list[Tensor]:
-    """Gradients of a small network by the loss of these images."""
+    """Gradients of a small network whose loss is computed on this part of the images."""
     x, y = pictures(4, 3, 48, 52)
     torch.manual_seed(0)
     network = nn.Conv2d(3, 3, 3, padding=1, dtype=torch.float64)
@@ -99,6 +99,7 @@ def run_process(rank: int, folder: str) -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(run_process, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

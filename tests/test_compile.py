@@ -1,4 +1,4 @@
-"""torch.compile and torch.export: one graph, eager's numbers, at most one recompilation, no warnings."""
+"""torch.compile and torch.export: one graph, eager's results, at most one recompilation, no warnings."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def value_and_gradients(function: Function, x: Tensor, y: Tensor) -> tuple[Tenso
 def assert_like_eager(compiled: Function, eager: Function, x: Tensor, y: Tensor) -> None:
     for ours, theirs in zip(value_and_gradients(compiled, x, y), value_and_gradients(eager, x, y), strict=True):
         assert (ours.stride(), ours.dtype) == (theirs.stride(), theirs.dtype)
-        # The graph multiplies by the upstream gradient in another order: some roundings.
+        # The graph multiplies by the upstream gradient in another order, which changes a few roundings.
         rtol = 1e-5 if theirs.dtype.itemsize > 2 else 2 * torch.finfo(theirs.dtype).eps
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-8)
 
@@ -79,7 +79,7 @@ def test_every_form_is_one_graph(device: str, name: str, dynamic: bool | None) -
     function = FORMS[name]
     backend = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, backend=backend)
-    # With dynamic shapes, batch and sides change; one shape more may have to be compiled for.
+    # With dynamic shapes, the batch size and the sides change. One recompilation for a new shape is allowed.
     shapes = [(2, 3, 40, 44)] if dynamic is False else [(2, 3, 40, 44), (3, 3, 48, 52), (4, 3, 56, 44)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -117,6 +117,7 @@ def test_layouts_and_types(device: str, name: str) -> None:
         assert_like_eager(compiled, FORMS[name], form(x), form(y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["number", "pyramid"])
 def test_training_steps_with_inductor(device: str, name: str) -> None:
     x, y = (image.detach() for image in images(device, 2, 3, 40, 44))
@@ -150,7 +151,7 @@ def test_under_autocast(device: str, name: str) -> None:
     x, y = images(device, 2, 3, 40, 44)
     assert compiled(x, y).dtype == torch.float32
     for ours, theirs in zip(value_and_gradients(compiled, x, y), value_and_gradients(function, x, y), strict=True):
-        # Gradients pass through bfloat16, which the images are.
+        # Gradients pass through bfloat16, the dtype of the images.
         torch.testing.assert_close(ours, theirs, rtol=2 * torch.finfo(torch.bfloat16).eps, atol=1e-8)
 
 

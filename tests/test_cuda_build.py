@@ -1,7 +1,8 @@
-"""CUDA compiles without a GPU, and the kernels keep what they compute with in registers.
+"""CUDA sources compile without a GPU, and kernels fit their registers.
 
-Skipped where there is no nvcc. Nightly, every source is compiled for every architecture, and each kernel's registers
-and spilled bytes are compared with benchmarks/results/registers.csv, from which docs/kernels.md has its tables.
+Skipped without nvcc. The nightly run compiles every source for every architecture, and compares the registers and the
+spilled bytes of each kernel with benchmarks/results/registers.csv, the source of the tables in
+docs/kernel_notebook.md.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ def compile_cubin(nvcc: str, source: Path, out: Path, architecture: str, *flags:
     return built.stderr
 
 
-# Bytes a thread may spill. On some architectures ptxas keeps one or two flags of the narrow variants in local memory,
-# read once a step of several hundred instructions.
-@pytest.mark.parametrize(("architecture", "allowed"), [("sm_75", 16), ("sm_90", 0)])
+# `allowed`: bytes that a thread may spill. On some architectures ptxas keeps one or two flags of the narrow variants in
+# local memory, which are read once per step of several hundred instructions.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "allowed"), [pytest.param("sm_75", 16, marks=pytest.mark.nightly), ("sm_90", 0)]
+)
 def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allowed: int, tmp_path: Path) -> None:
     log = compile_cubin(nvcc, ROOT / "tests/simt/strips.cu", tmp_path / "strips.cubin", architecture)
     pattern = r"(Strip|Depth)ConfigIf(?:Li(\d+)E)?LNS_11GradientsOfE(\d)E[^']*?(?:Li(\d+)E)?EEEEvNS[^']*'"
@@ -52,7 +56,7 @@ def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allow
         )
         assert int(spilled) <= allowed, name
         assert int(stack) <= allowed, name
-        # As docs/kernels.md says: the warps that an SM holds follow from it.
+        # The limits of docs/kernels.md, from which the number of warps per SM follows.
         if radius == "3":
             most = 80 if gradients == "0" else 96 if int(columns) <= 128 else 128
         elif radius == "11":
@@ -62,7 +66,7 @@ def test_float32_kernels_fit_their_registers(nvcc: str, architecture: str, allow
         assert int(registers) <= most, name
 
 
-# Kernels of 16-bit pixels, which are loaded one by one where rows are no vectors, and of a pixel term's sums.
+# Kernels for 16-bit pixels, which are loaded one by one if rows are not whole vectors, and for sums of a pixel term.
 SOME_KERNELS = """
 #include "{root}/csrc/cuda/kernels/pixel_term_sums.cuh"
 #include "{root}/csrc/cuda/kernels/strip/march.cuh"
@@ -83,6 +87,7 @@ pixel_term_sums_kernel<double, false>(const __grid_constant__ PixelTermSumParams
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["10.0", "12.0"])
 def test_some_kernels_spill_nothing(nvcc: str, architecture: str, tmp_path: Path) -> None:
     source = tmp_path / "some.cu"
@@ -97,7 +102,7 @@ def test_some_kernels_spill_nothing(nvcc: str, architecture: str, tmp_path: Path
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_registers_and_spilled_bytes_of_every_kernel(nvcc: str, architecture: str, source: str) -> None:
-    """By the nvcc that made the table, the very numbers; by another, kernels that spill nothing still spill nothing."""
+    """The nvcc that made the table gives equal numbers. With another nvcc, kernels that did not spill still do not."""
     table = Table()
     expected, found = table.of(source, architecture), compile_source(architecture, ROOT / "csrc/cuda" / source, nvcc)
     assert found.keys() == expected.keys(), "run `python -m benchmarks.registers`"
@@ -105,25 +110,25 @@ def test_registers_and_spilled_bytes_of_every_kernel(nvcc: str, architecture: st
         differing = {k: f"{expected[k]}, now {usage}" for k, usage in found.items() if usage != expected[k]}
     else:
         differing = {k: str(usage) for k, usage in found.items() if usage.spills and not expected[k].spills}
-    assert not differing, f"run `python -m benchmarks.registers`, and look at what it changes: {differing}"
+    assert not differing, f"run `python -m benchmarks.registers` and check the changes: {differing}"
 
 
 def may_spill(kind: Kind) -> int:
-    """Bytes that a thread of a kind may store and load in local memory; benchmarks/results/registers.csv has each."""
+    """Return the limit of the bytes that a thread spills and loads, listed in benchmarks/results/registers.csv."""
     is_general = any(word in kind.name for word in ("general", "any window"))
     if kind.dtype == "float64":
         return 640 if is_general else 0
-    if kind.name.startswith("wide"):  # masked, of any window
+    if kind.name.startswith("wide"):  # masked, for any window
         return 96
     if is_general:
         return 56
-    if kind.dtype == "float32":  # training: nothing of images, a flag of volumes
+    if kind.dtype == "float32":  # training: images spill nothing, volumes a flag
         return 0 if kind.name.startswith("images") else 16
     return 52 if kind.name.startswith(("images", "slices")) else 0
 
 
-def test_what_spills_is_little() -> None:
-    """Of every kernel on every architecture, as the file has them, which a test of the night compares."""
+def test_spilled_bytes_are_bounded() -> None:
+    """Bounds the spilled bytes in the file, for every kernel and architecture. A nightly test compares the file."""
     table = Table()
     assert {key[:2] for key in table.usages} == {(source, a) for source in SOURCES for a in ARCHITECTURES}
     too_much = {
@@ -135,8 +140,8 @@ def test_what_spills_is_little() -> None:
 
 
 def test_the_page_has_the_tables_registers() -> None:
-    """docs/kernels.md is what `python -m benchmarks.registers` wrote from the file."""
-    assert tables(Table()) in (ROOT / "docs/kernels.md").read_text()
+    """docs/kernel_notebook.md has the tables that `python -m benchmarks.registers` writes from the file."""
+    assert tables(Table()) in (ROOT / "docs/kernel_notebook.md").read_text()
 
 
 def test_the_architectures_are_those_of_a_wheel() -> None:
@@ -153,7 +158,7 @@ def test_usages_are_read_as_they_are_written() -> None:
 
 
 def test_a_grid_of_too_many_blocks_is_an_error(tmp_path: Path) -> None:
-    """Blocks are counted in 64 bits, of which a grid takes 31: none may be cut off."""
+    """The number of blocks has 64 bits and a grid 31: a larger number must not wrap."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler on PATH")
@@ -183,9 +188,10 @@ def test_a_grid_of_too_many_blocks_is_an_error(tmp_path: Path) -> None:
     assert "<<<grid_of(blocks)," in launcher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["device.cu", "images.cu", "volumes.cu", "wide.cu", "masked.cu", "pyramid.cu"])
 def test_the_operators_compile(nvcc: str, source: str, tmp_path: Path) -> None:
-    """The whole library for one architecture, without optimizing it: is every name there, does it all fit?"""
+    """Compile each source for one architecture, without optimization, to find errors."""
     include = Path(torch.__file__).parent / "include"
     flags = ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{include}"]
     flags += [f"-I{include}/torch/csrc/api/include"]

@@ -1,7 +1,7 @@
-"""One small case of each kind of CUDA kernel: what a sanitizer runs on a GPU (scripts/on_gpu.py), and what runs first.
+"""One small case of each kind of CUDA kernel, which compute-sanitizer runs on a GPU (scripts/on_gpu.py).
 
-Each is compared with the same call on the CPU in float64, whose kernels are held against torchmetrics elsewhere. On a
-GPU the kernels that a kind launches are those that it names here, so that no kind silently turns into another.
+Results are compared with the same call on the CPU in float64; other tests compare the CPU kernels with torchmetrics. On
+a GPU each kind must launch exactly the kernels that it lists, so that no case silently runs other kernels.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from ssim_fused._core.window import gaussian_taps
 ROOT = Path(__file__).parent.parent
 IMAGE, VOLUME = (2, 2, 40, 72), (1, 2, 12, 14, 40)
 
-# Error allowed of values and, relative to the largest, of gradients. float32: sums of a window and its adjoint round
-# a few dozen times at 6e-8. 16-bit results carry their own rounding on top, MS-SSIM's levels that of each.
+# The allowed error of values and, relative to the largest, of gradients. In float32 the sums of a window and its
+# adjoint have a few dozen rounding errors of 6e-8. 16-bit results are also rounded themselves, with MS-SSIM once per
+# level.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 2.0**-9, torch.bfloat16: 2.0**-6}
 
 MARCH = {"strip", "reduce"}
@@ -47,7 +48,7 @@ def range_of_the_data(x: Tensor, y: Tensor) -> Tensor:
 
 
 def masked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function with a mask of three quarters of the pixels."""
+    """Return the function with a mask that shows three quarters of the pixels."""
 
     def with_mask(x: Tensor, y: Tensor, **arguments: Any) -> Tensor:
         mask = torch.arange(x[0, 0].numel(), device=x.device).view(1, 1, *x.shape[2:]) % 4 != 0
@@ -58,7 +59,7 @@ def masked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @dataclass(frozen=True)
 class Kind:
-    """A call, what it differentiates, and the kernels that it launches on a GPU."""
+    """A call, the gradients that it computes, and the kernels that it launches on a GPU."""
 
     kernels: set[str]
     function: Callable[..., Tensor] = ssim
@@ -69,7 +70,7 @@ class Kind:
     channels_last: bool = False
 
     def images(self) -> list[Tensor]:
-        """preds and target of the case's types."""
+        """Return preds and target in the types of the case."""
         generator = torch.Generator().manual_seed(0)
         target = torch.rand(self.shape, generator=generator, dtype=torch.float64)
         preds = (target + 0.2 * torch.randn(self.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
@@ -80,7 +81,7 @@ class Kind:
         return images
 
     def run(self, device: str, exact: bool = False) -> dict[str, Tensor]:
-        """The value and the gradients, on the CPU in float64."""
+        """Return the value and the gradients, as float64 on the CPU. `exact`: compute in float64, too."""
         images = [image.to(device, torch.float64 if exact else image.dtype) for image in self.images()]
         if self.channels_last:
             images = [image.contiguous(memory_format=torch.channels_last) for image in images]
@@ -90,7 +91,7 @@ class Kind:
         with torch.set_grad_enabled(bool(self.gradients)):
             value = self.function(*inputs.values(), **self.arguments)
         if self.gradients:
-            (2 * value).backward()  # a factor that is not one: the gradient is multiplied
+            (2 * value).backward()  # a factor other than one, so that the gradient is multiplied
         gradients = {name: inputs[name].grad for name in self.gradients.split()}
         assert all(gradient is not None for gradient in gradients.values())
         return {name: result.detach().double().cpu() for name, result in ({"value": value} | gradients).items()}
@@ -161,11 +162,11 @@ def test_results(name: str, device: str) -> None:
 
 
 def launched(names: list[str]) -> set[str]:
-    """The kernels of ours among the names of a profile, as `strip` of `strip_kernel<...>`."""
+    """Return the names of our kernels in a profile: `strip` for `strip_kernel<...>`."""
     return {match[1] for name in names if "ssim_fused" in name and (match := re.search(r"(\w+)_kernel\b", name))}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: a GPU tells which kernels are launched")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: needs a GPU to see which kernels are launched")
 @pytest.mark.parametrize("name", KINDS)
 def test_the_kernels_of_a_kind(name: str) -> None:
     KINDS[name].run("cuda")
@@ -183,13 +184,13 @@ def test_every_kernel_has_a_kind() -> None:
 
 
 def radii_of_marches() -> dict[str, int]:
-    """The radii that have a march of their own, by the names of their constants."""
+    """Return the radii that marches are compiled for, by the names of their constants."""
     text = "".join(path.read_text() for path in (ROOT / "csrc/cuda/kernels").rglob("*.cuh"))
     return {name: int(radius) for name, radius in re.findall(r"\bk(\w*)Radius = (\d+)\b", text)}
 
 
-def test_windows_are_of_the_kinds_that_their_names_say() -> None:
-    """Where a radius gets a march, a case that meant the kernels of wide windows has to move."""
+def test_windows_run_the_kernels_of_their_kind() -> None:
+    """If a march is added for a radius, cases that test the kernels for wide windows need another radius."""
     marches = radii_of_marches()
     assert marches.keys() >= {"March", "Short", "Long"}
     for sigma, name in ((1.5, "March"), (0.9, "Short"), (3.0, "Long")):

@@ -1,7 +1,7 @@
 """Training on a GPU: captured steps, streams, images beyond 2^31 elements, failed allocations, scalers, memory.
 
-Skipped without one. What runs on any device runs on a GPU, too (the fixture `device`); these tests are about what only
-a GPU has. NCCL is test_distributed.py's, which starts a process for each GPU, be it one.
+Skipped without a GPU. Tests for any device run on a GPU too (fixture `device`); these tests cover what only a GPU has.
+test_distributed.py tests NCCL, with one process per GPU.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ LOSSES: dict[str, Loss] = {
     "ssim": lambda x, y: 1 - ssim(x, y, data_range=1.0),
     "map": lambda x, y: 1 - ssim(x, y, data_range=1.0, return_full_image=True)[1].mean(),
     "range": lambda x, y: 1 - ssim(x, y),
-    "wide": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=2.0),  # radius 7: an axis at a time
+    "wide": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=2.0),  # radius 7: one axis at a time
     "radius 11": lambda x, y: 1 - ssim(x, y, data_range=1.0, sigma=3.0),  # a strip march
     "ms-ssim": lambda x, y: 1 - msssim(x, y, data_range=1.0),
     "l1+ssim": L1SSIMLoss(),
 }
 SIDE = 192  # MS-SSIM needs 176
-# Of one step: the march, the reduction, and the backward's; halvings, marches, product and gathering, the backward's.
+# Launches of a step. SSIM: march, reduction; backward. MS-SSIM: halvings, marches, product, gathering; backward.
 LAUNCHES = {"ssim": 2 + 1, "ms-ssim": 2 + 5 + 1 + 1 + 1}
 
 
@@ -90,7 +90,7 @@ def value_and_gradient(loss: Loss, noisy: Tensor, clean: Tensor) -> tuple[Tensor
 
 
 def test_a_captured_step_trains_on_new_data(loss: Loss) -> None:
-    """A graph of forward, backward and optimizer, as PyTorch's notes on CUDA graphs have it."""
+    """Capture forward, backward and optimizer, as in PyTorch's notes on CUDA graphs."""
     model, optimizer = network()
     noisy, clean = batch(0)
     warm_up = torch.cuda.Stream()
@@ -118,7 +118,7 @@ def test_a_captured_step_trains_on_new_data(loss: Loss) -> None:
 
 
 def test_a_side_stream_waits_for_its_own_work_only(loss: Loss) -> None:
-    """The images come into being late, on the side stream: a kernel on another one would read NaN."""
+    """The side stream writes the images late: a kernel on another stream would read NaN."""
     noisy, clean = batch(0)
     expected = value_and_gradient(loss, noisy, clean)
     late = [torch.full_like(image, torch.nan) for image in (noisy, clean)]
@@ -135,7 +135,7 @@ def test_a_side_stream_waits_for_its_own_work_only(loss: Loss) -> None:
 
 
 def test_two_streams_at_once(loss: Loss) -> None:
-    """Neither scratch nor counters are shared."""
+    """Streams share neither scratch nor counters."""
     batches = [batch(seed) for seed in range(2)]
     expected = [value_and_gradient(loss, *images) for images in batches]
     streams = [torch.cuda.Stream() for _ in batches]
@@ -153,7 +153,7 @@ def test_two_streams_at_once(loss: Loss) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="CUDA: needs two GPUs")
 def test_images_on_another_gpu_than_the_current_one(loss: Loss) -> None:
-    """The library's own CUDA runtime follows the images, whatever device was current in it before."""
+    """The library's own CUDA runtime uses the device of the images, whichever device was current in it before."""
     images = batch(0)
     expected = value_and_gradient(loss, *images)
     for device in (1, 0, 1):
@@ -166,13 +166,13 @@ def test_images_on_another_gpu_than_the_current_one(loss: Loss) -> None:
 
 def needs_memory(gib: int) -> None:
     if torch.cuda.mem_get_info()[0] < gib << 30:
-        pytest.skip(f"CUDA: needs {gib} GiB of a GPU's memory")
+        pytest.skip(f"CUDA: needs {gib} GiB of GPU memory")
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["ssim", "ms-ssim"])
 def test_a_batch_of_more_than_2_to_the_31_elements(name: str) -> None:
-    """Each image scores, and has the gradient, that it has alone."""
+    """Each image has the same score and gradient as alone."""
     needs_memory(48)
     function = {"ssim": ssim, "ms-ssim": msssim}[name]
     generator = torch.Generator("cuda").manual_seed(0)
@@ -193,14 +193,14 @@ def test_a_batch_of_more_than_2_to_the_31_elements(name: str) -> None:
     values, gradient = run(0, len(clean))
     for image in (0, len(clean) // 2, len(clean) - 1):
         alone, its_gradient = run(image, image + 1)
-        # Both are rounded to bfloat16, from sums in another order.
+        # Both results are rounded to bfloat16, from sums in a different order.
         torch.testing.assert_close(values[image : image + 1], alone, rtol=2**-7, atol=0)
         torch.testing.assert_close(gradient[image : image + 1], its_gradient, rtol=2**-6, atol=1e-12)
 
 
 @pytest.mark.nightly
 def test_a_plane_of_more_than_2_to_the_31_elements() -> None:
-    """Its last pixels have the gradient that they have in the last pixels alone, but for their share in the mean."""
+    """The last pixels have the same gradient as in a crop, except for the number of pixels in the mean."""
     needs_memory(48)
     side, corner, kept = 46400, 512, 256  # a window and its adjoint reach ten pixels
     generator = torch.Generator("cuda").manual_seed(0)
@@ -219,7 +219,7 @@ def test_a_plane_of_more_than_2_to_the_31_elements() -> None:
 
 @pytest.fixture
 def full_memory() -> Iterator[None]:
-    """Only what is held now may be allocated, in the test; afterwards all."""
+    """Limits memory, during the test, to what is allocated now."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     yield torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
@@ -242,7 +242,7 @@ def test_the_call_after_a_failed_allocation_works(name: str, request: pytest.Fix
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_a_scaler_trains_and_skips_what_overflows(loss: Loss, dtype: torch.dtype) -> None:
     model = nn.Conv2d(3, 3, 5, padding=2)
-    nn.init.dirac_(model.weight)  # returns the images at first, in 16 bits
+    nn.init.dirac_(model.weight)  # initially the identity, in 16 bits
     nn.init.zeros_(model.bias)
     model = model.cuda()
     optimizer, scaler = torch.optim.Adam(model.parameters(), lr=1e-3), torch.amp.GradScaler("cuda")
@@ -273,7 +273,7 @@ def test_a_scaler_trains_and_skips_what_overflows(loss: Loss, dtype: torch.dtype
 
 @pytest.mark.parametrize("name", ["ssim", "wide", "ms-ssim", "l1+ssim"])
 def test_reduce_overhead_captures_a_training_step(name: str) -> None:
-    """Inductor captures the compiled step's forward and backward as CUDA graphs, and leaves nothing out."""
+    """Inductor captures forward and backward of the compiled step as CUDA graphs and skips nothing."""
     pytest.importorskip("triton")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -289,7 +289,7 @@ def test_reduce_overhead_captures_a_training_step(name: str) -> None:
         value = compiled(noisy, clean)
         value.backward()
         optimizer.step()
-        # The graph multiplies by the upstream gradient, and sums, in another order: some roundings.
+        # The graph multiplies by the upstream gradient and adds up in a different order, so rounding errors differ.
         torch.testing.assert_close(value.detach(), expected, rtol=1e-5, atol=1e-7)
         for ours, theirs in zip(model.parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -298,13 +298,13 @@ def test_reduce_overhead_captures_a_training_step(name: str) -> None:
 
 
 def peak(run: Callable[[], object]) -> int:
-    """Bytes beyond what is held before, of a call that ran before."""
+    """Return the peak memory of a call in bytes, beyond what was allocated before it. The first call warms up."""
     run()
     return cuda_peak(run)
 
 
-# In images, of a value and of a step with one gradient: MS-SSIM's levels are both images halved, a third each, and
-# their gradients. Beside them there are sums of blocks.
+# The memory of a value and of a step with one gradient, in images. The levels of MS-SSIM need a third of an image for
+# each of preds, target and the gradient. Sums of blocks are small.
 IMAGES = {"ssim": (0, 1), "l1+ssim": (0, 1), "ms-ssim": (2 / 3, 1 + 2 / 3 + 1 / 3 + 1 / 3)}
 
 

@@ -1,4 +1,4 @@
-"""Distributed training: the gradients are those of one process with the whole batch."""
+"""Distributed training gives the gradients of one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def torchrun(processes: int, *arguments: Any) -> str:
 
 
 def processes_on(device: str) -> int:
-    """NCCL wants a GPU for each process."""
+    """NCCL needs a GPU for each process."""
     return min(2, torch.cuda.device_count()) if device == "cuda" else 2
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tmp_path: Path) -> None:
-    """By DDP with and without `no_sync`, FSDP2, checkpointed and compiled; of values, maps and losses."""
+    """DDP with and without `no_sync`, FSDP2, checkpointing and torch.compile, on values, maps and losses."""
     path = tmp_path / "gradients.pt"
     torchrun(processes_on(device), ROOT / "tests" / "distributed_worker.py", device, path)
     results = torch.load(path)
@@ -43,9 +44,10 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(device: str, tm
         for ours, theirs in zip(found, expected, strict=True):
             assert theirs.abs().max() > 0, way
             error = (ours - theirs).abs().max() / theirs.abs().max()
-            assert error <= 1e-12, way  # float64, added up in another order
+            assert error <= 1e-12, way  # float64, summed in another order
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_the_example(way: str, tmp_path: Path) -> None:

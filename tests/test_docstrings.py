@@ -1,4 +1,4 @@
-"""What is public has a docstring that names every argument and whose example runs; the site's API page lists it."""
+"""What is public has a docstring that names every argument and whose example runs; the site's API pages list it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import torch
 PACKAGES = ("pytorch_msssim", "fused_ssim", "piq", "kornia", "monai", "skimage", "matlab", "ffmpeg")
 MODULES = ["ssim_fused", "ssim_fused.losses", "ssim_fused.metrics", "ssim_fused.scoring", "ssim_fused.testing"]
 MODULES += [f"ssim_fused.compat.{package}" for package in PACKAGES]
-# Of the extras, what a module cannot be imported without.
+# The modules of extras that a module cannot be imported without.
 NEEDED = {
     "ssim_fused.metrics": ["torchmetrics"],
     "ssim_fused.scoring": ["av", "PIL"],
     "ssim_fused.compat.skimage": ["numpy"],
 }
-API = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
+API = "\n".join((Path(__file__).parent.parent / "docs" / name).read_text() for name in ("api.md", "api_compat.md"))
 
 
 @pytest.fixture(params=MODULES)
@@ -35,7 +35,7 @@ def module(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def public(module: ModuleType) -> dict[str, Any]:
-    """The functions and classes that a module offers, less exceptions."""
+    """The functions and classes that a module exports, except exceptions."""
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     names = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
     values = {name: getattr(module, name) for name in names}
@@ -58,13 +58,13 @@ def test_the_examples_run(module: ModuleType, tmp_path: Path, monkeypatch: pytes
         tests = [test for test in finder.find(value, name) if test.examples]
         assert len(tests) == 1, f"{module.__name__}.{name} has no example"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of `fitting_betas`, that scores of other levels differ
+            warnings.simplefilter("ignore", UserWarning)  # `fitting_betas` warns that scores of other levels differ
             result = runner.run(tests[0])
         assert result.failed == 0, f"the example of {module.__name__}.{name} fails"
 
 
 def write_pictures() -> None:
-    """The files that the examples of scoring name."""
+    """Writes the files that the examples of scoring name."""
     from PIL import Image
 
     for folder, shade in (("clean", 200), ("restored", 190)):
@@ -78,7 +78,7 @@ def write_pictures() -> None:
 
 
 def test_every_argument_is_described(module: ModuleType) -> None:
-    """In the docstring itself, or in that of what it names in a role, such as ``:func:`ssim```."""
+    """In the docstring itself, or in one that it references with a role, such as ``:func:`ssim```."""
     for name, value in public(module).items():
         documentation = described(module, value)
         for parameter in inspect.signature(value).parameters:
@@ -87,7 +87,7 @@ def test_every_argument_is_described(module: ModuleType) -> None:
 
 
 def described(module: ModuleType, value: Any) -> str:
-    """A docstring, and those that it refers to."""
+    """A docstring together with those that it references."""
     own = inspect.getdoc(value) or ""
     texts = [own]
     for name in re.findall(r":(?:func|class):`~?(?:[\w.]+\.)?(\w+)`", own):

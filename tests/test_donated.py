@@ -1,4 +1,4 @@
-"""The gradient that the forward stores is scaled in place where nobody else can see it, and nowhere else."""
+"""The gradient that the forward stores is scaled in place if nothing else can observe it, and only then."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pictures(device: str, *shape: int, dtype: torch.dtype = torch.float32) -> tu
 
 
 def kept(loss: Loss, preds: Tensor, target: Tensor) -> Tensor:
-    """The gradient out of place: the graph is kept."""
+    """The gradient computed out of place, because the graph is retained."""
     return torch.autograd.grad(loss(preds, target), preds, retain_graph=True)[0]
 
 
@@ -80,7 +80,7 @@ def test_two_backwards_and_what_a_third_raises(device: str, loss: Loss) -> None:
         value.backward()
 
 
-def test_who_holds_the_stored_gradient_keeps_it(device: str, loss: Loss) -> None:
+def test_holders_of_the_stored_gradient_keep_it_unscaled(device: str, loss: Loss) -> None:
     for hold in (lambda t: t, lambda t: t.detach(), lambda t: t.view(-1)[:5]):
         preds, target = pictures(device)
         value = loss(preds, target)
@@ -91,7 +91,7 @@ def test_who_holds_the_stored_gradient_keeps_it(device: str, loss: Loss) -> None
 
 
 def test_who_holds_the_storage_keeps_it(device: str, loss: Loss) -> None:
-    """The storage's Python object is all that is held: no tensor refers to the gradient but the node's."""
+    """Only the storage's Python object is held. No tensor refers to the gradient except the node's."""
     preds, target = pictures(device)
     expected = kept(loss, preds, target)
     for scale in (1.0, 0.5):
@@ -156,9 +156,9 @@ def test_the_measurement_does_not_depend_on_what_the_import_is_under(mode: str) 
 
 
 @pytest.mark.parametrize("factor", [1.0, -1.0, 0.5])
-def test_who_holds_the_memory_does_not_see_what_becomes_of_the_gradient(device: str, loss: Loss, factor: float) -> None:
+def test_holders_of_the_memory_do_not_observe_the_scaling(device: str, loss: Loss, factor: float) -> None:
     for hold in (lambda t: t.detach(), lambda t: t.view(-1)[:5], lambda t: t.untyped_storage()):
-        for _ in range(3):  # the third call is prepared
+        for _ in range(3):  # the third call uses the prepared path
             preds, target = pictures(device)
             value = factor * loss(preds, target)
             held = hold(stored(value))
@@ -240,7 +240,7 @@ def test_double_backward_follows(device: str, loss: Loss) -> None:
     assert torch.autograd.gradgradcheck(lambda x: loss(x, target), preds, nondet_tol=1e-12)
 
 
-def test_threads_of_their_own(loss: Loss) -> None:
+def test_separate_threads(loss: Loss) -> None:
     preds, target = pictures("cpu")
     expected = kept(loss, preds, target)
     results: list[Any] = []
@@ -261,7 +261,7 @@ def test_threads_of_their_own(loss: Loss) -> None:
     assert all(results)
 
 
-def test_a_changed_image_raises_what_a_loss_of_torch_raises(device: str, loss: Loss) -> None:
+def test_a_changed_image_raises_the_error_of_torch(device: str, loss: Loss) -> None:
     for function in (loss, torch.nn.functional.mse_loss):
         preds, target = pictures(device)
         value = function(preds, target)
@@ -276,9 +276,9 @@ def test_a_changed_image_raises_what_a_loss_of_torch_raises(device: str, loss: L
 def test_the_distance_has_digits_where_images_are_nearly_equal(
     device: str, betas: tuple[float, ...], amount: float
 ) -> None:
-    """Against float64 on the same float32 pixels. A value rounded near one would be off by 1e-7 / distance.
+    """Compares with float64 on the same float32 pixels. A value rounded near 1 would be off by 1e-7 / distance.
 
-    The coarse levels of a pyramid are pixels rounded to float32, which their difference cannot be more exact than.
+    The coarse levels of a pyramid are rounded to float32, and their distance cannot be more accurate than that.
     """
     generator = torch.Generator().manual_seed(1)
     y, x = torch.linspace(0, 5, 64).view(-1, 1), torch.linspace(0, 7, 64)

@@ -1,7 +1,7 @@
-"""Every mistake raises what torchmetrics raises for it, with a message that names the argument and its value.
+"""Each mistake raises the exception type of torchmetrics, with a message that names the argument and its value.
 
-The expected exception type is not written down here: each case makes the mistake with the reference too. A
-subclass will do: an `except` written for the reference works for ours.
+The expected type is not listed here, because each case makes the mistake with the reference, too. A subclass is
+accepted, since an `except` written for the reference catches it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def volumes(change: Any = lambda x: x, **arguments: Any) -> dict[str, Any]:
     return {"preds": change(VOLUME), "target": change(VOLUME.flip(-1)), **arguments}
 
 
-# (name, arguments, what the message has to say)
+# (name, arguments, what the message must contain)
 MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("shapes differ", {"target": TARGET[..., 1:]}, ["`target`", "2, 1, 16, 18", "2, 1, 16, 17"]),
     ("batches differ", {"preds": PREDS[:1]}, ["`preds`", "1, 1, 16, 18", "2, 1, 16, 18"]),
@@ -120,7 +120,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("volume too narrow", volumes(lambda x: x[..., :5]), ["`preds`", r"width .*\b5\b", "padding is 5"]),
     ("too shallow for a wide Gaussian", volumes(sigma=(4.0, 1.0, 1.0)), [r"depth .*\b8\b", "padding is 14"]),
     ("too low for a wide Gaussian", volumes(sigma=(1.0, 4.0, 1.0)), [r"height .*\b9\b", "padding is 14"]),
-    # The width is padded for `kernel_size`, whatever the Gaussian.
+    # The width is padded for `kernel_size`, whatever the Gaussian window.
     (
         "too narrow for a wide Gaussian",
         volumes(sigma=(1.0, 1.0, 4.0)),
@@ -148,8 +148,8 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("k2=None", {"k2": None, "data_range": 1.0}, ["`k2`", "None"]),
 ]
 
-# The reference computes something here that nobody means: of three numbers it drops the last; a reversed
-# range clamps every pixel to one value, which scores 1.
+# Here the reference computes something that nobody means: it ignores the last of three numbers, and a reversed range
+# clamps every pixel to one value, which scores 1.
 SILENT: list[tuple[str, dict[str, Any], type[Exception], list[str]]] = [
     ("three numbers", {"data_range": (0.0, 0.5, 1.0)}, ValueError, ["`data_range`", r"\(0.0, 0.5, 1.0\)"]),
     ("reversed", {"data_range": (1.0, 0.0)}, ValueError, ["`data_range`", r"\(1.0, 0.0\)"]),
@@ -159,7 +159,7 @@ SILENT: list[tuple[str, dict[str, Any], type[Exception], list[str]]] = [
 @pytest.mark.parametrize(("arguments", "expected"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
 def test_same_exception_as_the_reference(arguments: dict[str, Any], expected: list[str]) -> None:
     arguments = {"preds": PREDS, "target": TARGET, **arguments}
-    with pytest.raises(Exception) as theirs:  # noqa: PT011 - whatever the reference raises is the expectation
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 - the reference's exception is the expectation
         reference(**arguments)
     with pytest.raises(theirs.type) as ours:
         ssim(**arguments)
@@ -179,12 +179,12 @@ def test_nonsense_that_the_reference_accepts(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
-def test_pictures_on_two_devices() -> None:
+def test_images_on_two_devices() -> None:
     with pytest.raises(RuntimeError, match=r"`target`.*cuda"):
         ssim(PREDS, TARGET.cuda())
 
 
-def test_an_error_leaves_the_next_call_alone() -> None:
+def test_an_error_does_not_affect_the_next_call() -> None:
     before = ssim(PREDS, TARGET)
     with pytest.raises(ValueError, match="sigma"):
         ssim(PREDS, TARGET, sigma=-1)
@@ -192,7 +192,7 @@ def test_an_error_leaves_the_next_call_alone() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a message advises
+# The advice in messages
 
 
 def told(function: Any, *arguments: Any, **keywords: Any) -> str:
@@ -202,7 +202,7 @@ def told(function: Any, *arguments: Any, **keywords: Any) -> str:
 
 
 @pytest.mark.parametrize("call", [lambda x, y: ssim(x, y, data_range=1.0), SSIMLoss(), ms_ssim, MultiScaleSSIMLoss()])
-def test_images_of_another_layout_are_told_how_to_turn(call: Any) -> None:
+def test_errors_suggest_the_permutation_for_other_layouts(call: Any) -> None:
     x = torch.rand(2, 3, 40, 44)
     assert "`preds.permute(0, 3, 1, 2)`" in told(call, *[x.permute(0, 2, 3, 1)] * 2)
     volumes = torch.rand(1, 1, 40, 44, 48).permute(0, 2, 3, 4, 1)
@@ -213,7 +213,7 @@ def test_images_of_another_layout_are_told_how_to_turn(call: Any) -> None:
     assert "permute" not in told(ssim, x[..., :3], x[..., :3], data_range=1.0)
 
 
-def test_masks_are_told_which_axis_they_lack() -> None:
+def test_errors_name_the_axis_that_a_mask_lacks() -> None:
     x, mask = torch.rand(2, 3, 40, 44), torch.rand(2, 1, 40, 44) > 0.5
     for call in (ssim, SSIMLoss(), ms_ssim):
         assert "`mask.unsqueeze(1)`" in told(call, x, x, mask=mask[:, 0])
@@ -239,7 +239,7 @@ def test_masks_are_told_which_axis_they_lack() -> None:
     ],
     ids=str,
 )
-def test_pyramids_of_small_images_are_told_the_very_call(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
+def test_errors_suggest_betas_for_small_images(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
     x = torch.rand(shape)
     for call in (ms_ssim, lambda x, y, **k: MultiScaleSSIMLoss(**k)(x, y)):
         message = told(call, x, x, **arguments)
@@ -251,7 +251,7 @@ def test_pyramids_of_small_images_are_told_the_very_call(shape: tuple[int, ...],
         assert call(x, x, betas=betas, **arguments) == (1 if call is ms_ssim else 0)
 
 
-def test_an_image_too_small_for_any_level_is_not_told_of_betas() -> None:
+def test_errors_suggest_no_betas_if_no_level_fits() -> None:
     x = torch.rand(1, 1, 5, 5)
     assert "fitting_betas" not in told(ms_ssim, x, x)
 
@@ -266,7 +266,7 @@ LOSSES = [SSIMLoss, MultiScaleSSIMLoss, PixelSSIMLoss, L1SSIMLoss]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_misspelt_arguments_name_the_loss_and_the_near_name(loss: Any) -> None:
+def test_errors_suggest_the_spelling_of_arguments(loss: Any) -> None:
     for wrong, meant in {"datarange": "data_range", "kernelsize": "kernel_size", "reducton": "reduction"}.items():
         with pytest.raises(TypeError) as raised:
             loss(**{wrong: 1})
@@ -282,7 +282,7 @@ def test_misspelt_arguments_name_the_loss_and_the_near_name(loss: Any) -> None:
         Own(datarange=1)
 
 
-def test_losses_take_keywords_and_show_them() -> None:
+def test_losses_take_keywords_and_repr_shows_them() -> None:
     with pytest.raises(TypeError, match=r"SSIMLoss\(\) takes keywords only"):
         SSIMLoss(1.0)  # ty: ignore[too-many-positional-arguments]
     with pytest.raises(TypeError, match=r"L1SSIMLoss\(\) has no argument `pixel`"):
@@ -291,7 +291,7 @@ def test_losses_take_keywords_and_show_them() -> None:
     assert str(inspect.signature(SSIMLoss)).startswith("(*, data_range: 'DataRange' = 1.0,")
 
 
-def test_what_is_no_tensor_is_a_type_error_by_name_too() -> None:
+def test_non_tensors_raise_type_error_for_keywords_too() -> None:
     for kind in (TypeError, AttributeError):
         with pytest.raises(kind) as raised:
             ssim([1.0], TARGET)
@@ -339,13 +339,13 @@ def test_a_loss_s_default_range_is_that_of_floats_alone(dtype: torch.dtype) -> N
         given = copy.deepcopy(loss)
         given.data_range = whole
         assert torch.equal(loss(x, y), given(x, y))
-        for _ in range(3):  # a prepared call of floats keeps its own range
+        for _ in range(3):  # a prepared call on floats keeps its own range
             assert loss(PREDS, TARGET) != given(PREDS, TARGET)
         assert torch.equal(loss(x, y), given(x, y))
         assert torch.equal(pickle.loads(pickle.dumps(loss))(x, y), given(x, y))
         assert repr(loss) == before
-        given.data_range = 1.0  # which is given from now on
-        if not isinstance(loss, PixelSSIMLoss):  # whose pixel term is most of the value
+        given.data_range = 1.0  # from here on the range is given explicitly
+        if not isinstance(loss, PixelSSIMLoss):  # whose value is mostly the pixel term
             assert not torch.equal(given(x, y), loss(x, y))
     assert SSIMLoss()(x, y) == pytest.approx(1 - ssim(x, y).item(), abs=1e-6)
 

@@ -1,6 +1,6 @@
-"""Values and gradients over the exactness suite, in every float type, against the reference.
+"""Values and gradients over the exactness suite, in every floating-point dtype, against the reference.
 
-"Exact" is torchmetrics in float64 on the pictures as rounded to the type under test.
+"Exact" is torchmetrics in float64 on the images rounded to the dtype under test.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from torch import Tensor
 
 from ssim_fused.losses import SSIMLoss
 
-# (radius, arguments): the default window, another family of taps, and a wide one.
+# (radius, arguments): the default window, another window shape, and a wide window.
 WINDOWS: dict[str, tuple[int, dict[str, Any]]] = {
     "gaussian11": (5, {}),
     "uniform7": (3, {"gaussian_kernel": False, "kernel_size": 7}),
     "gaussian23": (11, {"sigma": 3.1}),
 }
 
-# The reference takes long to convolve a volume with a window that it does not separate.
+# The reference needs long to convolve a volume with a window that it does not separate.
 VOLUME_CALLS = {"gaussian11": {"similarity"}, "uniform7": {"map", "contrast"}, "gaussian23": set()}
 
-# The gradient of identical pictures is zero, which has no relative error: it has its own test.
+# The gradient of identical images is zero, so it has no relative error. It has its own test.
 CASES = [
     pytest.param(pair, window, call, id=f"{pair.name}-{window}-{call}")
     for pair in suite().values()
@@ -47,8 +47,8 @@ CASES = [
     if not pair.is_volume or call in VOLUME_CALLS[window]
 ]
 
-# In half precision 1000 + [0, 1] is a constant, as half of the step is; the gradient of a picture of range 1e-6
-# overflows float16; and where many pixels tie for the largest, autograd adds two gradients already rounded.
+# Left out: in half precision, 1000 + [0, 1] and half of the step are constant; the gradient of an image with a range of
+# 1e-6 overflows float16; and if many pixels tie for the maximum, autograd adds two gradients that are rounded already.
 HALF_CASES = [
     pytest.param(pair, call, id=f"{pair.name}-{call}")
     for pair in suite().values()
@@ -125,8 +125,8 @@ def test_half_loses_only_its_rounding(device: str, dtype: torch.dtype, pair: Pai
 
 
 def assert_within_two_roundings(result: Tensor, exact: Tensor, dtype: torch.dtype, beneath: float) -> None:
-    """Each number is off by a rounding to half and another in its product with an upstream gradient; and by
-    `beneath`, relative to the largest: what float32, in which it is computed, may be off by.
+    """Allows each number a rounding to half precision, another one in its product with an upstream gradient, and an
+    error of `beneath`, relative to the largest, for the float32 arithmetic.
     """
     info = torch.finfo(dtype)
     assert torch.equal(result.isnan(), exact.isnan())
@@ -138,8 +138,8 @@ def assert_within_two_roundings(result: Tensor, exact: Tensor, dtype: torch.dtyp
 
 
 def test_half_gradient_keeps_its_accuracy_under_loss_scaling(device: str) -> None:
-    # A pixel's share of the mean is near float16's smallest number; training scales the loss so
-    # that gradients are not. What is saved between forward and backward must not spoil that.
+    # The gradient of a mean over pixels is near float16's smallest number. Training scales the loss to avoid that. What
+    # is saved between forward and backward must not lose the benefit.
     pair, scale = suite()["noisy"], 1024.0
     results = []
     for function, dtype, where in (
@@ -167,13 +167,13 @@ def test_half_gradient_keeps_its_accuracy_under_loss_scaling(device: str) -> Non
 def test_identical_pictures_score_exactly_one(device: str, name: str, window: str, dtype: torch.dtype) -> None:
     pair = suite()[name]
     picture = pair.target.to(device, dtype)
-    # In half precision the offset picture is constant, and a constant has no range of its own.
+    # In half precision the image with the offset is constant, and a constant has no range.
     data_range = 1.0 if pair.data_range is None else pair.data_range
     radius, arguments = WINDOWS[window]
     for call, outputs_asked in CALLS.items():
         outputs = as_tuple(ssim(picture, picture.clone(), data_range=data_range, **arguments, **outputs_asked))
         assert (outputs[0] == 1).all(), call
-        if call != "contrast" or min(picture.shape[2:]) > 2 * radius:  # else cropped to nothing: NaN
+        if call != "contrast" or min(picture.shape[2:]) > 2 * radius:  # otherwise the map is cropped to nothing: NaN
             assert (outputs[-1] == 1).all(), call
 
 
@@ -191,8 +191,8 @@ def test_identical_pictures_have_no_gradient(
 
 
 def test_large_offset(device: str) -> None:
-    # Range 1 on top of 1000: float32 holds such pixels to 3e-5, and the score may not lose more
-    # than about that; the reference in float32 is wrong in the first digit.
+    # A range of 1 on top of 1000: float32 stores such pixels to 3e-5, and the score may lose little more than that. The
+    # reference in float32 is wrong in the first digit.
     pair = suite()["offset"]
     exact = exact_results(pair.name, torch.float32, "gaussian11", "map")
     arguments = arguments_of(pair, "gaussian11", "map")
@@ -208,9 +208,9 @@ def blurred_by_zeros(target: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
-    """A thousand ranges high. The borders of the bright half differ so much that only the dark half has digits to lose,
-    so that the reference is exact.
+def test_a_step_in_brightness_within_windows(seed: int) -> None:
+    """The step is 1000 data ranges high. The edges of the bright half differ so much that only the dark half has digits
+    to lose, and there the reference is exact.
     """
     target = torch.rand(1, 1, 12, 16, generator=torch.Generator().manual_seed(seed))
     target[..., 8:] += 1000
@@ -218,8 +218,8 @@ def test_a_step_in_brightness_inside_of_windows(seed: int) -> None:
 
 
 @pytest.mark.parametrize("change", ["blur", "quantized"])
-def test_photographs_with_a_range_that_is_too_small(change: str) -> None:
-    """Pixels of 0..255 with a range of 1: of a black background, a pivot at the mean left no digits."""
+def test_photographs_with_too_small_a_range(change: str) -> None:
+    """Pixels in 0..255 with a data range of 1. With the mean as pivot, black backgrounds lost all digits."""
     data = pytest.importorskip("skimage.data")
     target = torch.from_numpy(data.astronaut().copy()).movedim(-1, 0).unsqueeze(0).float()
     preds = blurred_by_zeros(target) if change == "blur" else (target / 8).round() * 8
@@ -242,7 +242,7 @@ def assert_no_farther_than_the_reference(preds: Tensor, target: Tensor) -> None:
 @pytest.mark.parametrize("name", ["step", "low_step", "volume_step", "volume_low_step"])
 @pytest.mark.parametrize("options", [{}, {"padding": "valid"}, {"padding": "zero"}, {"masked": True}], ids=str)
 def test_scores_and_contrast_sensitivities_lie_within_one(device: str, name: str, options: dict[str, Any]) -> None:
-    """Whatever rounding leaves of a covariance; so do the plain operations of PyTorch."""
+    """Rounding of a covariance must not push them beyond ±1, also not in PyTorch's plain operations."""
     options, pair = dict(options), suite()[name]
     if options.get("padding") == "valid" and not all(n >= 11 for n in pair.preds.shape[2:]):
         options["sigma"] = 0.5
@@ -261,8 +261,8 @@ def test_scores_and_contrast_sensitivities_lie_within_one(device: str, name: str
         assert second.isfinite().all()
 
 
-# A shift is where `d - delta^2` is a small difference of two large numbers. The kernels' own float64 is exact here:
-# one minus torchmetrics' has no digits of a distance of 1e-12.
+# On a shifted image, `d - delta^2` is a small difference of two large numbers. The exact results come from our float64
+# kernels, because 1 - torchmetrics' result has no digits of a distance of 1e-12.
 @pytest.mark.parametrize(
     "options", [{}, {"padding": "zero"}, {"padding": "valid"}, {"sigma": 2.5}, {"masked": True}], ids=str
 )

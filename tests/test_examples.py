@@ -1,4 +1,4 @@
-"""Examples that no other test runs, from end to end; each script returns 1 where its scores did not rise."""
+"""Runs the examples that no other test runs. A script returns 1 if its scores did not rise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-# What a script needs beside torch; its arguments, the last of which is what it draws.
+# The packages that a script needs besides torch, and its arguments. The last argument is the image that it draws.
 SCRIPTS = {
     "quickstart.py": (["matplotlib", "skimage", "torchmetrics"], "quickstart.png"),
     "splatting.py": (
@@ -34,8 +34,8 @@ SCRIPTS = {
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_draws_what_it_did(script: str, tmp_path: Path) -> None:
-    """`train_ddp.py` is in test_distributed.py."""
+def test_a_script_draws_its_result(script: str, tmp_path: Path) -> None:
+    """`train_ddp.py` is tested in test_distributed.py."""
     needed, arguments = SCRIPTS[script]
     for module in needed:
         pytest.importorskip(module)
@@ -51,8 +51,9 @@ def test_every_script_is_run_by_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == SCRIPTS.keys() | {"train_ddp.py"}
 
 
-def test_the_notebook_prints_and_draws_what_it_shows(tmp_path: Path) -> None:
-    """It runs from top to bottom, and the results that lie in the file are those of this version."""
+@pytest.mark.slow
+def test_the_notebook_reproduces_its_stored_results(tmp_path: Path) -> None:
+    """The notebook runs from top to bottom, and its stored results are those of this version."""
     for module in ("matplotlib", "skimage", "ipykernel"):
         pytest.importorskip(module)
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
@@ -66,7 +67,7 @@ def test_the_notebook_prints_and_draws_what_it_shows(tmp_path: Path) -> None:
 
 
 def results_of(cell: Any) -> tuple[str, int]:
-    """What a cell printed, and how many pictures it drew."""
+    """The text that a cell printed, and the number of images that it drew."""
     outputs = cell.get("outputs", [])
     printed = "".join(output["text"] for output in outputs if output["output_type"] == "stream")
     return printed, sum(any(kind.startswith("image/") for kind in output.get("data", ())) for output in outputs)

@@ -1,4 +1,4 @@
-"""The guide of docs/extending.md, carried out: docs/huber.patch adds a pixel term to a copy of the sources."""
+"""Follows the guide docs/extending.md: docs/huber.patch adds a pixel term to a copy of the sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPIED = ("csrc", "ssim_fused", "tests", "setup.py", "pyproject.toml", "README.m
 
 @pytest.fixture
 def patched(tmp_path: Path) -> Path:
-    """A copy of the sources with the patch."""
+    """A copy of the sources with the patch applied."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     for name in COPIED:
         source = ROOT / name
@@ -27,7 +27,7 @@ def patched(tmp_path: Path) -> Path:
             shutil.copy(source, tmp_path)
     command = ["patch", "--strip=1", "--batch", "--forward", "--fuzz=0", f"--input={PATCH}"]
     if shutil.which("patch") is None:
-        pytest.skip("no program patch on PATH")
+        pytest.skip("patch is not on PATH")
     applied = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert applied.returncode == 0, (
         "docs/huber.patch no longer applies. Take the steps of docs/extending.md by hand and write the new patch by "
@@ -41,9 +41,10 @@ def test_the_guide_applies(patched: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_the_guide_makes_a_term_of_both_devices(patched: Path) -> None:
-    """The tests that run over all terms pass for the new one: values and slopes of the CPU's kernels against autograd,
-    and of CUDA's, run on the host."""
+def test_the_guide_adds_a_term_on_both_devices(patched: Path) -> None:
+    """The tests that run over all pixel terms pass for the new one: CPU values and slopes against autograd, and the
+    CUDA kernels on the host.
+    """
 
     def run(*command: str) -> str:
         environment = os.environ | {"SSIM_FUSED_CUDA": "0"}

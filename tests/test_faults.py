@@ -1,4 +1,4 @@
-"""Wrong arguments of every kind end at once, in an exception that names the argument."""
+"""Wrong arguments of every kind raise an exception at once, and it names the argument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FUNCTIONS = {"ssim": ssim, "msssim": lambda *images, **k: msssim(*images, **({"b
 
 
 BETAS = (0.5, 0.5)
-# The functions, and what takes their arguments when it is made.
+# The functions, and the classes that take their arguments at construction.
 CALLABLES: dict[str, Any] = FUNCTIONS | {
     "SSIMLoss": lambda *pair, **k: SSIMLoss(**k)(*pair),
     "MultiScaleSSIMLoss": lambda *pair, **k: MultiScaleSSIMLoss(BETAS, **k)(*pair),
@@ -106,7 +106,7 @@ def test_the_mask_mode_is_checked_where_it_is_given(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("sides", [("x", 1), (1.5, 64), (64, None), (64, torch.tensor(64)), ([64], 64)], ids=str)
-def test_sides_that_are_no_integers_are_named(sides: tuple[Any, Any]) -> None:
+def test_sides_that_are_not_integers_are_named(sides: tuple[Any, Any]) -> None:
     with pytest.raises(TypeError, match=r"`(height|width)` is"):
         fitting_betas(*sides)
     with pytest.raises(TypeError, match="`depth` is 'x'"):
@@ -128,14 +128,14 @@ def test_the_arguments_of_pyramids_are_named(name: str, values: list[Any]) -> No
             msssim(*images(), **({"data_range": 1.0, "kernel_size": 3, "betas": (0.5,)} | {name: value}))
 
 
-def test_no_image_has_no_range(function: Any) -> None:
+def test_an_empty_batch_has_no_range(function: Any) -> None:
     with pytest.raises(RuntimeError, match="`data_range`"):
         function(torch.rand(0, 1, 32, 32), torch.rand(0, 1, 32, 32), kernel_size=3)
 
 
 @pytest.mark.parametrize("sigma", [50.0, 1e9, 1e300], ids=str)
 @pytest.mark.parametrize("sides", [(32, 32), (8, 32, 32)], ids=str)
-def test_windows_that_no_image_can_hold_are_refused_before_they_are_built(
+def test_windows_larger_than_any_image_are_refused_before_they_are_built(
     function: Any, sides: tuple[int, ...], sigma: float
 ) -> None:
     start = time.perf_counter()
@@ -143,10 +143,10 @@ def test_windows_that_no_image_can_hold_are_refused_before_they_are_built(
         function(torch.rand(1, 1, *sides), torch.rand(1, 1, *sides), data_range=1.0, sigma=sigma, kernel_size=3)
     with pytest.raises((RuntimeError, ValueError), match=r"too small|must be at least"):
         function(*images(), data_range=1.0, kernel_size=1000000001, gaussian_kernel=False)
-    assert time.perf_counter() - start < 5  # built first, they would take minutes
+    assert time.perf_counter() - start < 5  # building them first would take minutes
 
 
-def test_tensors_that_no_kernel_takes(function: Any) -> None:
+def test_unsupported_tensors(function: Any) -> None:
     x, y = images()
     nested = torch.nested.nested_tensor([torch.rand(1, 32, 32)] * 2)
     for wrong in (nested, x.to_sparse(), x.to_mkldnn(), x.to(torch.complex64)):
@@ -167,7 +167,7 @@ def test_tensors_that_no_kernel_takes(function: Any) -> None:
 
 @given(data=st.data())
 def test_random_arguments_are_served_or_explained(data: st.DataObject) -> None:
-    """Whatever is drawn: a result of the right kind, or a documented exception, never another."""
+    """Random arguments give a result of the right kind or a documented exception, and nothing else."""
     numbers = st.one_of(
         st.floats(allow_nan=True, allow_infinity=True),
         st.integers(-3, 40),
@@ -193,6 +193,6 @@ def test_random_arguments_are_served_or_explained(data: st.DataObject) -> None:
     except (ValueError, TypeError, RuntimeError, NotImplementedError, OverflowError, IndexError) as error:
         message = str(error)
     if message:
-        assert "`" in message, arguments  # ours, which names an argument
+        assert "`" in message, arguments  # an exception of ours, which names an argument
     else:
         assert value.shape == ((2,) if arguments["reduction"] in ("none", None) else ())

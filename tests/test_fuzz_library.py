@@ -1,8 +1,8 @@
-"""Random calls of functions, losses and metrics: the numbers of float64, or a documented exception.
+"""Random calls of functions, losses and metrics return the float64 result or raise a documented exception.
 
-Every argument is drawn together with whether it is a valid one, so that a refusal of a valid call fails as well as a
-result of an invalid one. The reference is torchmetrics in float64, an image at a time; with a mask, which it does not
-have, the composite.
+Each argument is drawn together with whether it is valid. So refusing a valid call fails, and so does serving an invalid
+one. The reference is torchmetrics in float64, one image at a time. For masks, which torchmetrics does not have, it is
+the composite.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ssim_fused._core import _ops, multiscale
 from ssim_fused._core.spec import Reduction, Spec
 from ssim_fused._core.window import Window
 
-CASES = 60  # of each API and seed
+CASES = 60  # per API and seed
 DOCUMENTED = (ValueError, TypeError, RuntimeError, NotImplementedError, OverflowError, IndexError)
 UNSET = object()
 INF, NAN = float("inf"), float("nan")
@@ -34,14 +34,14 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 TYPE_RANGES = {torch.uint8: 255.0, torch.int8: 255.0, torch.uint16: 65535.0, torch.int16: 65535.0}
 SMALL_FLOATS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 OTHERS = [torch.int32, torch.int64, torch.bool, torch.uint32, torch.uint64, torch.complex64, torch.complex128]
-# Of values, and of gradients relative to the largest.
+# Tolerances of values, and of gradients relative to the largest.
 TOLERANCES = {torch.float64: (1e-8, 1e-6), torch.float32: (5e-5, 2e-3), torch.float16: (2e-3, 3e-2)}
 TOLERANCES[torch.bfloat16] = (2e-2, 6e-2)
 BETAS = (0.4, 0.6)
 
 
 class Api(NamedTuple):
-    """Something to call: its arguments beside the images, some of them at the call and others when it is made."""
+    """A callable whose arguments besides the images are given at the call or at construction."""
 
     make: Callable[..., Any]
     kind: str  # "function", "loss" or "metric"
@@ -62,7 +62,7 @@ APIS = {
 
 
 class Case(NamedTuple):
-    """A call."""
+    """One call with drawn arguments."""
 
     api: Api
     preds: Any
@@ -95,7 +95,7 @@ def wrong_ranges(batch: int) -> list[Any]:
 
 
 def drawn_range(rng: random.Random, batch: int, axes: int, scale: float) -> Any:
-    """A valid range of images whose pixels lie in 0 to `scale`, or nearly."""
+    """A valid data range of images whose pixels lie between 0 and about `scale`."""
     whole = max(1, int(scale))
     each = torch.tensor([scale * rng.uniform(0.5, 2.0) for _ in range(batch)], dtype=torch.float64)
     return rng.choice([
@@ -116,11 +116,11 @@ def pixels(rng: random.Random, shape: tuple[int, ...], dtype: torch.dtype, scale
 
 
 def drawn_types(rng: random.Random) -> tuple[torch.dtype, torch.dtype, bool]:
-    """The dtypes of preds and target, and whether the library takes the two."""
+    """The dtypes of preds and target, and whether the library accepts the pair."""
     kinds = [*FLOATS, *TYPE_RANGES]
     preds = rng.choice([*FLOATS * 3, *TYPE_RANGES, *TYPE_RANGES, rng.choice([*OTHERS, *SMALL_FLOATS])])
     target = preds if rng.random() < 0.7 else rng.choice([*kinds, rng.choice([*OTHERS, *SMALL_FLOATS])])
-    if preds in FLOATS:  # to which the target is cast
+    if preds in FLOATS:  # the target is cast to a floating-point preds
         return preds, target, target not in OTHERS
     return preds, target, preds == target and preds in _ops.TYPE_RANGES
 
@@ -134,7 +134,7 @@ def drawn_shape(rng: random.Random, is_multiscale: bool) -> tuple[int, ...]:
 
 
 def deformed(rng: random.Random, image: Tensor) -> Any:
-    """Something that is no image of this shape."""
+    """A value that is not an image of this shape."""
     return rng.choice([
         image[0], image[0, 0], image[None], image[:, :0], image[..., :-1], image[:, :, :2],
         image.movedim(1, -1)[:, :, :3],
@@ -153,7 +153,7 @@ def drawn_mask(rng: random.Random, shape: tuple[int, ...]) -> tuple[Any, Any, bo
     if rng.random() < 0.8:
         return rng.choice(valid), rng.choice(["window", "map"]), True
     wrong = [weights[0][:, 0] > 0.3, weights[0][0, 0], (9 * weights[0]).int(), weights[0].tolist(), "mask", True]
-    # Of one image, [1, H, W] is one that lacks an axis all the same: it has three dimensions.
+    # With one channel, [1, H, W] of a single image could broadcast, but it lacks an axis and is refused.
     if rng.random() < 0.8:
         return rng.choice(wrong), "window", False
     return rng.choice(valid), rng.choice(["x", None, 1, []]), False
@@ -161,7 +161,7 @@ def drawn_mask(rng: random.Random, shape: tuple[int, ...]) -> tuple[Any, Any, bo
 
 def drawn(api: Api, rng: random.Random) -> Case:
     preds_type, target_type, is_valid = drawn_types(rng)
-    if preds_type == torch.float16 and target_type in TYPE_RANGES:  # whose numbers, or squares, are beyond float16's
+    if preds_type == torch.float16 and target_type in TYPE_RANGES:  # their values or squares overflow float16
         target_type = preds_type if api.pixel == "l2" else torch.uint8
     if preds_type == torch.bfloat16 and target_type in (torch.uint16, torch.int16):
         target_type = torch.int8
@@ -172,7 +172,7 @@ def drawn(api: Api, rng: random.Random) -> Case:
         scale = TYPE_RANGES.get(target_type, 1.0)
     preds, target = pixels(rng, shape, preds_type, scale), pixels(rng, shape, target_type, scale)
     data_range = drawn_range(rng, shape[0], axes, scale)
-    if is_mixed and rng.random() < 0.3:  # preds in [0, 1], whose range is not that of the target
+    if is_mixed and rng.random() < 0.3:  # preds in [0, 1], which is not the target's range
         preds, data_range = (preds / scale).to(preds_type), rng.choice([1.0, 1, (0.0, 1.0), np.float32(1)])
         is_valid = False
     if is_mixed and data_range is UNSET and api.kind == "loss":
@@ -211,7 +211,7 @@ def drawn(api: Api, rng: random.Random) -> Case:
 
 
 def resolved(case: Case) -> Any:
-    """The range of a valid case: a number, a list of one for each image, a tuple, or None for that of the data."""
+    """The range of a valid case: a number, a list of one number per image, a tuple, or None for the images' own."""
     data_range = case.data_range
     if data_range is UNSET:
         data_range = 1.0 if case.api.kind == "loss" and case.preds.dtype in FLOATS else None
@@ -225,7 +225,7 @@ def resolved(case: Case) -> Any:
 
 
 def expected(case: Case, x: Tensor, y: Tensor) -> Tensor:
-    """The result in float64."""
+    """The float64 result."""
     api, data_range, mask = case.api, resolved(case), case.mask
     window = {name: case.arguments[name] for name in ("sigma", "kernel_size") if name in case.arguments}
     channels = x.shape[1]
@@ -261,7 +261,7 @@ def expected(case: Case, x: Tensor, y: Tensor) -> Tensor:
 def of_one(
     case: Case, function: Callable, window: dict[str, Any], x: Tensor, y: Tensor, mask: Any, i: int, number: Any
 ) -> Tensor:
-    """An image's value."""
+    """The value of one image."""
     x, y = x[i : i + 1], y[i : i + 1]
     if mask is None:
         return function(x, y, data_range=number, reduction="elementwise_mean", **window)
@@ -286,13 +286,13 @@ def called(case: Case, preds: Any, target: Any) -> Tensor:
 
 
 def names_of(api: Api) -> set[str]:
-    """The arguments of a call and of what is made before."""
+    """The arguments of the call and of the constructor."""
     found = set(inspect.signature(ms_ssim).parameters) | set(inspect.signature(ssim).parameters)
     return found | {"weight"} if api.kind == "loss" else found
 
 
 def check(case: Case) -> str:
-    """Compares a case with what is expected; returns how it went."""
+    """Compares a case with the expected result. Returns "same" or "refused"."""
     tracks = case.api.kind != "metric" and isinstance(case.preds, Tensor) and case.preds.dtype in FLOATS
     preds = case.preds.clone().requires_grad_() if tracks else case.preds
     value, error = None, None
@@ -312,7 +312,7 @@ def check(case: Case) -> str:
     exact = expected(case, x, y)
     dtype = case.preds.dtype if case.preds.dtype in FLOATS else torch.float32
     of_value, of_gradient = TOLERANCES[dtype]
-    if case.api.kind == "metric":  # whose states are float32, and which makes a scalar of one element
+    if case.api.kind == "metric":  # a metric's states are float32, and it returns a scalar for one element
         value, exact = value.squeeze(), exact.squeeze()
         of_value = max(of_value, 1e-6)
     assert value.shape == exact.shape
@@ -347,5 +347,5 @@ def test_the_number_of_float64_or_a_documented_error(name: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 31))
 @pytest.mark.parametrize("name", APIS)
-def test_the_number_of_float64_or_a_documented_error_of_many(name: str, seed: int) -> None:
+def test_many_random_calls_match_float64_or_raise(name: str, seed: int) -> None:
     run(name, seed)

@@ -1,4 +1,4 @@
-"""Operators called with hostile arguments, at the limits of sizes, and where memory ends: never a crash."""
+"""Operators called with hostile arguments, at the limits of sizes, and without enough memory: they never crash."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ssim_fused import structural_similarity_index_measure as ssim
 PROGRAM = Path(__file__).with_name("hostile.py")
 
 
+@pytest.mark.slow
 def test_hostile_operands_end_in_a_result_or_an_exception(tmp_path: Path) -> None:
     seed = 0 if settings.default.derandomize else random.randrange(2**31)
     last = tmp_path / "call.txt"
@@ -78,7 +79,7 @@ def test_out_of_memory_leaves_the_library_usable() -> None:
 
 @pytest.mark.parametrize("shape", [(65537, 1, 6, 7), (1, 65537, 6, 7), (3, 30000, 6, 6), (1, 65537, 3, 4, 3)], ids=str)
 def test_many_planes(device: str, shape: tuple[int, ...]) -> None:
-    """More than the 65535 blocks that CUDA's second and third axis of a grid have."""
+    """More planes than the 65535 blocks that the second and third axis of a CUDA grid allow."""
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(shape, generator=generator)
     preds = (target + 0.1 * torch.rand(shape, generator=generator)).to(device).requires_grad_()
@@ -89,7 +90,7 @@ def test_many_planes(device: str, shape: tuple[int, ...]) -> None:
     alone = ssim(last, target[-1:, -3:].to(device), reduction="sum", **arguments)
     if shape[1] == 1:
         torch.testing.assert_close(values[-1], alone, rtol=0, atol=1e-6)
-    scale = last.shape[1] / shape[1]  # the mean over more channels
+    scale = last.shape[1] / shape[1]  # the mean is over more channels
     (expected,) = torch.autograd.grad(alone * scale, last)
     torch.testing.assert_close(gradient[-1:, -3:], expected, rtol=1e-4, atol=1e-9)
 
@@ -98,7 +99,7 @@ def test_many_planes(device: str, shape: tuple[int, ...]) -> None:
     "sides", [(1, 300000), (300000, 1), (1, 1), (2, 300000), (1, 1, 100000), (1, 100000, 1)], ids=str
 )
 def test_one_pixel_wide(device: str, sides: tuple[int, ...]) -> None:
-    """With windows of one tap along the axes that have no room."""
+    """Along axes of one pixel, windows have one tap."""
     window = tuple(1 if n < 3 else 5 for n in sides)
     generator = torch.Generator().manual_seed(0)
     pair = [torch.rand(1, 2, *sides, generator=generator, dtype=torch.float64) for _ in range(2)]
@@ -114,7 +115,7 @@ def test_one_pixel_wide(device: str, sides: tuple[int, ...]) -> None:
     )
 
 
-def test_shapes_beyond_32_bits_are_foretold() -> None:
+def test_fakes_predict_shapes_beyond_32_bits() -> None:
     with FakeTensorMode():
         preds, target = (torch.empty(9, 1, 16000, 16000, requires_grad=True) for _ in range(2))
         for function in (ssim, msssim):
@@ -125,7 +126,7 @@ def test_shapes_beyond_32_bits_are_foretold() -> None:
 
 
 def column(height: int) -> tuple[Tensor, Tensor]:
-    """Images whose rows repeat by a stride of zero."""
+    """Images whose rows all share memory, by a stride of zero."""
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.rand(1, 1, 1, 50000, generator=generator).expand(1, 1, height, -1) for _ in range(2))
 

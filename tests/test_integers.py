@@ -1,4 +1,4 @@
-"""8- and 16-bit integers straight into the kernels: the numbers of the same pixels as floats, and the type's range."""
+"""8- and 16-bit integers go to the kernels as they are: the results are those of the same pixels in floating point."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_results_are_those_of_the_same_pixels_in_float32(
         preds, target = (x.movedim(1, -1).contiguous().movedim(-1, 1) for x in (preds, target))
     elif layout == "cropped":
         preds, target = preds[..., 3:-2], target[..., 1:-4]
-    elif layout == "odd":  # every row begins at another byte of a word
+    elif layout == "odd":  # each row starts at another byte of a word
         preds, target = preds[..., :-1].contiguous(), target[..., 1:].contiguous()
     span = float(RANGES[dtype])
     for function, arguments in (
@@ -64,7 +64,7 @@ def test_results_are_those_of_the_same_pixels_in_float32(
 
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_a_range_of_ones_own(device: str, dtype: torch.dtype) -> None:
+def test_an_explicit_range(device: str, dtype: torch.dtype) -> None:
     preds, target = pictures(dtype, device, 30, 31)
     exact = reference(preds.cpu().double(), target.cpu().double(), data_range=1000.0)
     assert abs(ssim(preds, target, data_range=1000.0).item() - exact.item()) < 1e-6
@@ -75,7 +75,7 @@ def test_a_range_of_ones_own(device: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 @pytest.mark.parametrize("bounds", [(10.0, 200.0), (10, 200), (-1000.0, 1000.0), (-0.5, 90.5)], ids=str)
 def test_a_tuple_clamps_as_in_float32(device: str, dtype: torch.dtype, bounds: tuple[float, float]) -> None:
-    """Bounds beyond the type's values or between them, too: nothing is clamped or returned in integers."""
+    """The bounds may lie beyond the dtype's values or between them, because integers are converted before clamping."""
     preds, target = pictures(dtype, device, 52, 57)
     span = float(bounds[1] - bounds[0])
     x, y = (image.float().clamp(*bounds) for image in (preds, target))
@@ -98,7 +98,7 @@ def test_a_tuple_clamps_as_in_float32(device: str, dtype: torch.dtype, bounds: t
 @pytest.mark.parametrize("function", [ssim, ms_ssim])
 @pytest.mark.parametrize("of_preds", PREDS_TYPES, ids=str)
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_a_tuple_clamps_integers_beside_floats(
+def test_a_tuple_clamps_integers_next_to_floats(
     device: str, dtype: torch.dtype, of_preds: torch.dtype, function: Any
 ) -> None:
     target = pictures(dtype, device, 52, 57)[1]
@@ -116,7 +116,7 @@ def test_a_tuple_clamps_integers_beside_floats(
 
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
 def test_masks_and_the_composite(device: str, dtype: torch.dtype) -> None:
-    """Every way over the pixels, against float64; the range is that of the type."""
+    """Every path over the pixels, against float64. The range is that of the dtype."""
     preds, target = pictures(dtype, device, 34, 37)
     mask = torch.rand(2, 1, 34, 37, generator=torch.Generator().manual_seed(2)).to(device) > 0.3
     x, y = preds.double(), target.double()
@@ -148,7 +148,7 @@ def test_losses_with_a_pixel_term(device: str, dtype: torch.dtype, multiscale: b
 @pytest.mark.parametrize("function", [ssim, ms_ssim])
 @pytest.mark.parametrize("of_preds", PREDS_TYPES, ids=str)
 @pytest.mark.parametrize("dtype", RANGES, ids=str)
-def test_beside_floats_they_are_cast_and_not_scaled(
+def test_next_to_floats_they_are_cast_and_not_scaled(
     device: str, dtype: torch.dtype, of_preds: torch.dtype, function: Any
 ) -> None:
     target = pictures(dtype, device, 52, 57)[1]
@@ -183,7 +183,7 @@ def test_nothing_is_copied(kind: str) -> None:
         assert allocated <= allowed + 4096, allocated
 
 
-def test_second_derivatives_and_transforms_beside_integers() -> None:
+def test_second_derivatives_and_transforms_with_an_integer_target() -> None:
     target = pictures(torch.uint8, "cpu", 8, 9)[1][:1, :1]
     preds = (pictures(torch.uint8, "cpu", 8, 9)[0][:1, :1].double()).requires_grad_()
 
@@ -226,10 +226,10 @@ def test_autocast(device: str) -> None:
         assert torch.equal(ssim(half, target, data_range=255.0), ssim(half.float(), target.float(), data_range=255.0))
 
 
-def test_integer_preds_want_a_target_of_their_type() -> None:
+def test_integer_preds_require_a_target_of_their_dtype() -> None:
     preds, target = pictures(torch.uint8, "cpu", 30, 31)
     for wrong in (target.float(), target.to(torch.uint16)):
-        with pytest.raises(NotImplementedError, match=r"`target` has the dtype .* beside `preds` of torch.uint8"):
+        with pytest.raises(NotImplementedError, match=r"`target` has the dtype .* and `preds` torch.uint8"):
             ssim(preds, wrong)
 
 
@@ -254,7 +254,7 @@ def test_other_integers_are_refused_with_every_range(device: str, dtype: torch.d
 
 
 def test_every_integer_is_read_with_its_sign() -> None:
-    """All values of 16 bits, in rows with a remainder of every length, against PyTorch's conversion."""
+    """All 16-bit values, in rows with a remainder of every length, against PyTorch's conversion."""
     for dtype in RANGES:
         bits = torch.iinfo(dtype)
         every = torch.arange(bits.min, bits.max + 1, dtype=torch.int32).to(dtype)

@@ -1,6 +1,4 @@
-"""Windows longer than the image, with zero padding: the numbers of the whole window, in time and error that the image's
-size bounds.
-"""
+"""Windows longer than the image, with zero padding: exact results, in a time and with an error bounded by the image."""
 
 from __future__ import annotations
 
@@ -19,7 +17,8 @@ from ssim_fused._core import composite
 from ssim_fused._core.window import Window
 
 C1, C2 = 0.01**2, 0.03**2
-SIGMAS = [1.0, 2.0, 5.0, 20.0, 100.0, 1169.0, 1171.0, 1e4, 1e6]  # about 1170 the weights' sum becomes a formula
+# From about 1170 on, the sum of the weights is computed by a formula.
+SIGMAS = [1.0, 2.0, 5.0, 20.0, 100.0, 1169.0, 1171.0, 1e4, 1e6]
 SHAPES = [
     (1, 1, 1, 1), (2, 2, 3, 2), (1, 2, 5, 9), (2, 1, 8, 8), (1, 1, 20, 13), (1, 1, 3, 70),
     (1, 1, 1, 1, 1), (1, 2, 2, 5, 3), (2, 1, 8, 6, 9), (1, 1, 12, 4, 20),
@@ -28,7 +27,7 @@ SHAPES = [
 
 @functools.cache
 def weights_within(sigma: float, reach: int) -> Tensor:
-    """The Gaussian's taps up to `reach` from the middle, divided by the sum of all of them."""
+    """The Gaussian's taps up to `reach` from the center, divided by the sum of all taps."""
     radius = int(3.5 * sigma + 0.5)
     total = torch.exp(-((torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2) / 2).sum()
     near = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -36,7 +35,10 @@ def weights_within(sigma: float, reach: int) -> Tensor:
 
 
 def matrix(sigma: float, n: int) -> Tensor:
-    """Outputs by pixels of an axis: all that a window can see, as it pads by zeros."""
+    """The convolution of an axis as a matrix of outputs by pixels.
+
+    Zero padding makes it exact for any window length.
+    """
     taps = weights_within(sigma, n)
     return torch.stack([taps[n - output : 2 * n - output] for output in range(n)])
 
@@ -49,7 +51,7 @@ def filtered(image: Tensor, sigmas: tuple[float, ...]) -> Tensor:
 
 
 class Exact(NamedTuple):
-    """The textbook's results for windows of these standard deviations."""
+    """The textbook results for windows of these standard deviations."""
 
     map: Tensor
     contrast: Tensor
@@ -58,7 +60,7 @@ class Exact(NamedTuple):
 
 
 def exact(preds: Tensor, target: Tensor, sigmas: tuple[float, ...], weights: Tensor | None = None) -> Exact:
-    """With `weights`, those of a mask that weighs windows, whose padding counts fully."""
+    """The textbook results. `weights` are those of a mask in window mode, whose padding has full weight."""
     x, y = preds.detach().clone().requires_grad_(), target.detach().clone().requires_grad_()
     seen = torch.ones_like(x) if weights is None else weights.to(x).expand_as(x)
     n = 1 + filtered(seen - 1, sigmas)
@@ -103,7 +105,7 @@ def test_results_are_those_of_the_whole_window(device: str, sigma: float, shape:
     for found, known in zip(ours(preds.to(device), target.to(device), sigma), expected, strict=True):
         assert off_by(found, known) < 1e-10
 
-    # In float32 the textbook's own error is allowed, and a few roundings.
+    # In float32, allow the textbook formula's own error and a few roundings.
     single = exact(preds.float(), target.float(), sigmas)
     of_floats = exact(preds.float().double(), target.float().double(), sigmas)
     found = ours(preds.float().to(device), target.float().to(device), sigma)
@@ -115,8 +117,8 @@ def test_results_are_those_of_the_whole_window(device: str, sigma: float, shape:
 
 @pytest.mark.parametrize("shape", [(2, 2, 8, 11), (1, 2, 2, 5, 3)], ids=str)
 @pytest.mark.parametrize("sigma", [0.8, 3.0, 25.0])
-def test_they_are_those_of_the_textbook_with_every_tap(device: str, sigma: float, shape: tuple[int, ...]) -> None:
-    """The other tests' reference is a matrix; here the images are padded by the whole radius."""
+def test_results_match_the_textbook_with_every_tap(device: str, sigma: float, shape: tuple[int, ...]) -> None:
+    """The other tests' reference is a matrix. Here the images are padded by the whole radius instead."""
     if len(shape) == 5 and sigma > 3:
         sigma = 6.0
     preds, target = images(*shape)
@@ -156,7 +158,7 @@ def test_uniform_windows(device: str, size: int) -> None:
 
 
 def test_custom_windows_keep_each_tap_in_reach(device: str) -> None:
-    """Taps that are neither symmetric nor sum to one; the image reaches 3 and 5 pixels, the window 7 and 9."""
+    """The taps are neither symmetric nor sum to one. They reach 7 and 9 pixels, the image only 3 and 5."""
     preds, target = images(1, 2, 3, 5)
     taps = [torch.rand(size, generator=torch.Generator().manual_seed(size), dtype=torch.float64) for size in (15, 19)]
     taps = [window / window.sum() for window in taps]
@@ -202,7 +204,7 @@ def test_the_composite_has_the_same_numbers(sigma: float, shape: tuple[int, ...]
 
 
 def test_ms_ssim_and_the_contrast_sensitivity(device: str) -> None:
-    """No output is left for the contrast sensitivity where windows are longer than the image: its mean is NaN."""
+    """Windows longer than the image leave no output for the contrast sensitivity, so its mean is NaN."""
     preds, target = (image.to(device) for image in images(2, 1, 24, 24))
     options: dict[str, Any] = {"sigma": 50.0, "padding": "zero", "data_range": 1.0}
     assert ssim(preds, target, return_contrast_sensitivity=True, **options)[1].isnan().all()
@@ -213,17 +215,17 @@ def test_ms_ssim_and_the_contrast_sensitivity(device: str) -> None:
 
 
 def test_time_depends_on_the_image(device: str) -> None:
-    """A window of seven million taps on 8x8 pixels: before, each of them was visited, for seconds."""
+    """A window of seven million taps on 8x8 pixels. Visiting each tap would take seconds."""
     preds, target = (image.to(device) for image in images(1, 1, 8, 8))
     ssim(preds, target, sigma=3.0, padding="zero", data_range=1.0)
     begin = time.perf_counter()
     for sigma in (1e3, 1e6, 1e100, 1e300):
         for padded in (preds, preds.float()):
             ssim(padded, target.to(padded.dtype), sigma=sigma, padding="zero", data_range=1.0)
-    assert time.perf_counter() - begin < 2  # some milliseconds
+    assert time.perf_counter() - begin < 2  # it takes milliseconds
 
 
-def test_windows_without_end_see_nothing(device: str) -> None:
+def test_infinite_windows_average_to_zero(device: str) -> None:
     preds, target = (image.to(device) for image in images(1, 1, 8, 8))
     for dtype in (torch.float64, torch.float32):
         found = ssim(preds.to(dtype), target.to(dtype), sigma=1e300, padding="zero", data_range=1.0)

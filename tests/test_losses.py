@@ -1,4 +1,4 @@
-"""The losses against float64 composites, value and gradient, in every way in which PyTorch differentiates."""
+"""The losses against float64 composites: values and gradients, in every mode of PyTorch's differentiation."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def images(shape: tuple[int, ...], device: str = "cpu", dtype: torch.dtype = tor
     generator = torch.Generator().manual_seed(3)
     target = torch.rand(shape, generator=generator, dtype=torch.float64)
     preds = (target + 0.1 * torch.randn(shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
-    preds.flatten()[:5] = target.flatten()[:5]  # where |d| has no slope
+    preds.flatten()[:5] = target.flatten()[:5]  # where |d| has no derivative
     return preds.to(device, dtype), target.to(device, dtype)
 
 
 def small(**arguments: Any) -> dict[str, Any]:
-    """A window that small volumes hold."""
+    """A window that fits in small volumes."""
     return {"sigma": 0.8, "kernel_size": 7} | arguments
 
 
 def expected(
     preds: Tensor, target: Tensor, pixel: str = "", w: float = 1.0, betas: tuple = (), **window: Any
 ) -> Tensor:
-    """Each image's loss by the reference, in float64."""
+    """Each image's loss by the reference in float64."""
     arguments = {"data_range": 1.0, "reduction": "none"} | window
     distance = 1 - (
         reference_msssim(preds, target, betas=betas, **arguments) if betas else reference(preds, target, **arguments)
@@ -66,7 +66,7 @@ def check_same(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], tolerance: 
         assert error <= tolerance * theirs_of.double().abs().max(), error
 
 
-# Of float32, as TOLERANCE of test_simt.py: a few dozen roundings at 6e-8.
+# float32: as TOLERANCE of test_simt.py, a few dozen roundings at 6e-8.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 4e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 
 
@@ -83,14 +83,16 @@ def test_both_terms_in_one_pass_are_those_of_float64(device: str, kind: str, pix
     terms = loss.terms
     assert not terms.pixel.requires_grad
     check_same((0.7 * terms.pixel + 0.3 * terms.ssim,), (value,), 1e-12)
-    check_same((loss(preds, target),), (value,), 1e-12)  # the value alone takes another way
+    check_same((loss(preds, target),), (value,), 1e-12)  # a value without gradient takes another path
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pixel", PHI)
 @pytest.mark.parametrize("multiscale", [False, True])
 @pytest.mark.parametrize("wanted", ["preds", "target", "both"])
-def test_types_and_wanted_gradients(device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str) -> None:
+def test_dtypes_and_requested_gradients(
+    device: str, dtype: torch.dtype, pixel: str, multiscale: bool, wanted: str
+) -> None:
     preds, target = images((2, 3, 49, 54), device, dtype)
     betas = (0.4, 0.6) if multiscale else ()
     loss = PixelSSIMLoss(pixel, 0.4, multiscale=multiscale, betas=(0.4, 0.6))
@@ -167,7 +169,7 @@ def test_masks_weigh_both_terms(device: str, pixel: str, kind: str, mode: Any) -
     generator = torch.Generator().manual_seed(7)
     mask = (2 * torch.rand(2, 1, *preds.shape[2:], generator=generator) - 0.7).clamp(0, 1).double().to(device)
     if mode == "window":
-        preds = torch.where(mask > 0, preds, torch.nan)  # which nothing may see
+        preds = torch.where(mask > 0, preds, torch.nan)  # must not affect any result
     arguments = {"betas": (0.4, 0.6)} if kind == "multiscale" else {}
     ssim = MultiScaleSSIMLoss(**arguments, **small()) if arguments else SSIMLoss(**small())
     loss = PixelSSIMLoss(pixel, 0.3, multiscale=bool(arguments), **arguments, **small())
@@ -184,7 +186,7 @@ def test_masks_weigh_both_terms(device: str, pixel: str, kind: str, mode: Any) -
 
 
 @pytest.mark.parametrize("padding", ["reflect", "zero", "valid"])
-def test_paddings_change_ssim_and_not_the_pixels(device: str, padding: str) -> None:
+def test_padding_changes_ssim_but_not_the_pixel_term(device: str, padding: str) -> None:
     preds, target = images((2, 3, 30, 31), device)
     loss = L1SSIMLoss(padding=padding)
     value = loss(preds, target)
@@ -199,7 +201,7 @@ def test_a_small_distance_has_digits() -> None:
     value = SSIMLoss()(preds, target)
     exact = expected(preds.double(), target.double())
     assert 0 < exact.item() < 1e-8
-    check_same((value,), (exact.mean(),), 1e-3)  # 1 - SSIM in float32 would have none
+    check_same((value,), (exact.mean(),), 1e-3)  # 1 - SSIM in float32 would have no correct digit
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -228,7 +230,7 @@ def test_nothing_is_allocated_for_the_pixel_term(multiscale: bool) -> None:
             loss(preds, target)
         peaks.append(sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages()))
     assert peaks[0] >= 4 * preds.numel()  # the gradient
-    assert peaks[1] - peaks[0] <= 1024  # the terms of an image
+    assert peaks[1] - peaks[0] <= 1024  # the terms per image
 
 
 def test_layouts(device: str) -> None:
@@ -240,7 +242,7 @@ def test_layouts(device: str) -> None:
     check_same(last, plain, 1e-6)
 
 
-def test_nan_shows(device: str) -> None:
+def test_nan_propagates(device: str) -> None:
     preds, target = images((2, 1, 30, 31), device, torch.float32)
     preds[0, 0, 3, 4] = float("nan")
     value = L1SSIMLoss(reduction="none")(preds, target)
@@ -248,7 +250,7 @@ def test_nan_shows(device: str) -> None:
     assert value[1].isfinite()
 
 
-def test_no_images(device: str) -> None:
+def test_an_empty_batch(device: str) -> None:
     empty = torch.empty(0, 3, 30, 31, device=device)
     assert L1SSIMLoss()(empty, empty).isnan()
     assert L1SSIMLoss(reduction="sum")(empty, empty) == 0
@@ -303,7 +305,7 @@ def test_autocast_gives_float32(device: str) -> None:
 
 
 def test_float16_of_ranges_in_which_the_slopes_would_not_fit(device: str) -> None:
-    # d^2 of pixels up to 4000 has slopes of 8000, times SSIM's scale beyond 65504.
+    # For pixels up to 4000, the derivatives of d^2 reach 8000. Times SSIM's scale, that exceeds 65504.
     preds, target = (4000 * image for image in images((1, 1, 30, 31), device))
     preds, target = preds.half(), target.half()
     exact = gradients(

@@ -1,4 +1,4 @@
-"""Masked values and gradients, against mask_oracle.py in float64."""
+"""Masked values and gradients, compared with mask_oracle.py in float64."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_values_and_gradients(
     preds, target = images(*shape)
     mask = masks(preds)[kind]
     arguments, place = FORMS[name]
-    size = len(gaussian_taps(sigma))  # that volumes are padded for
+    size = len(gaussian_taps(sigma))  # the size that volumes are padded for
 
     def function(x: Tensor, y: Tensor) -> Tensor:
         outputs = ssim(
@@ -50,13 +50,13 @@ def test_values_and_gradients(
         return gradients(lambda x, y: oracle(x, y, mask, sigma, mode, padding)[name], x, y)
 
     found = gradients(function, preds.to(device), target.to(device))
-    # The oracle takes variances as differences of squares: some thousand roundings of 1e-16, over c2.
+    # The oracle computes variances as differences of squares: about 1000 roundings of 1e-16, divided by c2.
     assert_close([t.cpu() for t in found], expected(preds, target, mask), 1e-9)
     preds, target = preds.float(), target.float()
     found = gradients(function, preds.to(device), target.to(device))
     rounded = mask.float() if kind == "weights" else mask
-    # Sums of a window and its adjoint round some dozen times at 6e-8; a window that sees few pixels has a small
-    # variance, whose roundings are those of the pixels.
+    # The sums over a window and its adjoint round a few dozen times at 6e-8. A window that sees few pixels has a small
+    # variance, but the rounding error of the pixels.
     tolerance = 1e-4 if name == "map" else 2e-5
     assert_close([t.cpu() for t in found], expected(preds.double(), target.double(), rounded), tolerance)
 
@@ -112,7 +112,7 @@ def test_dtypes_of_masks(device: str, dtype: torch.dtype, of_images: torch.dtype
     assert torch.equal(ssim(preds, target, data_range=1.0, mask=mask.expand(-1, 3, -1, -1)), expected)
 
 
-ULP = 4e-7  # of a float32 number up to one: a few units
+ULP = 4e-7  # a few units in the last place of a float32 number up to one
 
 
 @pytest.mark.parametrize(

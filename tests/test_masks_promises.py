@@ -1,4 +1,4 @@
-"""What masks promise beside their numbers (test_masks.py): what is hidden stays hidden; and every way of PyTorch."""
+"""Guarantees for masks besides their values (test_masks.py): hidden pixels have no effect, in any mode of PyTorch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ssim_fused.losses import MultiScaleSSIMLoss, PixelSSIMLoss, SSIMLoss
 def test_what_is_masked_reaches_no_number(
     device: str, shape: tuple[int, ...], pyramid: bool, value: float, data_range: Any
 ) -> None:
-    """To the bit: whatever lies under the mask, results are those of zeros in its place, and its gradient is zero."""
+    """Bit for bit, the results are those of zeros under the mask, whatever is there, and its gradient is zero."""
     preds, target = (image.float().to(device) for image in images(*shape))
     mask = masks(preds.cpu())["holes"].to(device)
     hidden = ~mask.expand(shape)
@@ -48,7 +48,7 @@ def test_what_is_masked_reaches_no_number(
 
 
 def test_a_map_mask_selects_outputs(device: str) -> None:
-    """Windows are as without it: a NaN that none of the outputs in the mean sees reaches neither value nor gradient."""
+    """Windows ignore a map mask. A NaN that no averaged output sees affects neither the value nor the gradient."""
     preds, target = (image.float().to(device) for image in images(1, 1, 40, 40))
     mask = torch.zeros(1, 1, 40, 40, dtype=torch.bool, device=device)
     mask[..., :20] = True
@@ -102,7 +102,7 @@ def test_the_map_is_one_where_a_window_sees_nothing(device: str) -> None:
     assert (image[..., :15] != 1).all()
 
 
-def test_the_range_of_data_is_that_of_what_is_seen(device: str) -> None:
+def test_the_data_range_is_that_of_visible_pixels(device: str) -> None:
     preds, target = (image.to(device) for image in images(2, 2, 40, 40))
     mask = masks(preds.cpu())["holes"].to(device)
     spans = [image[mask.expand_as(image)].max() - image[mask.expand_as(image)].min() for image in (preds, target)]
@@ -110,7 +110,7 @@ def test_the_range_of_data_is_that_of_what_is_seen(device: str) -> None:
     assert torch.equal(ssim(wild, target, mask=mask), ssim(preds, target, mask=mask, data_range=max(spans)))
 
 
-def test_channels_apart(device: str) -> None:
+def test_channels_are_independent(device: str) -> None:
     preds, target = (image.to(device) for image in images(2, 3, 33, 35))
     for mask in (masks(preds.cpu())["weights"].to(device), masks(preds.cpu())["holes"].to(device)):
         found = ssim(preds, target, data_range=1.0, mask=mask, per_channel=True, reduction="none")
@@ -173,7 +173,7 @@ def test_transforms(device: str, mode: str) -> None:
 
 
 def upstream() -> Tensor:
-    """Of a scalar, in `gradients`."""
+    """The upstream gradient of a scalar in `gradients`."""
     return torch.rand((), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
@@ -199,7 +199,10 @@ def test_compiled(device: str, mode: str, pyramid: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("pyramid", [False, True])
 def test_16_bit(device: str, dtype: torch.dtype, pyramid: bool) -> None:
-    """One pixel of an image is seen: its gradient is as large as those of all others together, and stays finite."""
+    """With only one visible pixel, its gradient is as large as usually those of all pixels together.
+
+    It stays finite.
+    """
     preds, target = (image.to(device, dtype) for image in images(1, 1, 64, 64))
     mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool, device=device)
     mask[..., 20:22, 20:22] = True
@@ -244,10 +247,13 @@ def test_opcheck(device: str, name: str) -> None:
 
 
 REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
-    (TypeError, "`mask` is expected to be a torch.Tensor or None, got list", {"mask": [1]}),
-    (ValueError, r"`mask` has the shape \(2, 2, 33, 35\), expected \(2, 3, 33, 35\) or, for all channels, \(2, 1, 33",
-     {"mask": torch.ones(2, 2, 33, 35)}),
-    (TypeError, "`mask` has the dtype torch.uint8, expected bool or", {"mask": torch.ones(2, 1, 33, 35).byte()}),
+    (TypeError, "`mask` is a list, expected a torch.Tensor or None", {"mask": [1]}),
+    (
+        ValueError,
+        r"`mask` has the shape \(2, 2, 33, 35\), expected that of `preds`, \(2, 3, 33, 35\), or \(2, 1, 33",
+        {"mask": torch.ones(2, 2, 33, 35)},
+    ),
+    (TypeError, "`mask` has the dtype torch.uint8, expected bool, or", {"mask": torch.ones(2, 1, 33, 35).byte()}),
     (RuntimeError, r"`mask` requires a gradient, .* pass `mask.detach\(\)`",
      {"mask": torch.ones(2, 1, 33, 35, requires_grad=True)}),
     (ValueError, "`mask_mode` is 'soft', expected 'window' or 'map'", {"mask_mode": "soft"}),
@@ -256,7 +262,7 @@ REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("kind", "message", "arguments"), REFUSED)
 @pytest.mark.parametrize("function", [ssim, msssim], ids=["ssim", "msssim"])
-def test_what_is_wrong_is_said(
+def test_errors_name_what_is_wrong(
     function: Callable[..., Tensor], kind: type[Exception], message: str, arguments: dict[str, Any]
 ) -> None:
     preds, target = (image.float() for image in images(2, 3, 33, 35))
@@ -276,7 +282,7 @@ def test_what_is_wrong_is_said(
         ("mask_mode is 'soft', expected 'window' or 'map'", {"mask_mode": "soft"}),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(message: str, wrong: dict[str, Any]) -> None:
+def test_operators_check_their_arguments(message: str, wrong: dict[str, Any]) -> None:
     operator, (preds, target, *_), keywords = operator_calls("cpu")["similarity"]
     with pytest.raises(RuntimeError) as raised:
         operator(preds, target, **(keywords | wrong))

@@ -1,4 +1,4 @@
-"""Resident memory stays where it is, whatever is called however often, in whatever thread or process."""
+"""Resident memory does not grow with the number of calls, in any thread or process."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc"),
+]
 
 STEPS = [
     "ssim value", "ssim step", "ms-ssim value", "ms-ssim step", "range step", "ms-ssim range step", "map step",
     "contrast step", "double backward", "ms-ssim double backward", "mapped", "autocast", "loss step",
     "l1 loss step", "bytes", "errors", "other sizes", "threads",
 ]  # fmt: skip
-# Calls of a size that Python and PyTorch hold on to anyway: what a call leaves behind shows after hundreds.
+# Images so small that Python and PyTorch keep their memory anyway. A leak per call shows after hundreds of calls.
 SMALL, VOLUME = (1, 1, 48, 40), (1, 1, 24, 26, 28)
-# PyTorch's own tensors, of 3 MiB each, make glibc's heap breathe by this much, without growing. Scratch that tasks
-# allocated from it grew by 5 MiB each step; a gradient that outlived the next forward, by 3 MiB.
+# PyTorch's own tensors of 3 MiB make glibc's heap fluctuate by this much without growing. Scratch memory that tasks
+# allocated from it grew by 5 MiB per step, and a gradient that outlived the next forward by 3 MiB.
 LARGE, LARGE_VOLUME = (4, 3, 256, 256), (1, 1, 48, 48, 160)
 BOUNDS = {SMALL: 2 << 20, VOLUME: 4 << 20, LARGE: 32 << 20, LARGE_VOLUME: 32 << 20}
 
 
 def grown(loops: list[str], steps: int, shape: tuple[int, ...]) -> dict[str, int]:
-    """Bytes by which each loop grew, in a process of its own with the allocator's defaults."""
+    """The bytes by which each loop grew, each in a separate process with the allocator's defaults."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "passive"}
     program = Path(__file__).with_name("memory_loops.py")

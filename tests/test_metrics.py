@@ -1,8 +1,9 @@
-"""The metrics in torchmetrics' place: the same numbers, states and uses; without the graphs that they kept."""
+"""The metrics replace torchmetrics': the same results, states and uses, but without keeping graphs alive."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ def both(name: str, **arguments: Any) -> tuple[Metric, Metric]:
 
 
 def assert_close(found: Any, expected: Any) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the states are float32, as ever
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the states are float32, as in torchmetrics
 
 
 ARGUMENTS: list[dict[str, Any]] = [
@@ -56,7 +57,7 @@ ARGUMENTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
-def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> None:
+def test_results_and_states_match_torchmetrics(name: str, arguments: dict[str, Any]) -> None:
     ours, theirs = both(name, **arguments)
     for metric in (ours, theirs):
         for pair in batches(2):
@@ -67,7 +68,7 @@ def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> 
     assert_close(ours.compute(), theirs.compute())
     assert ours.metric_state.keys() == theirs.metric_state.keys()
     assert_close(ours.similarity, theirs.similarity)
-    if theirs.total > 0:  # their SSIM does not count what it does not reduce
+    if theirs.total > 0:  # torchmetrics' SSIM does not count without a reduction
         assert_close(ours.total, theirs.total)
     ours.reset()
     theirs.reset()
@@ -77,7 +78,7 @@ def test_results_and_states_are_theirs(name: str, arguments: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reduction", ["elementwise_mean", "none"])
 @pytest.mark.parametrize("picture", ["return_full_image", "return_contrast_sensitivity"])
-def test_pictures(picture: str, reduction: str) -> None:
+def test_images(picture: str, reduction: str) -> None:
     ours, theirs = both("ssim", data_range=1.0, reduction=reduction, **{picture: True})
     for pair in batches():
         for found, expected in zip(ours(*pair), theirs(*pair), strict=True):
@@ -130,7 +131,7 @@ def test_masks(name: str, reduction: str, mask_mode: str) -> None:
     for (preds, target), mask in zip(pairs, masks, strict=True):
         of_batch = collection(preds, target, mask=mask)["masked"]
         expected = FUNCTIONS[name](preds, target, mask=mask, reduction=reduction, **options)
-        assert_close(of_batch.double(), expected.squeeze())  # torchmetrics makes a scalar of one element
+        assert_close(of_batch.double(), expected.squeeze())  # torchmetrics returns a scalar for one element
     whole = [torch.cat(images) for images in zip(*pairs, strict=True)]
     expected = FUNCTIONS[name](*whole, mask=torch.cat(masks), reduction=reduction, **options)
     assert_close(collection.compute()["masked"].double(), expected)
@@ -167,7 +168,7 @@ def test_collection_tracker_clone_pickle_and_checkpoint(name: str) -> None:
 
 
 def test_it_can_be_scripted_and_hashed(name: str) -> None:
-    """As torchmetrics' own tests ask of every metric."""
+    """torchmetrics' own tests require this of every metric."""
     metric = OURS[name](**SMALL[name], data_range=1.0)
     torch.jit.script(metric)
     assert isinstance(hash(metric), int)
@@ -200,26 +201,43 @@ def test_under_autocast(name: str, dtype: torch.dtype) -> None:
 
 
 def shares(rank: int) -> list[tuple[Tensor, Tensor]]:
-    """Of six images one process has one batch, the other two."""
+    """Of six images, one process gets one batch and the other two."""
     return batches()[2:] if rank == 0 else batches()[:2]
 
 
-def run_process(rank: int, name: str, reduction: str, on_step: bool, folder: str) -> None:
+REDUCTIONS = ["elementwise_mean", "sum", "none"]
+
+
+def run_process(rank: int, folder: str) -> None:
+    """Computes every case of `test_two_processes`, since starting a process takes longer than all of them."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    results = {}
     try:
-        metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, dist_sync_on_step=on_step)
-        steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step is one of both processes
-        of_steps = [metric(*pair) for pair in steps]
-        torch.save({"steps": of_steps, "result": metric.compute()}, Path(folder) / f"{rank}.pt")
+        for name, reduction, on_step in itertools.product(OURS, REDUCTIONS, (False, True)):
+            metric = OURS[name](**SMALL[name], data_range=1.0, reduction=reduction, dist_sync_on_step=on_step)
+            steps = batches(1, seed=1 + rank) if on_step else shares(rank)  # a step covers both processes
+            of_steps = [metric(*pair) for pair in steps]
+            results[f"{name} {reduction} {on_step}"] = {"steps": of_steps, "result": metric.compute()}
+        torch.save(results, Path(folder) / f"{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """The results of both processes, by case."""
+    folder = tmp_path_factory.mktemp("processes")
+    multiprocessing.spawn(run_process, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("on_step", [False, True])
-@pytest.mark.parametrize("reduction", ["elementwise_mean", "sum", "none"])
-def test_two_processes(name: str, reduction: str, on_step: bool, tmp_path: Path) -> None:
-    multiprocessing.spawn(run_process, (name, reduction, on_step, str(tmp_path)), nprocs=2)
-    of_processes = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_two_processes(
+    name: str, reduction: str, on_step: bool, two_processes: list[dict[str, dict[str, Any]]]
+) -> None:
+    of_processes = [results[f"{name} {reduction} {on_step}"] for results in two_processes]
     pairs = [batches(1, seed=1 + rank)[0] for rank in range(2)] if on_step else [*shares(0), *shares(1)]
     whole = [torch.cat(images) for images in zip(*pairs, strict=True)]
     expected = FUNCTIONS[name](*whole, data_range=1.0, reduction=reduction, **SMALL[name])

@@ -1,4 +1,4 @@
-"""Autocast and 16-bit images: float32 values, gradients in the images' dtypes, no scale that overflows."""
+"""Autocast and 16-bit images: float32 values, gradients in the images' dtypes, no overflow under loss scaling."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_float32_target_is_not_rounded_under_autocast(device: str, function: F
 
 
 class Copies(TorchDispatchMode):
-    """Operations that make a float32 tensor of the images' size."""
+    """Records operations that create a float32 tensor of the images' size."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def test_half_images_are_not_copied_to_float32(device: str, dtype: torch.dtype) 
 @pytest.mark.parametrize("scale", [1.0, 2.0**16, 2.0**24])
 @pytest.mark.parametrize("name", ["image", "pyramid"])
 def test_scaled_losses(device: str, name: str, scale: float) -> None:
-    """GradScaler's first scale is 65536; a loss of float16 would be infinite."""
+    """GradScaler starts at 65536, with which a float16 loss would be infinite."""
     x, y = pictures(device, torch.float16)
     x.requires_grad_()
     with torch.autocast(device, dtype=torch.float16):
@@ -117,7 +117,7 @@ def test_a_scaler_steps_at_once(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["image", "pyramid"])
-def test_a_gradient_penalty_is_as_exact_as_outside(device: str, name: str) -> None:
+def test_a_gradient_penalty_is_as_exact_as_without_autocast(device: str, name: str) -> None:
     x, y = pictures(device, torch.float32)
     found = []
     for enabled in (True, False):

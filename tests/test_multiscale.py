@@ -24,7 +24,7 @@ from ssim_fused._core.window import Window
 
 @pytest.fixture(autouse=True)
 def float64_exponents() -> Iterator[None]:
-    """The reference rounds its exponents to the default dtype: float64 makes it an oracle to 1e-10."""
+    """The reference rounds its exponents to the default dtype. In float64 it is an oracle to 1e-10."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -40,7 +40,7 @@ def noisy_waves(*shape: int, noise: float = 0.1) -> tuple[Tensor, Tensor]:
 
 
 SEVEN = (0.1, 0.1, 0.2, 0.1, 0.2, 0.2, 0.1)
-# (shape, arguments); sides are odd at several levels, which the next level rounds down.
+# (shape, arguments). Some sides are odd at several levels; the next level rounds them down.
 CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "default": ((2, 3, 181, 199), {"data_range": 1.0}),
     "sum": ((2, 1, 178, 187), {"data_range": 1.0, "reduction": "sum"}),
@@ -60,7 +60,7 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
         (2, 2, 15, 23, 26),
         {"data_range": 1.0, "betas": (0.3, 0.3, 0.4), "sigma": 0.5, "kernel_size": 5},
     ),
-    # A Gaussian of 5 taps on maps wider than the volume by 4, the least size set by the first two elements.
+    # A Gaussian of 5 taps, on maps that are 4 wider than the volume. The first two elements set the minimum size.
     "volume_wider_maps": (
         (1, 1, 9, 14, 15),
         {"data_range": 1.0, "betas": (0.4, 0.6), "sigma": 0.5, "kernel_size": (3, 13, 9), "normalize": "simple"},
@@ -85,7 +85,7 @@ def test_float64(device: str, name: str) -> None:
     ours = evaluate(msssim, preds.to(device), target.to(device), **{"reduction": "none", **arguments})
     exact = evaluate(reference, preds, target, **{"reduction": "none", **arguments})
     for key, value in exact.items():
-        # Both sides round at 1e-16; quotients, sums and powers amplify that by far less than a million.
+        # Both sides round at 1e-16. Quotients, sums and powers amplify that by far less than a million.
         assert error(ours[key], value) <= 1e-10, key
 
 
@@ -99,7 +99,7 @@ def test_float32_is_at_least_as_accurate_as_the_reference(device: str, name: str
     ours = evaluate(msssim, preds.to(device), target.to(device), **arguments)
     theirs = evaluate(reference, preds, target, **arguments)
     for key, value in exact.items():
-        # A mean, a power and a product for each level round once more, by luck not at all in the reference.
+        # Each level adds the rounding of a mean, a power and a product. The reference's may happen to be exact.
         assert error(ours[key], value) <= error(theirs[key], value) + 8 * torch.finfo(torch.float32).eps, key
 
 
@@ -114,7 +114,7 @@ def test_half_loses_only_its_rounding(
     device: str, sides: tuple[int, ...], levels: dict[str, Any], dtype: torch.dtype, data_range: Any
 ) -> None:
     preds, target = (image.to(dtype) for image in noisy_waves(2, 2, *sides))
-    scale = 1024.0  # as training scales a loss, so that gradients of means do not underflow
+    scale = 1024.0  # training scales losses so that gradients of means do not underflow
 
     def scaled(x: Tensor, y: Tensor, **arguments: Any) -> Tensor:
         return scale * (msssim if x.dtype == dtype else reference)(x, y, **arguments)
@@ -123,12 +123,12 @@ def test_half_loses_only_its_rounding(
     exact = evaluate(scaled, preds.double(), target.double(), **arguments)
     ours = evaluate(scaled, preds.to(device), target.to(device), **arguments)
     for key, value in exact.items():
-        # Two roundings to half, the second that of the product with the upstream gradient.
+        # Two roundings to half precision, the second of the product with the upstream gradient.
         assert error(ours[key], value) <= torch.finfo(dtype).eps, key
 
 
 @pytest.mark.parametrize(("sides", "betas"), [((47, 52), (0.4, 0.6)), ((14, 17, 15), (0.4, 0.6))], ids=str)
-def test_gradients_asked_for_one_image_only(device: str, sides: tuple[int, ...], betas: tuple[float, ...]) -> None:
+def test_gradient_of_one_image_only(device: str, sides: tuple[int, ...], betas: tuple[float, ...]) -> None:
     preds, target = (image.to(device) for image in noisy_waves(2, 2, *sides))
     arguments = {"data_range": 1.0, "betas": betas}
     both = evaluate(msssim, preds, target, **arguments)
@@ -162,14 +162,14 @@ def test_clamped_levels_give_zero_never_nan(
 ) -> None:
     window = {} if len(sides) == 2 else {"sigma": 0.5, "kernel_size": 5}
     target = (waves(2, 1, *sides) + 0.2 * normal(2, 1, *sides)).to(device)
-    preds = torch.cat([1 - target[:1], target[1:] + 0.1]).requires_grad_()  # the first is anticorrelated
+    preds = torch.cat([1 - target[:1], target[1:] + 0.1]).requires_grad_()  # the first image is anticorrelated
     score = msssim(preds, target, data_range=data_range, betas=betas, reduction="none", **window)
     (gradient,) = torch.autograd.grad(score.sum(), preds, create_graph=True)
     assert gradient.isfinite().all()
     expected = reference(preds, target, data_range=data_range, betas=betas, reduction="none", **window)
     torch.testing.assert_close(score, expected, rtol=1e-9, atol=1e-12)
     assert score[0] == 0
-    if data_range:  # else the second image's score flows to the first's extreme pixels, through the range
+    if data_range:  # otherwise the second image's score has a gradient at the first's extreme pixels, through the range
         assert (gradient[0] == 0).all()
     assert (gradient[1] != 0).any()
     if gradient.requires_grad:
@@ -231,7 +231,7 @@ def test_any_shape(sides, channels, sigma, last_sigma, levels, normalize, data_r
     arguments = {"sigma": sigmas, "betas": (0.6, 0.4)[:levels], "normalize": normalize, "data_range": data_range}
     arguments["reduction"] = "none"
     ours = evaluate(msssim, preds, target, **arguments)
-    # Where all but a corner of a window is clamped, the reference may round a variance of 1e-11 to below zero, and then
+    # If all but a corner of a window is clamped, the reference may round a variance of 1e-11 to below zero, and then
     # its gradient is zero.
     tolerance = 1e-8 if isinstance(data_range, tuple) else 1e-10
     for key, value in evaluate(reference, preds, target, **arguments).items():
@@ -241,7 +241,7 @@ def test_any_shape(sides, channels, sigma, last_sigma, levels, normalize, data_r
 @pytest.mark.parametrize(
     ("sides", "levels"), [((181, 186), {}), ((14, 15, 17), {"betas": (0.4, 0.6)})], ids=["image", "volume"]
 )
-def test_a_device_without_a_kernel_takes_the_composite(
+def test_a_device_without_a_kernel_uses_the_composite(
     monkeypatch: pytest.MonkeyPatch, sides: tuple[int, ...], levels: dict[str, Any]
 ) -> None:
     preds, target = noisy_waves(1, 2, *sides)
@@ -254,7 +254,7 @@ def test_a_device_without_a_kernel_takes_the_composite(
         assert error(fused[key], value) <= 1e-10, key
 
 
-# What is wrong, and a part of our message about it.
+# A mistake, and a part of our message about it.
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "betas_list": ({"betas": [0.5, 0.5]}, "`betas` is [0.5, 0.5]"),
     "betas_integers": ({"betas": (1, 1)}, "`betas` is (1, 1)"),
@@ -268,7 +268,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"sigma": 5.0, "betas": (0.2, 0.3, 0.5), "kernel_size": 3},
         "its height 15 at level 2 of the pyramid is too small",
     ),
-    # Of volumes of 12 slices.
+    # For volumes of 12 slices.
     "volume_too_small_for_levels": ({"betas": (0.1,) * 7, "kernel_size": 1}, "its height 60 must be at least 128"),
     "volume_too_small_for_window": ({}, "its height 60 must be at least 176"),
     "volume_width": (
@@ -293,7 +293,7 @@ def test_mistakes_raise_what_the_reference_raises(device: str, name: str) -> Non
     arguments, message = MISTAKES[name]
     sides = (12, 60, 64) if name.startswith("volume") else (60, 64)
     images = [torch.rand(1, 1, *sides, device=device) for _ in range(2)]
-    with pytest.raises(Exception) as expected:  # noqa: PT011  (whatever the reference raises)
+    with pytest.raises(Exception) as expected:  # noqa: PT011 - the reference's exception is the expectation
         reference(*images, data_range=1.0, **arguments)
     with pytest.raises(type(expected.value)) as raised:
         msssim(*images, data_range=1.0, **arguments)
@@ -303,7 +303,7 @@ def test_mistakes_raise_what_the_reference_raises(device: str, name: str) -> Non
 @pytest.mark.parametrize("sides", [(23, 30), (9, 14, 11)], ids=str)
 @pytest.mark.parametrize("normalize", ["none", "relu", "simple"])
 def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], normalize: str) -> None:
-    """Value and gradients by images and constants, of sides that do not halve evenly, of one image alone too."""
+    """Values and the gradients of images and constants, also for sides that do not halve evenly and for one image."""
     window = Window((0.5,), (3,), None, "reflect")
     betas = (0.3, 0.3, 0.4) if len(sides) == 2 else (0.4, 0.6)
     images = [image.to(device) for image in noisy_waves(2, 3, *sides)]
@@ -328,7 +328,7 @@ def test_the_operator_is_the_composite(device: str, sides: tuple[int, ...], norm
         ({"betas": (0.1,) * 7}, "too small for"),
     ],
 )
-def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+def test_operators_check_their_arguments(arguments: dict[str, Any], message: str) -> None:
     images = [image.float() for image in noisy_waves(1, 1, 23, 30)]
     given = {"betas": (0.5, 0.5), "normalize": "relu"} | arguments
     with pytest.raises(RuntimeError) as raised:
@@ -337,7 +337,7 @@ def test_direct_callers_are_told_what_is_wrong(arguments: dict[str, Any], messag
 
 
 def test_float16_stores_all_gradients_at_one_scale() -> None:
-    # Of two levels, of which only the finest has its own gradient stored in float16.
+    # Of the two levels, only the finest stores its own gradient in float16.
     images = [image.half() for image in noisy_waves(2, 1, 50, 52)]
     wanted = {"betas": [0.4, 0.6], "distance": True, "want_grad_preds": True, "want_grad_constants": True}
     stored = [
@@ -349,7 +349,7 @@ def test_float16_stores_all_gradients_at_one_scale() -> None:
 
 
 def test_float16_without_constants_keeps_its_gradient(device: str) -> None:
-    # c1 = 0: no bound on the gradient that would tell how to keep it in float16.
+    # c1 = 0 leaves the gradient without the bound from which its float16 scale is chosen.
     preds, target = (image.half() for image in noisy_waves(1, 1, 50, 52))
     arguments = {"data_range": 1.0, "k1": 0.0, "betas": (0.5, 0.5)}
     ours = evaluate(msssim, preds.to(device), target.to(device), **arguments)

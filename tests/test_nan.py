@@ -1,4 +1,4 @@
-"""NaN and infinity stay where they are: in their image, their plane, and within their window's reach."""
+"""NaN and infinity stay in their image, in their plane, and within the reach of their window."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 BAD = [math.nan, math.inf, -math.inf]
 
-# On CUDA the kernels of radius 5 serve radii 1, 2 and, for maps and gradients of both images, 3, and skip the taps
-# beyond them, which a NaN must not pass; 3 and 11 have kernels of their own.
+# On CUDA, the kernels of radius 5 also serve radii 1, 2 and, for maps and gradients of both images, 3. They skip the
+# outer taps, through which a NaN must not pass. Radii 3 and 11 have separate kernels.
 WINDOWS: dict[int, dict[str, Any]] = {
     1: {"gaussian_kernel": False, "kernel_size": 3},
     2: {"sigma": 0.5, "kernel_size": 5},
@@ -24,7 +24,7 @@ WINDOWS: dict[int, dict[str, Any]] = {
     11: {"gaussian_kernel": False, "kernel_size": 23},
 }
 
-# Corners, edges, the padding's last pixel, the middle, and both sides of a multiple of 256 columns.
+# Corners, edges, the last pixel of the padding, the center, and both sides of a multiple of 256 columns.
 PLACES = {
     (24, 300): [(0, 0), (0, 100), (23, 299), (23, 5), (5, 0), (12, 150), (11, 255), (10, 256), (17, 294)],
     (13, 12, 40): [(0, 0, 0), (12, 11, 39), (5, 6, 20), (0, 6, 39), (7, 11, 6)],
@@ -46,7 +46,7 @@ def spoiled(image: Tensor, at: tuple[int, ...], value: float) -> Tensor:
 
 
 def reach(shape: torch.Size, at: tuple[int, ...], radius: int, mirrored: bool = True) -> Tensor:
-    """Mask of the pixels whose windows, on the reflected picture, hold the pixel at `at`."""
+    """A mask of the pixels whose windows, on the reflected image, contain the pixel at `at`."""
     mark = torch.zeros(shape)
     mark[at] = 1
     if mirrored:
@@ -55,7 +55,7 @@ def reach(shape: torch.Size, at: tuple[int, ...], radius: int, mirrored: bool = 
 
 
 def grown(mark: Tensor, radius: int, padding: int) -> Tensor:
-    """The largest of each window, of an image or a volume."""
+    """The maximum over each window of an image or a volume."""
     return {4: F.max_pool2d, 5: F.max_pool3d}[mark.ndim](mark, 2 * radius + 1, 1, padding=padding)
 
 
@@ -72,7 +72,7 @@ def test_map(device: str, sides: tuple[int, ...], radius: int, value: float, dty
         _, full = ssim(*images, **arguments)
         touched = reach(preds.shape, at, radius)
         assert torch.equal(full.isnan().cpu(), touched), place
-        # What is accurate relative to 1 may be computed about another pivot: rounding, times 1 / k2.
+        # Results accurate relative to 1 may be computed with another pivot: a rounding error, times 1 / k2.
         limit = 100 * torch.finfo(dtype).eps
         assert (full - clean)[~touched.to(device)].abs().max() <= limit, place
 
@@ -85,7 +85,7 @@ def test_map(device: str, sides: tuple[int, ...], radius: int, value: float, dty
 def test_scores_and_gradients_as_in_the_reference(
     device: str, call: str, sides: tuple[int, ...], radius: int, value: float
 ) -> None:
-    """In float64, NaN where the reference has it, and elsewhere its numbers: also in the spoiled plane."""
+    """In float64, the result is NaN where the reference's is, and elsewhere equal to it, also in the spoiled plane."""
     preds, target = pictures(device, torch.float64, 2, 2, *sides)
     arguments = {"data_range": 1.0, **WINDOWS[radius], **CALLS[call]}
     middle, border = [n // 2 for n in sides], [0] * (len(sides) - 1) + [sides[-1] - 2]
@@ -96,8 +96,8 @@ def test_scores_and_gradients_as_in_the_reference(
         for name in exact:
             wrong = ours[name].isnan() != exact[name].isnan()
             if name.startswith("grad"):
-                # Where a NaN meets a clamped variance or an infinity, autograd and a formula may differ on
-                # whether a gradient is NaN; but only in the spoiled plane, within two windows' reach.
+                # Where a NaN meets a clamped variance or an infinity, autograd and a formula may disagree on whether a
+                # gradient is NaN, but only in the spoiled plane and within the reach of two windows.
                 permitted = reach(preds.shape, at, radius, mirrored=False)
                 permitted = grown(permitted.double(), radius, radius).bool()
                 wrong &= ~permitted
@@ -132,7 +132,7 @@ def test_other_images_do_not_notice(
 
 @pytest.mark.parametrize("value", BAD, ids=str)
 @pytest.mark.parametrize("sides", [(30, 28), (11, 12, 13)], ids=str)
-def test_other_planes_do_not_notice(device: str, sides: tuple[int, ...], value: float) -> None:
+def test_other_planes_are_unaffected(device: str, sides: tuple[int, ...], value: float) -> None:
     preds, target = pictures(device, torch.float32, 2, 3, *sides)
     arguments = {"data_range": 1.0, **CALLS["map"]}
     clean = evaluate(ssim, preds, target, **arguments)
@@ -146,7 +146,7 @@ def test_other_planes_do_not_notice(device: str, sides: tuple[int, ...], value: 
 @pytest.mark.parametrize("value", BAD, ids=str)
 @pytest.mark.parametrize(("sides", "radius"), CASES, ids=str)
 def test_upstream_gradient(device: str, sides: tuple[int, ...], radius: int, value: float) -> None:
-    """A bad number in the upstream picture reaches the pixels under its window alone."""
+    """A bad number in the upstream image reaches only the pixels under its window."""
     preds, target = (image.requires_grad_() for image in pictures(device, torch.float64, 1, 1, *sides))
     _, full = ssim(preds, target, data_range=1.0, return_full_image=True, **WINDOWS[radius])
     weights = torch.rand_like(target)
@@ -154,7 +154,7 @@ def test_upstream_gradient(device: str, sides: tuple[int, ...], radius: int, val
     for place in PLACES[sides]:
         at = (0, 0, *place)
         found = torch.autograd.grad(full, (preds, target), spoiled(weights, at, value), retain_graph=True)
-        # Reflection maps a window onto pixels inside, which a square or cube about its middle holds too.
+        # Reflection maps a window onto pixels inside the image, all within a square or cube around its center.
         touched = reach(preds.shape, at, radius, mirrored=False).to(device)
         for gradient, expected in zip(found, clean, strict=True):
             assert not gradient[touched].isfinite().all(), place
@@ -163,8 +163,8 @@ def test_upstream_gradient(device: str, sides: tuple[int, ...], radius: int, val
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("value", BAD, ids=str)
-def test_an_unknown_range_makes_everything_unknown(device: str, value: float, call: str) -> None:
-    """One bad number may leave the whole batch without a range: where the reference scores NaN, so do we."""
+def test_a_nan_range_makes_every_result_nan(device: str, value: float, call: str) -> None:
+    """One bad number may leave the whole batch without a range. Where the reference returns NaN, we do, too."""
     preds, target = pictures(device, torch.float64, 2, 1, 24, 25)
     for images, data_range in (
         ((spoiled(preds, (1, 0, 3, 3), value), target), None),
@@ -185,7 +185,7 @@ def test_an_unknown_range_makes_everything_unknown(device: str, value: float, ca
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_black_pictures_have_no_range(device: str, call: str) -> None:
+def test_black_images_have_no_range(device: str, call: str) -> None:
     black = torch.zeros(2, 1, 24, 25, device=device)
     for function in (ssim, reference):
         for output in as_tuple(function(black, black, **CALLS[call])):

@@ -1,4 +1,4 @@
-"""scripts/on_gpu.py and gpu_bundle.py, without a GPU: a dry run of all parts, limits, and which cases are selected."""
+"""scripts/on_gpu.py and gpu_bundle.py, without a GPU: a dry run of all parts, time limits, and the choice of cases."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def run_of(tmp_path: Path, seconds: float) -> on_gpu.Run:
     return on_gpu.Run(options, on_gpu.Log(tmp_path / "part.log"), time.monotonic() + seconds)
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_all_parts(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/on_gpu.py"), "--dry-run", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -42,7 +43,7 @@ def test_a_dry_run_of_all_parts(tmp_path: Path) -> None:
     assert "ssim_fused" in (tmp_path / "cpu.csv").read_text()
 
 
-def test_what_is_cut_off_leaves_its_log_and_no_process(tmp_path: Path) -> None:
+def test_a_part_that_is_cut_off_leaves_its_log_but_no_process(tmp_path: Path) -> None:
     run = run_of(tmp_path, 3)
     program = "import os, subprocess, time; p = subprocess.Popen(['sleep', '60']); print('child', p.pid, flush=True); "
     program += "time.sleep(60)"
@@ -62,7 +63,7 @@ def test_what_is_cut_off_leaves_its_log_and_no_process(tmp_path: Path) -> None:
     assert not run.log.failures
 
 
-def test_a_failure_is_told_and_the_next_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_and_the_next_part_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(run: on_gpu.Run) -> None:
         raise RuntimeError("no such part")
 
@@ -83,7 +84,7 @@ def test_a_failure_is_told_and_the_next_part_runs(tmp_path: Path, monkeypatch: p
 
 
 def collected(*arguments: str) -> list[str]:
-    """What the runner's selection takes on the CPU, which has the same cases as a GPU."""
+    """The cases that the runner selects on the CPU, which has the same cases as a GPU."""
     options = on_gpu.Options(Path(), None, dry=True)
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "gpu_cases", "--on", "cpu", *arguments]
     ran = subprocess.run(command, cwd=ROOT, env=options.environment, capture_output=True, text=True, check=False)
@@ -91,8 +92,9 @@ def collected(*arguments: str) -> list[str]:
     return [line for line in ran.stdout.splitlines() if line.startswith("tests/")]
 
 
+@pytest.mark.slow
 def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that a sanitizer runs, collected."""
+    """Collects the tests of the command that a sanitizer runs."""
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(on_gpu.shutil, "which", lambda name: f"/usr/bin/{name}")
 
@@ -110,8 +112,9 @@ def test_the_sanitizers_see_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
         assert collected(*arguments) == [f"tests/test_cuda_kinds.py::test_results[cpu-{name}]" for name in KINDS]
 
 
-def test_every_file_of_the_correctness_has_cases() -> None:
-    """Its share, or all that it has."""
+@pytest.mark.slow
+def test_every_file_of_the_part_correctness_has_cases() -> None:
+    """Its quota of cases, or all that the file has."""
     shares = on_gpu.shares(on_gpu.gpu_files())
     assert 0.9 * on_gpu.CASES <= sum(shares.values()) <= on_gpu.CASES
     most = max(shares.values())
@@ -188,8 +191,11 @@ def test_a_python_without_a_compiled_module_learns_the_same(tmp_path: Path) -> N
     assert (module.build_id, module.cuda_state, module.build_info()) == (_C.build_id, _C.cuda_state, _C.build_info())
 
 
-def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
-    """So that a second build compiles only what changed; what a commit lacks is removed, what was built stays."""
+def test_unchanged_files_keep_their_times(tmp_path: Path) -> None:
+    """A second build compiles only what changed.
+
+    Files that the commit lacks are removed, and build outputs are kept.
+    """
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository")
     gpu_bundle.export("HEAD", tmp_path)
@@ -205,7 +211,7 @@ def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
     assert (gone.exists(), built.exists()) == (False, True)
 
 
-def test_the_commit_to_compare_with_is_known() -> None:
+def test_the_default_commit_to_compare_with() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository")
     commit = gpu_bundle.default_before()

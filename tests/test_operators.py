@@ -1,4 +1,4 @@
-"""The operators called directly: what the public function does not reach, and what PyTorch expects of them."""
+"""The operators called directly: cases that the public functions do not reach, and PyTorch's requirements."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_padding_modes_of_volumes_match_autograd(
 def test_volumes_padded_for_another_size_match_autograd(
     device: str, padding: str, sigma: float, kernel_size: int
 ) -> None:
-    """The width is padded for `kernel_size`, so that the map is wider or narrower than the volume."""
+    """The width is padded for `kernel_size`, so the map is wider or narrower than the volume."""
     window = Window((sigma,), (kernel_size,), None, padding)
     assert_like_the_composite(window, *pictures(device, 1, 1, 15, 16, 262))
 
@@ -97,7 +97,7 @@ def assert_like_the_composite(window: Window, preds: Tensor, target: Tensor) -> 
 
     values = spec.outputs(preds, target, constants, (False, False, False))
     found = spec.gradients(weights, preds, target, constants, (True, True, True))
-    # Both sides are float64; the composite takes another pivot, so they round differently.
+    # Both sides are float64. The composite uses another pivot, so they round differently.
     for ours, theirs in zip((*values, *found), (*expected, *gradients), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=1e-11)
 
@@ -119,7 +119,7 @@ def test_stored_gradients_are_those_of_the_backward(
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
-# The sides and windows of operator_calls; the volumes' maps are wider than the volumes.
+# The sides and windows of operator_calls. The volumes' maps are wider than the volumes.
 KINDS = {
     "image": ((14, 17), Window((1.0, 1.5), (11, 11))),
     "volume": ((9, 11, 12), Window((0.5, 1.0, 1.5), (5, 9, 15))),
@@ -127,7 +127,7 @@ KINDS = {
 
 
 def operator_calls(device: str, kind: str = "image") -> dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]]:
-    """Arguments for every operator and kind of output, as opcheck wants them: operator, tensors, keywords."""
+    """Arguments for every operator and kind of output, as opcheck expects them: operator, tensors, keywords."""
     sides, window = KINDS[kind]
     head = window._asdict() | {"sigma": list(window.sigma), "kernel_size": list(window.kernel_size)}
     preds, target = pictures(device, 2, 3, *sides, dtype=torch.float32)
@@ -179,7 +179,7 @@ def test_opcheck(device: str, kind: str, name: str, requires_grad: bool) -> None
     operator, tensors, keywords = operator_calls(device, kind)[name]
     if requires_grad:
         if name == "multiply_in_place":
-            pytest.skip("the gradient that is scaled in place is nobody's variable")
+            pytest.skip("a gradient that is scaled in place never requires grad")
         tensors = tuple(a.clone().requires_grad_() if i < 2 else a for i, a in enumerate(tensors))
     torch.library.opcheck(operator, tensors, keywords)
 
@@ -227,7 +227,7 @@ WRONG_FOR_VOLUMES: dict[str, dict[str, Any]] = {
 
 
 def refusal(kind: str, name: str, wrong: dict[str, Any]) -> str:
-    """What a call says whose arguments are replaced by wrong ones."""
+    """The message of a call whose arguments are replaced by these wrong ones."""
     operator, tensors, keywords = operator_calls("cpu", kind)[name]
     given = dict(zip(TENSORS, tensors, strict=False)) | keywords | wrong
     with pytest.raises(RuntimeError) as raised:
@@ -239,7 +239,7 @@ def refusal(kind: str, name: str, wrong: dict[str, Any]) -> str:
     ("kind", "message"),
     [("image", message) for message in WRONG] + [("volume", message) for message in WRONG_FOR_VOLUMES],
 )
-def test_direct_callers_are_told_what_is_wrong(kind: str, message: str) -> None:
+def test_operators_check_their_arguments(kind: str, message: str) -> None:
     wrong = {"image": WRONG, "volume": WRONG_FOR_VOLUMES}[kind][message]
     assert message in refusal(kind, "value", wrong)
 
@@ -258,8 +258,11 @@ def test_upstream_gradients_are_checked(kind: str, message: str, name: str, valu
     assert message in refusal(kind, "backward", {name: value})
 
 
-def test_the_constants_have_gradients_of_calls_that_pass_none_at_the_end(device: str) -> None:
-    """The dispatcher leaves out trailing arguments that are None; backward must return as many gradients as it got."""
+def test_the_constants_have_gradients_if_trailing_arguments_are_none(device: str) -> None:
+    """The dispatcher omits trailing arguments that are None.
+
+    Backward must return one gradient per received argument.
+    """
     preds, target = (t.requires_grad_() for t in pictures(device, 2, 3, 14, 17))
     constants = torch.tensor([1e-4, 9e-4], dtype=torch.float64, device=device, requires_grad=True)
     for given in ((preds, target), (preds, target, None, None), (preds, target, constants)):
@@ -274,7 +277,7 @@ def test_the_constants_have_gradients_of_calls_that_pass_none_at_the_end(device:
 
 
 @pytest.mark.parametrize("size", [(20, 22), (12, 13, 14)], ids=str)
-def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
+def test_a_device_without_a_kernel_uses_the_composite_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, ...]
 ) -> None:
     preds, target = (t.requires_grad_() for t in pictures("cpu", 2, 3, *size))
@@ -293,12 +296,12 @@ def test_a_device_without_a_kernel_takes_the_composite_with_one_warning(
     with pytest.warns(UserWarning, match="no kernel for device 'cpu'") as warned:
         plain = results()
     assert len(warned) == 1
-    assert Path(warned[0].filename).parent == Path(__file__).parent  # a line outside of the package
+    assert Path(warned[0].filename).parent == Path(__file__).parent  # a line outside the package
     for ours, theirs in zip(fused, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
+def test_errors_for_cuda_tensors_name_the_fix_without_cuda() -> None:
     if "cuda" in _ops._served:
         pytest.skip("this build has CUDA")
     preds = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
@@ -306,8 +309,8 @@ def test_cuda_tensors_on_a_build_without_cuda_are_told_the_fix() -> None:
         _ops.has_kernels(preds)
 
 
-def test_rocm_computes_by_the_composite_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch for ROCm calls its devices "cuda"; fake tensors stand for them."""
+def test_rocm_uses_the_composite_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch for ROCm calls its devices "cuda". Fake tensors stand in for them."""
     if "cuda" in _ops._served:
         pytest.skip("this build has CUDA")
     monkeypatch.setattr(torch.version, "hip", "6.4.0")
@@ -350,6 +353,7 @@ def run_with(instruction_set: str, path: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_instruction_sets_agree(tmp_path) -> None:
     best = ssim_fused.build_info()["best_instruction_set"]
     outcomes = []
@@ -361,7 +365,7 @@ def test_instruction_sets_agree(tmp_path) -> None:
         outcomes.append(results)
     for results in outcomes[1:]:
         for ours, theirs in zip(results, outcomes[0], strict=True):
-            # They differ in which products are rounded before they are added: a few float32 units.
+            # They differ in which products are rounded before they are added: by a few float32 units.
             torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6 * theirs.abs().max().item())
 
 

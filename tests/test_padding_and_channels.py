@@ -118,8 +118,8 @@ def test_ms_ssim(device: str, shape: tuple[int, ...], padding: Any, per_channel:
 
 @pytest.mark.parametrize("data_range", [None, (0.2, 0.9), 1], ids=str)
 @pytest.mark.parametrize("function", [ssim, lambda *a, **k: ms_ssim(*a, betas=PAIR, **k)], ids=["ssim", "ms_ssim"])
-def test_a_channel_is_an_image_of_its_own(device: str, function: Callable[..., Tensor], data_range: Any) -> None:
-    """Only the range is that of the whole batch."""
+def test_a_channel_scores_like_a_separate_image(device: str, function: Callable[..., Tensor], data_range: Any) -> None:
+    """Only the data range is that of the whole batch."""
     x, y = pictures(2, 3, 24, 26, device=device)
 
     def one_by_one(x: Tensor, y: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ LAYOUTS: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-def test_what_is_new_is_keyword_only_and_changes_nothing(device: str) -> None:
+def test_new_arguments_are_keyword_only_and_change_nothing(device: str) -> None:
     x, y = pictures(2, 3, 24, 26, device=device)
     assert ssim is structural_similarity_index_measure
     assert ms_ssim is multiscale_structural_similarity_index_measure
@@ -163,7 +163,7 @@ def test_layouts_of_channels(device: str, padding: Any) -> None:
 
 
 def test_a_composite_has_the_same_padding(device: str) -> None:
-    """Devices without a kernel are served by it."""
+    """The composite serves devices without a kernel."""
     x, y = pictures(1, 2, 18, 17, device=device)
     assert composite._PAD_MODES.keys() == set(PADDINGS)
     for padding in PADDINGS:
@@ -175,7 +175,7 @@ def test_a_composite_has_the_same_padding(device: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# However PyTorch runs it
+# Modes of PyTorch
 
 OPTIONS = [
     {"padding": "reflect", "per_channel": True},
@@ -233,7 +233,7 @@ def test_under_autocast(
     with torch.autocast(device, dtype=dtype):
         value = measure(x, y, **options)
     assert value.dtype == torch.float32
-    # The map has the pixels' dtype; its square is rounded, too.
+    # The map has the pixels' dtype, and its square is rounded, too.
     rounded = 4 * torch.finfo(dtype).eps if measure is MEASURES["map"] else 1e-5
     torch.testing.assert_close(value.double(), measure(x.double(), y.double(), **options), rtol=rounded, atol=1e-6)
 
@@ -288,7 +288,7 @@ def test_shapes_are_compared_before_channels_become_a_batch() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# As many levels as an image carries
+# The number of levels that an image is large enough for
 
 
 def fits(sides: tuple[int, ...], betas: tuple[float, ...], **arguments: Any) -> bool:
@@ -330,18 +330,18 @@ def test_fitting_betas(height: int, arguments: dict[str, Any]) -> None:
     assert not fits(sides, (*betas, 0.1), **arguments)
     assert sum(betas) == pytest.approx(1, abs=1e-15)
     assert betas == pytest.approx([beta / sum(textbook.BETAS[: len(betas)]) for beta in textbook.BETAS[: len(betas)]])
-    assert re.search(rf"{height} x {height + 40} carry {len(betas)} of", str(caught[0].message))
+    assert re.search(rf"{height} x {height + 40} have room for {len(betas)} of", str(caught[0].message))
     assert caught[0].filename == __file__
 
 
 def test_fitting_betas_of_volumes() -> None:
-    with pytest.warns(UserWarning, match="20 x 50 x 60 carry 2 of"):
+    with pytest.warns(UserWarning, match="20 x 50 x 60 have room for 2 of"):
         betas = fitting_betas(50, 60, depth=20)
     assert fits((20, 50, 60), betas)
     assert not fits((20, 50, 60), (*betas, 0.1))
 
 
-def test_images_that_carry_no_level() -> None:
+def test_images_too_small_for_any_level() -> None:
     with pytest.raises(ValueError, match="height 9 must be at least 11"):
         fitting_betas(9, 30)
     with pytest.raises(ValueError, match="`padding`"):

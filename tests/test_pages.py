@@ -1,4 +1,4 @@
-"""The Python blocks of the documentation's pages run as they stand, page by page, one after the other."""
+"""The Python blocks of each documentation page run as they are, in order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {
     str(path.relative_to(DOCS)): blocks
     for path in sorted(DOCS.rglob("*.md"))
-    if path.name not in ("training.md", "scoring.md")  # of one the tests stand beside, the other reads folders
+    if path.name not in ("frameworks.md", "training.md", "scoring.md")  # these have tests of their own
     and (
         blocks := re.findall(r"^```python\n(?!>>>)(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-    )  # no sessions
+    )  # no interactive sessions
 }
 
 
@@ -31,12 +31,28 @@ def test_the_blocks_run(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_the_blocks_of_the_readme_run() -> None:
     text = (DOCS.parent / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(from .*?)^```", text, re.MULTILINE | re.DOTALL)  # the others are signatures
+    assert len(text.splitlines()) <= 130
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert blocks
-    photograph = torch.rand(1, 3, 64, 64)
-    names = {"photograph": photograph, "rendered": (0.9 * photograph).requires_grad_()}
+    names: dict[str, object] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_targets_and_extras_on_the_pages_exist() -> None:
+    """Every `make TARGET` and `pip install '.[EXTRA]'`."""
+    root = DOCS.parent
+    text = "\n".join(path.read_text() for path in [*DOCS.rglob("*.md"), *root.glob("*.md"), *root.glob("*/README.md")])
+    code = re.findall(r"^```bash\n(.*?)^```|`([^`\n]+)`", text, re.MULTILINE | re.DOTALL)
+    commands = "\n".join(block or inline for block, inline in code)
+    targets = set(re.findall(r"^make ([a-z][a-z-]*)", commands, re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    makefile = (root / "Makefile").read_text()
+    assert targets <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    extras = set(re.findall(r"pip install [\"']?\.\[(\w+)\]", commands))
+    assert "scoring" in extras
+    project = (root / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    assert extras <= set(re.findall(r"^(\w+) = ", project, re.MULTILINE))
 
 
 def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -53,8 +69,8 @@ def test_the_blocks_of_the_scoring_page_run(monkeypatch: pytest.MonkeyPatch, tmp
     assert [type(outcome).__name__ for outcome in printed] == ["Scored"]
 
 
-def test_the_commands_on_the_pages_are_understood() -> None:
-    """Every `ssim-fused compare`, by the command's own parser."""
+def test_the_commands_on_the_pages_are_valid() -> None:
+    """The command's own parser accepts every `ssim-fused compare`."""
     from ssim_fused.scoring.cli import make_parser
 
     paths = [*DOCS.rglob("*.md"), DOCS.parent / "README.md", *DOCS.parent.glob("examples/*.md")]

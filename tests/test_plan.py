@@ -16,8 +16,8 @@ ROWS_OF_STEP, SCHEDULERS, WARP = 8, 4, 32
 @dataclass(frozen=True)
 class Machine:
     sms: int
-    shared_bytes: int  # of an SM
-    max_threads: int  # of an SM
+    shared_bytes: int  # per SM
+    max_threads: int  # per SM
 
 
 MACHINES = {
@@ -27,9 +27,9 @@ MACHINES = {
     "T4": Machine(40, 64 * 1024, 1024),
 }
 
-# planes, height, width: the least share of the issue slots that useful pixels may get by the planner's own model,
-# for H100, A100, RTX 4090, T4. What is lost goes to warm-up rows, strip margins, the last wave and latency; a 64x64
-# picture cannot fill a GPU.
+# planes, height, width: the minimum fraction of issue slots that useful pixels get in the planner's own model, for
+# H100, A100, RTX 4090 and T4. The rest is lost to warm-up rows, strip margins, the last wave and latency. A 64x64 image
+# cannot fill a GPU.
 SHAPES = {
     "1x1x64x64": ((1, 64, 64), 0.003, 0.003, 0.003, 0.01),
     "8x1x64x64": ((8, 64, 64), 0.025, 0.025, 0.025, 0.055),
@@ -52,12 +52,12 @@ def check_valid(chosen: dict[str, float], shape: tuple[int, int, int], machine: 
     planes, height, width = shape
     assert chosen["blocks_per_sm"] > 0
     assert chosen["blocks_per_sm"] * chosen["columns"] <= machine.max_threads
-    # The strips cover the width and none is empty; so do the splits the height.
+    # The strips cover the width and none is empty. The splits cover the height in the same way.
     owned_before_last = (chosen["strips"] - 1) * chosen["owned"]
     assert owned_before_last < width <= owned_before_last + chosen["last"]
     rows = planes * chosen["strips"] * chosen["rows_of_strip"]
     assert (chosen["blocks"] - 1) * chosen["rows"] < rows <= chosen["blocks"] * chosen["rows"]
-    # A strip's rows are the picture's, or where they are shared among blocks, whole blocks'.
+    # A strip has the image's rows or, if blocks share its rows, those of whole blocks.
     assert height <= chosen["rows_of_strip"] < height + chosen["rows"]
     assert chosen["rows_of_strip"] == height or chosen["rows_of_strip"] % chosen["rows"] == 0
 
@@ -71,7 +71,7 @@ def test_planned_launches(machine_name: str, name: str, gradient: bool) -> None:
     check_valid(chosen, shape, machine)
     planes, height, width = shape
 
-    # Every SM has work, or else every block has so little that more would only repeat the warm-up.
+    # Every SM has work, or every block has so little that more blocks would only repeat the warm-up.
     assert chosen["blocks"] >= 0.9 * machine.sms or chosen["rows"] <= 20
 
     useful_turns = planes * height * width / (WARP * ROWS_OF_STEP) / (machine.sms * SCHEDULERS)
@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused(changed: dict[str, object], error: type[Exc
 
 
 def test_the_page_has_the_planners_numbers() -> None:
-    """docs/kernels.md is what `python -m benchmarks.plan` writes; what its prose predicts is in these tables."""
+    """docs/kernel_predictions.md has what `python -m benchmarks.plan` writes; its prose predicts what the tables do."""
     page = planned.PAGE.read_text()
     made = planned.tables()
     assert all(f"<!-- {name}:begin -->\n{text}<!-- {name}:end -->" in page for name, text in made.items())

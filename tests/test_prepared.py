@@ -1,4 +1,4 @@
-"""Prepared calls: the same bits as the long way, the same refusals, and a number that never enters a graph."""
+"""Prepared calls give the same bits and refusals as the long path, and their number never enters a graph."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def call(request: pytest.FixtureRequest) -> Callable[[Tensor, Tensor], Tensor]:
 
 @pytest.fixture
 def warm(call: Callable[[Tensor, Tensor], Tensor], device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A call that is prepared: the third of its kind."""
+    """A prepared call: the third with the same arguments."""
     for _ in range(2):
         call(*images(device))
     assert names_of(lambda: call(*images(device))) & {"ssim_fused::prepared", "ssim_fused::prepared_value"}
@@ -55,7 +55,7 @@ def warm(call: Callable[[Tensor, Tensor], Tensor], device: str) -> Callable[[Ten
 
 
 def names_of(function: Callable[[], Any]) -> set[str]:
-    """The operators that a call goes through, by the profiler."""
+    """The names of the operators that a call goes through, from the profiler."""
     with torch.profiler.profile() as profile:
         function()
     return {event.name for event in profile.events() or () if event.name.startswith("ssim_fused")}
@@ -70,7 +70,7 @@ def unprepared(monkeypatch: pytest.MonkeyPatch, function: Callable[[], Any]) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("which", ["preds", "target", "both"])
 @pytest.mark.parametrize("scale", [1.0, -1.0, 0.3])
-def test_the_bits_are_those_of_the_long_way(
+def test_prepared_calls_give_the_bits_of_the_long_path(
     monkeypatch: pytest.MonkeyPatch, device: str, warm: Callable, dtype: torch.dtype, which: str, scale: float
 ) -> None:
     preds, target = images(device, dtype)
@@ -89,7 +89,7 @@ def test_the_bits_are_those_of_the_long_way(
         assert torch.equal(warm(preds, target), unprepared(monkeypatch, lambda: warm(preds, target)))
 
 
-def test_it_can_be_differentiated_twice_and_kept(device: str, warm: Callable) -> None:
+def test_prepared_calls_support_double_backward_and_retained_graphs(device: str, warm: Callable) -> None:
     preds, target = images(device, torch.float64)
     preds = preds[:1, :1].requires_grad_()
     value = warm(preds, target[:1, :1])
@@ -101,7 +101,7 @@ def test_it_can_be_differentiated_twice_and_kept(device: str, warm: Callable) ->
 
 
 REFUSALS: list[tuple[Callable, dict[str, Any], type[Exception]]] = [
-    # Equal to arguments that were prepared, but of types that the long way refuses.
+    # Equal to arguments that were prepared, but of types that the long path refuses.
     (ssim, {"gaussian_kernel": 1.0}, TypeError),
     (ssim, {"gaussian_kernel": 1}, TypeError),
     (ssim, {"gaussian_kernel": False, "kernel_size": 11.0}, TypeError),
@@ -113,7 +113,7 @@ REFUSALS: list[tuple[Callable, dict[str, Any], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("function", "wrong", "kind"), REFUSALS, ids=[str(wrong) for _, wrong, _ in REFUSALS])
-def test_what_equals_a_prepared_argument_is_refused_all_the_same(
+def test_equal_arguments_of_other_types_are_refused(
     function: Callable, wrong: dict[str, Any], kind: type[Exception]
 ) -> None:
     right: dict[str, Any] = {"data_range": 1.0, "sigma": 1.5, "kernel_size": 11, "k1": 0.01, "gaussian_kernel": True}
@@ -126,7 +126,7 @@ def test_what_equals_a_prepared_argument_is_refused_all_the_same(
         function(preds, target, **(right | wrong))
 
 
-def test_images_are_refused_as_by_the_long_way() -> None:
+def test_images_are_refused_as_on_the_long_path() -> None:
     preds, target = images()
     for _ in range(3):
         ms_ssim(preds, target, data_range=1.0, betas=BETAS, kernel_size=7)
@@ -157,7 +157,7 @@ def test_the_exponents_follow_the_default_dtype() -> None:
     assert all(ours != values[i] for i, ours in enumerate(in_double))
 
 
-def test_no_graph_has_a_number(warm: Callable) -> None:
+def test_graphs_do_not_contain_the_number(warm: Callable) -> None:
     preds, target = images()
     graphs = []
 
@@ -221,7 +221,7 @@ def test_modes_and_subclasses_see_the_whole_call(warm: Callable) -> None:
     torch.testing.assert_close(mapped, expected.expand(2))
 
 
-def test_threads_share_what_is_prepared() -> None:
+def test_threads_share_prepared_calls() -> None:
     preds, target = images()
     ranges = [1.0 + i / 8 for i in range(16)]
     expected = [ssim(preds, target, data_range=of) for of in ranges]
@@ -245,7 +245,7 @@ def test_threads_share_what_is_prepared() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_has_the_numbers() -> None:
+def test_a_forked_child_inherits_prepared_calls() -> None:
     preds, target = images()
     expected = [ssim(preds, target, data_range=1.0) for _ in range(3)][-1]
     threads = torch.get_num_threads()
@@ -264,7 +264,7 @@ def test_a_forked_child_has_the_numbers() -> None:
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))], ids=["copy", "pickle"]
 )
-def test_copies_of_a_loss_prepare_anew(copied: Callable) -> None:
+def test_copies_of_a_loss_prepare_their_own_calls(copied: Callable) -> None:
     preds, target = images()
     loss = PixelSSIMLoss("l2", ssim_weight=0.5)
     for _ in range(3):
@@ -289,7 +289,7 @@ def test_a_loss_follows_its_attributes() -> None:
 
 
 class Annealed(PixelSSIMLoss):
-    """A loss whose weight is computed anew for every call."""
+    """A loss that computes its weight at every call."""
 
     step = 0
 
@@ -320,7 +320,7 @@ def test_a_loss_whose_attributes_change_without_being_set_is_not_prepared() -> N
     assert torch.equal(listed(preds, target), MultiScaleSSIMLoss((0.9, 0.7), kernel_size=7)(preds, target))
 
 
-def test_attributes_that_come_once_use_up_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attributes_used_once_are_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     monkeypatch.setattr(prepared, "prepare", made.append)
     preds, target = images()
@@ -340,7 +340,7 @@ def test_meta_tensors_of_every_dtype(dtype: torch.dtype) -> None:
     assert ssim(image, image, data_range=255.0).is_meta
 
 
-def test_ranges_that_come_once_use_up_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_used_once_are_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     monkeypatch.setattr(_ops, "prepare", lambda **keywords: made.append(keywords))
     preds, target = images()
@@ -358,7 +358,7 @@ def test_more_calls_than_the_table_holds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(torch.equal(value, values[0]) for value in values)
 
 
-def test_the_operators_refuse_numbers_that_nobody_prepared() -> None:
+def test_the_operators_refuse_unknown_numbers() -> None:
     preds, target = images()
     for number in (-1, 4095, 4096, 2**62):
         with pytest.raises(RuntimeError, match=f"number is {number}"):

@@ -1,4 +1,4 @@
-"""What docs/promises.md says, as far as no other file tests it; and that each of its lines names a test that exists."""
+"""Tests those guarantees of docs/promises.md that no other file tests, and that each line there names a real test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pyramid(preds: Tensor, target: Tensor, **arguments: Any) -> Tensor:
 
 
 def missing_tests(page: str) -> list[str]:
-    """The tests that a page names and that there are not."""
+    """The tests that a page names but that do not exist."""
     missing = []
     for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page):
         path = ROOT / "tests" / file
@@ -79,7 +79,7 @@ def test_an_image_has_the_same_bits_alone_and_in_any_batch(function: Any, dtype:
     for i in range(5):
         one = slice(i, i + 1)
         alone = evaluate(function, preds[one], target[one], data_range=1.0, reduction="sum")
-        # `evaluate`'s upstream gradient of the one number is the same for both.
+        # For the single number, `evaluate` uses the same upstream gradient in both cases.
         assert torch.equal(batch["grad_preds"][one], alone["grad_preds"])
         assert torch.equal(batch["grad_target"][one], alone["grad_target"])
         assert torch.equal(values[one], function(preds[one], target[one], data_range=1.0, reduction="none"))
@@ -109,8 +109,9 @@ def results_with(instruction_set: str, cores: int, path: Path) -> dict[str, tupl
     return torch.load(path)
 
 
+@pytest.mark.slow
 def test_one_instruction_set_gives_one_result(tmp_path: Path) -> None:
-    """Whatever the cores and threads; float64 is the same on AVX2 and AVX-512."""
+    """On any number of cores and threads. float64 is the same on AVX2 and AVX-512."""
     best = ssim_fused.build_info()["best_instruction_set"]
     one, other = (results_with(best, cores, tmp_path / str(cores)) for cores in (1, 2))
     for name in one:
@@ -140,7 +141,7 @@ def test_layouts_give_the_same_bits() -> None:
 
 
 def test_saturated_pixels_have_the_slope_of_clamp_in_this_torch(device: str) -> None:
-    """1 before torch 2.14, 0 from then on."""
+    """The derivative is 1 before torch 2.14 and 0 since then."""
     preds, target = pictures(device, 1, 1, 20, 22, dtype=torch.float64)
     preds = preds.clamp(0.2, 0.8)  # many pixels lie on a bound
     gradients = []

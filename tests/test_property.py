@@ -1,4 +1,4 @@
-"""Random shapes, windows, layouts, types and ranges against the reference, chosen and shrunk by hypothesis."""
+"""Random shapes, windows, layouts, dtypes and ranges against the reference, generated and shrunk by hypothesis."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 SEQUENCES = (tuple, list)
 
-# Two float32 results with errors of one size differ by chance, and a search finds where.
+# Two float32 results with errors of the same size differ by chance, and hypothesis finds the worst case.
 FLOAT32_FACTOR = 2.0
 
-# With a smaller one the window is all but one pixel, and both gradients are rounding errors of terms that cancel;
-# such windows are tested on pictures on which little cancels.
+# With a smaller sigma, the window is little more than one pixel, and both gradients are rounding errors of terms that
+# cancel. Other tests cover such windows, on images where little cancels.
 SMALLEST_SIGMA = 0.5
 
 
-# Pictures around zero are in the suite; in noise of mean zero a search finds windows whose luminance is 0 / 0 but
-# for c1, and there float32 results are rounding, the reference's too.
+# Images around zero are in the suite. In noise of mean zero, hypothesis finds windows whose luminance is 0 / 0 except
+# for c1; there, float32 results are rounding errors, the reference's too.
 OFFSETS = {torch.float64: [0.0, -0.5, 3.0], torch.float32: [0.0, 0.0, 3.0]}
 
 
@@ -33,19 +33,19 @@ class Example(NamedTuple):
     recipe: str
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """What hypothesis prints of a failure: how to make the pictures, not their pixels."""
+        """Prints how to construct the images of a failing example instead of their pixels."""
         strides = f"strides {self.preds.stride()} and {self.target.stride()}"
         printer.text(f"{self.recipe}, {self.preds.dtype}, {strides}, {self.arguments}")
 
 
-# Windows are smaller of volumes, which the reference convolves with all of their taps.
+# Windows of volumes are smaller, because the reference convolves them with all taps at once.
 LARGEST_SIGMA = {2: 3.5, 3: 1.0}
 LARGEST_RADIUS = {2: 8, 3: 3}
 
 
 @st.composite
 def windows(draw: st.DrawFn, axes: int) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
-    """Arguments, and the radii and padding they mean. A size of one is left out: its CS differs on purpose."""
+    """Arguments, with the radii and padding that they imply. No size is 1, where our CS differs deliberately."""
     per_axis = draw(st.booleans())
     count = axes if per_axis else 1
 
@@ -68,7 +68,7 @@ def windows(draw: st.DrawFn, axes: int) -> tuple[dict[str, Any], tuple[int, ...]
 
 
 def laid_out(draw: st.DrawFn, image: Tensor) -> Tensor:
-    """The same picture with other strides: its axes in another order in memory, and gaps between its elements."""
+    """The same image with other strides: axes in another order in memory, and gaps between elements."""
     axes = range(image.ndim)
     order = draw(st.permutations(axes))
     steps = [draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in axes]
@@ -82,7 +82,7 @@ def laid_out(draw: st.DrawFn, image: Tensor) -> Tensor:
 @st.composite
 def examples(draw: st.DrawFn, dtype: torch.dtype, axes: int = 2) -> Example:
     window, radii, pad = draw(windows(axes))
-    # Near the smallest side that can be padded and filtered, and now and then across a strip of 256 columns.
+    # Mostly near the smallest side that can be padded and filtered, sometimes across a strip of 256 columns.
     least = [max(p, 2 * (radius - p)) for radius, p in zip(radii, pad, strict=True)]
     if axes == 2:
         more = draw(st.integers(1, 24)), draw(st.one_of(st.integers(1, 24), st.integers(240, 270)))
@@ -150,7 +150,7 @@ def test_float32_of_volumes(example: Example) -> None:
 
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any], str]:
-    """Images with a step in brightness inside of windows, of up to a thousand ranges; along either axis."""
+    """Images with a step in brightness within windows, of up to 1000 data ranges, along either axis."""
     window, radii, _ = draw(windows(2))
     shape = 1, draw(st.integers(1, 2)), *(radius + draw(st.integers(2, 30)) for radius in radii)
     seed, height = draw(st.integers(0, 2**31)), draw(st.sampled_from([3.0, 30.0, 255.0, 1000.0]))
@@ -167,7 +167,7 @@ def steps(draw: st.DrawFn) -> tuple[Tensor, Tensor, dict[str, Any], str]:
 @settings(max_examples=effort(100))
 @given(steps())
 def test_steps_in_brightness(example: tuple[Tensor, Tensor, dict[str, Any], str]) -> None:
-    """Of single pixels either side may be right by luck; over a map, ours are the closer, and none lies beyond one."""
+    """At single pixels either side may be exact by chance. Over a map, ours is closer, and no value exceeds 1."""
     preds, target, window, _ = example
     call = {"data_range": 1.0, "reduction": "none", "return_full_image": True, **window}
     exact = reference(preds.double(), target.double(), **call)[1]

@@ -1,6 +1,6 @@
-"""The plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and that it costs nothing if it isn't used.
+"""The pytest plugin: the fixture `image_snapshot`, `--ssim-update`, the report, and no cost for runs without it.
 
-Each test runs pytest on a small project, without any plugin that happens to be installed.
+Each test runs pytest on a small project, without other installed plugins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-# Imported before any run in this process, which drops what it imports: a second import would register operators again.
+# Imported before any in-process run, which drops the modules that it imports. A second import would register the
+# operators twice.
 import ssim_fused.testing.stored  # noqa: F401
 
 pytest_plugins = ["pytester"]
@@ -30,7 +31,7 @@ SHADE = int(os.environ.get("SHADE", "0"))
 
 
 class Project:
-    """A project to run pytest on, in this process, or in another one."""
+    """A project on which pytest runs, in this process or in a separate one."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester, self.path = pytester, pytester.path
@@ -97,7 +98,7 @@ def test_missing_created_passed_changed_updated(project: Project, monkeypatch: p
     project.run().assert_outcomes(passed=1)
 
 
-def test_an_update_leaves_what_is_similar(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_keeps_similar_images(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=PAGE)
     project.run("--ssim-update")
     stored = project.path / project.pictures()[0]
@@ -131,7 +132,7 @@ class TestPage:
     assert [Path(path).name for path in project.pictures()] == names
 
 
-def test_a_name_of_two_images_is_refused(project: Project) -> None:
+def test_one_name_for_two_images_is_refused(project: Project) -> None:
     project.write(
         body="""
 def test_twice(image_snapshot):
@@ -148,7 +149,7 @@ def test_wrong(image_snapshot, name):
     assert result.stdout.str().count("E       ValueError: `name` is") == 4
 
 
-def test_every_form_of_image_is_stored_as_it_is(project: Project) -> None:
+def test_every_form_of_image_is_stored_unchanged(project: Project) -> None:
     project.write(
         body="""
 from PIL import Image
@@ -179,7 +180,7 @@ def test_nan(image_snapshot):
     project.run().assert_outcomes(passed=11)
 
 
-def test_what_cannot_be_stored_is_refused(project: Project) -> None:
+def test_images_that_cannot_be_stored_are_refused(project: Project) -> None:
     project.write(
         body="""
 def test_deep(image_snapshot):
@@ -223,7 +224,7 @@ def test_unequal(image_snapshot):
     text = result.stdout.str()
     for part in (
         "worst region: x=20, y=10, w=20, h=20",
-        "TypeError: image_snapshot has no `!=`",
+        "TypeError: image_snapshot does not support `!=`",
         "use image_snapshot(im",
     ):
         assert part in text
@@ -288,7 +289,7 @@ def test_two(image_snapshot):
 
 
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n2"]], ids=["alone", "xdist"])
-def test_unused_pictures_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
+def test_unused_images_are_reported_and_deleted(project: Project, workers: list[str]) -> None:
     project.write(body=TWO)
     project.write("test_gone", PAGE)
     created = project.run("--ssim-update")
@@ -308,7 +309,7 @@ def test_unused_pictures_are_reported_and_deleted(project: Project, workers: lis
 @pytest.mark.parametrize(
     "arguments", [["-k", "one"], ["test_page.py::test_one"], ["--deselect", "test_page.py::test_two"], ["-x"], ["--lf"]]
 )
-def test_a_part_of_the_tests_finds_nothing_unused_of_the_others(project: Project, arguments: list[str]) -> None:
+def test_a_partial_run_reports_no_unused_images_of_other_tests(project: Project, arguments: list[str]) -> None:
     project.write(body="def test_first():\n    pass\n" + TWO + "\ndef test_three():\n    assert False\n")
     project.run("--ssim-update").assert_outcomes(passed=3, failed=1)
     if arguments == ["-x"]:
@@ -318,7 +319,7 @@ def test_a_part_of_the_tests_finds_nothing_unused_of_the_others(project: Project
     assert len(project.pictures()) == 3
 
 
-def test_skipped_and_failed_tests_use_their_pictures(project: Project) -> None:
+def test_skipped_and_failed_tests_use_their_images(project: Project) -> None:
     project.write(body=TWO)
     project.run("--ssim-update")
     project.write(
@@ -336,7 +337,7 @@ def test_two(image_snapshot):
     assert len(project.pictures()) == 3
 
 
-def test_xdist_compares_and_names_alike(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xdist_compares_and_names_in_the_same_way(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(body=TWO.replace("def", '@pytest.mark.xdist_group("g")\ndef') + PAGE)
     project.run("--ssim-update").assert_outcomes(passed=3)
     monkeypatch.setenv("SHADE", "50")
@@ -347,7 +348,7 @@ def test_xdist_compares_and_names_alike(project: Project, monkeypatch: pytest.Mo
     assert "popen" not in str(heat_map.relative_to(project.path))
 
 
-def test_runs_that_do_not_use_it_import_no_torch(project: Project) -> None:
+def test_runs_without_the_fixture_do_not_import_torch(project: Project) -> None:
     project.write(
         head="",
         body="""
@@ -372,7 +373,7 @@ def test_the_entry_point_is_the_plugin() -> None:
     assert not heavy & {name.partition(".")[0] for name in done.stdout.split()}
 
 
-def test_the_page_s_example_runs(project: Project) -> None:
+def test_the_example_on_the_page_runs(project: Project) -> None:
     page = (ROOT / "docs/guides/image_regression.md").read_text()
     (block,) = re.findall(r"^```python\n(# test_page\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
     project.write(head="", body=block)

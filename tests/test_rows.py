@@ -1,4 +1,4 @@
-"""Pixels of 16 bits are converted as PyTorch converts them: every one, exactly, and rounded to nearest even."""
+"""Every 16-bit pixel value is converted as PyTorch converts it: exactly, and rounded to nearest even."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import ssim_fused  # noqa: F401, loads the operators
 
 
 def multiply(image: Tensor, factor: float) -> Tensor:
-    """`image` read, multiplied and written by the CPU kernel's rows; a range of zero leaves the factor as it is."""
+    """Reads, multiplies and writes `image` with the CPU kernel's row functions.
+
+    A range of 0 does not change the factor.
+    """
     upstream = torch.ones((), dtype=torch.float32)
     return torch.ops.ssim_fused.multiply_gradient(image, upstream, factor=factor, data_range=0.0)
 
@@ -21,7 +24,7 @@ def multiply(image: Tensor, factor: float) -> Tensor:
 def test_every_value(dtype: torch.dtype, factor: float, is_strided: bool) -> None:
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     image = every.reshape(1, 16, 16, 256)
-    if is_strided:  # rows that are no multiple of a vector, too
+    if is_strided:  # rows that are not a multiple of a vector, too
         image = image[..., :251].contiguous(memory_format=torch.channels_last)
     expected = (image.float() * factor).to(dtype)
     torch.testing.assert_close(multiply(image, factor), expected, rtol=0, atol=0, equal_nan=True)

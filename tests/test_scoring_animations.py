@@ -1,4 +1,4 @@
-"""Animations, and TIFF of several pages, are sequences of frames."""
+"""Tests that animations and multi-page TIFF files are read as sequences of frames."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_animations_and_pages_are_sequences_of_frames(tmp_path, ending):
         read_picture(str(path))
 
 
-def test_an_animation_meets_a_folder_of_frames_and_a_video(tmp_path):
+def test_an_animation_is_compared_with_a_folder_of_frames_and_a_video(tmp_path):
     arrays = frames()
     path = animation(tmp_path / "a.gif", arrays)
     for number, array in enumerate(arrays):
@@ -66,15 +66,15 @@ def test_an_animation_meets_a_folder_of_frames_and_a_video(tmp_path):
     assert scores(video, path, "--pool", "min")["pairs"][0]["ssim"] == 1
 
 
-def test_frames_of_another_number_are_named(tmp_path):
+def test_different_numbers_of_frames_are_an_error_with_both_counts(tmp_path):
     path = animation(tmp_path / "a.gif", frames())
     still = save(tmp_path / "s.png", frames()[0])
     assert "has 4 frames" in error_of(path, animation(tmp_path / "b.gif", frames(3)))
     assert "s.png has 1;" in error_of(path, still)
-    assert "still picture is expected" in error_of(still, still, "--mask", path)
+    assert "expected a still picture" in error_of(still, still, "--mask", path)
 
 
-def test_animations_among_pictures_of_a_folder_keep_their_place(tmp_path):
+def test_animations_in_a_folder_keep_their_position_among_pictures(tmp_path):
     for folder in ("a", "b"):
         for name in ("1.png", "3.png"):
             save(tmp_path / folder / name, FEW)
@@ -84,7 +84,7 @@ def test_animations_among_pictures_of_a_folder_keep_their_place(tmp_path):
     assert [line.split(",")[2] for line in out.splitlines()[1:]] == ["0", "0", "1", "2", "3", "0"]
 
 
-def test_a_default_image_is_no_frame_of_an_apng(tmp_path):
+def test_the_default_image_of_an_apng_is_not_a_frame(tmp_path):
     hidden, *arrays = frames(4)
     path = animation(tmp_path / "a.png", [hidden, *arrays], default_image=True)
     with opened_picture(str(path), Limits()) as file:
@@ -92,7 +92,7 @@ def test_a_default_image_is_no_frame_of_an_apng(tmp_path):
         assert torch.equal(file.frame(0).pixels.permute(1, 2, 0), torch.from_numpy(arrays[0]))
 
 
-def test_gif_of_another_library_animates_the_same(tmp_path):
+def test_a_gif_from_another_library_has_the_same_frames(tmp_path):
     pyvips = pytest.importorskip("pyvips")
     stack = np.concatenate(frames())
     image = pyvips.Image.new_from_array(stack).copy(interpretation="srgb")
@@ -105,10 +105,10 @@ def test_gif_of_another_library_animates_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("magic", ["P2", "P5", "P6"])
-def test_netpbm_of_several_images_has_each_behind_its_own_header(tmp_path, magic):
+def test_netpbm_with_several_images_each_with_its_own_header(tmp_path, magic):
     images = [frame if magic == "P6" else frame[..., 0] for frame in frames(3)]
     parts = [raw.pnm(magic, image, 255) for image in images]
-    if magic == "P2":  # Netpbm itself has one image in a file of plain text
+    if magic == "P2":  # a plain-text netpbm file has a single image
         parts, images = parts[:1], images[:1]
     path = str(written(tmp_path / "x.pnm", b"".join(parts)))
     with opened_picture(path, Limits()) as file:
@@ -117,7 +117,8 @@ def test_netpbm_of_several_images_has_each_behind_its_own_header(tmp_path, magic
     for pixels, image in zip(read, images, strict=True):
         assert np.array_equal(pixels, image.transpose(2, 0, 1) if magic == "P6" else image[None])
     if magic == "P5":
-        bare = str(written(tmp_path / "y.pnm", parts[0] + images[1].tobytes()))  # as netpbmfile writes several
+        # netpbmfile writes several images in this layout.
+        bare = str(written(tmp_path / "y.pnm", parts[0] + images[1].tobytes()))
         with opened_picture(bare, Limits()) as file:
             assert file.count == 2
             assert np.array_equal(file.frame(1).pixels[0].numpy(), images[1])

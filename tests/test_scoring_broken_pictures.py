@@ -1,4 +1,4 @@
-"""Limits, broken and hostile files, and the processes that read them."""
+"""Tests limits, broken and malicious files, and the worker processes that read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ssim_fused.scoring.readers.samples import Limits
 
 
 def large_files(tmp_path):
-    """Headers that announce 30000 x 30000 pixels, whatever lies behind them."""
+    """Yields files whose headers state 30000 x 30000 pixels, without that many pixels."""
     side = 30000
     png = pypng(noise(8), 8)
     ihdr = side.to_bytes(4, "big") * 2 + png[24:29]
@@ -56,7 +56,7 @@ def test_pictures_above_the_limit_are_refused_before_they_are_decoded(tmp_path):
             read_picture(str(path))
 
 
-def test_max_pixels_is_one_limit_for_all_readers(tmp_path, recwarn):
+def test_all_readers_apply_max_pixels(tmp_path, recwarn):
     names = {"png-8-3", "png-16-3", "tiff-16-3-big", "netpbm-P6-255", "jpeg2000-8", "webp", "bmp", "exr", "avif-10"}
     cases = [case for case in every_case() if case.name in names]
     assert len(cases) == len(names)
@@ -72,7 +72,7 @@ def test_max_pixels_is_one_limit_for_all_readers(tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_pillows_own_limit_does_not_matter(tmp_path, monkeypatch):
+def test_pillows_own_pixel_limit_has_no_effect(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for ending in ("png", "jpg", "bmp", "webp"):
         path = tmp_path / f"x.{ending}"
@@ -82,7 +82,7 @@ def test_pillows_own_limit_does_not_matter(tmp_path, monkeypatch):
 
 ROOT = str(Path(__file__).parents[1])
 
-# A decoder that crashes, hangs or raises on what the files say.
+# Replaces a decoder by one that crashes, hangs or raises, depending on the content of the file.
 POISON = """
 import os, time, readers.worker as worker
 inner = worker.open_bytes
@@ -110,7 +110,7 @@ def poisonous(monkeypatch):
     workers.close()
 
 
-def test_a_poisoned_file_costs_one_line(tmp_path, poisonous):
+def test_a_crashing_decoder_costs_one_error_line(tmp_path, poisonous):
     good = tiff(Page(noise(16, 3), raw.RGB))
     for number in range(9):
         for folder in "ab":
@@ -124,14 +124,14 @@ def test_a_poisoned_file_costs_one_line(tmp_path, poisonous):
     assert [pair["ssim"] for pair in result["pairs"] if "ssim" in pair] == [1.0] * 6
     lines = [line for line in err.splitlines() if "decoder" in line]
     assert len(lines) == 3
-    assert "2.tif: its decoder crashed (SIGSEGV)" in lines[0]
-    assert "4.tif: its decoder took more than 2 s" in lines[1]
-    assert "6.tif: its decoder ended with exit status 3" in lines[2]
+    assert "2.tif: the decoder crashed (SIGSEGV)" in lines[0]
+    assert "4.tif: the decoder took more than 2 s" in lines[1]
+    assert "6.tif: the decoder exited with status 3" in lines[2]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), struct.error("x"), TypeError("x"), AssertionError(),
                                    MemoryError(), KeyError("x"), RecursionError("x")], ids=repr)  # fmt: skip
-def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch, error):
+def test_any_exception_of_a_decoder_is_one_error_line(tmp_path, monkeypatch, error):
     from PIL import JpegImagePlugin
 
     def broken(*_):
@@ -140,11 +140,11 @@ def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch, error):
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "_open", broken)
     Image.fromarray(COLOR).save(tmp_path / "x.jpg")
     err = error_of(tmp_path / "x.jpg", tmp_path / "x.jpg")
-    assert len(err.splitlines()) == 2  # the pair, and how many were not scored
+    assert len(err.splitlines()) == 2  # the pair, and the number of pairs that failed
     assert "x.jpg: " in err
 
 
-def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_the_pip_command(tmp_path, monkeypatch):
     blocked = "import sys\nsys.modules['tifffile'] = None\n"
     monkeypatch.setattr(pool, "_PROGRAM", blocked + pool._PROGRAM)
     workers = pool._Pool()
@@ -192,8 +192,8 @@ def check_broken(path, cases, count, seed=0):
             assert "\n" not in error
             if pixels is None:
                 continue
-            text = case.name.startswith(("netpbm-P2", "netpbm-P3"))  # whose last number, cut short, is a number
-            if kind == "cut" and not text:  # Only what nothing depends on may be missing.
+            text = case.name.startswith(("netpbm-P2", "netpbm-P3"))  # a truncated last number is still a number
+            if kind == "cut" and not text:  # Only bytes that no pixel depends on may be missing.
                 assert len(pixels) == len(whole), case.name
                 assert all(torch.equal(a.double(), b.double()) for a, b in zip(pixels, whole, strict=True)), case.name
 
@@ -211,7 +211,7 @@ def test_broken_files_are_errors_or_read_exactly(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 100}], ids=str)
-def test_a_jpeg_that_is_cut_off_is_an_error(tmp_path, options):
+def test_a_truncated_jpeg_is_an_error(tmp_path, options):
     file = io.BytesIO()
     Image.fromarray(COLOR).save(file, "JPEG", **options)
     content = file.getvalue()
@@ -221,8 +221,8 @@ def test_a_jpeg_that_is_cut_off_is_an_error(tmp_path, options):
             read_picture(str(path))
 
 
-def test_decoders_say_nothing_of_their_own(tmp_path):
-    """Standard error has a line for each file that is broken, and one for their number."""
+def test_decoders_print_nothing_on_standard_error(tmp_path):
+    """Standard error has one line for each broken file, and one with their number."""
     generator, names = np.random.default_rng(0), []
     for case in every_case():
         if case.name.split("-")[0] not in names:
@@ -243,11 +243,11 @@ def test_decoders_say_nothing_of_their_own(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(3))
-def test_broken_files_of_the_whole_matrix(tmp_path, seed):
+def test_broken_files_of_the_full_matrix(tmp_path, seed):
     check_broken(tmp_path / "x.bin", every_case(), 12, seed + 1)
 
 
-def test_a_changed_byte_of_a_png_is_found(tmp_path):
+def test_a_changed_byte_of_a_png_is_detected(tmp_path):
     content = pypng(noise(8, 3), 8)
     for at in range(8, len(content), 97):
         changed = bytearray(content)
@@ -263,12 +263,12 @@ def test_a_changed_byte_of_a_png_is_found(tmp_path):
                                      b"\x76\x2f\x31\x01", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
                                      b"DDS |\0\0\0", b"BLP2", b"Image type: x\r\n", b"8BPS\0\1",
                                      b"\x01\xda"])  # fmt: skip
-def test_a_signature_alone_is_one_line(tmp_path, content):
+def test_a_file_with_only_a_signature_is_one_error_line(tmp_path, content):
     path = written(tmp_path / "x.bin", content)
     assert len(error_of(path, path).splitlines()) == 2
 
 
-def test_files_are_read_by_many_threads_at_once(tmp_path):
+def test_files_are_read_by_many_threads_concurrently(tmp_path):
     arrays = [noise(16, 3, seed) for seed in range(24)]
     paths = [written(tmp_path / f"{n}.tif", tiff(Page(a, raw.RGB))) for n, a in enumerate(arrays)]
     with ThreadPoolExecutor(4) as threads:
@@ -276,7 +276,7 @@ def test_files_are_read_by_many_threads_at_once(tmp_path):
             assert np.array_equal(pixels, array)
 
 
-def test_a_worker_loads_no_torch(tmp_path):
+def test_a_worker_process_does_not_import_torch(tmp_path):
     path = written(tmp_path / "x.tif", tiff(Page(noise(16))))
     program = (
         pool._PROGRAM.rstrip().removesuffix("main()")
@@ -291,14 +291,14 @@ assert "torch" not in sys.modules and "ssim_fused" not in sys.modules, "loaded"
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
 
 
-def test_reading_8_bit_jpeg_and_png_starts_no_process(tmp_path, monkeypatch):
+def test_reading_8_bit_jpeg_and_png_starts_no_worker(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "Worker", None)
     for ending in ("png", "jpg", "bmp", "ppm"):
         Image.fromarray(COLOR).save(tmp_path / f"x.{ending}")
         assert read_picture(str(tmp_path / f"x.{ending}")).size == "90x70"
 
 
-def test_a_picture_from_a_pipe(tmp_path):
+def test_a_picture_is_read_from_a_fifo(tmp_path):
     for content in (pypng(noise(8), 8), tiff(Page(noise(16)))):
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
@@ -310,18 +310,18 @@ def test_a_picture_from_a_pipe(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"P5\n4 4\n0\n" + bytes(16), "its MAXVAL is 0; expected 1 to 65535"),
-    (b"P2\n2 2\n0\n0 0 0 0\n", "its MAXVAL is 0; expected 1 to 65535"),
-    (b"P6\n4 4\n70000\n" + bytes(192), "its MAXVAL is 70000; expected 1 to 65535"),
-    (b"P5\n64 64\n255\n" + bytes(100), "truncated, 100 bytes of pixels; expected 4096"),
-    (b"P6\n64 64\n65535\n" + bytes(101), "truncated, 101 bytes of pixels; expected 24576"),
-    (b"P4\n65 64\n" + bytes(3), "truncated, 3 bytes of pixels; expected 576"),
-    (b"PF\n4 4\n-1.0\n" + bytes(3), "truncated, 3 bytes of pixels; expected 192"),
-    (b"P3\n64 64\n255\n1 2 3", "truncated before its last pixel"),
-    (b"P5\n64", r"its header is b'P5\n64'; expected"),
+    (b"P5\n4 4\n0\n" + bytes(16), "MAXVAL is 0; expected 1 to 65535"),
+    (b"P2\n2 2\n0\n0 0 0 0\n", "MAXVAL is 0; expected 1 to 65535"),
+    (b"P6\n4 4\n70000\n" + bytes(192), "MAXVAL is 70000; expected 1 to 65535"),
+    (b"P5\n64 64\n255\n" + bytes(100), "truncated; it has 100 bytes of pixels; expected 4096"),
+    (b"P6\n64 64\n65535\n" + bytes(101), "truncated; it has 101 bytes of pixels; expected 24576"),
+    (b"P4\n65 64\n" + bytes(3), "truncated; it has 3 bytes of pixels; expected 576"),
+    (b"PF\n4 4\n-1.0\n" + bytes(3), "truncated; it has 3 bytes of pixels; expected 192"),
+    (b"P3\n64 64\n255\n1 2 3", "truncated before the last pixel"),
+    (b"P5\n64", r"the header is b'P5\n64'; expected"),
     (b"P5\n0 4\n255\n", "has 0x4 pixels"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_netpbm_file_is_told(tmp_path, content, words):
+def test_errors_of_netpbm_files_state_the_cause(tmp_path, content, words):
     path = written(tmp_path / "x.pnm", content)
     code, _, err = run("compare", path, path, "--data-range", 1000)
     assert code == 2

@@ -1,4 +1,4 @@
-"""The columns of planes: Y, U and V, or R, G and B, of videos that have them, and no empty ones."""
+"""Tests that planes (Y, U, V or R, G, B) have columns exactly if the videos have them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = {"yuv": ("ffv1", "yuv420p"), "rgb": ("ffv1", "bgr0"), "grey": ("ffv1", "
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Of each kind a reference and what is compared with it."""
+    """Writes a reference and a distorted video of each kind."""
     folder, frames = tmp_path_factory.mktemp("columns"), moving_picture(3)
     noise = np.random.default_rng(0)
     worse = [np.clip(frame + noise.integers(-20, 20, frame.shape), 0, 255).astype(np.uint8) for frame in frames]
@@ -36,7 +36,7 @@ def videos(tmp_path_factory):
 
 
 def of_limited_range(stream):
-    """Untagged grey is of full range, which no luma of limited range may meet."""
+    """Tags grey as limited range: untagged grey has full range, which is not compared with limited-range luma."""
     if stream.codec_context.pix_fmt != "bgr0":
         stream.codec_context.color_range = 1
 
@@ -53,7 +53,7 @@ def columns_of(text, format):
     ("reference", "distorted", "planes"),
     [("yuv", "yuv", "yuv"), ("rgb", "rgb", "rgb"), ("grey", "grey", ""), ("yuv", "grey", ""), ("yuv", "rgb", "")],
 )
-def test_columns_are_those_of_the_planes_that_both_have(videos, format, reference, distorted, planes):
+def test_columns_are_those_of_the_planes_of_both_videos(videos, format, reference, distorted, planes):
     paths = videos[reference][0], videos[distorted][1]
     code, out, _ = run("compare", *paths, "--metric", "ssim,psnr", "--format", format)
     assert code == 0
@@ -64,7 +64,7 @@ def test_columns_are_those_of_the_planes_that_both_have(videos, format, referenc
         assert all(row[name] for name in named)
 
 
-def test_red_green_and_blue_have_scores_of_their_own(videos):
+def test_red_green_and_blue_are_scored_separately(videos):
     with av.open(videos["rgb"][0]) as x, av.open(videos["rgb"][1]) as y:
         frames = [[f.to_ndarray(format="rgb24", threads=1) for f in container.decode(video=0)] for container in (x, y)]
     scored = compare(*videos["rgb"], per_frame=True, metric=("psnr", "ssim", "ms-ssim"), convention="torchmetrics")
@@ -78,7 +78,7 @@ def test_red_green_and_blue_have_scores_of_their_own(videos):
     assert [blocks[f"ssim-{c}"] for c in "rgb"] == pytest.approx(ffmpeg.ssim(*batch[::-1], 255)[0].tolist(), abs=1e-6)
 
 
-def test_a_table_names_its_columns_again_where_they_change(videos, tmp_path):
+def test_a_table_repeats_its_header_when_columns_change(videos, tmp_path):
     for side in (0, 1):
         (tmp_path / "ab"[side]).mkdir()
         for name in ("grey", "rgb", "yuv"):

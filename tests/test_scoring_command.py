@@ -1,4 +1,4 @@
-"""The command itself: what it imports, what it says of the machine, and that an interruption loses nothing."""
+"""Tests the command line itself: its imports, ``info`` and ``bench``, interruptions, and argument parsing."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COMMAND = [sys.executable, "-m", "ssim_fused"]
 
 
 def take_interrupts():
-    """In a child: SIGINT ends it, also where the parent runs in the background or under nohup and ignores it."""
+    """Restores SIGINT in a child process. A parent in the background or under nohup ignores it, which is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_help_imports_nothing_that_it_does_not_need():
-    """What takes long to import is imported by what needs it: beyond torch, a call costs little."""
+def test_help_imports_no_slow_module():
+    """Slow modules are imported only where they are needed, so that a call costs little more than importing torch."""
     program = (
         "import sys; from ssim_fused.scoring import cli\n"
         "try: cli.main(['compare', '--help'])\n"
@@ -44,8 +44,8 @@ def test_help_imports_nothing_that_it_does_not_need():
     assert "--fail-under" in done.stdout
 
 
-def test_a_fresh_install_without_the_extra_says_what_it_can():
-    """Only torch is a dependency of the package; what the extra brings is missing here."""
+def test_commands_that_work_without_the_extra():
+    """Blocks the modules of the extra. The package itself depends only on torch."""
     program = (
         "import sys\n"
         "for name in ('PIL', 'av', 'jinja2', 'matplotlib', 'numpy', 'tqdm'): sys.modules[name] = None\n"
@@ -64,7 +64,7 @@ def test_a_fresh_install_without_the_extra_says_what_it_can():
     assert version == f"ssim-fused {ssim_fused.__version__}\n"
 
 
-def test_compare_without_the_extra_names_it(monkeypatch, tmp_path):
+def test_compare_without_the_extra_names_the_missing_package(monkeypatch, tmp_path):
     a, b = write_folders(tmp_path)
     files = "sub1/cat.png", "sub1/cat.jpg"
     for name, arguments in (
@@ -76,17 +76,17 @@ def test_compare_without_the_extra_names_it(monkeypatch, tmp_path):
     ):
         with monkeypatch.context() as missing:
             missing.setitem(sys.modules, name, None)
-            missing.delitem(sys.modules, "ssim_fused.scoring.readers.rules", raising=False)  # which has imported numpy
+            missing.delitem(sys.modules, "ssim_fused.scoring.readers.rules", raising=False)  # it has imported numpy
             picture_endings.cache_clear()
             code, _, err = run("compare", *arguments)
-        assert (code, err) == (2, f"ssim-fused: {name} is missing; pip install 'ssim_fused[scoring]'\n")
+        assert (code, err) == (2, f"ssim-fused: {name} is not installed; run: pip install 'ssim_fused[scoring]'\n")
     assert not (tmp_path / "r.html").exists()
 
 
-def test_help_stands_in_groups_and_has_a_word_for_every_option():
+def test_help_has_groups_and_describes_every_option():
     code, out, _ = run("compare", "--help")
     assert code == 0
-    groups = ["inputs:", "scores:", "results:", "resources:", "Exit statuses:"]
+    groups = ["inputs:", "scores:", "results:", "resources:", "Exit status:"]
     assert [out.count(f"\n{group}") for group in groups] == [1] * len(groups)
     compare = make_parser()._subparsers._group_actions[0].choices["compare"]
     assert all(action.help for action in compare._actions)
@@ -96,7 +96,7 @@ def test_version():
     assert run("--version") == (0, f"ssim-fused {ssim_fused.__version__}\n", "")
 
 
-def test_a_bug_has_a_status_of_its_own(monkeypatch, tmp_path):
+def test_a_bug_exits_with_status_3(monkeypatch, tmp_path):
     a, b = write_folders(tmp_path)
 
     def broken(*arguments):
@@ -116,7 +116,7 @@ def test_a_bug_has_a_status_of_its_own(monkeypatch, tmp_path):
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["pictures", "frames"])
-def test_a_reader_may_fail_in_any_way(monkeypatch, tmp_path, error, kind):
+def test_any_exception_of_a_reader_is_an_error_of_its_file(monkeypatch, tmp_path, error, kind):
     a, b = write_folders(tmp_path)
     save(a / "poisoned.png", data.camera()[:32, :32])
     save(b / "poisoned.png", data.camera()[:32, :32])
@@ -148,7 +148,7 @@ def test_a_reader_may_fail_in_any_way(monkeypatch, tmp_path, error, kind):
     assert type(error).__name__ in err or str(error) in err
 
 
-def test_a_window_that_no_picture_has(tmp_path):
+def test_absurdly_large_values_are_usage_errors(tmp_path):
     picture = save(tmp_path / "x.png", data.camera()[:32, :32])
     for options in (
         ("--window", "uniform", "--kernel-size", "9" * 30), ("--window", "uniform", "--kernel-size", 2**31 + 1),
@@ -160,7 +160,7 @@ def test_a_window_that_no_picture_has(tmp_path):
         assert all(line.startswith("ssim-fused: ") for line in err.splitlines())
 
 
-def test_info_says_what_a_bug_report_needs():
+def test_info_prints_what_a_bug_report_needs():
     code, out, _ = run("info")
     assert code == 0
     lines = {line[:27].strip(): line[27:].strip() for line in out.splitlines()}
@@ -169,7 +169,7 @@ def test_info_says_what_a_bug_report_needs():
     assert all(str(value) in lines.values() for value in ssim_fused.build_info().values() if value)
 
 
-def test_bench_measures_what_it_says(monkeypatch):
+def test_bench_prints_all_figures(monkeypatch):
     for name, value in (("WIDTH", 192), ("HEIGHT", 176), ("PAIRS", 2), ("FRAMES", 4)):
         monkeypatch.setattr(bench_module, name, value)
     for function in (bench_module.write_pictures, bench_module.write_videos):
@@ -180,11 +180,11 @@ def test_bench_measures_what_it_says(monkeypatch):
     assert [line.split(":")[0] for line in out.splitlines() if "decoding alone" in line] == [
         "JPEG, RGB", "H.264, luma", "H.264, Y, U and V",
     ]  # fmt: skip
-    assert out.count("ms a pair\n") >= 3
+    assert out.count("ms per pair\n") >= 3
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])
-def test_an_interruption_prints_what_it_has(tmp_path, form):
+def test_an_interrupted_run_prints_its_results_so_far(tmp_path, form):
     picture = save(tmp_path / "x.png", data.astronaut())
     listing = tmp_path / "list.csv"
     listing.write_text(f"{picture},{picture}\n" * 20000)
@@ -193,7 +193,7 @@ def test_an_interruption_prints_what_it_has(tmp_path, form):
     with subprocess.Popen(command, preexec_fn=take_interrupts, **pipes) as process:
         assert process.stdout is not None
         first = b""
-        while first.count(b"\n") < 20:  # some pairs are scored
+        while first.count(b"\n") < 20:  # waits until some pairs have been scored
             first += process.stdout.read(1000)
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=60)
@@ -211,10 +211,10 @@ def test_an_interruption_does_not_wait_for_standard_input(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, preexec_fn=take_interrupts, **pipes) as process:
         assert process.stdin is not None
-        process.stdin.write(b"YUV4MPEG2 W208 H192 F25:1 C420\n")  # and not a frame
+        process.stdin.write(b"YUV4MPEG2 W208 H192 F25:1 C420\n")  # a header without a frame
         process.stdin.flush()
         while struct.unpack("i", fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, bytes(4))) != (0,):
-            time.sleep(0.05)  # until the header is read, and the process waits for more
+            time.sleep(0.05)  # gives the process time to read the header and to block on standard input
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
         assert process.stderr is not None
@@ -224,16 +224,16 @@ def test_an_interruption_does_not_wait_for_standard_input(tmp_path):
         assert b"Fatal" not in err
 
 
-def test_progress_is_shown_on_a_terminal_and_apart_from_the_results(tmp_path):
+def test_progress_is_shown_on_a_terminal_and_not_in_the_results(tmp_path):
     a, b = write_folders(tmp_path)
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # rows and columns, to draw a bar in
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # rows and columns of the terminal
     done = subprocess.run(
         [*COMMAND, "compare", str(a), str(b), "--format", "json"], stdout=subprocess.PIPE, stderr=theirs
     )
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # the terminal is gone once all is read
+    with contextlib.suppress(OSError):  # reading fails when the other side has closed the terminal
         while part := os.read(ours, 4096):
             shown += part
     os.close(ours)
@@ -241,7 +241,7 @@ def test_progress_is_shown_on_a_terminal_and_apart_from_the_results(tmp_path):
     assert len(json.loads(done.stdout)["pairs"]) == 3
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_reader_that_exits_early_is_not_an_error(tmp_path):
     picture = save(tmp_path / "x.png", data.astronaut()[:32, :32])
     listing = tmp_path / "list.csv"
     listing.write_text(f"{picture},{picture}\n" * 5000)
@@ -254,15 +254,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_what_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
     a, b = write_folders(tmp_path)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     code, _, err = run("compare", a, b, "--report", tmp_path / "r.html")
     assert code == 2
-    assert "jinja2 is missing; pip install 'ssim_fused[scoring]'" in err
+    assert "jinja2 is not installed; run: pip install 'ssim_fused[scoring]'" in err
 
 
-def test_options_may_stand_between_the_paths(tmp_path):
+def test_options_may_come_between_paths(tmp_path):
     photographs = [array()[:100, :120] for array in PHOTOGRAPHS.values()]
     x, y, z = (save(tmp_path / f"{k}.png", array) for k, array in enumerate(photographs))
     expected = run("compare", x, y, z, "--luma", "bt601", "--crop", 4, "--format", "csv")
@@ -276,18 +276,18 @@ def test_options_may_stand_between_the_paths(tmp_path):
     for words in ((x, "--nothing", y), (x, y, "--nothing"), ("--nothing", x, "--crop", 4, "--", y)):
         code, out, err = run("compare", *words)
         assert (code, out) == (2, "")
-        assert "unrecognized arguments: --nothing" in err
+        assert err == "ssim-fused: unrecognized arguments: --nothing; see ssim-fused compare --help\n"
     assert run("info", "x")[0] == 2
 
 
 @pytest.mark.parametrize(("option", "value", "words"), [
     ("--ignore", "-1,0,5,5", "ignore is -1,0,5,5; expected x, y >= 0 and w, h >= 1."),
-    ("--frames", "-3:5", "frames is -3:5:1; expected 0 <= A < B"),
+    ("--frames", "-3:5", "frames is -3:5:1; expected A:B:STEP with 0 <= A < B"),
     ("--data-range", "-1e3", "data_range is -1000.0; expected a number above 0."),
     ("--sigma", "-.5", "sigma is -0.5; expected a number above 0."),
     ("--fail-under", "-90", "fail-under is -90"),
 ])  # fmt: skip
-def test_values_that_start_with_a_minus_are_values(tmp_path, option, value, words):
+def test_values_may_start_with_a_minus_sign(tmp_path, option, value, words):
     picture = save(tmp_path / "x.png", PHOTOGRAPHS["cat"]()[:50, :50])
     for given in ((option, value), (f"{option}={value}",)):
         code, _, err = run("compare", picture, picture, *given)

@@ -1,4 +1,4 @@
-"""``--convention`` against the libraries themselves, where they are installed, on a photograph and its JPEG."""
+"""Tests ``--convention`` against the installed libraries, on a photograph and its JPEG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = {"even": (slice(20, 260), slice(40, 264)), "odd": (slice(20, 271), slice
 
 @pytest.fixture(scope="module", params=SIZES)
 def pair(request, tmp_path_factory):
-    """Paths of both files, and their pixels ``[H, W, 3]``."""
+    """Returns the paths of both files, and their pixels ``[H, W, 3]``."""
     folder = tmp_path_factory.mktemp("conventions")
     array = data.astronaut()[SIZES[request.param]]
     paths = save(folder / "x.png", array), save(folder / "y.jpg", array, quality=20)
@@ -32,7 +32,7 @@ def scored(paths, *metric, **settings):
     return [scores[name] for name in metric]
 
 
-# Ours are float32 results, printed with seven digits, of sums of some 150 000 pixels.
+# Our scores are float32 means of about 150 000 pixels, printed with seven digits.
 CLOSE = {"abs": 2e-6, "rel": 0}
 
 
@@ -51,7 +51,7 @@ def test_pytorch_msssim(pair):
     package = pytest.importorskip("pytorch_msssim")
     paths, pixels = pair
     x, y = batches(pixels)
-    # Its window is rounded to float32 and sums to 1 - 3e-8, which costs 3e-6.
+    # The window of pytorch-msssim is rounded to float32 and sums to 1 - 3e-8, which causes an error of 3e-6.
     ssim, multiscale = scored(paths, "ssim", "ms-ssim", convention="pytorch-msssim")
     assert ssim == pytest.approx(package.ssim(y, x, data_range=255).item(), abs=5e-6)
     theirs = package.ms_ssim(y, x, data_range=255).item()
@@ -71,7 +71,7 @@ def test_skimage(pair):
 
 
 def test_matlab(pair):
-    """Wang's ssim_index.m is scikit-image's function with his settings, of luma without rounding."""
+    """Wang's ssim_index.m equals scikit-image's function with his settings, applied to luma without rounding."""
     metrics = pytest.importorskip("skimage.metrics")
     paths, pixels = pair
     grey = [p @ np.array([0.299, 0.587, 0.114]) for p in pixels]
@@ -81,7 +81,7 @@ def test_matlab(pair):
 
 
 def test_basicsr(pair):
-    """Against BasicSR itself where it is installed; else against its few lines of OpenCV's filter, in scipy's."""
+    """Compares with BasicSR if it is installed, and otherwise with its formula, written with scipy's filter."""
     paths, pixels = pair
     for crop, luma in ((0, None), (4, "matlab")):
         ours = scored(paths, "ssim", "psnr", convention="basicsr", crop=crop, luma=luma)
@@ -96,7 +96,7 @@ def basicsr_ssim(x, y, crop, luma):
         from basicsr.metrics.psnr_ssim import calculate_ssim
     except ImportError:
         return restated_basicsr_ssim(x, y, crop, luma)
-    return calculate_ssim(x[..., ::-1], y[..., ::-1], crop, test_y_channel=luma)  # it takes BGR
+    return calculate_ssim(x[..., ::-1], y[..., ::-1], crop, test_y_channel=luma)  # calculate_ssim expects BGR
 
 
 def restated_basicsr_ssim(x, y, crop, luma):

@@ -1,4 +1,4 @@
-"""Two processes under torchrun print what one prints, byte for byte; one that dies ends the job with its error."""
+"""Tests that runs under torchrun print the same bytes as one process, and that a crash of one rank ends the job."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ssim_fused.scoring.decoding import whole
 from ssim_fused.scoring.results import collect
 from ssim_fused.scoring.score import score_parts
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
 
 def torchrun(*arguments, program=("-m", "ssim_fused"), processes=2):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONHASHSEED", None)  # so that processes differ, as they do elsewhere
+    environment.pop("PYTHONHASHSEED", None)  # each process has its own hash seed, as outside of tests
     return subprocess.run(
         [*command, *program, "compare", *map(str, arguments)], capture_output=True, env=environment, timeout=240
     )
@@ -42,7 +43,7 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])
-def test_folders(files, form):
+def test_two_folders_print_the_same_bytes(files, form):
     arguments = (
         *files[:2],
         "--metric",
@@ -59,11 +60,11 @@ def test_folders(files, form):
     assert code == 2
     assert done.returncode != 0
     assert "broken.png" in err
-    assert done.stderr.decode().count("1 of 4 pairs were not scored") == 1
+    assert done.stderr.decode().count("1 of 4 pairs could not be scored") == 1
 
 
-def test_each_pair_is_scored_once_where_numbers_in_names_tie(tmp_path):
-    """Every process finds the pairs by itself, with hashes of its own."""
+def test_each_pair_is_scored_once_if_numbers_in_names_tie(tmp_path):
+    """Every process finds the pairs itself, with its own hash seed, and all must number them alike."""
     for stem in ("f1", "f01", "f001", "g2", "g02", "g002", "h0"):
         for folder in "ab":
             save(tmp_path / folder / f"{stem}.png", data.camera()[:16, :16])
@@ -73,7 +74,7 @@ def test_each_pair_is_scored_once_where_numbers_in_names_tie(tmp_path):
     assert done.stdout.count(b"\n") == 8
 
 
-def test_frames_of_one_video_with_map_and_report(files, tmp_path):
+def test_one_video_with_a_map_and_a_report(files, tmp_path):
     written = {}
     for name, call in (("one", run), ("two", None)):
         arguments = (*files[2:], "--luma", "bt601", "--metric", "ssim,psnr", "--frames", "1:24:2", "--per-frame",
@@ -95,14 +96,14 @@ def test_frames_of_one_video_with_map_and_report(files, tmp_path):
 
 def _encoded(path, ending):
     frames = moving_picture(40, 64, 48)
-    if ending == "mp4":  # with open groups of pictures
+    if ending == "mp4":  # open groups of pictures
         return write_video(path, frames, "libx265", x265_params="keyint=10:min-keyint=10:log-level=none")
     return write_video(path, frames, g=10, bf=2)
 
 
 @pytest.mark.parametrize("ending", ["ts", "mp4", "avi"])
-def test_ranks_score_the_frames_that_one_process_scores(tmp_path, ending):
-    """Each rank's range, read as its process reads it, and put together; what cannot be entered late is one's."""
+def test_ranks_together_score_the_frames_of_one_process(tmp_path, ending):
+    """Reads the range of each rank and joins them. A file in which decoding cannot start late is read by one rank."""
     reference = write_video(tmp_path / "r.mkv", moving_picture(40, 64, 48), "ffv1")
     pairs = find_pairs(str(reference), [str(_encoded(tmp_path / f"d.{ending}", ending))])
     for frames in ((0, None, 1), (3, 38, 3)):
@@ -118,7 +119,7 @@ def test_ranks_score_the_frames_that_one_process_scores(tmp_path, ending):
         assert [bool(share) for share in shares] == [True, ending != "avi", ending != "avi"]
 
 
-def test_a_score_below_is_said_by_the_exit_code(files):
+def test_fail_under_sets_the_exit_status(files):
     done = torchrun(*files[2:], "--luma", "bt601", "--fail-under", 0.9999)
     assert done.returncode == 1
 

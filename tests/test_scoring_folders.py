@@ -1,4 +1,4 @@
-"""Which files of two folders are compared: links, junk, names in two Unicode forms, and folders that cannot be read."""
+"""Tests the pairing of folders: links, system files, Unicode forms of names, and folders that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ssim_fused.scoring.folders import natural
 from ssim_fused.scoring.pairs import frames_of
 
 COMMAND = [sys.executable, "-m", "ssim_fused"]
-BYTES = os.fsdecode(b"caf\xe9")  # Latin-1, as on an old disk
+BYTES = os.fsdecode(b"caf\xe9")  # a Latin-1 name, as on an old disk
 
 
 def picture(path: str | Path, level: int = 100) -> Path:
@@ -27,7 +27,7 @@ def picture(path: str | Path, level: int = 100) -> Path:
 
 
 def names(a: Path, b: Path) -> list[tuple[str, str, str | None]]:
-    """What is paired: relative paths and the error."""
+    """Returns the pairs of two folders: relative paths and errors."""
     pairs = find_pairs(str(a), [str(b)])
     return [(os.path.relpath(p.reference, a), os.path.relpath(p.distorted, b), p.error) for p in pairs]
 
@@ -37,7 +37,7 @@ def folders(tmp_path):
     return tmp_path / "a", tmp_path / "b"
 
 
-def test_links_to_folders_are_followed_and_cycles_end(folders, tmp_path):
+def test_links_to_folders_are_followed_and_cycles_terminate(folders, tmp_path):
     a, b = folders
     for folder in (tmp_path / "elsewhere", b / "shots"):
         picture(folder / "x.png")
@@ -49,7 +49,7 @@ def test_links_to_folders_are_followed_and_cycles_end(folders, tmp_path):
     assert names(a, b) == [("shots/deep/y.png", "shots/deep/y.png", None), ("shots/x.png", "shots/x.png", None)]
 
 
-def test_each_real_folder_is_read_once_and_meets_a_partner_by_either_name(folders):
+def test_a_linked_folder_is_read_once_and_pairs_by_either_name(folders):
     a, b = folders
     picture(a / "camera/x.png")
     (a / "default").symlink_to("camera")
@@ -62,7 +62,7 @@ def test_each_real_folder_is_read_once_and_meets_a_partner_by_either_name(folder
     ]
 
 
-def test_a_link_without_a_target_is_an_error(folders):
+def test_a_broken_link_is_an_error(folders):
     a, b = folders
     picture(b / "x.png")
     a.mkdir()
@@ -73,7 +73,7 @@ def test_a_link_without_a_target_is_an_error(folders):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "loop"])
-def test_what_is_no_file_is_named_and_not_waited_for(folders, kind):
+def test_fifos_and_cyclic_links_are_errors_and_do_not_block(folders, kind):
     a, b = folders
     picture(b / "x.png")
     a.mkdir()
@@ -86,7 +86,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(folders, kind):
     assert "only files are read" in err if kind == "fifo" else "symbolic links" in err
 
 
-def test_what_systems_leave_behind_is_no_partner(folders):
+def test_files_of_operating_systems_are_ignored(folders):
     a, b = folders
     for folder in folders:
         picture(folder / "x.png")
@@ -99,7 +99,7 @@ def test_what_systems_leave_behind_is_no_partner(folders):
     assert [Path(path).name for path in frames_of(str(a))] == ["x.png"]
 
 
-def test_names_in_either_unicode_form_are_partners(folders, tmp_path):
+def test_names_in_either_unicode_form_are_paired(folders, tmp_path):
     a, b = folders
     composed, decomposed = (unicodedata.normalize(form, "Zoë/é.png") for form in ("NFC", "NFD"))
     picture(a / composed)
@@ -107,21 +107,21 @@ def test_names_in_either_unicode_form_are_partners(folders, tmp_path):
     assert names(a, b) == [(composed, decomposed, None)]
     picture(tmp_path / "masks" / decomposed, 255)
     assert compare(str(a), str(b), mask=str(tmp_path / "masks"))["failed"] == []
-    picture(b / composed)  # both forms are there: each is a name of its own
+    picture(b / composed)  # if both forms exist, each is its own name
     assert [(r, d) for r, d, error in names(a, b) if not error] == [(composed, composed)]
     assert [d for _, d, error in names(a, b) if error] == [decomposed]
     picture(a / decomposed)
     assert [error for *_, error in names(a, b)] == [None, None]
 
 
-def test_natural_order_takes_any_name():
+def test_natural_order_of_any_name():
     found = ["10².png", "f10", "f9", "f٣", "①", "f1", "f01", "9" * 5000, "", "²"]
     ordered = sorted(found, key=natural)
     assert all(sorted(found[k:] + found[:k], key=natural) == ordered for k in range(len(found)))
     assert sorted(["f10", "f9", "f01", "f1", "f1b"], key=natural) == ["f01", "f1", "f1b", "f9", "f10"]
 
 
-def test_a_superscript_in_a_name(folders):
+def test_natural_order_of_a_superscript_digit(folders):
     a, b = folders
     for folder in folders:
         for name in ("10².png", "9².png", "x.png"):
@@ -130,8 +130,8 @@ def test_a_superscript_in_a_name(folders):
     assert len(frames_of(str(a))) == 3
 
 
-def test_pairs_whose_numbers_tie_have_one_order(folders):
-    """They come out of a set, whose order differs between processes; under torchrun all must number alike."""
+def test_pairs_whose_numbers_tie_have_a_fixed_order(folders):
+    """Pairs come from a set, whose order differs between processes, but all ranks must number them alike."""
     for stem in ("f1", "f01", "f001", "f1a", "f01a", "g00", "g0"):
         for folder in folders:
             picture(folder / f"{stem}.png")
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(folders, monkeypatch, both):
     closed = {str(a / "closed"), *([str(b / "closed")] if both else [])}
     scandir = os.scandir
 
-    def refusing(path):  # root may read everything
+    def refusing(path):  # simulated, because root may read everything
         if str(path) in closed:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -160,12 +160,12 @@ def test_a_folder_that_cannot_be_read_is_an_error(folders, monkeypatch, both):
     assert out.splitlines()[1].split(",")[2] or "x.png" in out
     for folder in closed:
         assert f"{folder} cannot be read: Permission denied" in err
-    # What lies in it on the other side is not said to be missing.
-    assert "has no file of this name" not in err
+    # Counterparts in the other folder are not reported as missing.
+    assert "has no file with this name" not in err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_closed_folder_as_an_argument(folders):
+def test_an_unreadable_folder_as_an_argument(folders):
     a, b = folders
     picture(b / "x.png")
     a.mkdir(0)
@@ -175,14 +175,14 @@ def test_a_closed_folder_as_an_argument(folders):
 
 
 @pytest.mark.parametrize("path", ["a" * 300, "a/" * 3000, "null\0byte"])
-def test_an_argument_that_no_file_can_have(tmp_path, path):
+def test_an_argument_that_is_no_valid_path(tmp_path, path):
     code, out, err = run("compare", picture(tmp_path / "x.png"), path)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "markdown"])
-def test_undecodable_names_in_every_format(folders, tmp_path, form):
+def test_undecodable_names_in_every_output_format(folders, tmp_path, form):
     for folder in folders:
         picture(folder / f"{BYTES}.png")
     written = [tmp_path / "out", tmp_path / "report.html"]
@@ -208,7 +208,7 @@ def test_undecodable_names_on_strict_standard_output(folders, encoding):
     ["x" * 247, "漢" * 83, "two\nlines", "tab\tand\rreturn", "$\\frac{$", "_hidden", BYTES],
     ids=["long", "long in UTF-8", "lines", "controls", "mathematics", "underscore", "bytes"],
 )
-def test_names_that_files_can_have_but_maps_cannot(tmp_path, name):
+def test_names_of_maps_are_shortened_and_escaped(tmp_path, name):
     path = picture(tmp_path / f"{name}.png")
     code, out, err = run("compare", path, path, "--map", tmp_path / "maps", "--report", tmp_path / "r.html")
     assert (code, err) == (0, "")

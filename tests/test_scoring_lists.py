@@ -1,4 +1,4 @@
-"""``--pairs``: lists as programs and spreadsheets save them, and what is said of those that are wrong."""
+"""Tests ``--pairs``: lists as programs and spreadsheets save them, and errors in lists."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def paired(content: bytes | str, encoding: str = "utf-8") -> list[tuple[str, str
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("head", ["", "Reference{0}DISTORTED", "sep={0}"])
-def test_every_way_a_spreadsheet_saves(separator, encoding, end, head):
+def test_encodings_and_separators_of_spreadsheets(separator, encoding, end, head):
     rows = [head.format(separator)] * bool(head) + [f'"é.png"{separator}f.png', f"f.png{separator} é.png", ""]
     assert paired(end.join(rows), encoding) == [("é.png", "f.png"), ("f.png", "é.png")]
 
@@ -53,7 +53,7 @@ def test_separators_within_names():
     assert paired("Distorted;mask;REFERENCE\nf.png;;b, c.png") == [("b, c.png", "f.png")]
 
 
-def test_rows_that_are_filled_up_and_masks():
+def test_padded_rows_and_masks():
     assert paired("reference;distorted;;\nf.png;é.png;;\n;;;\n") == [("f.png", "é.png")]
     with open("list.csv", "w", encoding="utf-8") as file:
         file.write("Mask,Reference,Distorted\nmask.png,f.png,é.png\n,f.png,é.png\n")
@@ -61,12 +61,12 @@ def test_rows_that_are_filled_up_and_masks():
     assert compare(pairs="list.csv")["failed"] == []
 
 
-def test_names_of_undecodable_bytes_are_found():
+def test_undecodable_names_are_files_or_windows_1252():
     name = os.fsdecode(b"caf\xe9.png")
     save(Path(name), np.full((24, 24, 3), 9, np.uint8))
     assert paired(b"caf\xe9.png,f.png") == [(name, "f.png")]
     os.unlink(name)
-    assert paired(b"caf\xe9.png,f.png") == [("café.png", "f.png")]  # no such file: Windows-1252
+    assert paired(b"caf\xe9.png,f.png") == [("café.png", "f.png")]  # without such a file, the bytes are Windows-1252
 
 
 @pytest.mark.parametrize(
@@ -75,23 +75,23 @@ def test_names_of_undecodable_bytes_are_found():
         (b"", "has no pairs"),
         (b"\n\n , \n", "has no pairs"),
         (b"reference,distorted\n", "has no pairs"),
-        (b"f.png,f.png\nf.png\n", "line 2: 1 columns"),
-        (b"f.png;f.png\nf.png\n", "line 2: 1 columns"),
-        (b"f.png,f.png\n\na,b,c,d\n", "line 3: 4 columns"),
-        (b"f.png,f.png\n,f.png\n", "line 2: no reference"),
-        (b"f.png,-\n", "line 1: '-' cannot be listed"),
+        (b"f.png,f.png\nf.png\n", "line 2: number of columns is 1"),
+        (b"f.png;f.png\nf.png\n", "line 2: number of columns is 1"),
+        (b"f.png,f.png\n\na,b,c,d\n", "line 3: number of columns is 4"),
+        (b"f.png,f.png\n,f.png\n", "line 2: reference is empty"),
+        (b"f.png,-\n", "line 1: '-' (standard input) cannot be listed"),
         (b'f.png,f.png\n"f.png,f.png\n', "line 2: "),
         (b'f.png,"f.png"x\n', "line 1: "),
         (b"reference,distorted,score\nf.png,f.png,1\n", "line 1: the columns are reference, distorted, score"),
         (b"reference,distorted,distorted\nf.png,f.png,f.png\n", "line 1: the columns are"),
-        (b"\xff\xfef\0", "line 1: 1 columns"),
-        (b"\xff\xfef", "line 1: no utf-16"),
+        (b"\xff\xfef\0", "line 1: number of columns is 1"),
+        (b"\xff\xfef", "line 1: not valid utf-16"),
         (b"f.png,f.p\0ng\n", "line 1"),
-        (b"PK\x03\x04xlsx", "is a workbook; save it as CSV"),
+        (b"PK\x03\x04xlsx", "is a spreadsheet"),
         (b"f.png," + b"x" * 200_000, "line 1: field larger"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_line(content, message):
+def test_errors_name_the_line(content, message):
     with open("list.csv", "wb") as file:
         file.write(content)
     code, out, err = run("compare", "--pairs", "list.csv")
@@ -102,12 +102,12 @@ def test_what_is_wrong_is_named_with_its_line(content, message):
 
 
 @pytest.mark.parametrize("listing", [".", "missing.csv", "null\0byte", "x" * 300])
-def test_a_list_that_cannot_be_read(listing):
+def test_a_list_that_cannot_be_opened(listing):
     code, out, err = run("compare", "--pairs", listing)
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_a_pair_that_fails_is_named_with_its_line():
+def test_a_failed_pair_names_its_line():
     with open("list.csv", "w") as file:
         file.write("reference,distorted\nf.png,f.png\nf.png,gone.png\n")
     code, out, err = run("compare", "--pairs", "list.csv", "--format", "json")
@@ -116,7 +116,7 @@ def test_a_pair_that_fails_is_named_with_its_line():
     assert json.loads(out)["failed"][0]["error"] == "gone.png: No such file or directory"
 
 
-def test_a_folder_in_a_list_is_an_error_of_its_line(tmp_path):
+def test_a_folder_in_a_list_is_an_error_that_names_the_line(tmp_path):
     with open("list.csv", "w") as file:
         file.write(f"{tmp_path},{tmp_path}\nf.png,f.png\n")
     code, out, err = run("compare", "--pairs", "list.csv")
@@ -125,12 +125,12 @@ def test_a_folder_in_a_list_is_an_error_of_its_line(tmp_path):
     assert "1 pair scored, 1 not scored" in out
 
 
-def test_no_pairs_at_all_is_refused():
+def test_an_empty_list_is_refused():
     with pytest.raises(UsageError, match="has no pairs"):
         compare(pairs=[])
 
 
-def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+def test_a_colon_in_a_name_is_not_a_protocol(tmp_path, monkeypatch):
     write_video(tmp_path / "12.mp4", moving_picture(2)).rename(tmp_path / "12:30.mp4")
     monkeypatch.chdir(tmp_path)
     result = compare("12:30.mp4", ["12:30.mp4"])
@@ -139,7 +139,7 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["concat:f.png|f.png", "12:30.mp4", "http:x.mp4", "pipe:0.mp4", "subfile,,x.mp4"])
-def test_names_are_files_and_no_protocols(name):
+def test_names_in_lists_never_reach_protocols(name):
     with open("list.csv", "w") as file:
         file.write(f'"{name}",f.png\n"{name}","{name}"\n')
     code, _, err = run("compare", "--pairs", "list.csv")

@@ -1,4 +1,4 @@
-"""``--mask``: a picture for all pairs, or a folder of them, whose brightness weighs the pixels."""
+"""Tests ``--mask``, a picture or a folder of pictures that weights the pixels, and ``--ignore``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_mask_for_all_pairs(files):
         assert pair["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((x - y) ** 2)), rel=1e-6)
 
 
-def test_what_lies_under_the_mask_does_not_count(files, tmp_path):
+def test_masked_pixels_do_not_affect_the_score(files, tmp_path):
     a, _, path = files
     mask = np.array(Image.open(path))
     spoiled = np.array(Image.open(a / "sub1/cat.png"))
@@ -68,7 +68,9 @@ def test_a_folder_of_masks(files, tmp_path):
     code, out, _ = run("compare", a, b, "--mask", tmp_path / "m", "--format", "json")
     result = json.loads(out)
     assert code == 2
-    assert [failure["error"] for failure in result["failed"]] == [f"--mask {tmp_path}/m has no picture 'astronaut'"]
+    assert [failure["error"] for failure in result["failed"]] == [
+        f"--mask {tmp_path}/m has no picture with the name 'astronaut'"
+    ]
     coffee, cat = result["pairs"]
     unmasked = {pair["reference"]: pair["ssim"] for pair in compare(str(a), str(b))["pairs"]}
     assert coffee["ssim"] == pytest.approx(unmasked[coffee["reference"]], abs=1e-6)
@@ -86,7 +88,7 @@ def test_a_listed_mask_and_a_crop(files, tmp_path):
     assert compare(pairs=str(listing), crop=10)["failed"] == []
 
 
-def test_masks_that_do_not_fit(files, tmp_path):
+def test_masks_of_a_wrong_size_and_black_masks_are_errors(files, tmp_path):
     a, b, _ = files
     small, black = (save(tmp_path / f"{s}.png", np.zeros((s, s), np.uint8)) for s in (50, SIDE))
     pair = f"{a}/sub1/cat.png", f"{b}/sub1/cat.jpg"
@@ -105,7 +107,7 @@ def test_a_video_and_a_map_with_a_mask(tmp_path):
     assert masked["pairs"][0]["ssim"] != compare(x, y, luma="bt601")["pairs"][0]["ssim"]
     (drawn,) = (tmp_path / "maps").iterdir()
     heat = np.array(Image.open(drawn))[: half.shape[0], 2 * (half.shape[1] + 8) :]
-    assert (heat[:, :90] == heat[0, 0]).all()  # windows that see nothing are alike
+    assert (heat[:, :90] == heat[0, 0]).all()  # windows without visible pixels have an SSIM of 1
     assert not (heat[:, 120:] == heat[0, 0]).all()
 
 
@@ -114,7 +116,7 @@ CLOCK = (10, 20, 60, 30)
 
 @pytest.fixture
 def spoiled(files, tmp_path):
-    """A picture, and the same with two rectangles inverted."""
+    """Writes a picture, and the same picture with two rectangles inverted."""
     a, _, _ = files
     pixels = np.array(Image.open(a / "sub1/cat.png"))
     for x, y, w, h in (CLOCK, (150, 150, 50, 50)):
@@ -122,7 +124,7 @@ def spoiled(files, tmp_path):
     return str(a / "sub1/cat.png"), str(save(tmp_path / "spoiled.png", pixels))
 
 
-def test_ignored_rectangles_do_not_count(spoiled, tmp_path):
+def test_ignored_rectangles_do_not_affect_scores(spoiled, tmp_path):
     metrics = "--metric", "ssim,ms-ssim,psnr", "--format", "json"
     code, out, _ = run("compare", *spoiled, "--ignore", "10,20,60,30", "--ignore", "150,150,50,50", *metrics)
     (pair,) = json.loads(out)["pairs"]
@@ -137,7 +139,7 @@ def test_ignored_rectangles_do_not_count(spoiled, tmp_path):
     assert compare(*spoiled, ignore=[CLOCK], crop=50)["pairs"][0]["ssim"] == 1.0
 
 
-def test_ignored_rectangles_are_those_of_a_mask(files, tmp_path):
+def test_ignored_rectangles_equal_a_mask(files, tmp_path):
     a, b, _ = files
     mask = np.full((SIDE, SIDE), 255, np.uint8)
     mask[20:50, 10:70] = 0
@@ -145,7 +147,7 @@ def test_ignored_rectangles_are_those_of_a_mask(files, tmp_path):
     assert compare(str(a), str(b), ignore=[CLOCK], crop=5)["pairs"] == masked["pairs"]
 
 
-def test_ignored_rectangles_of_videos(tmp_path):
+def test_ignored_rectangles_apply_to_videos(tmp_path):
     frames = moving_picture(4)
     spoiled = [frame.copy() for frame in frames]
     for frame in spoiled:
@@ -155,22 +157,22 @@ def test_ignored_rectangles_of_videos(tmp_path):
     assert compare(x, y)["pairs"][0]["ssim"] < 0.99
 
 
-@pytest.mark.parametrize(("rectangle", "error"), [("190,0,11,5", "190,0,11,5 reaches beyond the picture of 200x200"),
-                                                  ("0,0,200,200", "leaves no pixel")])  # fmt: skip
-def test_rectangles_that_do_not_fit_the_picture(spoiled, rectangle, error):
+@pytest.mark.parametrize(("rectangle", "error"), [("190,0,11,5", "190,0,11,5 does not fit into the picture of 200x200"),
+                                                  ("0,0,200,200", "exclude all pixels")])  # fmt: skip
+def test_rectangles_outside_of_the_picture_are_errors(spoiled, rectangle, error):
     code, _, err = run("compare", *spoiled, "--ignore", rectangle)
     assert code == 2
     assert error in err
 
 
 @pytest.mark.parametrize("rectangle", ["1,2,3", "1,2,3,x", "1,2,3,4,5", "1.5,2,3,4", "1,2,0,4", "-1,2,3,4"])
-def test_what_is_no_rectangle(spoiled, rectangle):
+def test_invalid_rectangles_are_usage_errors(spoiled, rectangle):
     code, _, err = run("compare", *spoiled, f"--ignore={rectangle}")
     assert code == 2
     assert rectangle in err
 
 
-def test_the_report_names_the_ignored_rectangles(spoiled, tmp_path):
+def test_the_report_lists_the_ignored_rectangles(spoiled, tmp_path):
     code, _, _ = run("compare", *spoiled, "--ignore", "10,20,60,30", "--report", tmp_path / "report.html")
     assert code == 0
     assert "x=10 y=20 w=60 h=30" in (tmp_path / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""Where results go, and what they say of themselves: files, devices and pipes; provenance; one pool for each input."""
+"""Tests the destinations of results (files, devices, pipes), their provenance, and pooling per input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_link_is_followed_and_permissions_are_kept(folders, tmp_path, option):
     assert [path.name for path in target.parent.iterdir()] == ["result"]
 
 
-def test_a_link_to_a_file_that_is_not_there_yet(folders, tmp_path):
+def test_a_link_to_a_file_that_does_not_exist_yet(folders, tmp_path):
     (tmp_path / "link").symlink_to("new.txt")
     assert run("compare", *folders, "--output", tmp_path / "link")[0] == 0
     assert (tmp_path / "new.txt").read_text().startswith("reference")
@@ -57,7 +57,7 @@ def test_a_link_to_a_file_that_is_not_there_yet(folders, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
-def test_a_fifo_is_written_through(folders, tmp_path, option):
+def test_a_fifo_is_written_to_directly(folders, tmp_path, option):
     os.mkfifo(tmp_path / "fifo")
     read = []
     reader = threading.Thread(target=lambda: read.append((tmp_path / "fifo").read_text()))
@@ -68,18 +68,18 @@ def test_a_fifo_is_written_through(folders, tmp_path, option):
     assert (tmp_path / "fifo").is_fifo()
 
 
-def test_devices_are_written_through(folders):
+def test_devices_are_written_to_directly(folders):
     assert run("compare", *folders, "--output", "/dev/null", "--report", "/dev/null") == (0, "", "")
     assert Path("/dev/null").is_char_device()
     code, _, err = run("compare", *folders, "--output", "/dev/full")
     assert (code, err.count("\n"), "No space left" in err) == (2, 1, True)
 
 
-def test_an_output_in_a_folder_that_takes_no_new_files(tmp_path, monkeypatch):
+def test_an_output_in_a_folder_without_write_permission(tmp_path, monkeypatch):
     (tmp_path / "x").write_text("a longer text than before")
     access = os.access
 
-    def refusing(path, mode):  # root may write everywhere
+    def refusing(path, mode):  # simulated, because root may write everywhere
         return str(path) != str(tmp_path) and access(path, mode)
 
     monkeypatch.setattr("ssim_fused.scoring.destination.os.access", refusing)
@@ -92,19 +92,19 @@ def test_an_output_in_a_folder_that_takes_no_new_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("option", ["--output", "--report", "--map"])
 @pytest.mark.parametrize("path", ["missing/file", ".", "file/below", "x" * 300, "null\0byte"])
-def test_what_cannot_be_written_is_known_before_the_work(folders, tmp_path, monkeypatch, option, path):
+def test_unwritable_outputs_are_detected_before_scoring(folders, tmp_path, monkeypatch, option, path):
     if option == "--map" and path in ("missing/file", "."):
-        pytest.skip("a folder, which is made")
+        pytest.skip("the map folder is created")
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ssim_fused.scoring.decoding.read_picture", lambda *_: pytest.fail("has worked already"))
+    monkeypatch.setattr("ssim_fused.scoring.decoding.read_picture", lambda *_: pytest.fail("scoring has started"))
     code, out, err = run("compare", *folders, option, path)
     assert (code, err.count("\n")) == (2, 1)
     assert out == "" or option == "--map"
     assert [name.name for name in tmp_path.iterdir()] == ["file"]
 
 
-def test_no_input_and_no_other_result_is_replaced(folders, tmp_path):
+def test_inputs_and_other_results_are_not_overwritten(folders, tmp_path):
     picture = save(tmp_path / "x.png", data.camera()[:32, :32])
     before = picture.read_bytes()
     (tmp_path / "link.png").symlink_to("x.png")
@@ -114,20 +114,20 @@ def test_no_input_and_no_other_result_is_replaced(folders, tmp_path):
         (tmp_path, tmp_path, "--output", picture),
     ):
         code, _, err = run("compare", *arguments)
-        assert (code, "would be replaced" in err) == (2, True)
+        assert (code, "which the results would overwrite" in err) == (2, True)
     code, _, err = run("compare", *folders, "--output", tmp_path / "y", "--report", tmp_path / "y")
-    assert (code, "a file of its own" in err) == (2, True)
+    assert (code, "give two different files" in err) == (2, True)
     assert picture.read_bytes() == before
     assert not (tmp_path / "y").exists()
 
 
-def test_a_report_that_fails_does_not_cost_the_results(folders, tmp_path):
+def test_a_report_that_fails_does_not_lose_the_results(folders, tmp_path):
     code, _, err = run("compare", *folders, "--report", "/dev/full", "--output", tmp_path / "scores")
     assert (code, err.count("\n")) == (2, 1)
     assert (tmp_path / "scores").read_text().endswith("3 pairs scored\n")
 
 
-def test_standard_output_that_is_full_closed_or_left(folders):
+def test_standard_output_that_is_full_closed_or_without_reader(folders):
     done = shell(
         """
         $S a b > /dev/full; echo "full $?" >&2
@@ -149,8 +149,8 @@ def test_standard_output_that_is_full_closed_or_left(folders):
     assert "3 pairs scored" in (folders[0].parent / "r.html").read_text()
 
 
-def test_a_reader_that_leaves_early_does_not_end_a_run_with_a_report(folders, tmp_path):
-    """The table is longer than a pipe holds, so that writing fails long before the last pair."""
+def test_a_reader_that_exits_early_does_not_end_a_run_with_a_report(folders, tmp_path):
+    """The table is longer than the buffer of a pipe, so that writing fails long before the last pair."""
     picture = save(tmp_path / "x.png", data.camera()[:16, :16])
     (tmp_path / "list.csv").write_text("x.png,x.png\n" * 2000)
     save(tmp_path / "y.png", 255 - data.camera()[:16, :16])
@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_early_does_not_end_a_run_with_a_report(folders, tm
     assert picture.exists()
 
 
-def test_a_reader_of_both_streams_that_leaves_does_not_hide_the_status(tmp_path):
+def test_a_reader_of_both_streams_that_exits_does_not_change_the_status(tmp_path):
     save(tmp_path / "x.png", data.camera()[:16, :16])
     (tmp_path / "list.csv").write_text("x.png,gone.png\n" * 3000 + "x.png,x.png\n")
     script = "$S --pairs list.csv --output scores 2>&1 | head -1; echo ${PIPESTATUS[0]} >&2"
@@ -177,7 +177,7 @@ def test_each_distorted_input_is_pooled_by_itself(folders, tmp_path):
     source, *encodes = (str(write_video(tmp_path / f"{c}.mp4", frames, crf=c)) for c in (5, 20, 40))
     options = {"luma": "bt601", "pool": ("min", "mean", "p5"), "per_frame": True}
     result = compare(source, encodes, **options)
-    assert "pooled" not in result  # one number for two encodes means nothing
+    assert "pooled" not in result  # one number for two encodes would be meaningless
     assert [one["distorted"] for one in result["inputs"]] == encodes
     for one, pair, path in zip(result["inputs"], result["pairs"], encodes, strict=True):
         scores = [frame["ssim"] for frame in pair["frames"]]
@@ -215,7 +215,7 @@ MADE = {"version": ssim_fused.__version__, "convention": "skimage", "luma": "bt7
         "metric": ["ssim", "psnr"], "pool": ["mean", "p5"], "frames": None}  # fmt: skip
 
 
-def test_every_format_says_how_it_was_made(folders, tmp_path):
+def test_every_format_records_the_settings(folders, tmp_path):
     a, b = folders
     mask = save(tmp_path / "mask.png", np.full((64, 64), 255, np.uint8))
     deep = save(tmp_path / "deep.png", data.camera()[:64, :64].astype(np.uint16) * 257)
@@ -240,11 +240,11 @@ def test_every_format_says_how_it_was_made(folders, tmp_path):
             run("compare", a, b, *options, "--report", tmp_path / "x.html")
         text = (tmp_path / "x.html").read_text() if form == "html" else written(form, a, b).replace("\\", "")
         for part in (f"ssim_fused {ssim_fused.__version__}", "skimage", "luma bt709", "range 255", str(mask),
-                     "3 pixels cropped", "on cpu", "uniform window of 7x7"):  # fmt: skip
+                     "3 pixels cropped from each side", "on cpu", "uniform window of 7x7"):  # fmt: skip
             assert part in text
 
 
-def test_fail_under_marks_the_rows_and_says_how_many(folders):
+def test_fail_under_marks_and_counts_rows(folders):
     a, b = folders
     scores = sorted(pair["ssim"] for pair in compare(str(a), str(b))["pairs"])
     bound = (scores[0] + scores[1]) / 2
@@ -263,25 +263,25 @@ def test_fail_under_marks_the_rows_and_says_how_many(folders):
     text = run("compare", *arguments, "--format", "markdown")[1]
     assert text.startswith(f"### 3 pairs scored, 1 below ssim {bound:g} ❌\n")
     assert text.count("** ❌") == 1
-    assert "none below the bound ✅" in run("compare", a, b, "--fail-under", 0.1, "--format", "markdown")[1]
+    assert "none below ssim 0.1 ✅" in run("compare", a, b, "--fail-under", 0.1, "--format", "markdown")[1]
 
 
 @pytest.mark.parametrize(("metric", "bound"), [("ssim", "90"), ("ms-ssim", "1.01"), ("ssim", "nan"), ("psnr", "inf")])
-def test_a_bound_outside_of_the_scale_is_refused(folders, metric, bound):
+def test_fail_under_outside_of_the_metric_s_range_is_refused(folders, metric, bound):
     code, out, err = run("compare", *folders, "--metric", metric, "--fail-under", bound)
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_a_score_that_is_not_a_number_is_an_error(folders, monkeypatch):
+def test_a_nan_score_is_an_error(folders, monkeypatch):
     scored = "ssim_fused.scoring.measure.Measure.__call__"
     monkeypatch.setattr(scored, lambda self, x, *others: [{"ssim": float("nan")} for _ in x])
     code, out, err = run("compare", *folders, "--fail-under", 0.5)
     assert code == 2
     assert out.endswith("0 pairs scored, 3 not scored\n")
-    assert "is not a number" in err
+    assert "is NaN; expected a number" in err
 
 
-def test_markdown_of_names_that_are_markup(tmp_path):
+def test_markdown_escapes_names(tmp_path):
     name = "a|b`c*d_<e>&[f](g)#@h"
     path = save(tmp_path / f"{name}.png", data.camera()[:32, :32])
     _, out, _ = run("compare", path, path, "--format", "markdown")
@@ -291,7 +291,7 @@ def test_markdown_of_names_that_are_markup(tmp_path):
     assert r"\`c\*d\_&lt;e&gt;&amp;\[f\]\(g\)\#\@h" in row
 
 
-def test_markdown_of_a_long_run_fits_a_summary(tmp_path):
+def test_markdown_of_a_long_run_fits_into_a_job_summary(tmp_path):
     picture = save(tmp_path / "x.png", data.camera()[:16, :16])
     listing = tmp_path / "list.csv"
     listing.write_text(f"{picture},{picture}\n" * 300 + f"{picture},gone.png\n" * 300)

@@ -1,4 +1,4 @@
-"""Every picture file of the matrix is read exactly: format, depth, layout, interlacing, alpha, orientation, model."""
+"""Tests that every picture file of the matrix is read exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CASES = every_case()
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_pixels_are_those_of_the_file(tmp_path, case):
+def test_the_pixels_of_a_file_are_read_exactly(tmp_path, case):
     path = tmp_path / f"x.{case.ending}"
     path.write_bytes(case.data())
     picture = read_picture(str(path), Limits(data_range=1.5))
@@ -27,5 +27,5 @@ def test_pixels_are_those_of_the_file(tmp_path, case):
     assert picture.pixels.dtype in ((torch.float32, torch.float64) if case.white == 1.5 else (integers,))
 
 
-def test_the_matrix_has_no_two_cases_of_one_name():
+def test_the_cases_of_the_matrix_have_unique_names():
     assert len({case.name for case in CASES}) == len(CASES)

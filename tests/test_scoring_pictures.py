@@ -1,4 +1,4 @@
-"""What is read from picture files: 8 and 16 bits, grey, palettes, transparency, orientation; and what is refused."""
+"""Tests reading of pictures: 8 and 16 bits, grey, palettes, transparency, orientation; and refused files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ssim_fused.scoring import PairError, compare
 from ssim_fused.scoring.picture import Picture, matched, read_picture
 
 COLOR = data.astronaut()[:70, :90]
-DEEP = COLOR.astype(np.uint16) * 257 - (COLOR > 0) * np.uint16(3)  # uses the low bits, too
+DEEP = COLOR.astype(np.uint16) * 257 - (COLOR > 0) * np.uint16(3)  # uses the low bits as well
 
 
 def write_16_bits(path, array, pixels):
-    """A PNG of 16 bits a color, which Pillow does not write."""
+    """Writes a PNG with 16 bits per color, which Pillow cannot write."""
     frame = av.VideoFrame.from_ndarray(array, format=pixels + "le").reformat(format=pixels + "be", threads=1)
     codec = av.CodecContext.create("png", "w")
     codec.height, codec.width = array.shape[:2]
@@ -58,7 +58,7 @@ def test_16_bit_grey_and_color_keep_their_bits(tmp_path):
     assert np.array_equal(pixels, DEEP)
 
 
-def test_palette_becomes_color(tmp_path):
+def test_a_palette_is_converted_to_rgb(tmp_path):
     image = Image.fromarray(COLOR).quantize(64)
     image.save(tmp_path / "p.png")
     assert np.array_equal(pixels_of(tmp_path / "p.png")[0], np.array(image.convert("RGB")))
@@ -91,14 +91,14 @@ def test_orientation_is_applied(tmp_path, orientation, depth):
     assert np.array_equal(pixels_of(tmp_path / "o.png")[0][..., 0], turned[orientation](np.array(image)))
 
 
-def test_cmyk_is_converted(tmp_path):
+def test_cmyk_is_converted_to_rgb(tmp_path):
     Image.fromarray(COLOR).convert("CMYK").save(tmp_path / "c.jpg", quality=95)
     pixels, peak, _ = pixels_of(tmp_path / "c.jpg")
     assert (peak, pixels.shape) == (255, COLOR.shape)
     assert np.abs(pixels - COLOR.astype(int)).mean() < 4
 
 
-def test_what_has_no_range_or_several_frames_is_refused(tmp_path):
+def test_pictures_without_a_range_or_with_several_frames_are_refused(tmp_path):
     Image.fromarray(COLOR[..., 0].astype(np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(PairError, match="float32 pixels have no range; give --data-range"):
         read_picture(str(tmp_path / "f.tif"))
@@ -110,13 +110,13 @@ def test_what_has_no_range_or_several_frames_is_refused(tmp_path):
         read_picture(str(tmp_path / "gone.png"))
 
 
-def test_a_folder_named_as_a_picture_is_no_crash(tmp_path):
+def test_a_folder_named_like_a_picture_is_an_error(tmp_path):
     (tmp_path / "x.png").mkdir()
     with pytest.raises(PairError, match="Is a directory"):
         read_picture(str(tmp_path / "x.png"))
 
 
-def test_grey_beside_color_and_8_beside_16_bits(tmp_path):
+def test_grey_with_color_and_8_with_16_bits(tmp_path):
     grey, color = np.repeat(COLOR[..., :1], 3, 2), COLOR
     one = compare(str(save(tmp_path / "g.png", grey[..., 0])), str(save(tmp_path / "c.png", color)), metric=("psnr",))
     two = compare(str(save(tmp_path / "g3.png", grey)), str(tmp_path / "c.png"), metric=("psnr",))
@@ -126,8 +126,8 @@ def test_grey_beside_color_and_8_beside_16_bits(tmp_path):
     assert (same["ssim"], same["psnr"]) == (1.0, None)
 
 
-def test_8_and_16_bits_score_alike(tmp_path):
-    """The scores of the same pictures, of 8 and of 16 bits."""
+def test_8_and_16_bits_have_the_same_score(tmp_path):
+    """The same pictures in 8 and in 16 bits have the same scores."""
     noisy = np.clip(COLOR + np.random.default_rng(0).normal(0, 12, COLOR.shape), 0, 255).astype(np.uint8)
     eight = compare(str(save(tmp_path / "x.png", COLOR)), str(save(tmp_path / "y.png", noisy)), metric=("ssim", "psnr"))
     deep = [
@@ -135,7 +135,7 @@ def test_8_and_16_bits_score_alike(tmp_path):
         for n, a in (("X", COLOR), ("Y", noisy))
     ]
     sixteen = compare(*deep, metric=("ssim", "psnr"))
-    assert eight["pairs"][0]["ssim"] == pytest.approx(sixteen["pairs"][0]["ssim"], abs=2e-6)  # float32
+    assert eight["pairs"][0]["ssim"] == pytest.approx(sixteen["pairs"][0]["ssim"], abs=2e-6)  # rounding of float32
     assert eight["pairs"][0]["psnr"] == pytest.approx(sixteen["pairs"][0]["psnr"], abs=1e-5)
 
 
@@ -148,17 +148,17 @@ def test_resize_keeps_type_and_range():
     assert (scaled.pixels[0, 0, 0], scaled.pixels[0, 0, -1]) == (0, 255)
 
 
-def test_planes_of_other_ranges_are_not_compared():
+def test_planes_of_different_ranges_are_not_compared():
     plane = torch.zeros(1, 8, 8, dtype=torch.uint8)
     with pytest.raises(PairError, match="without --luma both"):
         matched(Picture(plane, 255, True), Picture(plane, 255, False), resize=False)
-    # A bit more doubles a limited range's numbers: black is 16, then 64.
+    # In limited range, each additional bit doubles the values: black is 16 in 8 bits and 64 in 10.
     ten = torch.full((1, 8, 8), 64, dtype=torch.uint16)
     x, y = matched(Picture(plane + 16, 255, False), Picture(ten, 1023, False), resize=False)
     assert torch.equal(x.pixels.int(), y.pixels.int())
 
 
-def test_a_broken_file_costs_one_line(tmp_path):
+def test_a_broken_file_is_one_error_line(tmp_path):
     good = save(tmp_path / "g.png", COLOR)
     listing = tmp_path / "list.csv"
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Planes of every pixel format have the values that the decoder wrote, in any width, and of any depth."""
+"""Tests that the planes of every pixel format have the decoder's values, in any width and at any depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ssim_fused.scoring import PairError
 from ssim_fused.scoring.planes import Matched, deep_rgb_of, matched_planes, planar_format
 
 FEW = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 66, 95, 127, 130)
-# Formats that FFmpeg cannot convert, and says so.
+# Formats that FFmpeg refuses to convert.
 REFUSED = {"bgr4", "rgb4", "v30xbe", "x2bgr10be", "x2rgb10be", "xv30be", "y210be", "y212be", "y216be"}
 
 
@@ -44,7 +44,7 @@ def noise(form, width, seed):
 
 
 def expected_of(form, values):
-    """Luma and chroma, or red, green and blue; of fewer than 8 bits, scaled to 8."""
+    """Returns the expected planes, Y, U, V or R, G, B. Fewer than 8 bits are scaled to 8."""
     shown = values[:3] if len(values) > 2 else values[:1]
     if form.name == "monow":
         shown = [1 - shown[0]]
@@ -77,13 +77,13 @@ def test_planes_are_the_values_of_the_format_in_every_width(name):
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED & set(NAMES)))
-def test_formats_that_cannot_be_converted_are_refused(name):
+def test_formats_that_ffmpeg_cannot_convert_are_refused(name):
     frame = av.VideoFrame(16, 16, name)
     with pytest.raises(PairError, match=f"pixel format {name} cannot be converted to"):
         matched_planes(frame, frame, "planes")
 
 
-def test_a_palette_is_its_colors():
+def test_a_palette_is_read_as_its_colors():
     frame = av.VideoFrame(33, 5, "pal8")
     places = np.random.default_rng(0).integers(0, 256, (5, 33))
     colors = np.random.default_rng(1).integers(0, 256, (256, 4)).astype(np.uint8)  # blue, green, red, alpha
@@ -103,8 +103,8 @@ def deeper(values, few, bits, white):
                                   "nv12", "p010le", "yuva420p", "gray", "gray10le", "gbrp", "gbrp10be", "gbrap12le",
                                   "rgb24"])  # fmt: skip
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
-def test_fewer_bits_are_shifted_up_and_white_of_full_range_stays_white(name, full):
-    """Next to a frame of more bits and the same kind, and alone."""
+def test_lower_depths_are_shifted_up_and_full_range_white_stays_white(name, full):
+    """Compares a frame with one of the same kind at a larger depth, and with itself."""
     form = described(name)
     if form is None:
         pytest.skip("no libavutil next to PyAV")
@@ -125,7 +125,7 @@ def test_fewer_bits_are_shifted_up_and_white_of_full_range_stays_white(name, ful
 
 
 @pytest.mark.parametrize("name", ["gbrp", "rgb24", "gbrp10le", "gbrap12le", "gbrp12be", "rgb555le"])
-def test_rgb_of_any_depth_is_not_taken_by_way_of_luma(name):
+def test_rgb_of_any_depth_is_not_converted_through_yuv(name):
     form = described(name)
     if form is None:
         pytest.skip("no libavutil next to PyAV")
@@ -138,7 +138,7 @@ def test_rgb_of_any_depth_is_not_taken_by_way_of_luma(name):
 
 
 @pytest.mark.parametrize("name", ["yuv411p", "yuv410p", "yuv440p", "yuv440p10le", "yuv422p10be"])
-def test_every_sampling_becomes_rgb(name):
+def test_every_chroma_subsampling_is_converted_to_rgb(name):
     form = described(name)
     if form is None:
         pytest.skip("no libavutil next to PyAV")

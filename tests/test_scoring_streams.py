@@ -1,4 +1,4 @@
-"""FIFOs and process substitutions as videos: read once, as the y4m stream of standard input is."""
+"""Tests FIFOs and process substitutions as videos, which are y4m streams that can be read only once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def videos(tmp_path_factory):
 
 
 def y4m(path):
-    """What ``ffmpeg -i PATH -f yuv4mpegpipe -`` writes."""
+    """Returns the output of ``ffmpeg -i PATH -f yuv4mpegpipe -``."""
     file = io.BytesIO()
     with av.open(path) as container:
         for frame in container.decode(video=0):
@@ -39,7 +39,7 @@ def y4m(path):
 
 @pytest.fixture
 def fifo(tmp_path):
-    """Makes a FIFO that a thread writes the content to, as another program would."""
+    """Creates a FIFO to which a thread writes the content, like another program."""
     threads = []
 
     def make(name, content):
@@ -58,7 +58,7 @@ def fifo(tmp_path):
 def _write(path, content):
     try:
         path.write_bytes(content)
-    except BrokenPipeError:  # whoever reads had enough
+    except BrokenPipeError:  # the reader has closed the FIFO
         return
 
 
@@ -68,7 +68,7 @@ def scores(out):
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.mkv", "pipe.y4m", "pipe.yuv"])
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_fifo_scores_as_its_video(videos, fifo, name, side):
+def test_a_fifo_has_the_scores_of_its_video(videos, fifo, name, side):
     paths = list(videos)
     paths[side] = fifo(name, y4m(paths[side]))
     code, out, err = run("compare", *paths, "--per-frame", "--format", "csv")
@@ -84,7 +84,7 @@ def test_two_fifos_and_a_report(videos, fifo, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="needs bash")
-def test_a_process_substitution_scores_as_its_file(videos, tmp_path):
+def test_a_process_substitution_has_the_scores_of_its_file(videos, tmp_path):
     (tmp_path / "d.y4m").write_bytes(y4m(videos[1]))
     script = '"$0" -m ssim_fused compare "$1" <(cat "$2") --format csv'
     command = ["/bin/bash", "-c", script, sys.executable, videos[0], tmp_path / "d.y4m"]
@@ -93,29 +93,29 @@ def test_a_process_substitution_scores_as_its_file(videos, tmp_path):
     assert scores(done.stdout) == scores(run("compare", *videos, "--format", "csv")[1])
 
 
-def test_what_arrives_instead_of_y4m_is_told(videos, fifo):
+def test_a_stream_that_is_not_y4m_is_an_error(videos, fifo):
     path = fifo("pipe", b"\x1a\x45\xdf\xa3" + bytes(1000))
     code, _, err = run("compare", videos[0], path)
     assert code == 2
-    assert f"{path} is no y4m stream: it begins with b'\\x1aE\\xdf\\xa3" in err
-    assert "Write it with ffmpeg -i FILE -f yuv4mpegpipe -" in err
+    assert f"{path} is not a y4m stream: it starts with b'\\x1aE\\xdf\\xa3" in err
+    assert "write it with ffmpeg -i FILE -f yuv4mpegpipe -" in err
 
 
-def test_a_fifo_next_to_a_picture_is_a_picture(fifo, tmp_path):
+def test_a_fifo_compared_with_a_picture_is_a_picture(fifo, tmp_path):
     picture = save(tmp_path / "p.png", moving_picture(1)[0])
     code, out, err = run("compare", picture, fifo("pipe", picture.read_bytes()), "--format", "csv")
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split(",")[2] == "1.0"
 
 
-def test_a_stream_is_read_once(videos, tmp_path):
+def test_a_stream_given_twice_is_refused(videos, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     pipe = str(tmp_path / "pipe")
-    with pytest.raises(UsageError, match=r"is a stream, which can be read once, and 2 distorted inputs are given"):
+    with pytest.raises(UsageError, match=r"is a stream, which can be read only once, but 2 distorted inputs are given"):
         find_pairs(pipe, list(videos))
-    with pytest.raises(UsageError, match="'-' is a stream, which can be read once"):
+    with pytest.raises(UsageError, match="'-' is a stream, which can be read only once"):
         find_pairs("-", list(videos))
-    with pytest.raises(UsageError, match="pipe' is given twice, and can be read once; give a file"):
+    with pytest.raises(UsageError, match="pipe' is given twice, but can be read only once; give a file"):
         find_pairs(pipe, [pipe])
     (tmp_path / "list.csv").write_text(f"{videos[0]},{pipe}\n")
     code, _, err = run("compare", "--pairs", tmp_path / "list.csv")
@@ -124,14 +124,14 @@ def test_a_stream_is_read_once(videos, tmp_path):
 
 
 @pytest.mark.parametrize(("fields", "words"), [
-    (b"W0 H4", "its header has the width W0; expected 1 to 65535"),
-    (b"W4 H-4", "its header has the height H-4; expected 1 to 65535"),
-    (b"Wabc H4", "its header has the width Wabc; expected 1 to 65535"),
-    (b"W99999999999 H4", "its header has the width W99999999999; expected 1 to 65535"),
-    (b"H4", "its header has no width (W)"),
-    (b"W4", "its header has no height (H)"),
+    (b"W0 H4", "the header has the width W0; expected 1 to 65535"),
+    (b"W4 H-4", "the header has the height H-4; expected 1 to 65535"),
+    (b"Wabc H4", "the header has the width Wabc; expected 1 to 65535"),
+    (b"W99999999999 H4", "the header has the width W99999999999; expected 1 to 65535"),
+    (b"H4", "the header has no width (W)"),
+    (b"W4", "the header has no height (H)"),
 ])  # fmt: skip
-def test_a_y4m_header_without_a_size_is_told(videos, fifo, tmp_path, fields, words):
+def test_a_y4m_header_without_a_valid_size_is_an_error(videos, fifo, tmp_path, fields, words):
     content = b"YUV4MPEG2 " + fields + b" F25:1 C420\nFRAME\n" + bytes(24)
     (tmp_path / "d.y4m").write_bytes(content)
     for path in (str(tmp_path / "d.y4m"), fifo("pipe", content)):

@@ -1,4 +1,4 @@
-"""What pictures, animations, videos, options and outputs do in one run: where their modules meet."""
+"""Tests combinations of pictures, animations, videos, options and outputs in one run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLANES = {"ssim-y", "ssim-u", "ssim-v"}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files of the same moving picture: videos, an animation, a folder of frames."""
+    """Writes the same frames as videos, an animation and a folder."""
     folder = tmp_path_factory.mktemp("together")
     frames = moving_picture(4)
     for name, crf in (("r.mkv", 5), ("d.mp4", 35)):
@@ -41,7 +41,7 @@ def columns(*arguments):
     return set(next(csv.reader(io.StringIO(out))))
 
 
-def test_two_videos_alone_have_columns_of_planes(files):
+def test_only_two_videos_have_columns_of_planes(files):
     assert columns(files / "r.mkv", files / "d.mp4") > PLANES
     for reference, distorted in (("r.mkv", "an.gif"), ("an.gif", "d.mp4"), ("r.mkv", "frames"), ("an.gif", "an.gif")):
         assert not PLANES & columns(files / reference, files / distorted)
@@ -49,7 +49,7 @@ def test_two_videos_alone_have_columns_of_planes(files):
         assert not PLANES & columns(files / "r.mkv", files / "d.mp4", option)
 
 
-def test_files_of_no_known_ending_are_what_they_hold(files, tmp_path):
+def test_files_with_unknown_extensions_are_recognized_by_content(files, tmp_path):
     for name, video in (("an.gif", False), ("frames/0.png", False), ("d.mp4", True)):
         for ending in ("", ".weird"):
             path = str(tmp_path / f"file{ending}")
@@ -94,7 +94,7 @@ def test_notes_reach_standard_error_the_rows_and_the_report(files, tmp_path):
     assert note in (tmp_path / "r.html").read_text()
 
 
-def test_a_rectangle_of_videos_is_the_same_as_a_mask_and_recorded(files, tmp_path):
+def test_a_rectangle_of_videos_equals_a_mask_and_is_recorded(files, tmp_path):
     pair = str(files / "r.mkv"), str(files / "d.mp4")
     mask = np.full(moving_picture(1)[0].shape[:2], 255, np.uint8)
     mask[11:60, 21:80] = 0
@@ -107,16 +107,20 @@ def test_a_rectangle_of_videos_is_the_same_as_a_mask_and_recorded(files, tmp_pat
     assert "ignore" in err
 
 
-def test_results_say_how_videos_were_compared(files, tmp_path):
+def test_results_record_how_videos_were_compared(files, tmp_path):
     pair = files / "r.mkv", files / "d.mp4"
-    for options, words in (((), "of two videos Y, U and V"), (("--rgb",), ", RGB, range"), (("--luma",), "luma bt601"),
-                           (("--align", "pts"), "matched by time")):  # fmt: skip
+    for options, words in (
+        ((), "RGB (Y, U and V for two videos)"),
+        (("--rgb",), ", RGB, range"),
+        (("--luma",), "luma bt601"),
+        (("--align", "pts"), "matched by time"),
+    ):
         code, out, _ = run("compare", *pair, *options, "--format", "markdown")
         assert code == 0
         assert words in re.sub(r"\\", "", out.splitlines()[-1])
 
 
-def test_ranges_of_float_pictures_are_recorded_as_what_was_scored(tmp_path):
+def test_ranges_of_float_pictures_are_recorded(tmp_path):
     pixels = np.random.default_rng(0).random((40, 50)).astype(np.float32) * 4
     tifffile.imwrite(tmp_path / "a.tif", pixels)
     tifffile.imwrite(tmp_path / "b.tif", pixels * np.float32(0.9))

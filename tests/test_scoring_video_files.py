@@ -1,4 +1,4 @@
-"""Which files are videos, what of them is read, and what is said of those that are broken, cut off or no videos."""
+"""Tests which files are videos, which stream is read, and errors of broken, truncated and other files."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def copied(source, target):
 
 
 @pytest.mark.parametrize("name", ["12:30.mp4", "clip", "clip.bin", "file:x.mp4", "pipe:0.mp4", "a b%20.unknown"])
-def test_a_video_of_any_name_is_one(tmp_path, monkeypatch, reference, distorted, name):
+def test_a_video_is_recognized_under_any_name(tmp_path, monkeypatch, reference, distorted, name):
     copied(distorted, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert score_of(reference, name) == score_of(reference, distorted)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode there")
-def test_a_video_whose_name_is_no_text_is_one(tmp_path, reference, distorted):
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are Unicode on macOS")
+def test_a_video_is_recognized_under_an_undecodable_name(tmp_path, reference, distorted):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
     copied(distorted, Path(name))
     assert score_of(reference, name) == score_of(reference, distorted)
@@ -69,13 +69,13 @@ def test_a_video_whose_name_is_no_text_is_one(tmp_path, reference, distorted):
 
 @pytest.mark.parametrize(("ending", "codec"), [("3gp", "mpeg4"), ("nut", "ffv1"), ("m2v", "mpeg2video"),
                                                ("h264", "libx264"), ("wmv", "wmv2")])  # fmt: skip
-def test_endings_of_rarer_containers_are_videos(tmp_path, reference, frames, ending, codec):
+def test_extensions_of_rarer_containers_are_videos(tmp_path, reference, frames, ending, codec):
     path = write_video(tmp_path / f"x.{ending}", frames, codec)
     assert is_video(str(path))
     assert score_of(reference, path)["ssim"] > 0.7
 
 
-def test_text_and_pictures_are_no_videos(tmp_path, frames):
+def test_text_and_pictures_are_not_videos(tmp_path, frames):
     (tmp_path / "notes").write_text("no video\n" * 100)
     picture = save(tmp_path / "picture.png", frames[0])
     copied(picture, tmp_path / "picture")
@@ -83,7 +83,7 @@ def test_text_and_pictures_are_no_videos(tmp_path, frames):
 
 
 @pytest.mark.parametrize("name", ["concat:d.mp4|d.mp4", "http://127.0.0.1:9/x.mp4", "subfile,,start,0,end,9,,:d.mp4"])
-def test_protocols_of_ffmpeg_are_names_of_files(tmp_path, monkeypatch, reference, distorted, name):
+def test_names_of_ffmpeg_protocols_are_file_names(tmp_path, monkeypatch, reference, distorted, name):
     copied(distorted, tmp_path / "d.mp4")
     listing = tmp_path / "list.csv"
     listing.write_text(f'"{reference}","{name}"\n')
@@ -98,13 +98,13 @@ def test_protocols_of_ffmpeg_are_names_of_files(tmp_path, monkeypatch, reference
     "ffconcat version 1.0\nfile d.mp4\n",
     "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nd.mp4\n#EXT-X-ENDLIST\n",
 ])  # fmt: skip
-def test_lists_of_other_files_are_not_followed(tmp_path, reference, distorted, content):
+def test_playlists_are_not_followed(tmp_path, reference, distorted, content):
     copied(distorted, tmp_path / "d.mp4")
     (tmp_path / "list.mp4").write_text(content)
     assert "list.mp4: " in error_of(reference, tmp_path / "list.mp4")
 
 
-def test_cover_art_and_sound_are_not_the_video(tmp_path, reference, distorted, frames):
+def test_cover_art_and_audio_are_skipped(tmp_path, reference, distorted, frames):
     path = tmp_path / "cover.mp4"
     with av.open(distorted) as source, av.open(str(path), "w") as target:
         cover = target.add_stream("mjpeg", rate=1)
@@ -127,7 +127,7 @@ def test_cover_art_and_sound_are_not_the_video(tmp_path, reference, distorted, f
     assert score_of(reference, path) == score_of(reference, distorted)
 
 
-def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference, frames):
+def test_the_largest_of_several_video_streams_is_compared(tmp_path, reference, frames):
     path = tmp_path / "two.mkv"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
@@ -141,7 +141,7 @@ def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference
                 container.mux(stream.encode(frame))
         for stream in streams:
             container.mux(stream.encode(None))
-    note = f"{path} has 2 videos; the one of 64x48 pixels, stream 1, is compared"
+    note = f"{path} has 2 video streams; stream 1, of 64x48 pixels, is compared"
     result = score_of(reference, path)
     assert (result["ssim"], result["notes"]) == (1.0, [note])
     code, _, err = run("compare", reference, path)
@@ -149,7 +149,7 @@ def test_of_several_videos_the_largest_is_compared_and_named(tmp_path, reference
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le", "nv12", "rgb24"])
-def test_bare_pixels_need_a_size_and_a_format(tmp_path, frames, pixels):
+def test_raw_video_needs_a_size_and_a_format(tmp_path, frames, pixels):
     made = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels, threads=1) for frame in frames]
     container = tmp_path / "x.nut"
     write_frames(container, made, "rawvideo", pixels)
@@ -162,17 +162,17 @@ def test_bare_pixels_need_a_size_and_a_format(tmp_path, frames, pixels):
     assert [frame["frame"] for frame in result["frames"]] == list(range(2, COUNT))
     assert "give --size WxH and --pix-fmt FORMAT" in error_of(container, raw)
     wrong = error_of(container, raw, **size | {"size": "62x50"})
-    assert f"{raw.stat().st_size} bytes are no whole number of frames" in wrong
+    assert f"the file has {raw.stat().st_size} bytes; expected a multiple of" in wrong
     assert run("compare", container, raw, "--size", size["size"], "--pix-fmt", pixels)[0] == 0
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"size": "64x48"}, "needs both"),
-    ({"pix_fmt": "yuv420p"}, "needs both"),
+    ({"size": "64x48"}, "raw video files need both"),
+    ({"pix_fmt": "yuv420p"}, "raw video files need both"),
     ({"size": "64", "pix_fmt": "yuv420p"}, "size is '64'; expected WIDTHxHEIGHT"),
     ({"size": "64x48", "pix_fmt": "yuv"}, "pix_fmt is 'yuv'; expected a pixel format of FFmpeg"),
 ])  # fmt: skip
-def test_a_size_or_format_that_means_nothing_is_a_wrong_call(reference, settings, words):
+def test_an_invalid_size_or_format_is_a_usage_error(reference, settings, words):
     with pytest.raises(UsageError, match=words):
         compare(reference, reference, **settings)
 
@@ -184,13 +184,13 @@ def piped(data, *arguments):
 
 
 @pytest.mark.parametrize(("data", "words"), [
-    (b"", "nothing arrived"),
-    (b"\x1a\x45\xdf\xa3" + bytes(500), "it begins with b'\\x1aE\\xdf\\xa3"),
+    (b"", "it is empty"),
+    (b"\x1a\x45\xdf\xa3" + bytes(500), "it starts with b'\\x1aE\\xdf\\xa3"),
 ])  # fmt: skip
-def test_what_is_no_y4m_stream_is_told(reference, data, words):
+def test_standard_input_that_is_not_y4m_is_an_error(reference, data, words):
     code, _, err = piped(data, reference, "-")
     assert code == 2
-    assert f"standard input is no y4m stream: {words}" in err
+    assert f"standard input is not a y4m stream: {words}" in err
     assert "needs -strict -1 for more than 8 bits" in err
 
 
@@ -205,7 +205,7 @@ def test_a_y4m_stream_of_10_bits_is_read(tmp_path, frames):
 
 
 def y4m(frames):
-    """The frames as ``ffmpeg -strict -1 -f yuv4mpegpipe`` writes them."""
+    """Returns the frames as ``ffmpeg -strict -1 -f yuv4mpegpipe`` writes them."""
     file = io.BytesIO(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420p10 XYSCSS=420P10\n".encode())
     file.seek(0, io.SEEK_END)
     for frame in frames:
@@ -216,8 +216,8 @@ def y4m(frames):
 @pytest.mark.parametrize(("ending", "codec"), [("mkv", "libx264"), ("ts", "libx264"), ("ts", "mpeg2video"),
                                                ("avi", "mpeg4"), ("webm", "libvpx-vp9"), ("flv", "libx265"),
                                                ("mp4", "libx264")])  # fmt: skip
-def test_a_file_that_was_cut_off_is_an_error(tmp_path, frames, ending, codec):
-    """Whatever is cut off, also if as many frames are left, of which the decoder patched the last."""
+def test_a_truncated_file_is_an_error(tmp_path, frames, ending, codec):
+    """Also if the number of frames is the same, because the decoder conceals the damage of the last one."""
     options = {"x265_params": "log-level=none"} if codec == "libx265" else {}
     if ending == "mp4":
         options["movflags"] = "faststart"
@@ -233,7 +233,7 @@ def test_a_file_that_was_cut_off_is_an_error(tmp_path, frames, ending, codec):
 
 
 @pytest.mark.parametrize("chroma", ["420jpeg", "422p10", "444", "411", "mono", "mono12", "444alpha"])
-def test_a_y4m_file_that_was_cut_off_is_an_error(tmp_path, chroma):
+def test_a_truncated_y4m_file_is_an_error(tmp_path, chroma):
     chroma_samples = {"420": 2 * 8 * 6, "422": 2 * 8 * 11, "444": 2 * 15 * 11, "411": 2 * 4 * 11, "mon": 0}[chroma[:3]]
     samples = 15 * 11 * (2 if chroma == "444alpha" else 1) + chroma_samples
     frame = b"FRAME\n" + bytes(samples * (2 if chroma[-2:] in ("10", "12") else 1))
@@ -242,18 +242,18 @@ def test_a_y4m_file_that_was_cut_off_is_an_error(tmp_path, chroma):
     for data, missing in ((2 * frame, 0), (frame + frame[:-7], 7), (2 * frame + b"rest", 1), (frame + frame[:3], 1)):
         file.write_bytes(header + data)
         assert (missing_bytes(str(file)) > 0) == (missing > 0)
-    assert "cut off" in error_of(file, file)
+    assert "the file is truncated" in error_of(file, file)
 
 
-def test_frames_before_the_cut_are_scored_where_they_are_asked_for(tmp_path, frames):
+def test_frames_before_the_truncation_are_scored_if_requested(tmp_path, frames):
     whole = write_video(tmp_path / "whole.ts", frames, g=4)
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: int(0.8 * whole.stat().st_size)])
-    assert "the file was cut off" in error_of(whole, cut)
+    assert "the file is truncated" in error_of(whole, cut)
     assert score_of(whole, cut, frames=(0, 4, 1))["ssim"] == 1.0
 
 
-def test_a_damaged_frame_and_those_that_depend_on_it_are_errors(tmp_path):
+def test_a_damaged_frame_and_its_dependents_are_errors(tmp_path):
     frames = moving_picture(30, WIDTH, HEIGHT)
     whole = write_video(tmp_path / "whole.h264", frames, g=10, bf=0)
     with av.open(str(whole)) as container:
@@ -262,13 +262,13 @@ def test_a_damaged_frame_and_those_that_depend_on_it_are_errors(tmp_path):
     broken = tmp_path / "broken.h264"
     broken.write_bytes(b"".join(packets))
     error = error_of(whole, broken)
-    assert f"{broken}: frame 13 is damaged, and the decoder patched it up" in error
+    assert f"{broken}: frame 13 is damaged, and the decoder has concealed" in error
     assert "frame 16 is damaged" in error_of(whole, broken, frames=(16, 18, 1))
     assert score_of(whole, broken, frames=(0, 13, 1))["ssim"] == 1.0
     assert score_of(whole, broken, frames=(20, 30, 1))["ssim"] == 1.0
 
 
-def test_a_video_without_pictures_is_named(tmp_path, reference):
+def test_a_file_without_a_video_stream_is_an_error(tmp_path, reference):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         sound = container.add_stream("aac", rate=48000)
@@ -276,11 +276,11 @@ def test_a_video_without_pictures_is_named(tmp_path, reference):
         silence.sample_rate = 48000
         container.mux(sound.encode(silence))
         container.mux(sound.encode(None))
-    assert error_of(reference, path) == f"{path}: has no video in it"
+    assert error_of(reference, path) == f"{path}: the file has no video stream"
 
 
-def test_files_with_broken_names_of_their_tags_are_read(tmp_path, distorted):
-    """A title that is no UTF-8 is no reason to refuse a video."""
+def test_files_with_undecodable_metadata_are_read(tmp_path, distorted):
+    """A title that is not UTF-8 must not prevent reading."""
     path = tmp_path / "x.mkv"
     with av.open(distorted) as source, av.open(str(path), "w") as target:
         target.metadata["title"] = "TITLE"

@@ -1,4 +1,4 @@
-"""Which frames of two videos meet, and how other formats are compared: turned, of other chroma, depths or colours."""
+"""Tests how frames of two videos are matched, and videos that differ in rotation, chroma, bit depth or color."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lossless(path, frames=None, pixels="yuv420p", **options):
 
 
 def scored(*paths, **settings):
-    """The frames' scores, and the notes."""
+    """Returns the scores of the frames, and the notes."""
     document = compare(*paths, per_frame=True, **settings)
     assert document["failed"] == []
     (pair,) = document["pairs"]
@@ -38,7 +38,7 @@ def reference(tmp_path_factory):
     return lossless(tmp_path_factory.mktemp("reference") / "r.mkv", rate=30)
 
 
-# The distorted video's rate, and of each of its frames the number in the reference and the time.
+# The rate of the distorted video, and for each of its frames the number in the reference and the time.
 SHOWN = {
     "half the rate": (15, [(2 * k, k) for k in range(15)]),
     "each frame twice": (60, [(k // 2, k) for k in range(60)]),
@@ -50,8 +50,8 @@ SHOWN = {
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "ts"])
 @pytest.mark.parametrize("name", SHOWN)
-def test_by_time_each_frame_meets_what_the_reference_shows_then(tmp_path, reference, name, ending):
-    """Time stamps in milliseconds, in exact fractions, and from 1.4 seconds on."""
+def test_by_time_frames_match_the_reference_frame_on_display(tmp_path, reference, name, ending):
+    """Time stamps are in milliseconds, in exact fractions, and start at 1.4 seconds."""
     rate, shown = SHOWN[name]
     frames = made()
     picked = [frames[number].reformat(format="yuv420p", threads=1) for number, _ in shown]
@@ -61,11 +61,11 @@ def test_by_time_each_frame_meets_what_the_reference_shows_then(tmp_path, refere
     scores, notes = scored(reference, path, align="pts")
     assert scores == dict.fromkeys(range(len(shown)), 1.0)
     unmet = COUNT - len({number for number, _ in shown})
-    told = [f"matched by time: {unmet} of the reference's 30 frames met no distorted frame"] if unmet else []
+    told = [f"matched by time: {unmet} of the 30 reference frames match no distorted frame"] if unmet else []
     assert notes == told
 
 
-def test_by_time_frames_are_those_of_the_distorted_video(tmp_path, reference):
+def test_by_time_frames_selects_frames_of_the_distorted_video(tmp_path, reference):
     path = lossless(tmp_path / "d.mkv", made()[::2], rate=15)
     scores, _ = scored(reference, path, align="pts", frames=(3, 12, 4))
     assert scores == {3: 1.0, 7: 1.0, 11: 1.0}
@@ -75,23 +75,22 @@ def test_by_time_frames_after_the_end_of_the_reference_are_not_scored(tmp_path, 
     longer = lossless(tmp_path / "d.mkv", made(36), rate=30)
     scores, notes = scored(reference, longer, align="pts")
     assert scores == dict.fromkeys(range(COUNT), 1.0)
-    assert notes == ["matched by time: after the reference's end, distorted frames were not scored: 6"]
+    assert notes == ["matched by time: 6 distorted frames after the end of the reference were not scored"]
 
 
-def test_by_time_needs_times(tmp_path, reference):
+def test_by_time_needs_time_stamps(tmp_path, reference):
     bare = str(write_video(tmp_path / "d.h264", moving_picture(COUNT, WIDTH, HEIGHT)))
-    assert (
-        "has no time stamps, so that --align pts cannot" in compare(reference, bare, align="pts")["failed"][0]["error"]
-    )
+    error = compare(reference, bare, align="pts")["failed"][0]["error"]
+    assert "has no time stamps, which --align pts needs" in error
     folder = tmp_path / "frames"
     for number, array in enumerate(moving_picture(COUNT, WIDTH, HEIGHT)):
         save(folder / f"{number}.png", array)
     error = compare(reference, str(folder), align="pts")["failed"][0]["error"]
-    assert error == "--align pts matches the frames of two videos; folders and animations have no time stamps"
+    assert error == "--align is pts, but folders and animations have no time stamps; use --align number"
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_other_numbers_of_frames_are_told_with_both_counts_and_the_way_out(tmp_path, reference, swapped):
+def test_unequal_numbers_of_frames_are_an_error_with_both_counts(tmp_path, reference, swapped):
     half = lossless(tmp_path / "d.mkv", made()[::2], rate=15)
     paths, counts, rates = [reference, half], [30, 15], [30, 15]
     if swapped:
@@ -99,22 +98,22 @@ def test_other_numbers_of_frames_are_told_with_both_counts_and_the_way_out(tmp_p
     code, _, err = run("compare", *paths)
     assert code == 2
     told = (
-        f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames a second; "
-        "--align pts matches frames by their time\n"
+        f"{paths[0]} has {counts[0]} frames, {paths[1]} has {counts[1]}, at {rates[0]} and {rates[1]} frames per "
+        "second; expected equal numbers of frames, or use --align pts to match frames by time\n"
     )
     assert told in err
     assert run("compare", *paths, "--align", "pts")[0] == 0
 
 
-def test_numbers_of_frames_in_a_range_are_told_as_such(tmp_path, reference):
+def test_unequal_numbers_of_frames_within_a_range(tmp_path, reference):
     short = lossless(tmp_path / "d.mkv", made()[:20], rate=30)
     error = compare(reference, short, frames=(5, 28, 1))["failed"][0]["error"]
-    assert f"{reference} has 23 frames in the range of --frames, {short} has 15" in error
+    assert f"{reference} has 23 frames within --frames, {short} has 15" in error
     error = compare(reference, short, frames=(5, None, 1))["failed"][0]["error"]
     assert f"{reference} has 30 frames, {short} has 20" in error
 
 
-# Of a matrix [a, b, u, c, d, v, x, y, w] in fixed point: what makes the coded picture of the upright one.
+# Display matrix [a, b, u, c, d, v, x, y, w] in fixed point, and how to make the coded picture of an upright one.
 ONE = 1 << 16
 TURNS = {
     "90 clockwise": ((0, ONE, 0, -ONE, 0, 0), lambda a: np.rot90(a, 1)),
@@ -144,13 +143,13 @@ def test_display_matrices_are_applied(tmp_path, turn, settings):
     assert min(scored(str(upright_folder), y)[0].values()) > 0.99
 
 
-def test_a_display_matrix_of_another_angle_is_refused(tmp_path):
+def test_a_display_matrix_with_another_angle_is_refused(tmp_path):
     turned = str(write_frames(tmp_path / "y.mp4", made(3), crf=0,
                               prepare=lambda stream: stream.set_display_rotation(30)))  # fmt: skip
-    assert "turns it by no multiple of 90 degrees" in compare(turned, turned)["failed"][0]["error"]
+    assert "by an angle that is not a multiple of 90 degrees" in compare(turned, turned)["failed"][0]["error"]
 
 
-def test_colour_tags_that_differ_are_told(tmp_path):
+def test_different_color_tags_are_noted(tmp_path):
     def tagged(stream):
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
@@ -160,7 +159,7 @@ def test_colour_tags_that_differ_are_told(tmp_path):
     scores, notes = scored(untagged, bt709)
     assert scores == dict.fromkeys(range(3), 1.0)
     assert notes == [
-        "the colour tags differ: matrix unknown, primaries unknown, transfer unknown, range unknown in the reference, "
+        "the color tags differ: matrix unknown, primaries unknown, transfer unknown, range unknown in the reference, "
         "matrix bt709, primaries bt709, transfer bt709, range tv in the distorted video"
     ]
     assert scored(bt709, bt709)[1] == []
@@ -172,16 +171,16 @@ def test_colour_tags_that_differ_are_told(tmp_path):
     assert notes[0] in out
 
 
-def test_interlaced_beside_progressive_is_told(tmp_path):
+def test_interlaced_with_progressive_is_noted(tmp_path):
     x = str(write_frames(tmp_path / "x.mkv", made(3), crf=10))
     y = str(write_frames(tmp_path / "y.mkv", made(3), crf=10, x264_params="interlaced=1"))
-    note = "the distorted video is interlaced, the other is not; frames are compared with both fields woven"
+    note = "the distorted video is interlaced and the other is not; frames are compared with both fields interleaved"
     assert scored(x, y)[1] == [note]
     assert scored(y, y)[1] == []
 
 
 @pytest.mark.parametrize(("finer", "shape"), [("yuv444p", "yuv420p"), ("yuv422p", "yuv420p"), ("yuv444p", "yuv422p")])
-def test_finer_chroma_is_reduced_as_ffmpeg_reduces_it(tmp_path, finer, shape):
+def test_finer_chroma_is_reduced_as_by_ffmpeg(tmp_path, finer, shape):
     fine = made(3, finer)
     coarse = [frame.reformat(format=shape, interpolation="BICUBIC", threads=1) for frame in fine]
     x = lossless(tmp_path / "x.mkv", fine, finer)
@@ -192,7 +191,7 @@ def test_finer_chroma_is_reduced_as_ffmpeg_reduces_it(tmp_path, finer, shape):
         assert "chroma is compared at the lower resolution of both" in result["notes"][-1]
 
 
-def test_beside_grey_luma_alone_is_compared(tmp_path):
+def test_only_luma_is_compared_with_grey(tmp_path):
     def full(frame):
         frame.color_range = 2
         return frame
@@ -204,17 +203,17 @@ def test_beside_grey_luma_alone_is_compared(tmp_path):
     result = compare(x, y)["pairs"][0]
     assert 0.9 < result["ssim"] < 1
     assert "ssim-u" not in result
-    assert result["notes"][-1] == "the pixel formats are yuvj444p and gray; luma alone is compared"
+    assert result["notes"][-1] == "the pixel formats are yuvj444p and gray; only luma is compared"
 
 
-def test_alpha_is_not_compared_which_is_told(tmp_path):
+def test_alpha_is_not_compared_and_noted(tmp_path):
     x = lossless(tmp_path / "x.mkv", made(3), "yuv420p")
     y = lossless(tmp_path / "y.mkv", made(3, "yuva420p"), "yuva420p")
     scores, notes = scored(x, y)
     assert (scores, notes[-1]) == (dict.fromkeys(range(3), 1.0), "alpha is not compared")
 
 
-def test_rgb_videos_are_compared_by_their_channels(tmp_path):
+def test_rgb_videos_are_compared_by_channel(tmp_path):
     x = lossless(tmp_path / "x.mkv", made(3, "bgr0"), "bgr0")
     y = str(write_frames(tmp_path / "y.mkv", made(3, "rgb24"), "libx264rgb", "rgb24", crf=0))
     assert scored(x, x)[0] == dict.fromkeys(range(3), 1.0)
@@ -223,13 +222,13 @@ def test_rgb_videos_are_compared_by_their_channels(tmp_path):
     luma = lossless(tmp_path / "z.mkv", made(3), "yuv420p")
     scores, notes = scored(x, luma)
     assert min(scores.values()) > 0.8
-    assert notes[0] == "one video is RGB, the other luma and chroma; both are compared as RGB"
+    assert notes[0] == "one video is RGB and the other YUV; both are compared as RGB"
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("size", [(67, 49), (64, 48)], ids=["odd", "even"])
-def test_odd_sizes_have_planes_of_their_rounded_sizes(tmp_path, pixels, size):
-    """The weights of planes are their pixels."""
+def test_odd_sizes_have_chroma_planes_of_rounded_up_sizes(tmp_path, pixels, size):
+    """Planes are weighted by their number of pixels."""
     frames = made(2, pixels, *size)
     x = lossless(tmp_path / "x.mkv", frames, pixels)
     y = str(write_frames(tmp_path / "y.mkv", made(2, pixels, *size), "ffv1", pixels))
@@ -244,7 +243,7 @@ def test_odd_sizes_have_planes_of_their_rounded_sizes(tmp_path, pixels, size):
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
-def test_convention_ffmpeg_prints_what_the_filter_prints(tmp_path, pixels):
+def test_convention_ffmpeg_prints_the_output_of_the_filter(tmp_path, pixels):
     x, y = lossless(tmp_path / "x.mkv", made(4, pixels), pixels), str(tmp_path / "y.mkv")
     write_frames(tmp_path / "y.mkv", made(4, pixels), "libx265", pixels, x265_params="qp=40:log-level=none")
     _, out, _ = run("compare", x, y, "--convention", "ffmpeg", "--format", "ffmpeg")
@@ -254,10 +253,10 @@ def test_convention_ffmpeg_prints_what_the_filter_prints(tmp_path, pixels):
         printed = [float(part.partition(":")[2]) for part in line.split()[1:5]]
         assert printed == pytest.approx([*each, (4 * each[0] + each[1] + each[2]) / 6], abs=1e-6)
     for option in ({"padding": "zero"}, {"sigma": 1.5}, {"kernel_size": 7}, {"window": "gaussian"}):
-        with pytest.raises(UsageError, match="convention ffmpeg has its own windows"):
+        with pytest.raises(UsageError, match="convention is 'ffmpeg', which has a fixed window"):
             compare(x, y, convention="ffmpeg", **option)
     mask = str(save(tmp_path / "mask.png", np.full((HEIGHT, WIDTH), 255, np.uint8)))
-    assert "takes no mask" in compare(x, y, convention="ffmpeg", mask=mask)["failed"][0]["error"]
+    assert "does not support masks" in compare(x, y, convention="ffmpeg", mask=mask)["failed"][0]["error"]
     assert compare(x, y, convention="ffmpeg", map=str(tmp_path / "maps"))["failed"] == []
     assert len(list((tmp_path / "maps").iterdir())) == 1
 
@@ -270,7 +269,7 @@ def planes_of(path):
             yield whole[:HEIGHT], chroma[0].contiguous(), chroma[1].contiguous()
 
 
-def test_luma_takes_no_value_and_leaves_paths_alone(tmp_path, reference):
+def test_luma_without_a_formula_does_not_consume_paths(tmp_path, reference):
     other = str(write_frames(tmp_path / "y.mp4", made(), crf=35))
     _, expected, _ = run("compare", reference, other, "--luma", "bt601", "--format", "csv")
     for arguments in ((reference, other, "--luma"), ("--luma", reference, other)):

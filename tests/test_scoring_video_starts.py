@@ -1,6 +1,7 @@
-"""Frame numbers are exact: wherever decoding begins, frame k is the k-th of decoding from the start of the file.
+"""Tests that frame numbers are exact: wherever decoding starts, frame k is the k-th frame of the file.
 
-Each frame has its number in its pixels. Files are of every container and codec that PyAV's FFmpeg writes and reads.
+Each frame shows its number in its pixels. The files cover every container and codec that PyAV's FFmpeg can write and
+read.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ssim_fused.scoring.video import Video
 WIDTH, HEIGHT, COUNT, BITS = 64, 48, 50, 8
 X264 = {"g": 10, "bf": 2}
 OPEN_X264 = {"x264_params": "keyint=10:open-gop=1:bframes=3"}
-X265 = {"x265_params": "keyint=10:min-keyint=10:bframes=3:log-level=none"}  # with open groups of pictures
+X265 = {"x265_params": "keyint=10:min-keyint=10:bframes=3:log-level=none"}  # open groups of pictures
 VPX = {"g": 10, "auto_alt_ref": 1, "lag_in_frames": 8, "b": 200000}
 MPEG2 = {"g": 10, "bf": 2}
 
-# Ending, codec, pixel format, options.
+# Extension, codec, pixel format, options.
 QUICK = [
     ("mp4", "libx264", "yuv420p", X264),
     ("mp4", "libx265", "yuv420p", X265),
@@ -75,7 +76,7 @@ def named(cases):
 
 
 def numbered(number):
-    """Blocks that spell the number in binary, above noise that moves."""
+    """Returns a frame with blocks that show its number in binary, above moving noise."""
     picture = np.full((HEIGHT, WIDTH), 40, np.uint8)
     for bit in range(BITS):
         if number >> bit & 1:
@@ -111,22 +112,22 @@ def check_every_start(path):
 
 
 @pytest.mark.parametrize(("ending", "codec", "pixels", "options"), named(QUICK))
-def test_every_start_gives_the_frame_of_its_number(tmp_path, ending, codec, pixels, options):
+def test_decoding_from_every_start_gives_the_numbered_frame(tmp_path, ending, codec, pixels, options):
     check_every_start(write(tmp_path / f"x.{ending}", codec, pixels, options))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(("ending", "codec", "pixels", "options"), named(MORE))
-def test_every_start_gives_the_frame_of_its_number_in_rarer_files(tmp_path, ending, codec, pixels, options):
+def test_decoding_from_every_start_in_rarer_files(tmp_path, ending, codec, pixels, options):
     check_every_start(write(tmp_path / f"x.{ending}", codec, pixels, options))
 
 
 @pytest.mark.parametrize(("ending", "codec", "options"), [("ts", "libx264", X264), ("mp4", "libx265", X265),
                                                           ("mpg", "mpeg2video", MPEG2)])  # fmt: skip
-def test_a_late_start_does_not_decode_from_the_beginning(tmp_path, monkeypatch, ending, codec, options):
+def test_a_late_start_does_not_decode_the_whole_file(tmp_path, monkeypatch, ending, codec, options):
     path = write(tmp_path / f"x.{ending}", codec, "yuv420p", options)
     video, decoded = Video(path), []
-    assert video.count() == COUNT  # reads the packets, once
+    assert video.count() == COUNT  # reads all packets once
     original = Video._decoded
 
     def counted(self, packets):
@@ -136,11 +137,11 @@ def test_a_late_start_does_not_decode_from_the_beginning(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(Video, "_decoded", counted)
     assert number_in(next(video.frames(45))[1]) == 45
-    assert len(decoded) <= 26  # two groups of pictures, and what is reordered
+    assert len(decoded) <= 26  # two groups of pictures, and reordered frames
 
 
-def test_frames_of_a_variable_rate_are_counted(tmp_path):
-    """The packets of such a file do not tell the numbers, since one that is no frame would not be noticed."""
+def test_frames_of_a_variable_frame_rate_are_counted(tmp_path):
+    """Packets of such a file do not determine frame numbers: a packet that is not a frame would not be noticed."""
     times = np.cumsum(np.random.default_rng(3).integers(1, 5, COUNT)).tolist()
     path = write(tmp_path / "x.mp4", "libx264", "yuv420p", X264, times=times)
     assert Video(path).count() is None
@@ -153,8 +154,8 @@ def test_frames_without_time_stamps_are_counted(tmp_path):
     check_every_start(path)
 
 
-def test_frames_hidden_at_the_start_are_no_frames(tmp_path):
-    """A file cut at an open group of pictures begins with frames that refer to what is missing."""
+def test_undecodable_frames_at_the_start_do_not_count(tmp_path):
+    """A file cut at an open group of pictures starts with frames that refer to missing ones."""
     whole = write(tmp_path / "whole.mkv", "libx265", "yuv420p", X265)
     cut = str(tmp_path / "cut.ts")
     with av.open(whole) as source, av.open(cut, "w") as target:
@@ -172,8 +173,8 @@ def test_frames_hidden_at_the_start_are_no_frames(tmp_path):
         assert number_in(next(Video(cut).frames(start))[1]) == numbers[start]
 
 
-def test_frames_trimmed_by_an_edit_list_are_no_frames(tmp_path):
-    """An MP4 whose edit list begins within a group of pictures: its first packets are decoded, but not shown."""
+def test_frames_trimmed_by_an_edit_list_do_not_count(tmp_path):
+    """The edit list of an MP4 starts within a group of pictures: the first packets are decoded but not shown."""
     whole = write(tmp_path / "whole.mp4", "libx264", "yuv420p", {"g": 50, "bf": 0})
     cut = str(tmp_path / "cut.mp4")
     with av.open(whole) as source, av.open(cut, "w") as target:
@@ -191,7 +192,7 @@ def test_frames_trimmed_by_an_edit_list_are_no_frames(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["ts", "mp4"])
-def test_a_range_scores_as_the_same_frames_of_the_whole(tmp_path, ending):
+def test_a_range_has_the_scores_of_its_frames_in_the_whole(tmp_path, ending):
     codec, options = ("libx264", X264) if ending == "ts" else ("libx265", X265)
     distorted = write(tmp_path / f"d.{ending}", codec, "yuv420p", options)
     reference = write(tmp_path / "r.mkv", "ffv1", "yuv420p", {"g": 1})

@@ -1,4 +1,4 @@
-"""Videos, folders of frames and y4m streams: which frames meet, what is read, what is said when they differ."""
+"""Tests videos, folders of frames and y4m streams: matching of frames, pixels, and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def luma(path):
 
 
 def plane(frame):
-    """A copy of the first plane, row by row."""
+    """Copies the first plane row by row."""
     size = 1 if frame.format.components[0].bits == 8 else 2
     data, row = bytes(frame.planes[0]), frame.planes[0].line_size
     rows = [data[row * y : row * y + size * frame.width] for y in range(frame.height)]
@@ -61,16 +61,16 @@ def frames_of(*paths, **settings):
     return compare(*paths, per_frame=True, **settings)["pairs"][0]["frames"]
 
 
-def test_luma_is_the_plane_as_it_is(videos):
+def test_luma_of_a_video_is_its_y_plane(videos):
     frames = frames_of(*videos, luma="bt709")
     theirs = [ssim(x, y) for x, y in zip(luma(videos[0]), luma(videos[1]), strict=True)]
     assert [frame["frame"] for frame in frames] == list(range(COUNT))
     assert [frame["ssim"] for frame in frames] == pytest.approx(theirs, abs=1e-6)
-    assert frames == frames_of(*videos, luma="bt601")  # no formula touches it
+    assert frames == frames_of(*videos, luma="bt601")  # the formula is not applied
 
 
 def planes(path):
-    """Each frame's planes, as float arrays."""
+    """Returns the planes of each frame as float arrays."""
     with av.open(path) as container:
         return [all_planes(frame) for frame in container.decode(video=0)]
 
@@ -82,7 +82,7 @@ def all_planes(frame):
     return [whole[:height], *chroma]
 
 
-def test_planes_of_two_videos_are_compared_as_they_are(videos):
+def test_planes_of_two_videos_are_compared_without_conversion(videos):
     weights = np.array([4, 1, 1]) / 6
     for frame, x, y in zip(frames_of(*videos, metric=("ssim", "psnr")), *map(planes, videos), strict=True):
         each = [ssim(a, b) for a, b in zip(x, y, strict=True)]
@@ -93,12 +93,12 @@ def test_planes_of_two_videos_are_compared_as_they_are(videos):
         assert frame["psnr"] == pytest.approx(10 * np.log10(255**2 / (weights @ errors)))
 
 
-def test_ms_ssim_of_planes_is_that_of_luma(videos):
+def test_ms_ssim_of_yuv_videos_is_that_of_luma(videos):
     luma = frames_of(*videos, metric=("ms-ssim",), luma=True, frames=(0, 2, 1))
     assert frames_of(*videos, metric=("ms-ssim",), frames=(0, 2, 1)) == luma
 
 
-def test_a_mask_weighs_chroma_by_its_means(videos, tmp_path):
+def test_a_mask_is_averaged_down_for_chroma(videos, tmp_path):
     weights = np.zeros((192, 208), np.uint8)
     weights[64:128, 32:97] = 255
     mask = str(save(tmp_path / "mask.png", weights))
@@ -111,17 +111,17 @@ def test_a_mask_weighs_chroma_by_its_means(videos, tmp_path):
         assert frame[f"ssim-{plane}"] == pytest.approx(theirs.item(), abs=1e-6)
 
 
-def test_a_crop_cuts_chroma_as_it_cuts_luma(videos):
+def test_crop_applies_to_chroma(videos):
     (frame,) = frames_of(*videos, crop=6, frames=(3, 4, 1))
     x, y = (planes(path)[3] for path in videos)
     each = [ssim(a[n:-n, n:-n], b[n:-n, n:-n]) for n, a, b in zip((6, 3, 3), x, y, strict=True)]
     assert [frame[f"ssim-{plane}"] for plane in "yuv"] == pytest.approx(each, abs=1e-6)
     failed = compare(*videos, crop=3)["failed"][0]["error"]
-    assert "--crop 3 cuts through the pixels of chroma, which are 2x2 of luma" in failed
+    assert "--crop 3 cuts through chroma pixels, which cover 2x2 luma pixels" in failed
 
 
 def deep_rgb(path, deep="yuv420p16le"):
-    """RGB by way of 16 bits, as two videos of any depth are compared."""
+    """Returns 16-bit RGB, as two videos of any depth are compared."""
     with av.open(path) as container:
         frames = (
             frame.reformat(format=deep, interpolation="BICUBIC", threads=1) for frame in container.decode(video=0)
@@ -133,11 +133,11 @@ def test_rgb_of_two_videos_has_16_bits(videos):
     frames = frames_of(*videos, rgb=True)
     theirs = [ssim(x, y, 65535.0) for x, y in zip(*map(deep_rgb, videos), strict=True)]
     assert [frame["ssim"] for frame in frames] == pytest.approx(theirs, abs=1e-6)
-    with pytest.raises(UsageError, match="rgb and luma are both given"):
+    with pytest.raises(UsageError, match="rgb is True and luma is 'bt601'"):
         compare(*videos, rgb=True, luma=True)
 
 
-def test_a_video_scores_as_its_frames_pooled(videos):
+def test_the_score_of_a_video_is_that_of_its_pooled_frames(videos):
     result = compare(*videos, luma="bt601", per_frame=True, pool=("p5", "mean", "min"))
     scores = [frame["ssim"] for frame in result["pairs"][0]["frames"]]
     assert result["pairs"][0]["ssim"] == pytest.approx(np.percentile(scores, 5), abs=1e-6)
@@ -147,7 +147,7 @@ def test_a_video_scores_as_its_frames_pooled(videos):
     assert run("compare", *videos, "--luma", "bt601", "--pool", "mean", "--fail-under", min(scores))[0] == 0
 
 
-def test_csv_has_a_row_a_frame(videos):
+def test_csv_has_one_row_per_frame(videos):
     _, out, _ = run("compare", *videos, "--format", "csv", "--per-frame", "--luma", "bt601")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["frame"] for row in rows] == [str(n) for n in range(COUNT)]
@@ -158,7 +158,7 @@ def test_csv_has_a_row_a_frame(videos):
 
 
 @pytest.mark.parametrize("text", ["0:", "7:", "7:19", "3:29:5", "0:1", "29:30", "11:22:3"])
-def test_frames_are_a_slice(videos, text):
+def test_frames_selects_a_slice(videos, text):
     start, stop, step = ([int(t) if t else None for t in text.split(":")] + [None])[:3]
     every = frames_of(*videos, luma="bt601")
     assert frames_of(*videos, luma="bt601", frames=(start or 0, stop, step or 1)) == every[start:stop:step]
@@ -168,16 +168,16 @@ def test_frames_are_a_slice(videos, text):
 
 def test_a_range_without_frames_is_an_error(videos):
     failed = compare(*videos, frames=(90, None, 1))["failed"]
-    assert failed[0]["error"] == "no frames in the range that was asked for"
+    assert failed[0]["error"] == "--frames 90::1 selects no frame; expected at least one"
 
 
-def test_a_video_meets_a_folder_of_its_frames(videos, tmp_path):
+def test_a_video_is_compared_with_a_folder_of_its_frames(videos, tmp_path):
     for number, frame in enumerate(decoded(videos[1], "rgb24")):
-        save(tmp_path / f"frame{number}.png", frame)  # frame10 lies behind frame9
+        save(tmp_path / f"frame{number}.png", frame)  # frame10 comes after frame9
     theirs = [ssim(x, y) for x, y in zip(*(decoded(path, "rgb24") for path in videos), strict=True)]
     assert [frame["ssim"] for frame in frames_of(videos[0], str(tmp_path))] == pytest.approx(theirs, abs=1e-6)
     assert frames_of(str(tmp_path), videos[1])[0]["ssim"] == 1.0
-    # Luma of the pictures' formula, of both: planes of a video have another range.
+    # Luma of both is computed from RGB, because the planes of a video have another range.
     x, y = (decoded(path, "rgb24")[5].astype(float) @ [0.2126, 0.7152, 0.0722] for path in videos)
     frames = frames_of(videos[0], str(tmp_path), luma="bt709", frames=(5, 6, 1))
     assert frames == [{"frame": 5, "ssim": pytest.approx(ssim(x, y), abs=1e-6)}]
@@ -191,7 +191,7 @@ def test_folders_of_videos_are_paired(videos, tmp_path):
         save(tmp_path / "ab"[number] / "picture.png", moving_picture(1)[0])
     result = compare(str(tmp_path / "a"), str(tmp_path / "b"))
     assert [Path(pair["distorted"]).name for pair in result["pairs"]] == ["clip.mkv", "picture.png"]
-    # Each picture is one frame of the mean.
+    # Each picture counts as one frame in the mean.
     clip = compare(*videos)["pairs"][0]["ssim"]
     assert result["pooled"]["ssim"]["mean"] == pytest.approx((COUNT * clip + 1) / (COUNT + 1), abs=1e-6)
 
@@ -213,7 +213,7 @@ def deepened(frame, pixels):
 
 
 def deepened_rgb(frame, pixels):
-    """RGB whose high bits are repeated below; FFmpeg would go by way of luma and chroma."""
+    """Deepens RGB by repeating the high bits below. FFmpeg would convert through YUV."""
     deep = av.VideoFrame(frame.width, frame.height, pixels)
     bits = deep.format.components[0].bits
     rgb = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint16)
@@ -228,7 +228,7 @@ def deepened_rgb(frame, pixels):
                                            ("yuv422p10le", "yuv422p12le"), ("bgr0", "gbrp10le"),
                                            ("bgr0", "gbrp14le")])  # fmt: skip
 @pytest.mark.parametrize("rgb", [False, True], ids=["planes", "rgb"])
-def test_equal_planes_of_other_depths_score_1(tmp_path, few, many, rgb):
+def test_equal_planes_of_different_depths_score_1(tmp_path, few, many, rgb):
     frames = moving_picture(2)
     first = str(write_video(tmp_path / "few.mkv", frames, "ffv1", few))
     with av.open(first) as container:
@@ -240,7 +240,7 @@ def test_equal_planes_of_other_depths_score_1(tmp_path, few, many, rgb):
         assert (result["ssim"], result["psnr"]) == (1.0, None)
 
 
-def test_planes_of_full_range_keep_white_in_more_bits(tmp_path):
+def test_full_range_white_stays_white_at_larger_depths(tmp_path):
     frames = [np.full((32, 32), value, np.uint8) for value in (0, 128, 255)]
     first = str(write_video(tmp_path / "8.mkv", frames, "ffv1", "gray"))
     with av.open(first) as container:
@@ -251,8 +251,8 @@ def test_planes_of_full_range_keep_white_in_more_bits(tmp_path):
 
 
 @pytest.mark.parametrize("pixels", ["nv12", "yuyv422", "uyvy422", "nv16", "p010le"])
-def test_packed_formats_are_laid_out_as_planes(videos, pixels):
-    """PyAV's own frames stand for a decoder that gives them."""
+def test_packed_formats_are_converted_to_planes(videos, pixels):
+    """Uses frames made by PyAV in place of a decoder that returns packed formats."""
     with av.open(videos[0]) as container:
         frame = next(container.decode(video=0))
     packed = frame.reformat(format=pixels, threads=1)
@@ -265,8 +265,8 @@ def test_packed_formats_are_laid_out_as_planes(videos, pixels):
 
 
 @pytest.mark.parametrize("packed", ["nv12", "p010le"])
-def test_rows_at_the_borders_of_conversion_slices_are_exact(packed):
-    """FFmpeg converts slices of a frame in several threads, which may overwrite one another's first pixels."""
+def test_rows_at_borders_of_conversion_slices_are_exact(packed):
+    """FFmpeg converts slices of a frame in several threads, which may overwrite each other's first pixels."""
     pixels = torch.Generator().manual_seed(0)
     for width in (*range(32, 130, 2), 320):
         frame = av.VideoFrame(width, 50, "yuv420p")
@@ -278,31 +278,32 @@ def test_rows_at_the_borders_of_conversion_slices_are_exact(packed):
             assert torch.equal(x.pixels.int(), y.pixels.int()), width
 
 
-def test_planes_of_full_beside_limited_range_are_refused(tmp_path):
+def test_full_range_with_limited_range_planes_are_refused(tmp_path):
     frames = moving_picture(2)
     limited = str(write_video(tmp_path / "l.mkv", frames, "ffv1", "yuv420p"))
     full = str(write_video(tmp_path / "f.mkv", frames, "mjpeg", "yuvj420p"))
     for settings in ({}, {"luma": True}):
         error = compare(limited, full, **settings)["failed"][0]["error"]
-        assert "the reference is of limited range (16..235), the distorted video of full range (0..255)" in error
+        assert "the reference has limited range (16..235), the distorted video has full range (0..255)" in error
         assert "--rgb" in error
     assert compare(limited, full, rgb=True)["pairs"][0]["ssim"] > 0.8
 
 
-def test_another_number_of_frames_is_named(tmp_path, videos):
+def test_an_error_states_both_numbers_of_frames(tmp_path, videos):
     short = str(write_video(tmp_path / "s.mp4", moving_picture(COUNT - 2)))
     code, out, err = run("compare", videos[0], short, videos[1], "--format", "json")
     assert code == 2
     result = json.loads(out)
     assert [pair["distorted"] for pair in result["pairs"]] == [videos[1]]
     assert result["failed"][0]["error"] == (
-        f"{videos[0]} has 30 frames, {short} has 28; --align pts matches frames by their time"
+        f"{videos[0]} has 30 frames, {short} has 28; expected equal numbers of frames, or use --align pts to match "
+        "frames by time"
     )
     assert "--frames" not in err
     assert compare(videos[0], short, frames=(0, 28, 1))["failed"] == []
 
 
-def test_another_size_a_broken_file_and_no_video_are_named(tmp_path, videos):
+def test_errors_of_sizes_broken_files_and_other_files(tmp_path, videos):
     other = str(write_video(tmp_path / "o.mp4", moving_picture(COUNT, 128, 128)))
     broken = tmp_path / "b.mp4"
     broken.write_bytes(Path(videos[0]).read_bytes()[:3000])
@@ -322,18 +323,18 @@ def test_a_stream_is_read_from_standard_input(videos, tmp_path):
             done = subprocess.run(command, stdin=file, capture_output=True, check=True)
         files = [str(stream) if a == "-" else a for a in arguments]
         assert json.loads(done.stdout)["pairs"][0]["ssim"] == compare(*files, luma="bt601")["pairs"][0]["ssim"]
-        assert done.stderr == b""  # no progress where there is no terminal
+        assert done.stderr == b""  # no progress bar without a terminal
 
 
-def test_pictures_of_odd_strides(tmp_path):
-    """Planes whose rows are padded by the decoder."""
+def test_planes_with_padded_rows(tmp_path):
+    """The decoder pads the rows of planes."""
     frames = [frame[:, :150] for frame in moving_picture(3, 152)]
     x = str(write_video(tmp_path / "x.mkv", [np.ascontiguousarray(f) for f in frames], "ffv1", "yuv444p"))
     assert frames_of(x, x, luma="bt601", metric=("ssim", "psnr"))[2] == {"frame": 2, "ssim": 1.0, "psnr": None}
 
 
-def test_frames_that_were_scored_are_freed_without_the_garbage_collector(videos):
-    """FFmpeg's pool of frames, of some megabytes each, would grow with the length of the video."""
+def test_scored_frames_are_freed_without_the_garbage_collector(videos):
+    """Otherwise FFmpeg's pool of frames, of some megabytes each, would grow with the length of the video."""
 
     def alive():
         return sum(type(thing) is av.VideoFrame for thing in gc.get_objects())

@@ -1,4 +1,4 @@
-"""The CUDA kernels of images, run on the host by tests/simt under AddressSanitizer and UBSan, against float64."""
+"""The CUDA kernels for images, run on the host by tests/simt with AddressSanitizer and UBSan, compared with float64."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def host(driver: Program, tmp_path: Path) -> Host:
 def test_kernels_on_the_host(case: Case, host: Host) -> None:
     preds, target = pictures(case)
     check(case, host.run(case, preds, target), preds, target)
-    if case.strip_columns > 64:  # what the case is about
+    if case.strip_columns > 64:  # the case tests these strips
         assert (host.plan["strip_columns"], host.plan["single"]) == (case.strip_columns, case.single_strip)
 
 
 @pytest.mark.parametrize("gradients", ["", "preds target"])
 def test_the_order_of_threads_does_not_matter(gradients: str, host: Host) -> None:
-    """Threads that race would see each other's values in one order and not in another. Nightly, every case runs so."""
+    """Results are the same bits in every order of threads and copies. The nightly run tests this in all cases."""
     case = Case((1, 2, 37, 61), gradients=gradients, split_rows=12)
     preds, target = pictures(case)
     first, *others = [host.run(case, preds, target, order) for order in ORDERS]
     assert all(torch.equal(results[name], first[name]) for results in others for name in first)
 
 
-# Parts of a strip; the whole of one; from strip to strip, of one image into the next.
+# Blocks that process a part of a strip, a whole strip, or parts of consecutive strips and images.
 ABREAST = {"split": {"split_rows": 16}, "whole": {}, "crossing": {"split_rows": 29, "crossing": True}}
 
 
@@ -48,7 +48,7 @@ ABREAST = {"split": {"split_rows": 16}, "whole": {}, "crossing": {"split_rows": 
 @pytest.mark.parametrize("gradients", ["", "preds", "preds target"])
 @pytest.mark.parametrize("way", ABREAST)
 def test_interleaved_channels_side_by_side(way: str, gradients: str, channels: int, host: Host) -> None:
-    """As many blocks for each channel; the numbers are those of planes one after the other."""
+    """Each channel has the same number of blocks, and results equal those of separate planes."""
     case = Case((2, channels, 37, 130), gradients=gradients, layout="channels_last", **ABREAST[way])
     preds, target = pictures(case)
     results = host.run(case, preds, target)
@@ -57,11 +57,11 @@ def test_interleaved_channels_side_by_side(way: str, gradients: str, channels: i
     check(case, results, preds, target)
     planes = host.run(replace(case, layout="contiguous"), preds, target)
     assert host.plan["abreast"] == 1
-    if way != "crossing":  # where blocks begin in other rows, they may have other pivots
+    if way != "crossing":  # blocks that begin in other rows may have other pivots
         assert all(torch.equal(results[name], planes[name]) for name in planes)
 
 
-def test_more_channels_than_a_sector_of_memory_are_planes(host: Host) -> None:
+def test_more_channels_than_fit_a_sector_run_plane_by_plane(host: Host) -> None:
     case = Case((1, 9, 20, 30), layout="channels_last")
     preds, target = pictures(case)
     check(case, host.run(case, preds, target), preds, target)
@@ -88,14 +88,14 @@ def test_nan_reaches_its_windows_only(
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
 def test_the_pivot_is_neither_nan_nor_outlier(bad: float, host: Host) -> None:
-    """Samples for the pivot lie at quarters; one bad image must not spoil the next."""
+    """The pivot is sampled at the quarters of the image. A bad image must not affect the next one."""
     case = Case((2, 1, 16, 48), want_map=True, offset=100.0)
     preds, target = pictures(case)
     clean = host.run(case, preds, target)
     target[0, 0, 8, 24] = bad
     spoilt = host.run(case, preds, target)
     assert all(torch.equal(clean[name][1], spoilt[name][1]) for name in clean if name != "batch_similarity")
-    # Rows the bad pixel does not reach, with another pivot: nearly the same.
+    # Rows that the bad pixel does not reach have another pivot, so they are only nearly equal.
     assert (clean["map"][0, 0, :2] - spoilt["map"][0, 0, :2]).abs().max() < 1e-4
 
 
@@ -114,8 +114,8 @@ def test_identical_images_score_exactly_one(
 
 
 @pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (13, 13), (23, 23)])
-def test_a_tiny_distance_has_digits(sizes: tuple[int, int], host: Host) -> None:
-    """A loss of 1e-9, which subtracted from one would be 0 or 6e-8 in float32."""
+def test_a_tiny_distance_keeps_its_precision(sizes: tuple[int, int], host: Host) -> None:
+    """A distance of 1e-9, which `1 - ssim` in float32 would round to 0 or 6e-8."""
     case = Case((1, 1, 40, 44), sizes=sizes, gradients="", as_distance=True)
     _, target = pictures(case)
     preds = (target.float() + torch.linspace(-1e-5, 1e-5, 44)).double()
@@ -126,8 +126,9 @@ def test_a_tiny_distance_has_digits(sizes: tuple[int, int], host: Host) -> None:
 
 @pytest.mark.parametrize("sizes", [(11, 11), (7, 7), (13, 13), (23, 23)])
 def test_scores_stay_within_their_bounds(sizes: tuple[int, int], host: Host) -> None:
-    """Where a window sees a step of a thousand ranges, and the covariance of some windows is all rounding. Over the
-    map, that is less than the textbook formula is off by in float32.
+    """At a step of 1000 times the data range, the covariance of some windows is nothing but rounding errors.
+
+    The error of the map must be at most that of the textbook formula in float32.
     """
     case = Case((1, 1, 30, 64), sizes=sizes, want_map=True, gradients="preds")
     _, target = pictures(case)
@@ -141,8 +142,8 @@ def test_scores_stay_within_their_bounds(sizes: tuple[int, int], host: Host) -> 
     assert ours <= theirs
 
 
-def test_the_planner_cuts_the_picture(host: Host) -> None:
-    """Left to itself, on a device of four SMs, it uses several splits; with the right results."""
+def test_the_planner_divides_the_image(host: Host) -> None:
+    """Without overrides, the planner uses several splits on a device with four SMs, and results are right."""
     case = Case((1, 1, 70, 70), strip_columns=0)
     preds, target = pictures(case)
     check(case, host.run(case, preds, target), preds, target)
@@ -160,7 +161,7 @@ def test_the_planner_cuts_the_picture(host: Host) -> None:
     ],
     ids=str,
 )
-def test_small_pictures_take_long_windows_an_axis_at_a_time(
+def test_small_images_run_long_windows_one_axis_at_a_time(
     shape: tuple[int, ...], asked: dict[str, object], marches: bool, host: Host
 ) -> None:
     case = Case(shape, sizes=(23, 23), strip_columns=0, **asked)
@@ -191,5 +192,5 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
 
 @pytest.mark.parametrize("case", [*filter(is_operators, cases())], ids=Case.id)
 def test_operators(case: Case, device: str) -> None:
-    """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
+    """The same cases through torch.ops: the kernels for the CPU, and those for CUDA if a GPU is present."""
     check_operators(case, device)

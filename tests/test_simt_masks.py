@@ -1,4 +1,4 @@
-"""The CUDA kernels of masked images and volumes, run on the host (test_simt.py), against the composite in float64."""
+"""The CUDA kernels for masked images and volumes, run on the host, compared with the composite in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ program = program_fixture("masked")
 
 
 def mask_of(case: Case, kind: str) -> Tensor:
-    """Holes for all channels, the last image all hidden; or weights of each channel."""
+    """Return a mask of weights for each channel, or of holes for all channels, which hides the last image entirely."""
     generator = torch.Generator().manual_seed(case.seed + 7)
     if kind == "weights":
         weights = torch.rand(case.shape, generator=generator)
@@ -32,7 +32,7 @@ def mask_of(case: Case, kind: str) -> Tensor:
 
 
 def exact(case: Case, preds: Tensor, target: Tensor, mask: Tensor, mode: str) -> dict[str, Tensor]:
-    """What the kernels should return, in float64."""
+    """Return the expected results of the kernels, in float64."""
     batch = case.shape[0]
     preds, target = preds.clone().requires_grad_(), target.clone().requires_grad_()
     constants = torch.tensor([[C1, C2]], dtype=torch.float64).repeat(batch, 1).requires_grad_()
@@ -71,9 +71,9 @@ def run(
 def check(case: Case, results: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, value in results.items():
         assert torch.equal(value.isnan(), expected[name].isnan()), name
-        value, exactly = value.nan_to_num(), expected[name].nan_to_num()  # a crop without outputs has no mean
+        value, exactly = value.nan_to_num(), expected[name].nan_to_num()  # NaN: a crop without outputs has no mean
         scale = exactly.abs().max().clamp(min=1e-30)
-        # Windows that see few pixels have small variances, whose roundings are those of the pixels.
+        # Windows that see few pixels have small variances with the rounding errors of the pixels.
         few = 1 if case.dtype == torch.float64 else 25
         type_of_result = case.dtype if value.dim() > 2 or case.dtype == torch.float64 else torch.float32
         allowed = TOLERANCE[type_of_result] + few * TOLERANCE[torch.float32] * (case.dtype != torch.float64)

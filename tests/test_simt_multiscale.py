@@ -1,5 +1,6 @@
-"""A training step of MS-SSIM by the CUDA kernels, run on the host by tests/simt, against PyTorch in float64; and the
-number of its launches.
+"""A training step of MS-SSIM with the CUDA kernels, run on the host by tests/simt.
+
+Its results are compared with PyTorch in float64, and its launches are counted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from test_simt_pyramid import halved
 from torch import Tensor
 
 BETAS = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
-SSIM_WEIGHT = 0.3  # beside L1
-# Marches of a window of 11 taps round by some 1e-6, products of their means and shares of gradients not more.
+SSIM_WEIGHT = 0.3  # the weight of MS-SSIM in its sum with L1
+# Marches with 11 taps have rounding errors of about 1e-6. The product and the gathering add no larger ones.
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-11}
 
 
@@ -23,7 +24,7 @@ program = program_fixture("multiscale")
 
 
 def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: bool) -> dict[str, Tensor]:
-    """One minus MS-SSIM, or its sum with L1, as a mean over the batch, and the gradients."""
+    """Return 1 - MS-SSIM, or its weighted sum with L1, averaged over the batch, and the gradients."""
     finest, images = preds.clone().requires_grad_(), preds.shape[0]
     constants = torch.tensor([[C1], [C2]], dtype=torch.float64).repeat(1, images).requires_grad_()
     radius, means, level = size // 2, [], (finest, target)
@@ -45,17 +46,17 @@ def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: 
 @pytest.mark.parametrize(
     ("shape", "levels", "options", "launches"),
     [
-        # Two of two halvings each, a march a level, product, gather.
+        # Two launches for four halvings, one march per level, product, gather.
         ((2, 1, 96, 128), 5, {}, 2 + 5 + 1 + 1),
         ((1, 2, 48, 56), 3, {}, 1 + 3 + 1 + 1),
         ((1, 1, 44, 48), 2, {}, 1 + 2 + 1 + 1),
         ((2, 1, 24, 24), 1, {}, 1 + 1 + 1),
-        # The second level's rows are no vectors; nor are the first's.
+        # The rows of the second level, or of the first, are not whole vectors.
         ((1, 1, 96, 100), 4, {}, 2 + 4 + 1 + 1),
         ((1, 1, 48, 57), 3, {}, 2 + 3 + 1 + 1),
-        # The pixels' sums are a pass of their own.
+        # The sums of the pixel term are a separate pass.
         ((2, 1, 48, 48), 3, {"pixels": "l1"}, 1 + 3 + 1 + 1 + 1),
-        # Levels of unlike kernels, whose blocks leave unlike sums.
+        # Levels run different kernels, whose blocks leave different sums.
         ((2, 1, 48, 52), 3, {"want_grad_constants": 1}, 1 + 3 + 1 + 1),
         ((2, 1, 48, 48), 3, {"wide": [0]}, None),
         ((2, 2, 48, 48), 3, {"wide": [1, 2], "want_grad_constants": 1, "pixels": "l1"}, None),

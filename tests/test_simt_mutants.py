@@ -1,4 +1,4 @@
-"""Every synchronization site of the CUDA kernels is needed, and the race detector notices if one is missing."""
+"""The race detector notices if any synchronization site of the CUDA kernels is missing, so each one is needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.nightly
 @pytest.mark.parametrize("mutant", mutants(), ids=str)
 def test_a_missing_barrier_is_noticed(cases: list[Prepared], mutant: Mutant) -> None:
-    """If this fails, either the barrier is not needed, or the smoke cases miss what it is needed for."""
+    """If this fails, either the barrier is not needed, or the smoke cases do not cover the accesses that it orders."""
     assert notices(cases, mutant, detector=True) != (mutant.line in UNNOTICED), mutant.call.text
 
 
@@ -22,12 +22,13 @@ def test_exceptions_are_lines_of_the_kernels() -> None:
     assert set(UNNOTICED) <= {mutant.line for mutant in mutants()}
 
 
+@pytest.mark.slow
 def test_the_scheduler_alone_shows_a_missing_barrier(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A warp runs ahead of the others, so that results differ without the march's barriers.
+    """Results differ without the barriers of the march, because a warp runs ahead of the others.
 
-    They did not when all threads of a block ran in rounds, since a warp's barrier then was one of the block.
+    They would not if all threads of a block ran in rounds, since a warp barrier would then act as a block barrier.
     """
     cases = prepare(request.config.cache.mkdir("simt"), tmp_path_factory.mktemp("scheduler"), ["rows_of_a_warp"])
     of_march = [m for m in mutants() if m.site.startswith("march.cuh") and m.call.function == "__syncthreads"]

@@ -1,4 +1,4 @@
-"""The CUDA kernels of MS-SSIM's pyramid, run on the host by tests/simt, against PyTorch in float64."""
+"""The CUDA kernels of MS-SSIM's pyramid, run on the host by tests/simt, compared with PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-# Two products, sums of at most six numbers, and a rounding to the type of the result.
+# For two products, sums of at most six numbers, and rounding to the type of the result.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
-# Integers, and floats beside them; results are float32.
+# Types of preds and target: integers, or floats compared with integers. Results are float32.
 TYPES = {
     torch.uint8: (torch.uint8, torch.uint8), torch.uint16: (torch.float32, torch.uint16),
     torch.int8: (torch.float32, torch.int8), torch.int16: (torch.int16, torch.int16),
 }  # fmt: skip
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 64, 129), (2, 2, 9, 6, 13), (1, 1, 16, 5, 4)]
 MOST_HALVINGS = 4  # five levels
-# Of the levels: blocks of an image, their sums, and whether there is a mask. Whole rounds of a block's threads and a
-# part of one, fewer than a warp, one; kernels that keep two sums and those with the constants'.
+# For each level, the blocks of an image (more than one round of the reduction's threads; less than a warp; one) and
+# the sums per block (without and with those for the constants).
 BLOCKS, COUNTS = [300, 3, 1], [2, 4, 4]
-# Of the levels, over which the means of similarity and of contrast sensitivity are.
+# For each level, the number of outputs for the means of similarity and of contrast sensitivity.
 OUTPUTS, CROPPED = [5000.0, 1200.0, 300.0], [4600.0, 1000.0, 200.0]
 PIXEL_BLOCKS = 290
 NORMALIZATIONS = ["none", "relu", "simple"]
 
 
 def halved(picture: Tensor) -> Tensor:
-    """The means of 2x2 pixels or 2x2x2 voxels."""
+    """Return the means of 2x2 pixels or 2x2x2 voxels."""
     pool = torch.nn.functional.avg_pool2d if picture.dim() == 4 else torch.nn.functional.avg_pool3d
     return pool(picture, 2)
 
@@ -48,14 +48,14 @@ def halvings_of(shape: tuple[int, ...]) -> int:
 
 
 def shares(total: Tensor, blocks: int, seed: int) -> Tensor:
-    """Sums [B, ...] as those of blocks, [B, blocks, ...]."""
+    """Divide sums [B, ...] into sums of blocks [B, blocks, ...]."""
     parts = random(total.shape[0], blocks, *total.shape[1:], seed=seed, dtype=torch.float64)
     parts[:, -1] += total - parts.sum(1)
     return parts
 
 
 def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
-    """MS-SSIM of each image from the levels' means [levels, B]."""
+    """Return MS-SSIM of each image from the means of the levels, [levels, B]."""
     if normalize == "relu":
         means = means.clamp(min=0)
     elif normalize == "simple":
@@ -63,7 +63,7 @@ def product(means: Tensor, betas: Tensor, normalize: str) -> Tensor:
     return (means ** betas[:, None]).prod(0)
 
 
-# Names of pixel terms, and phi.
+# Pixel terms: name and phi.
 PIXELS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("none", lambda d: 0 * d),
     ("l1", torch.abs),
@@ -81,12 +81,12 @@ def run(
     pixels: int = 0,
     layout: str = "contiguous",
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
-    """The kernels' results, what they should be, in float64, and what the program printed."""
+    """Return the results of the kernels, the expected results in float64, and the output of the program."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     types, name_of_type = TYPES.get(dtype, (dtype, dtype)), type_name(dtype)
     is_integer, dtype = dtype in TYPES, compute if dtype in TYPES else dtype
     levels, batch, scales = 3, shape[0], (3.0, 2.0)
-    masked = [1, 0, 1] if pixels % 2 else [0, 1, 0]  # levels that have a mask
+    masked = [1, 0, 1] if pixels % 2 else [0, 1, 0]  # whether each level has a mask
     images = {name: random(*shape, seed=seed, dtype=dtype) for seed, name in enumerate(("preds", "target"))}
     if is_integer:
         images = {
@@ -99,7 +99,7 @@ def run(
     ]
     factors = random(levels, batch, seed=7, dtype=compute)
     image_factors = random(batch, seed=9, dtype=compute)
-    image_factors[0] = 2.0  # times 0.5 it is one
+    image_factors[0] = 2.0  # times 0.5 is one, which takes the early return
     means = random(levels, batch, seed=8, dtype=torch.float64).abs() + (-1.0 if normalize == "relu" else 0.1)
     losses = 1 - means
     level_constants = random(levels, batch, 2, seed=10, dtype=torch.float64)
@@ -115,7 +115,7 @@ def run(
         divisor = weights if masked[level] else counts.expand(batch, 3)
         if level == 0:
             arrays["pixel_sums"] = shares(pixel_means * divisor[:, 2], PIXEL_BLOCKS, seed=12)
-        # Only the last level's similarity counts; what else there is must not.
+        # The last level uses the similarity, others the contrast sensitivity. The other sum must have no effect.
         of_level = torch.cat((torch.full((batch, 2), 1e3, dtype=torch.float64), level_constants[level]), 1)
         which = int(level + 1 < levels)
         of_level[:, which] = losses[level] * divisor[:, which]
@@ -185,7 +185,7 @@ def run(
         for level in range(1, halvings_of(shape) + 1):
             half = halved(half)
             expected[f"halved{level}_{name}"] = half, compute
-            # Two levels in one launch are those of two.
+            # Two levels from one launch have the same bits as from two launches.
             files = [(directory / f"{way}{level}_{name}.bin").read_bytes() for way in ("halved", "single")]
             assert files[0] == files[1], (level, name)
     if is_integer:
@@ -211,13 +211,13 @@ def test_kernels_on_the_host(
     program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, normalize: str, pixels: int
 ) -> None:
     if pixels and normalize != "relu":
-        pytest.skip("what is added does not depend on the normalization")
+        pytest.skip("the pixel term does not depend on the normalization")
     found, expected, _ = run(program, tmp_path, shape, dtype, normalize, pixels)
     check(found, expected)
 
 
 def halving_launches(shape: tuple[int, ...], is_vectors: bool, together: bool) -> list[str]:
-    """Columns of a thread and levels of each launch: two of rows that are whole vectors, where so many are left."""
+    """Return the columns per thread and the levels of each launch. Two levels need rows of whole vectors."""
     launches, made = [], 0
     while made < halvings_of(shape):
         whole = is_vectors if made == 0 else (shape[-1] >> made) % 4 == 0
@@ -227,19 +227,19 @@ def halving_launches(shape: tuple[int, ...], is_vectors: bool, together: bool) -
     return launches
 
 
-# Rows of whole vectors, of which some patches lie half below the picture; levels that end before the picture does;
-# more than a tile on each axis; volumes, of which one's half has an odd number of slices. Then what has no vectors: two
-# columns beyond them.
+# Shapes whose rows are whole vectors: with patches partly below the image; with levels that end before the image does;
+# with more than one tile on each axis; volumes, one of whose halves has an odd number of slices. The others have two
+# columns more than whole vectors.
 VECTORS = [(2, 3, 22, 32), (1, 2, 35, 12), (1, 1, 70, 264), (2, 1, 9, 7, 16), (1, 2, 10, 12, 24)]
 OTHERS = [(2, 2, 22, 34), (1, 3, 6, 7, 18)]
 
 
 @pytest.mark.parametrize(("dtype", "pixels"), [*((dtype, 0) for dtype in TOLERANCE), (torch.float32, 1)], ids=str)
 @pytest.mark.parametrize("shape", VECTORS + OTHERS, ids=str)
-def test_vectors_do_not_matter(
+def test_results_do_not_depend_on_vectors(
     program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype, pixels: int
 ) -> None:
-    """Rows of vectors, and the same pixels elsewhere in memory, give the same bits."""
+    """All memory layouts give the same bits, whether rows are whole vectors or not."""
     results = {}
     for layout in ("contiguous", "padded", "shifted", "channels_last"):
         directory = tmp_path / layout
@@ -247,7 +247,7 @@ def test_vectors_do_not_matter(
         found, expected, printed = run(program, directory, shape, dtype, pixels=pixels, layout=layout)
         check(found, expected)
         results[layout] = found
-        one_channel = layout == "channels_last" and shape[1] == 1  # so it is contiguous
+        one_channel = layout == "channels_last" and shape[1] == 1  # which is contiguous
         is_vectors = shape in VECTORS and (layout in ("contiguous", "padded") or one_channel)
         lines = [line.split() for line in printed.splitlines()]
         assert lines[0] == ["halved", *halving_launches(shape, is_vectors, together=True)]
@@ -259,6 +259,6 @@ def test_vectors_do_not_matter(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8], ids=str)
 @pytest.mark.parametrize("shape", [(2, 1, 6, 16), (1, 2, 5, 7), (1, 1, 4, 4, 8)], ids=str)
-def test_places_beyond_32_bits(program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_offsets_beyond_32_bits(program: Program, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     found, expected, _ = run(program, tmp_path, shape, dtype, layout="far")
     check(found, expected)

@@ -1,4 +1,4 @@
-"""The CUDA kernels of MS-SSIM's pyramid with a mask, run on the host, against PyTorch in float64."""
+"""The CUDA kernels of MS-SSIM's pyramid with a mask, run on the host, compared with PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ program = program_fixture("masked_pyramid")
 
 
 def weighed_mean(picture: Tensor, mask: Tensor) -> Tensor:
-    """The means of 2x2 pixels, or 2x2x2 voxels, by their weights; zero where all are masked."""
+    """Return the weighted means of 2x2 pixels or 2x2x2 voxels, or zero where all of them are masked."""
     weights = mask.expand(picture.shape)
     total = halved(weights)
     sums = halved(torch.where(weights > 0, picture, 0.0) * weights)
@@ -28,7 +28,7 @@ def weighed_mean(picture: Tensor, mask: Tensor) -> Tensor:
 
 
 def mask_of(shape: tuple[int, ...], channels: int, dtype: torch.dtype) -> Tensor:
-    """A third hidden, and all of a corner."""
+    """Return a mask that hides a third of the pixels and a whole corner."""
     weights = torch.rand(shape[0], channels, *shape[2:], generator=torch.Generator().manual_seed(3))
     weights[(..., *[slice(0, 3)] * (len(shape) - 2))] = 0.0
     hidden = weights < 0.33
@@ -45,7 +45,7 @@ def run(
     weighs_windows: bool = True,
     layout: str = "contiguous",
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The kernels' results, and what they should be, in float64."""
+    """Return the results of the kernels, and the expected results in float64."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     types, name_of_type = TYPES.get(dtype, (dtype, dtype)), type_name(dtype)
     stored = compute if dtype in TYPES else dtype
@@ -56,7 +56,7 @@ def run(
         if dtype in TYPES:
             image = 40 * image.abs()
         images[name] = image.to(type_)
-        if type_.is_floating_point:  # what is masked reaches nothing
+        if type_.is_floating_point:  # masked pixels must have no effect
             images[name][hidden] = torch.nan
     masks = [mask.double()]
     for _ in range(1, LEVELS):

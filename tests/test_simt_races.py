@@ -1,4 +1,4 @@
-"""The race detector of tests/simt: its own test, and the kernels under it, in all orders of threads and copies."""
+"""The race detector of tests/simt: its self-test, and the kernels under it, in all orders of threads and copies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from host_program import RACES, SIMT, SMOKE, SMOKE_OF_64, WARP_64, Build, Program, host_program, is_current, with_lines
 from simt_smoke import NAMES, SmokePrograms, run_smoke, sites, smoke_programs
 
-RACE = 66  # the exit status
+RACE = 66  # exit status of a program with a race
 
-# What each program of race_selftest.cpp must be told; nothing: it is clean.
+# The expected report for each program of race_selftest.cpp; empty: no race.
 SELFTEST = {
     "block_barrier": "",
     "no_block_barrier": "race: write after an unordered read",
@@ -80,16 +80,18 @@ def programs(request: pytest.FixtureRequest) -> SmokePrograms:
 
 @pytest.fixture(scope="session")
 def programs_of_64(request: pytest.FixtureRequest) -> SmokePrograms:
-    """The same for warps of 64 threads."""
+    """The smoke programs, compiled for warps of 64 threads."""
     return smoke_programs(SMOKE_OF_64, request.config.cache.mkdir("simt"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_have_no_race(programs: SmokePrograms, name: str, tmp_path: Path) -> None:
-    """Nor do their results depend on the order, nor are they farther from float64 than those of other cases."""
+    """Also checks that results do not depend on the order, and compares them with float64."""
     run_smoke(programs, name, tmp_path)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_for_warps_of_64_have_no_race(programs_of_64: SmokePrograms, name: str, tmp_path: Path) -> None:
     run_smoke(programs_of_64, name, tmp_path)

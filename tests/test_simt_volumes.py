@@ -1,6 +1,6 @@
-"""The CUDA kernels of volumes, run on the host by tests/simt under AddressSanitizer and UBSan, against float64.
+"""The CUDA kernels for volumes, run on the host by tests/simt with AddressSanitizer and UBSan, compared with float64.
 
-As test_simt.py does for images, whose tools these tests use.
+test_simt.py has the same tests for images.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def volume(*shape: int, **changes: object) -> Case:
 
 def cases() -> list[Case]:
     every: list[Case] = []
-    # Sides around the window's and the reflection's reach, steps of 4 slices and 8 rows, strips of 64 and 128
-    # columns, of which 128 own 116, and up to 123 where they are the last.
+    # Sides around the reach of the window and of reflection, steps of 4 slices and 8 rows, and strips of 64 and 128
+    # columns; the latter own 116 or, if they are the last, up to 123.
     for i, depth in enumerate([6, 7, 9, 10, 11, 12, 13, 19, 24]):
         every.append(volume(1, 1, depth, 6 + i, 7 + 2 * i))
         every.append(volume(1, 1, depth, 14 - i, 66 - i, gradients="", seed=1))
@@ -50,25 +50,25 @@ def cases() -> list[Case]:
         for single in (False, True)
     ]
     every.append(volume(1, 1, 6, 18, 140, gradients="", strip_columns=128))
-    # Values: the depth is split where SMs are many.
+    # Values: with many SMs the depth is split.
     every += [volume(1, 2, 40, 7, 9, gradients="", sms=sms, want_map=sms > 8) for sms in (1, 4, 8, 200)]
-    # Slabs: one volume at a time, two of three, all; a batch that does not divide.
+    # Slabs of one volume, some volumes or all; and a number of volumes that slabs do not divide.
     every += [volume(3, 2, 9, 7, 40, sms=1, **{"l2_bytes": n * 9 * 7 * 40 * 16 * 3 // 2 + 8}) for n in (0, 1, 4, 9)]
     every += [volume(3, 1, 9, 7, 40, sms=1, want_map=True, **FULL), volume(3, 1, 9, 7, 40, sms=1, gradients="")]
-    # "valid": no output is centred on the last rows or slices, of which a last split may have nothing else.
+    # "valid": no output is centred on the last rows or slices, so the last split may have no outputs.
     for rows in (1, 8, 12):
         for height in (11, 12, *(24 + more for more in (1, 4, 5, 6))):
             valid = volume(1, 1, 11 + height % 3, height, 20, pad=(0, 0, 0), split_rows=rows, pixels=[*PHI][height % 3])
             every += [valid, replace(valid, gradients="", want_map=True)]
             if rows == 8:
                 every.append(replace(valid, gradients="preds target"))
-    # The depth, which only values split, around its edges: with many SMs, splits of a few slices.
+    # Splits of the depth, which only values have: with many SMs, a few slices each.
     every += [
         volume(1, 2, depth, 11, 12, pad=(0, 0, 0), gradients="", sms=sms, want_map=True, pixels="l1")
         for depth in (11, 12, 21, 33, 37, 40, 41)
         for sms in (4, 200)
     ]
-    # Modes, on shapes that are whole vectors and that are not.
+    # Padding modes, on shapes of whole vectors and on others.
     for shape in ((2, 2, 11, 13, 24), (1, 1, 14, 12, 19)):
         for mode, pad in (
             ("reflect", None),
@@ -104,7 +104,7 @@ def cases() -> list[Case]:
     for layout in ("channels_last", "padded", "aligned", "sliced"):
         every += [volume(2, 2, 7, 9, 32, layout=layout, gradients="preds target", want_map=True)]
         every += [volume(2, 2, 7, 9, 32, layout=layout)]
-    # Shorter windows, also of three sizes, in the smallest volumes, too.
+    # Shorter windows, also of three sizes, and in the smallest volumes.
     for size in (1, 3, 5, 7, 9):
         half = size // 2 + 1
         every.append(volume(1, 1, 11, 10, 30, sizes=(size,) * 3))
@@ -148,9 +148,9 @@ def cases() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Windows of radius above 5 on some axis, or padded by more than the radius on the last."""
+    """Windows of radius above 5 on some axis, or padded by more than the radius on the last axis."""
     every: list[Case] = []
-    # Each axis in turn, and all; what the reference does for sigma=1, kernel_size=11; longer than a chunk of taps.
+    # One axis, and all; padding as in the reference with sigma=1, kernel_size=11; windows longer than a chunk of taps.
     for sizes, pad in (
         ((13, 5, 5), None),
         ((5, 15, 3), None),
@@ -161,7 +161,7 @@ def wide_cases() -> list[Case]:
         ((3, 3, 139), (1, 1, 60)),
         ((3, 149, 3), (1, 74, 1)),
     ):
-        # Wide enough that the map's crop is not beyond it; the other axes may have none to count.
+        # Wide enough that the crop of the last axis is not empty; on the other axes it may be.
         sides = (9, max(10, sizes[1] // 2 + 2), max(21, sizes[2] + 3))
         for mode in ("reflect", "zero"):
             base = volume(1, 1, *sides, sizes=sizes, pad=pad, padding_mode=mode)
@@ -170,7 +170,7 @@ def wide_cases() -> list[Case]:
                 replace(base, gradients="preds target", want_map=True),
                 replace(base, shape=(2, 2, *sides), want_map=True, constants=1, **FULL),
             ]
-    # Sides around the runs of 8 outputs and the warps of 32 columns, and the least that reflection permits.
+    # Sides around the runs of 8 outputs and the warps of 32 columns, and the smallest that reflection permits.
     for i, side in enumerate((7, 8, 15, 16, 17, 31, 33)):
         every.append(volume(1, 1, side, 40 - side, 7 + 9 * i, sizes=(13, 13, 13), offset=20.0 * i))
     every += [
@@ -178,13 +178,13 @@ def wide_cases() -> list[Case]:
         volume(1, 1, 13, 13, 13, sizes=(13, 13, 13), pad=(0, 0, 0), want_map=True, **FULL),
         volume(1, 1, 14, 9, 20, sizes=(13, 7, 3), pad=(0, 2, 1), padding_mode="zero", **FULL),
         volume(1, 1, 14, 9, 20, sizes=(13, 7, 3), pad=(4, 0, 2), **FULL),
-        # Windows as long as the volume can reach, along one axis or all; of lengths that have marches, too.
+        # Windows as long as the volume can reach, along one axis or all; also of lengths that have a march.
         volume(1, 2, 4, 5, 3, sizes=(9, 11, 7), edge=0.05, **LONG),
         volume(1, 2, 4, 5, 3, sizes=(9, 11, 7), edge=0.9, **LONG),
         volume(1, 1, 2, 9, 40, sizes=(5, 5, 5), edge=0.9, **LONG),
         volume(1, 1, 6, 8, 9, sizes=(13, 17, 19), edge=0.999, **LONG),
         volume(1, 1, 6, 8, 9, sizes=(13, 17, 19), edge=0.6, padding_mode="zero", dtype=torch.float64),
-        # Windows that see padding alone.
+        # Windows that see nothing but padding.
         volume(1, 1, 7, 9, 12, sizes=(3, 5, 7), pad=(1, 2, 6), padding_mode="zero", want_map=True, **FULL),
         volume(1, 1, 9, 10, 21, sizes=(5, 5, 5), pad=(2, 2, 20), want_map=True, **FULL),
         volume(1, 1, 1, 9, 21, sizes=(1, 5, 13), want_map=True, **FULL),
@@ -199,7 +199,7 @@ def wide_cases() -> list[Case]:
     ]
     for layout in ("channels_last", "padded", "sliced"):
         every.append(volume(2, 2, 8, 9, 20, sizes=(13, 3, 5), layout=layout, gradients="preds target", want_map=True))
-    # Chunks of slices and of columns: one by one, some, all.
+    # Chunks of one, some or all slices and columns.
     for l2_bytes in (1 << 12, 1 << 14, 1 << 24):
         every.append(volume(3, 2, 9, 8, 40, sizes=(13, 5, 3), l2_bytes=l2_bytes, want_map=True, **FULL))
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
@@ -237,8 +237,8 @@ def test_the_order_of_threads_does_not_matter(sizes: tuple[int, ...], gradients:
 
 
 @pytest.mark.parametrize("sizes", [(11, 11, 11), (3, 5, 13)], ids=str)
-def test_slabs_do_not_matter(sizes: tuple[int, ...], host: Host) -> None:
-    """Worked through in parts or all at once, volumes give the same bits."""
+def test_results_do_not_depend_on_slabs(sizes: tuple[int, ...], host: Host) -> None:
+    """Volumes give the same bits whether they are processed one by one or all at once."""
     case = volume(3, 1, 11, 12, 20, sizes=sizes, gradients="preds target", want_map=True, sms=1)
     preds, target = pictures(case)
     one_by_one = host.run(case, preds, target)
@@ -260,14 +260,14 @@ def test_nan_reaches_its_windows_only(
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
 def test_the_pivot_is_neither_nan_nor_outlier(bad: float, host: Host) -> None:
-    """Samples for the pivot lie at quarters; one bad volume must not spoil the next."""
+    """The pivot is sampled at the quarters of the volume. A bad volume must not affect the next one."""
     case = volume(2, 1, 12, 12, 24, want_map=True, offset=100.0)
     preds, target = pictures(case)
     clean = host.run(case, preds, target)
     target[0, 0, 6, 6, 12] = bad
     spoilt = host.run(case, preds, target)
     assert all(torch.equal(clean[name][1], spoilt[name][1]) for name in clean if name != "batch_similarity")
-    # A slice the bad voxel does not reach, with another pivot: nearly the same.
+    # A slice that the bad voxel does not reach has another pivot, so it is only nearly equal.
     assert (clean["map"][0, 0, :1] - spoilt["map"][0, 0, :1]).abs().max() < 1e-4
 
 
@@ -302,5 +302,5 @@ def test_the_oracle_agrees_with_torchmetrics() -> None:
 
 @pytest.mark.parametrize("case", [*filter(is_operators, cases())], ids=Case.id)
 def test_operators(case: Case, device: str) -> None:
-    """The same cases through torch.ops: the CPU's kernels, and where there is a GPU the CUDA kernels on it."""
+    """The same cases through torch.ops: the kernels for the CPU, and those for CUDA if a GPU is present."""
     check_operators(case, device)

@@ -1,4 +1,4 @@
-"""Rules of the C++ and CUDA sources that a reader may rely on and no compiler checks."""
+"""Rules of the C++ and CUDA sources that a reader may rely on but no compiler checks."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def sources(*folders: str) -> Iterator[tuple[str, str]]:
 
 
 def places(pattern: str, *folders: str) -> set[str]:
-    """Sources in these folders of csrc that have a match."""
+    """Sources in these folders of csrc that match the pattern."""
     return {name for name, text in sources(*folders) if re.search(pattern, text, flags=re.MULTILINE)}
 
 
-def test_formulas_and_kernels_know_no_torch() -> None:
+def test_formulas_and_kernels_do_not_include_torch() -> None:
     assert not places(r"#include <torch|\btorch::|\bat::", "math", "cuda/kernels")
 
 
-def test_formulas_know_no_device() -> None:
+def test_formulas_do_not_depend_on_a_device() -> None:
     assert not places(r"#include .*(cpu|cuda)/", "math")
 
 
 def test_ptx_is_in_one_file() -> None:
-    """With the intrinsics of warps: what another kind of GPU has to have otherwise."""
+    """So are the warp intrinsics: what a port to another kind of GPU has to replace."""
     name = str(DEVICE.relative_to(CSRC))
     assert places(r"\basm\b", "math", "cuda") == {name}
     assert places(r"\b__(shfl|syncwarp|ballot|any_sync|all_sync|activemask|ldcg|cvta|threadfence)", "math", "cuda") == {
@@ -45,7 +45,7 @@ def test_ptx_is_in_one_file() -> None:
 
 
 def test_the_size_of_a_warp_is_in_one_file() -> None:
-    """No number in the CUDA sources but kWarpSize says how many lanes a warp has, or names all of them."""
+    """In the CUDA sources, only kWarpSize states the number of lanes of a warp or a mask of all of them."""
     bare = r"(?<![\w.])(32(\.0)?|31|0xf{8})(?![\w.])"
     name = str(DEVICE.relative_to(CSRC))
     assert places(bare, "cuda") == {name}
@@ -58,8 +58,8 @@ def test_pixel_terms_are_chosen_in_one_place() -> None:
     assert not re.search(r"\bdefault:", term), "a default hides a term that has no case"
 
 
-def test_a_pixel_term_without_a_case_is_warned_of(tmp_path: Path) -> None:
-    """And one without a formula does not compile."""
+def test_the_compiler_warns_of_a_pixel_term_without_a_case(tmp_path: Path) -> None:
+    """A term without a formula does not compile."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler on PATH")
@@ -87,6 +87,6 @@ def test_a_pixel_term_without_a_case_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_types_of_pixels_are_named_in_one_place() -> None:
-    """Explicit instantiations and switches are made from the lists of math/pixel_types.h."""
+    """Explicit instantiations and switches are generated from the lists in math/pixel_types.h."""
     assert not places(r"^(extern )?template .*<(Half|BFloat16|AnyPixel)>", "cuda")
     assert not places(r"case ScalarType::(?!scalar)", "")

@@ -1,7 +1,7 @@
-"""How the CPU kernels divide planes among threads: nothing is written twice, left out, or written elsewhere.
+"""How the CPU kernels divide planes among threads: each output is written once, and nothing else is written.
 
-The division itself is checked for all small sizes by tests/tasks.cpp. Here are the sizes at which a last task has few
-rows, or none that an output is centred on, with the results of one thread as the expected ones.
+tests/tasks.cpp checks the division itself for all small sizes. The tests here use sizes at which the last task has few
+rows, or none on which an output is centered, and compare with the results of one thread.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_every_division_owns_each_row_and_output_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("height", EDGES)
 def test_valid_volumes_at_the_edges_of_tasks(height: int) -> None:
-    """Also by a uniform window, whose radius along the depth is another."""
+    """Also with a uniform window, whose radius along the depth differs."""
     assert_like_one_thread(
         ssim, *images(1, 1, 5, height, 24), 4, 64, data_range=1.0, padding="valid", sigma=(0.5, 1.5, 1.5)
     )
@@ -105,7 +105,7 @@ LARGE = [(2, 1, 32, 257, 400), (1, 1, 48, 129, 480), (1, 1, 15, 513, 470), (1, 1
 
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_large_valid_volumes_on_many_threads(shape: tuple[int, ...]) -> None:
-    """The scratch between the passes ends with the last output: a row beyond it is other memory."""
+    """The scratch memory between the passes ends with the last output. A row beyond it would be foreign memory."""
     preds, target = images(*shape)
     results = []
     for _ in each_number_of_threads(1, 64):
@@ -123,7 +123,7 @@ def test_large_valid_volumes_on_many_threads(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("sigma", [1.5, 4.0])
 @pytest.mark.parametrize("height", [*EDGES, 140, 257])
 def test_each_pixel_counts_once(height: int, sigma: float) -> None:
-    """Rows on which no output is centred have no window, and count all the same."""
+    """Rows without a centered output have no window, but their pixels count all the same."""
     preds, target = torch.ones(1, 1, height, 64), torch.zeros(1, 1, height, 64)
     for padding in ("reflect", "zero", "valid"):
         loss = PixelSSIMLoss("l1", ssim_weight=0.0, padding=padding, sigma=sigma)
@@ -135,7 +135,7 @@ def test_each_pixel_counts_once(height: int, sigma: float) -> None:
 @pytest.mark.parametrize("height", [65, 66, 132, 140])
 @pytest.mark.parametrize("pixel", ["l1", "l2", "charbonnier"])
 def test_pixel_terms_do_not_depend_on_the_number_of_threads(pixel: str, height: int) -> None:
-    """Of images, volumes, with a mask and in a pyramid: the term of a value is that of torch's own operations."""
+    """For images, volumes, masks and pyramids, and the pixel term of a value equals that of PyTorch's operations."""
     phi = {"l1": lambda d: d.abs(), "l2": lambda d: d**2, "charbonnier": lambda d: (d**2 + 1e-6).sqrt()}[pixel]
     for shape, arguments in (
         ((1, 3, height, 64), {}),

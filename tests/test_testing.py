@@ -1,4 +1,4 @@
-"""`assert_similar`: what passes, what fails, what the failure says, and which calls are refused."""
+"""`assert_similar`: what passes, what fails, what the failure message says, and which calls are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def saved(image: np.ndarray, path: Path) -> Path:
 
 
 def parsed(message: str) -> tuple[float, tuple[int, int, int, int], float]:
-    """Score, worst region and its score."""
+    """The score, the worst region, and its score."""
     score = re.search(r"SSIM is (\S+), expected at_least=", message)
     region = re.search(r"worst region: x=(\d+), y=(\d+), w=(\d+), h=(\d+), with a local SSIM of (\S+)", message)
     assert score, message
@@ -114,7 +114,7 @@ def test_the_message_of_a_failure(tmp_path: Path) -> None:
     assert (pixels[12 : 12 + HEIGHT, 12 : 12 + 40] == CAT[:, :40]).all()  # the panel of `expected`, left of the mark
 
 
-def test_a_heat_map_has_a_place_without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heat_map_is_written_without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     path = Path(re.search(r"heat map: (.*)", failed(255 - CAT, CAT))[1])
     assert path.is_file()
@@ -122,7 +122,7 @@ def test_a_heat_map_has_a_place_without_pytest(monkeypatch: pytest.MonkeyPatch) 
     path.parent.rmdir()
 
 
-def test_a_heat_map_that_cannot_be_written_leaves_the_failure(tmp_path: Path) -> None:
+def test_a_failure_is_reported_even_if_the_heat_map_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     message = failed(255 - CAT, CAT, heat_map=tmp_path / "file" / "heat.png")
     assert parsed(message)[0] < 0.5
@@ -138,7 +138,7 @@ def test_a_score_just_below_does_not_print_as_the_threshold() -> None:
     assert parsed(message)[0] < above
 
 
-def test_a_small_change_fails_by_its_region(tmp_path: Path) -> None:
+def test_a_small_change_fails_because_of_its_region(tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(0, 200, (600, 800)).astype(np.uint8)
     noisy = large + np.random.default_rng(1).integers(0, 3, large.shape).astype(np.uint8)
     assert assert_similar(noisy, large, region_at_least=0.9) > 0.99
@@ -187,7 +187,7 @@ def test_an_ignored_rectangle_does_not_count(rectangle: tuple[int, int, int, int
 
 
 @given(rectangles, rectangles)
-def test_the_rest_counts_as_if_the_ignored_had_any_value(
+def test_ignored_pixels_do_not_affect_the_rest(
     ignored: tuple[int, int, int, int], changed: tuple[int, int, int, int]
 ) -> None:
     image = inverted(CAT, *changed)
@@ -205,7 +205,7 @@ def test_images_of_any_size_can_be_compared(height: int, width: int, dtype: type
     assert assert_similar(other, image, at_least=-1) < 1
 
 
-def test_equal_images_pass_without_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_pass_without_computing_ssim(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise RuntimeError("SSIM is computed")
 
@@ -216,8 +216,8 @@ def test_equal_images_pass_without_a_window(monkeypatch: pytest.MonkeyPatch) -> 
         assert_similar(inverted(CAT, *CLOCK), CAT)
 
 
-def test_transparent_white_is_not_nothing() -> None:
-    """Over white alone a white drawing on a transparent page is an empty page."""
+def test_white_on_transparent_is_visible() -> None:
+    """Composited over white alone, a white drawing on a transparent page would equal an empty page."""
     page = np.zeros((40, 60, 4), np.uint8)
     page[..., :3] = 255
     drawn = page.copy()
@@ -225,7 +225,7 @@ def test_transparent_white_is_not_nothing() -> None:
     assert parsed(failed(drawn, page))[0] < 0.9
     assert parsed(failed(page, drawn))[1] == (20, 10, 20, 20)
     colors = page.copy()
-    colors[..., 0] = 7  # of what is transparent, no colour is seen
+    colors[..., 0] = 7  # the color of transparent pixels is invisible
     assert assert_similar(colors, page, at_least=1) == 1
     opaque = page.copy()
     opaque[..., 3] = 255
@@ -246,7 +246,7 @@ def test_transparency_of_files(tmp_path: Path) -> None:
         assert assert_similar(drawn, paths[1], at_least=1) == 1
 
 
-def test_sixteen_bits_of_files_are_kept(tmp_path: Path) -> None:
+def test_sixteen_bit_files_keep_their_depth(tmp_path: Path) -> None:
     deep = (np.random.default_rng(0).integers(0, 2**16, (30, 40))).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert assert_similar(deep, tmp_path / "deep.png", at_least=1) == 1
@@ -254,7 +254,7 @@ def test_sixteen_bits_of_files_are_kept(tmp_path: Path) -> None:
     assert "at_least=1" in failed(deep ^ 1, tmp_path / "deep.png", at_least=1)
 
 
-def test_a_file_of_twelve_bits_has_a_range_of_its_own(tmp_path: Path) -> None:
+def test_a_twelve_bit_file_has_its_own_range(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 2**12, (30, 40)).astype(np.uint16)
     (tmp_path / "deep.pgm").write_bytes(b"P5 40 30 4095\n" + deep.astype(">u2").tobytes())
     assert assert_similar(deep / 4095, tmp_path / "deep.pgm", at_least=1) == 1
@@ -265,7 +265,7 @@ def test_a_file_of_twelve_bits_has_a_range_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("white", [0.5, 1.0, 255.0, 1000.0])
-def test_files_of_floats_have_the_range_that_is_given(tmp_path: Path, white: float) -> None:
+def test_floating_point_files_have_the_given_range(tmp_path: Path, white: float) -> None:
     grey = np.random.default_rng(0).random((30, 40)).astype(np.float32) * np.float32(white)
     tifffile.imwrite(tmp_path / "grey.tif", grey)
     assert assert_similar(grey, tmp_path / "grey.tif", at_least=1, data_range=white) == 1
@@ -285,7 +285,7 @@ def test_a_rotated_photograph_is_upright(tmp_path: Path) -> None:
         assert assert_similar(image, upright, at_least=1) == 1
 
 
-def test_grey_is_a_colour() -> None:
+def test_gray_compares_with_color() -> None:
     grey = CAT[..., 0]
     assert assert_similar(grey, grey[:, :, None].repeat(3, 2), at_least=1) == 1
     assert assert_similar(grey, grey[:, :, None], at_least=1) == 1
@@ -362,7 +362,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "error", "expected"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
-def test_what_is_refused_names_the_argument(change: dict, error: type[Exception], expected: list[str]) -> None:
+def test_errors_name_the_argument(change: dict, error: type[Exception], expected: list[str]) -> None:
     with pytest.raises(error) as raised:
         assert_similar(**({"actual": CAT, "expected": CAT} | change))
     assert type(raised.value) is error
@@ -380,7 +380,7 @@ def test_a_broken_file_names_the_argument(tmp_path: Path) -> None:
 def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(CAT, tmp_path / "cat.png")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ModuleNotFoundError, match=r"PIL is missing: pip install 'ssim_fused\[scoring\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"PIL is not installed; run: pip install 'ssim_fused\[scoring\]'"):
         assert_similar(CAT, path)
     monkeypatch.delitem(sys.modules, "ssim_fused.testing.drawing", raising=False)
     assert parsed(failed(tensor(255 - CAT), tensor(CAT)))[0] < 0.5

@@ -1,4 +1,4 @@
-"""The blocks of docs/training.md run as they stand, one after the other, and the tests that it names exist."""
+"""The blocks of docs/training.md run as they are, in order, and the tests that the page names exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_blocks_run(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
 
 
 class FakeDistributed(torch.nn.Module):
-    """One process's DistributedDataParallel, without others to talk to."""
+    """Stands in for DistributedDataParallel with a single process."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FakeDistributed(torch.nn.Module):
         return torch.enable_grad()
 
 
-def test_the_tests_it_names_exist() -> None:
+def test_the_tests_that_the_page_names_exist() -> None:
     assert not missing_tests(PAGE)
     sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
     assert len(sections) >= 7

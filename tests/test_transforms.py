@@ -1,4 +1,4 @@
-"""torch.func's transforms, and autograd's batched gradients, against loops over plain autograd."""
+"""torch.func's transforms and autograd's batched gradients, against loops over plain autograd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEASURES: dict[str, Function] = {
     "pyramid": lambda x, y, r=1.0: msssim(x, y, data_range=r, betas=(0.4, 0.6), kernel_size=3, sigma=0.5),
 }
 SCALARS = ["image", "pyramid"]
-# Ranges that each mapped pair has for itself, and volumes: mapped over, and differentiated inside and outside.
+# A range for each mapped pair, and volumes: mapped over, and differentiated inside and outside of vmap.
 MAPPED: dict[str, Function] = MEASURES | {
     "range of its own": lambda x, y: ssim(x, y),
     "bounds": lambda x, y: ssim(x, y, data_range=(0.2, 0.8)),
@@ -258,7 +258,7 @@ def test_gradients_by_a_range_of_each_image(device: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ssim", "ms_ssim", "loss"])
-def test_a_range_of_each_image_compiles(name: str) -> None:
+def test_a_range_per_image_compiles(name: str) -> None:
     x, y = pictures("cpu", 3, 2, 12, 13)
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, y, r: EACH[name](x, y, r), fullgraph=True, backend="aot_eager")

@@ -1,6 +1,6 @@
-"""What is different of volumes [B, C, D, H, W]: windows of three axes, the padding of the last, and what images tell.
+"""What is specific to volumes [B, C, D, H, W]: windows of three axes, the padding of the last one, and messages.
 
-Everything that volumes share with images is tested beside these, in the other files.
+What volumes share with images is tested together with images in the other files.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def volumes(*shape: int, device: str, dtype: torch.dtype = torch.float64) -> tup
         {"sigma": (0.3, 0.5, 1.0)},
         {"sigma": [1.0, 0.3, 0.5]},
         {"sigma": (0.5, 1.0, 0.3), "kernel_size": (3, 7, 5)},
-        # The axes that are wider than what is compiled in.
+        # The axes with windows wider than the precompiled ones.
         {"sigma": (2.0, 0.3, 0.3), "kernel_size": 3},
         {"sigma": (0.3, 2.0, 0.5), "kernel_size": [11, 11, 5]},
         {"sigma": (0.3, 0.5, 2.0), "kernel_size": 15},
-        # The map is narrower than the volume: by 4, by 8, and by all but one voxel, of which none is left for the
-        # contrast; last, fewer than are cropped.
+        # The map is narrower than the volume, by 4, by 8, and by all but one voxel, which leaves none for the contrast
+        # sensitivity. The last map has fewer voxels than are cropped.
         {"sigma": (0.5, 0.3, 1.5), "kernel_size": (5, 3, 7)},
         {"sigma": (0.3, 0.5, 1.5), "kernel_size": (5, 3, 3)},
         {"sigma": (0.5, 0.3, 2.0), "kernel_size": (5, 3, 3)},
         {"sigma": (0.3, 0.5, 3.1)},
-        # Wider, by 4 and by 16 voxels.
+        # The map is wider than the volume, by 4 and by 16 voxels.
         {"sigma": (0.3, 0.3, 1.0), "kernel_size": (3, 3, 13)},
         {"sigma": 0.5, "kernel_size": (3, 5, 21)},
     ],
@@ -57,7 +57,7 @@ def test_uniform_window(device: str, kernel_size: Any, call: str) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_double_backward_where_no_voxel_is_left_for_the_contrast(device: str, call: str) -> None:
+def test_double_backward_without_a_voxel_for_the_contrast(device: str, call: str) -> None:
     results = []
     for function in (ssim, reference):
         images = [image.requires_grad_() for image in volumes(1, 1, 4, 4, 13, device=device)]
@@ -98,8 +98,8 @@ def test_tiny_and_long_axes(device: str, shape: tuple[int, ...], call: str) -> N
 
 @pytest.mark.parametrize("window", [{}, {"sigma": 2.0}, {"gaussian_kernel": False, "kernel_size": 7}], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -> None:
-    """Where the window has one tap along the depth; a Gaussian of another size than 11 is padded for it."""
+def test_one_slice_scores_like_an_image(device: str, call: str, window: dict[str, Any]) -> None:
+    """The window has one tap along the depth, and `kernel_size` pads the width for the window's own size."""
     preds, target = volumes(2, 3, 1, 25, 27, device=device)
     if "sigma" in window or not window:
         sigma = window.get("sigma", 1.5)
@@ -113,7 +113,7 @@ def test_one_slice_is_an_image(device: str, call: str, window: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("order", [(4, 3, 2), (3, 4, 2), (2, 4, 3)], ids=str)
-def test_the_axes_are_alike(device: str, order: tuple[int, ...]) -> None:
+def test_the_axes_are_interchangeable(device: str, order: tuple[int, ...]) -> None:
     preds, target = volumes(2, 2, 12, 13, 14, device=device)
     expected = evaluate(ssim, preds, target, data_range=1.0)
     turned = evaluate(ssim, *(image.permute(0, 1, *order).contiguous() for image in (preds, target)), data_range=1.0)
@@ -122,8 +122,8 @@ def test_the_axes_are_alike(device: str, order: tuple[int, ...]) -> None:
         assert error(turned[name], expected[name].permute(0, 1, *order)) <= FLOAT64_TOLERANCE, name
 
 
-def test_volumes_of_a_batch_and_channels_are_apart(device: str) -> None:
-    """The score of a batch is the volumes', and the map of each channel its own."""
+def test_volumes_of_a_batch_and_channels_are_independent(device: str) -> None:
+    """The batch's scores are those of its volumes, and each channel has its own map."""
     preds, target = volumes(2, 3, 12, 11, 13, device=device)
     scores, full = ssim(preds, target, data_range=1.0, reduction="none", return_full_image=True)
     for i in range(2):

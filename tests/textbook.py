@@ -1,7 +1,7 @@
-"""SSIM as the paper writes it, in a few lines of PyTorch: a convolution for each moment, nothing rearranged.
+"""SSIM as in the paper, in a few lines of PyTorch: one convolution for each moment, nothing rearranged.
 
-What torchmetrics cannot compute, other paddings and windows, is compared with this, in float64. Where the pixels are of
-the size of the range, it is good to 1e-13.
+In float64 this is the reference for paddings and windows that torchmetrics does not have. It is accurate to 1e-13 if
+the pixels are of the size of the data range.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def uniform(size: int) -> Tensor:
 
 
 def convolved(image: Tensor, windows: Sequence[Tensor]) -> Tensor:
-    """Each channel, with the separable window's product, without padding."""
+    """Convolves each channel with the outer product of the windows, without padding."""
     axes, channels = len(windows), image.shape[1]
     window = windows[0]
     for other in windows[1:]:
@@ -40,7 +40,7 @@ def convolved(image: Tensor, windows: Sequence[Tensor]) -> Tensor:
 def ssim_maps(
     x: Tensor, y: Tensor, windows: Sequence[Tensor], c1: float, c2: float, padding: str = "reflect"
 ) -> tuple[Tensor, Tensor]:
-    """The SSIM map, and that of the contrast sensitivity; both of the padded image."""
+    """The map of SSIM and that of contrast sensitivity, both of the padded image."""
     if padding != "valid":
         widths = [len(window) // 2 for window in reversed(windows) for _ in range(2)]
         mode = {"reflect": "reflect", "zero": "constant", "replicate": "replicate"}[padding]
@@ -55,7 +55,7 @@ def ssim_maps(
 
 
 def cropped(image: Tensor, windows: Sequence[Tensor], padding: str) -> Tensor:
-    """Without the pixels whose windows left the image."""
+    """Crops the pixels whose windows extend beyond the image."""
     if padding == "valid":
         return image
     for dim, window in enumerate(windows, start=2):
@@ -67,7 +67,7 @@ def cropped(image: Tensor, windows: Sequence[Tensor], padding: str) -> Tensor:
 def channel_means(
     x: Tensor, y: Tensor, windows: Sequence[Tensor], c1: float, c2: float, padding: str = "reflect"
 ) -> tuple[Tensor, Tensor]:
-    """SSIM and contrast sensitivity ``[B, C]``, this one over the cropped map."""
+    """SSIM and contrast sensitivity ``[B, C]``; the latter is averaged over the cropped map."""
     similarity, contrast = ssim_maps(x, y, windows, c1, c2, padding)
     return similarity.flatten(2).mean(2), cropped(contrast, windows, padding).flatten(2).mean(2)
 
@@ -84,7 +84,7 @@ def ms_ssim(
     per_channel: bool = False,
     pool: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """MS-SSIM, means clamped at zero: ``[B]``, or ``[B, C]`` where every channel has its own product."""
+    """MS-SSIM with means clamped at zero: ``[B]``, or ``[B, C]`` if every channel has its own product."""
     pool = pool or (lambda image: POOL[len(windows)](image, 2))
     value = torch.ones((), dtype=x.dtype)
     for level, beta in enumerate(betas):

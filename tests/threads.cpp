@@ -1,8 +1,8 @@
-// The CPU kernels from requests on, for the sanitizers (tests/sanitizers.sh): images, volumes, halved images
-// and gathered gradients, each by several threads of its own and by several callers at a time; and by many
-// threads, which divide planes into the smallest tasks. Torch's parallel loop is OpenMP's, whose barriers
-// ThreadSanitizer does not know, so here it is one of std::thread. Exits with 1 where two callers, or two
-// numbers of threads, get other bits.
+// Calls the CPU kernels with requests, for the sanitizers (tests/sanitizers.sh): images, volumes, halved
+// images and gathered gradients. Each runs with several threads, from several callers at a time, and with
+// many threads, which divide planes into the smallest tasks. ThreadSanitizer does not know the barriers of
+// OpenMP, which torch uses, so this program has a parallel loop of std::thread. Exits with status 1 if two
+// callers, or two numbers of threads, get different bits.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -15,12 +15,12 @@ namespace {
 
 constexpr int kThreads = 4, kManyThreads = 64, kCallers = 3, kRepeats = 2;
 
-// Of a parallel loop; planes are divided accordingly.
+// The number of threads of a parallel loop. Planes are divided accordingly.
 int number_of_threads = kThreads;
 
 }  // namespace
 
-// In the place of libtorch's: an executable's own symbols come first.
+// Replaces libtorch's symbol, because an executable's own symbols come first.
 extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc task,
                                              void* context) {
   std::atomic<int64_t> next = begin;
@@ -52,7 +52,7 @@ std::vector<T> pixels(int64_t count, int64_t factor) {
   return values;
 }
 
-// Everything that is written; no room to spare, so that AddressSanitizer sees a step beyond.
+// All outputs, without spare room, so that AddressSanitizer detects a write beyond.
 template <class T>
 struct Results {
   std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves, value;
@@ -106,7 +106,7 @@ struct Case {
     request.pixels = check_pixels({"l1", 0.5, 1});
     request.pixels.slope_scale = 0.5 / request.pixels_of_image();
     Cpu::similarity(request, like);
-    // And the value alone, which has marches of its own.
+    // Also compute the value alone, which uses other marches.
     Request value = request;
     value.grad_preds = value.grad_target = value.map = View{};
     value.grad_constants = nullptr;
@@ -131,7 +131,7 @@ struct Case {
     return results;
   }
 
-  // Whether all callers get the bits of a first call.
+  // Whether all callers get the bits of the first call.
   bool is_the_same_for_all() {
     const Results<T> first = run();
     std::atomic<int> others = 0;
@@ -146,7 +146,7 @@ struct Case {
     return others == 0;
   }
 
-  // Whether planes divided for many threads, and for one, give the same bits.
+  // Whether planes divided for many threads and for one give the same bits.
   bool is_the_same_on_any_number_of_threads() {
     const auto run_on = [&](int threads) {
       number_of_threads = threads;
@@ -161,6 +161,52 @@ struct Case {
   }
 };
 
+// 8-bit images under a uniform window: values, contrast sensitivities and map, by any number of threads.
+// Interleaved pixels have the strides of a decoded image.
+bool bytes_are_the_same(const std::array<int64_t, 5>& shape, bool is_interleaved, int64_t size) {
+  const Tensor like;
+  const auto batch = static_cast<size_t>(shape[0]);
+  int64_t count = 1;
+  for (int64_t n : shape) count *= n;
+  std::vector<uint8_t> preds(static_cast<size_t>(count)), target(preds.size());
+  for (size_t i = 0; i < preds.size(); ++i) {
+    preds[i] = static_cast<uint8_t>(i * 7919 % 251);
+    target[i] = static_cast<uint8_t>(i * 7919 % 251 / 2 + i % 13);
+  }
+  const auto view = [&](std::vector<uint8_t>& pixels) {
+    View of = View::of(pixels.data(), ScalarType::Byte, shape);
+    if (is_interleaved) of.stride = {shape[1] * shape[3] * shape[4], 1, count, shape[1] * shape[4], shape[1]};
+    return of;
+  };
+  const auto run_on = [&](int threads) {
+    number_of_threads = threads;
+    Request request;
+    request.preds = view(preds);
+    request.target = view(target);
+    request.windows =
+        check_windows(request.preds, false, {{}, {size}, {}, Padding::reflect, 255, 0.01, 0.03});
+    request.constants = {6.5025, 58.5225};
+    std::vector<float> similarity(batch), contrast(batch), map(preds.size());
+    request.similarity = similarity.data();
+    request.contrast = contrast.data();
+    request.map = View::of(map.data(), ScalarType::Float, shape);
+    Cpu::similarity(request, like);
+    Request value = request;
+    value.map = View{};
+    value.contrast = nullptr;
+    std::vector<float> alone(batch);
+    value.similarity = alone.data();
+    Cpu::similarity(value, like);
+    return std::array{similarity, contrast, map, alone};
+  };
+  const auto one = run_on(1);
+  const bool same = one == run_on(kThreads) && one == run_on(kManyThreads);
+  number_of_threads = kThreads;
+  std::printf("bytes %lldx%lld %s: %s\n", static_cast<long long>(shape[3]), static_cast<long long>(shape[4]),
+              is_interleaved ? "interleaved" : "planes", same ? "the same" : "OTHER BITS");
+  return same;
+}
+
 template <class T>
 bool all_are_the_same() {
   bool same = true;
@@ -169,7 +215,8 @@ bool all_are_the_same() {
     for (double sigma : {1.5, 2.5}) same &= Case<T>{sides, {sigma}, {11}, false}.is_the_same_for_all();
   for (double sigma : {1.5, 0.6})
     same &= Case<T>{{2, 1, 12, 13, 90}, {sigma}, {11}, true}.is_the_same_for_all();
-  // Heights at the edges of tasks, with "valid" padding also those at which a last task would have no output.
+  // Heights at the edges of tasks. With "valid" padding, also heights at which a last task would have no
+  // output.
   for (const char* padding : {"valid", "zero"}) {
     for (int64_t height : {65, 66, 68, 69, 129, 132}) {
       same &=
@@ -189,6 +236,13 @@ bool all_are_the_same() {
 }  // namespace ssim_fused::cpu
 
 int main() {
-  const bool same = ssim_fused::cpu::all_are_the_same<float>() & ssim_fused::cpu::all_are_the_same<double>();
+  bool same = ssim_fused::cpu::all_are_the_same<float>() & ssim_fused::cpu::all_are_the_same<double>();
+  for (const std::array<int64_t, 5>& shape :
+       {std::array<int64_t, 5>{2, 3, 1, 45, 371}, std::array<int64_t, 5>{1, 4, 1, 70, 700},
+        std::array<int64_t, 5>{1, 1, 1, 131, 24}}) {
+    for (bool is_interleaved : {false, true}) {
+      for (int64_t size : {7, 15}) same &= ssim_fused::cpu::bytes_are_the_same(shape, is_interleaved, size);
+    }
+  }
   return same ? 0 : 1;
 }

@@ -1,13 +1,14 @@
-"""torchmetrics' own tests of both metrics, with ours in their place: a plugin for its test-suite.
+"""Runs torchmetrics' own tests of SSIM and MS-SSIM on our metrics: a plugin for its test suite.
 
-With a checkout of torchmetrics 1.9.0 and what its tests import (pytorch-msssim, scikit-image), from this repository:
+It needs a checkout of torchmetrics 1.9.0 and the packages that its tests import (pytorch-msssim, scikit-image). From
+this repository:
 
     T=CHECKOUT/tests; USE_PYTEST_POOL=1 PYTHONPATH=.:tests:$T python -m pytest --rootdir $T -p torchmetrics_suite \
         $T/unittests/image/test_ssim.py $T/unittests/image/test_ms_ssim.py
 
-It replaces the classes, and the functions, before the tests import them. The pool's two processes get the classes by
-their names. `test_ssim_invalid_inputs` compares the words of torchmetrics' messages, and is left out: the types of the
-exceptions are compared in test_errors.py.
+The plugin replaces the classes and functions before the tests import them. The two processes of the tests' pool find
+the classes by name. `test_ssim_invalid_inputs` is left out, because it compares the wording of torchmetrics' messages;
+test_errors.py compares the exception types.
 """
 
 from __future__ import annotations

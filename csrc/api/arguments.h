@@ -1,7 +1,7 @@
 // The arguments of the operators, in groups. Each group states its part of the schema next to the fields that
-// it is read into, so that an argument is named once; an operator's signature is a list of groups
-// (signatures.h). Reading takes an argument off the dispatcher's stack; checks.h turns it into what a Request
-// holds.
+// hold its values, so each argument is named once. An operator's signature is a list of groups
+// (signatures.h). `read` takes a group off the dispatcher's stack without checking it; checks.h checks
+// arguments and converts them for a Request.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -21,7 +21,7 @@ namespace ssim_fused {
 using torch::stable::Tensor;
 
 // The dispatcher's stack of boxed arguments, in the order of the schema. Reading an argument takes over its
-// reference, so all of them are read before any of them is checked: a check throws.
+// reference. Read all arguments before any check, because a check may throw and leak those that are left.
 class Stack {
  public:
   Stack(StableIValue* values, uint64_t count) : next_(values), end_(values + count) {}
@@ -38,8 +38,8 @@ class Stack {
   StableIValue *next_, *end_;
 };
 
-// Images are [B, C, H, W], volumes [B, C, D, H, W]. `constants` are c1 and c2, [2] or [B, 2], which replace
-// those of `data_range`, `k1` and `k2`. `mask` is [B, 1 or C, ...].
+// Images are [B, C, H, W] and volumes [B, C, D, H, W]. `constants` holds c1 and c2, as [2] or [B, 2], and
+// overrides `data_range`, `k1` and `k2`. `mask` is [B, 1 or C, ...].
 struct Images {
   static constexpr char kSchema[] = "Tensor preds, Tensor target, Tensor? constants=None, Tensor? mask=None";
   Tensor preds, target;
@@ -51,7 +51,8 @@ struct Images {
   }
 };
 
-// Upstream gradients: of the value, one number or [B]; of the contrast sensitivity, likewise; of the map.
+// The upstream gradients of the value and of the contrast sensitivity, each one element or [B], and of the
+// map.
 struct UpstreamGradients {
   static constexpr char kSchema[] =
       "Tensor? grad_similarity=None, Tensor? grad_contrast=None, Tensor? grad_map=None";
@@ -63,10 +64,10 @@ struct UpstreamGradients {
   }
 };
 
-// With `taps`, custom windows of lengths `kernel_size`, concatenated; else Gaussians of `sigma`, or, if
-// `sigma` is empty, uniform windows of `kernel_size`. One element stands for all axes. Padding "reflect" and
-// "zero" are by half the window; only the last axis of volumes is reflected by half of `kernel_size`,
-// whatever the window, as in torchmetrics. "valid" is no padding.
+// `taps` holds custom windows of lengths `kernel_size`, concatenated. Without it, windows are Gaussians of
+// `sigma`, or uniform of `kernel_size` if `sigma` is empty. One element applies to all axes. "reflect" and
+// "zero" pad by half the window; "valid" does not pad. Exception, as in torchmetrics: the last axis of
+// volumes is reflected by half of `kernel_size`, even for a Gaussian of another length.
 struct WindowArguments {
   static constexpr char kSchema[] =
       "float[] sigma=[1.5], int[] kernel_size=[11], float[]? taps=None, str padding='reflect', "
@@ -90,8 +91,8 @@ struct WindowArguments {
   }
 };
 
-// A pixel term next to SSIM (math/pixel_term.h). The value is then (1 - ssim_weight) * mean phi(preds -
-// target) + ssim_weight * distance. `want_terms`: return mean phi and the distance of each image, too.
+// A pixel term combined with SSIM (math/pixel_term.h): the value is (1 - ssim_weight) * mean phi(preds -
+// target) + ssim_weight * distance. `want_terms` also returns mean phi and the distance of each image.
 struct PixelArguments {
   static constexpr char kSchema[] =
       "str pixel_term='none', float ssim_weight=1., float pixel_eps=0.001, bool want_terms=False";
@@ -104,7 +105,7 @@ struct PixelArguments {
   }
 };
 
-// The exponents of MS-SSIM, the finest level first.
+// The exponents of MS-SSIM, from the finest level to the coarsest, and the name of the normalization.
 struct PyramidArguments {
   static constexpr char kSchema[] = "float[] betas=[], str normalize='relu'";
   std::vector<double> betas;
@@ -115,8 +116,9 @@ struct PyramidArguments {
   }
 };
 
-// `reduction` over the batch is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance`: return 1 - SSIM
-// (and 1 - contrast sensitivity), which is computed, not subtracted.
+// `reduction` over the batch is numbered as in PyTorch: 0 none, 1 mean, 2 sum. `distance` returns 1 - SSIM
+// and 1 - contrast sensitivity, which are computed without cancellation, instead of SSIM and contrast
+// sensitivity.
 struct ReductionArguments {
   static constexpr char kSchema[] = "int reduction=1, bool distance=False";
   int64_t reduction;
@@ -125,15 +127,18 @@ struct ReductionArguments {
   static ReductionArguments read(Stack& stack) { return {stack.next<int64_t>(), stack.next<bool>()}; }
 };
 
-// Results next to the value.
+// Optional results of `similarity` in addition to the value. `want_float64` computes in float64 and returns all
+// results in it; the images are then integers on the CPU, without a mask.
 struct WantedOutputs {
-  static constexpr char kSchema[] = "bool want_contrast=False, bool want_map=False";
-  bool contrast = false, map = false;
+  static constexpr char kSchema[] = "bool want_contrast=False, bool want_map=False, bool want_float64=False";
+  bool contrast = false, map = false, float64 = false;
 
-  static WantedOutputs read(Stack& stack) { return {stack.next<bool>(), stack.next<bool>()}; }
+  static WantedOutputs read(Stack& stack) {
+    return {stack.next<bool>(), stack.next<bool>(), stack.next<bool>()};
+  }
 };
 
-// Gradients by the inputs.
+// The inputs whose gradients are requested.
 struct WantedGradients {
   static constexpr char kSchema[] =
       "bool want_grad_preds=False, bool want_grad_target=False, bool want_grad_constants=False";
@@ -145,7 +150,7 @@ struct WantedGradients {
   }
 };
 
-// A gradient that the forward stored, and the upstream gradient: one number, or one for each image.
+// A gradient that the forward stored, and the upstream gradient: one element, or [B].
 struct StoredGradient {
   static constexpr char kSchema[] = "Tensor gradient, Tensor upstream";
   Tensor gradient, upstream;
@@ -153,7 +158,7 @@ struct StoredGradient {
   static StoredGradient read(Stack& stack) { return {stack.next<Tensor>(), stack.next<Tensor>()}; }
 };
 
-// The same, multiplied in place.
+// A stored gradient that is multiplied in place.
 struct StoredGradientInPlace {
   static constexpr char kSchema[] = "Tensor(a!) gradient, Tensor upstream";
   StoredGradient stored;
@@ -161,8 +166,8 @@ struct StoredGradientInPlace {
   static StoredGradientInPlace read(Stack& stack) { return {StoredGradient::read(stack)}; }
 };
 
-// A factor besides the upstream gradient; range and constants determine the scale of a stored float16
-// gradient.
+// A constant factor, in addition to the upstream gradient. The data range and the constants determine the
+// scale of stored float16 gradients (`stored_scale` in checks.h).
 struct FactorArguments {
   static constexpr char kSchema[] = "float factor=1., float data_range=1., float k1=0.01, float k2=0.03";
   double factor, data_range, k1, k2;
@@ -172,7 +177,7 @@ struct FactorArguments {
   }
 };
 
-// The number of a prepared spec (prepared.h).
+// The number under which a spec is prepared (prepared.h).
 struct SpecNumber {
   static constexpr char kSchema[] = "int number";
   int64_t number;
@@ -180,8 +185,7 @@ struct SpecNumber {
   static SpecNumber read(Stack& stack) { return {stack.next<int64_t>()}; }
 };
 
-// The images of a prepared call. The order is that of its schema, where tensors that most calls lack come
-// last.
+// The images of a prepared call. They stand before the number, as in its schema.
 struct PreparedImages {
   static constexpr char kSchema[] = "Tensor preds, Tensor target, int number";
   Tensor preds, target;
@@ -192,7 +196,7 @@ struct PreparedImages {
   }
 };
 
-// The gradients by the images that a prepared call requests.
+// The gradients with respect to the images that a prepared call requests.
 struct PreparedGradients {
   static constexpr char kSchema[] = "bool want_grad_preds, bool want_grad_target";
   bool preds, target;
@@ -205,7 +209,7 @@ struct Positional {};
 template <class... Groups>
 struct Keywords {};
 
-// An operator's arguments: its schema, and how it reads them.
+// The arguments of an operator: its schema, and a boxed function that reads them and calls the operator.
 template <class PositionalGroups, class KeywordGroups>
 struct Signature;
 template <class... First, class... Others>
@@ -219,12 +223,12 @@ struct Signature<Positional<First...>, Keywords<Others...>> {
     return name + "(" + text + ") -> " + result;
   }
 
-  // The kernel that the dispatcher calls: `operation` takes the groups in their order.
+  // The function that the dispatcher calls. `operation` takes the groups in the order of the signature.
   template <auto operation>
   static void boxed(StableIValue* values, uint64_t arguments, uint64_t results) {
     using torch::stable::detail::from;
     Stack stack(values, arguments);
-    std::tuple<First..., Others...> groups{First::read(stack)..., Others::read(stack)...};  // in this order
+    std::tuple<First..., Others...> groups{First::read(stack)..., Others::read(stack)...};  // in order
     stack.check_end();
     using Result = decltype(std::apply(operation, std::move(groups)));
     constexpr uint64_t kResults = std::is_void_v<Result> ? 0 : 1;

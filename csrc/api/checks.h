@@ -1,5 +1,5 @@
-// Checks of the operators' arguments (arguments.h), and what they make of them for a Request. Messages name
-// the argument, its value and what was expected.
+// Checks of the operators' arguments (arguments.h), and their conversion for a Request. Messages name the
+// argument, its value and what was expected.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -29,7 +29,7 @@ inline std::string to_text(const std::vector<double>& values) {
   return text + "]";
 }
 
-// The enumerator whose name an argument gives; `names` are in the order of the enumerators.
+// Returns the enumerator with the name `value`. `names` are in the order of the enumerators.
 template <class Enum, size_t count>
 Enum parse_name(const char* argument, const std::string& value, const char* const (&names)[count]) {
   std::string expected;
@@ -45,8 +45,8 @@ inline constexpr const char* kPaddingNames[] = {"reflect", "zero", "valid"};
 inline constexpr const char* kMaskModeNames[] = {"window", "map"};
 inline constexpr const char* kNormalizationNames[] = {"none", "relu", "simple"};
 
-// The windows of a call, not yet those of an image: what depends on the images' sides is checked for each
-// call.
+// The window arguments of a call, independent of its images. check_windows makes the windows of an image from
+// them and checks what depends on its sides.
 struct WindowSpec {
   std::vector<double> sigma;
   std::vector<int64_t> kernel_size;
@@ -90,8 +90,8 @@ inline LevelWeights check_levels(const PyramidArguments& arguments) {
   return weights;
 }
 
-// Everything that a call of SSIM or MS-SSIM states besides its tensors and gradients, parsed and checked as
-// far as that is possible without images.
+// All arguments of a call of SSIM or MS-SSIM except its tensors and the requested gradients, parsed and
+// checked as far as possible without the images.
 struct Spec {
   WindowSpec window;
   MaskMode mask_mode;
@@ -100,7 +100,7 @@ struct Spec {
   Reduction reduction;
   bool as_distance;
   WantedOutputs outputs;
-  LevelWeights levels{};  // of MS-SSIM; no levels for SSIM
+  LevelWeights levels{};  // levels = 0 for SSIM
 
   Spec(WindowArguments arguments, const PixelArguments& pixel, const ReductionArguments& reductions,
        const WantedOutputs& outputs)
@@ -122,7 +122,7 @@ struct Spec {
   }
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Checks that need the images
 
 inline void check_images(const Tensor& preds, const Tensor& target) {
@@ -143,6 +143,17 @@ inline void check_images(const Tensor& preds, const Tensor& target) {
                   ", expected at least one channel");
 }
 
+// Float64 results exist for integer images: those of floats are in the images' own type.
+inline void check_float64(const Images& images, const Spec& spec, const WantedGradients& wanted) {
+  if (!spec.outputs.float64) return;
+  const Tensor& preds = images.preds;
+  STD_TORCH_CHECK(is_integer(preds.scalar_type()), "want_float64 is true and preds has dtype ",
+                  torch::headeronly::toString(preds.scalar_type()), ", expected one of ", integer_names());
+  STD_TORCH_CHECK(preds.is_cpu(), "want_float64 is true, expected images on the CPU");
+  STD_TORCH_CHECK(!images.constants && !images.mask && !spec.pixels && !wanted,
+                  "want_float64 is true, expected neither constants, mask, pixel_term nor gradients");
+}
+
 inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, MaskMode mode) {
   if (!mask) return {{}, mode};
   bool fits = mask->dim() == preds.dim() && (mask->size(1) == 1 || mask->size(1) == preds.size(1));
@@ -161,7 +172,7 @@ inline Mask check_mask(const Tensor& preds, const std::optional<Tensor>& mask, M
 inline Constants check_constants(const Tensor& preds, double data_range, double k1, double k2,
                                  const std::optional<Tensor>& constants) {
   if (!constants) {
-    // An infinite range determines no constants.
+    // An infinite range determines no constants, so the result is NaN.
     const double range = std::isfinite(data_range) ? data_range : std::numeric_limits<double>::quiet_NaN();
     return {(k1 * range) * (k1 * range), (k2 * range) * (k2 * range)};
   }
@@ -179,7 +190,7 @@ inline Constants check_constants(const Tensor& preds, double data_range, double 
           constants->stride(constants->dim() - 1)};
 }
 
-// An upstream gradient: one number, or one for each image.
+// Checks an upstream gradient: one element, or one for each image.
 inline Upstream check_upstream(const char* name, const std::optional<Tensor>& gradient, const Tensor& preds,
                                double scale) {
   if (!gradient) return {};
@@ -197,7 +208,7 @@ inline Upstream check_upstream(const char* name, const std::optional<Tensor>& gr
           scale};
 }
 
-// A stored gradient of an image or a volume.
+// Checks a stored gradient of an image or a volume.
 inline void check_gradient(const Tensor& gradient) {
   STD_TORCH_CHECK(gradient.dim() == 4 || gradient.dim() == 5, "gradient has shape ",
                   to_text(gradient.sizes()), ", expected [B, C, H, W] or [B, C, D, H, W]");
@@ -205,7 +216,7 @@ inline void check_gradient(const Tensor& gradient) {
                   torch::headeronly::toString(gradient.scalar_type()), ", expected one of ", float_names());
 }
 
-// The taps of a Gaussian of standard deviation sigma, truncated at 3.5 sigma as in torchmetrics.
+// Returns the taps of a Gaussian of standard deviation sigma. torchmetrics truncates at 3.5 sigma.
 inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
   std::vector<double> taps(static_cast<size_t>(2 * radius + 1));
   long double total = 0;
@@ -219,7 +230,7 @@ inline std::vector<double> gaussian_taps(double sigma, int64_t radius) {
   return taps;
 }
 
-// The sum of exp(-(i / sigma)^2 / 2) over the integers i from -radius to radius.
+// Returns the sum of exp(-(i / sigma)^2 / 2) over the integers i from -radius to radius.
 inline long double gaussian_sum(double sigma, double radius) {
   constexpr double kLongestSum = 4096;
   const auto weight = [&](double i) { return std::exp(-(i / sigma) * (i / sigma) / 2); };
@@ -228,16 +239,16 @@ inline long double gaussian_sum(double sigma, double radius) {
     for (double i = 1; i <= radius; ++i) total += 2 * static_cast<long double>(weight(i));
     return total;
   }
-  // The formula of Euler and Maclaurin: the integral, and two terms of its distance from the sum. The next
-  // term is below 1e-16 of the sum, since sigma is above kLongestSum / 3.5.
+  // The Euler-Maclaurin formula: the integral, the end points and the first derivative term. The next term is
+  // below 1e-16 of the sum, because sigma is above kLongestSum / 3.5.
   const long double s = sigma, root = std::sqrt(2.0L), ends = weight(radius), slope = radius / sigma / sigma;
   return s * std::sqrt(std::numbers::pi_v<long double>) * root * std::erf(radius / sigma / root) + ends -
          slope * ends / 6;
 }
 
-// The windows below are longer than an image with a side of n pixels can reach: taps n or more pixels from
-// the middle see zero padding, whatever the output. The first and the last tap, n pixels from the middle,
-// have the weight of all taps at that distance or beyond.
+// Clipped windows replace zero-padded windows with a radius above n, the side of the image: taps n or more
+// pixels from the middle see zero padding at every output. A clipped window has radius n, and its first and
+// last tap have the weight of all taps at that distance or beyond.
 
 inline std::vector<double> clipped_gaussian(double sigma, double radius, int64_t n) {
   std::vector<double> taps(static_cast<size_t>(2 * n + 1));
@@ -261,7 +272,7 @@ inline std::vector<double> clipped_uniform(int64_t size, int64_t n) {
 }
 
 inline std::vector<double> clipped_taps(const std::vector<double>& window, int64_t n) {
-  const auto beyond = static_cast<int64_t>(window.size() / 2) - n;  // at either end
+  const auto beyond = static_cast<int64_t>(window.size() / 2) - n;  // clipped taps at either end
   std::vector<double> taps(window.begin() + beyond, window.end() - beyond);
   taps.front() = std::accumulate(window.begin(), window.begin() + beyond + 1, 0.0);
   taps.back() = std::accumulate(window.end() - beyond - 1, window.end(), 0.0);
@@ -282,7 +293,7 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
   windows.axes[0] = {1, 0, 0, reflects};
   windows.taps[0] = {1.0};
   windows.sum_to_one = !taps;
-  size_t used = 0;  // of `taps`
+  size_t used = 0;  // elements of `taps` read so far
   for (size_t d = 0; d < dims; ++d) {
     const int64_t size = kernel_size[kernel_size.size() == 1 ? 0 : d], n = images.shape[2 + first + d];
     STD_TORCH_CHECK(size > 0 && size % 2 == 1, "kernel_size is ", to_text(kernel_size),
@@ -295,7 +306,7 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
       STD_TORCH_CHECK(s > 0 && std::isfinite(radius), "sigma is ", to_text(sigma),
                       ", expected positive finite numbers");
     }
-    // Windows that do not fit images of these sides are refused before their taps are computed.
+    // Check the sides first: the taps of a window that is too large are not computed.
     const bool pads_for_kernel_size = is_volume && d + 1 == dims && reflects;
     const double pad = is_valid ? 0 : pads_for_kernel_size ? static_cast<double>(size / 2) : radius;
     STD_TORCH_CHECK(!reflects || pad < static_cast<double>(n), "preds has a side of ", n,
@@ -329,9 +340,10 @@ inline Windows check_windows(const View& images, bool is_volume, const WindowSpe
   return windows;
 }
 
-// The factor of a stored float16 gradient, since that of a mean over millions of pixels underflows. The
-// gradient of their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two near the
-// product of the two keeps it in range. It depends only on what the backward knows, too.
+// Returns the factor of a stored float16 gradient. The gradient of a mean over millions of pixels would
+// underflow. That of their sum is bounded by a small multiple of 1 / sqrt(min(c1, c2)), so a power of two
+// near the product of the number of pixels and sqrt(min(c1, c2)) keeps it in range. The factor depends only
+// on values that the backward knows, too.
 inline double stored_scale(ScalarType type, int64_t elements_of_image, double c1, double c2) {
   if (type != ScalarType::Half) return 1;
   const double bound =

@@ -1,4 +1,4 @@
-// The operator of MS-SSIM, a template over the device as those of operators.h.
+// The operator of MS-SSIM, a template over the device like those of operators.h.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace ssim_fused {
 
-// Half of the sides, rounded down.
+// Returns a view of half the sides, rounded down, in the compute type.
 inline View halved(const View& image, bool is_volume, void* data) {
   auto shape = image.shape;
   for (size_t d = is_volume ? 2 : 3; d < 5; ++d) shape[d] /= 2;
@@ -26,7 +26,7 @@ inline View halved_mask(const View& mask, bool is_volume, ScalarType type) {
   return half;
 }
 
-// The passes over the levels, the finest first, as far as they do not depend on memory: sides, windows and
+// Returns the requests of the passes over the levels, the finest first, without memory: sides, windows and
 // weights.
 inline std::vector<Request> level_requests(const Request& finest, const Spec& spec) {
   const ScalarType type = compute_type(finest.preds.type);
@@ -46,8 +46,8 @@ inline std::vector<Request> level_requests(const Request& finest, const Spec& sp
   return requests;
 }
 
-// Sets the objective of each level: the mean contrast sensitivity, or the last level's mean SSIM. A mask,
-// whose memory is known by now, changes the weights.
+// Sets the objective of each level: the mean contrast sensitivity, and for the last level the mean SSIM. The
+// divisors depend on whether there is a mask, so its memory must be set before.
 inline void set_objectives(std::vector<Request>& requests) {
   for (Request& request : requests) {
     const bool is_last = &request == &requests.back();
@@ -57,10 +57,10 @@ inline void set_objectives(std::vector<Request>& requests) {
   }
 }
 
-// Memory for the levels below the finest: one allocation, handed out in consecutive pieces.
+// Memory for the levels below the finest: one allocation, divided into consecutive pieces.
 class LevelMemory {
  public:
-  // For `images` images and `masks` masks of every level.
+  // Allocates memory for `images` images and `masks` masks of every level below the finest.
   LevelMemory(const Tensor& like, const std::vector<Request>& requests, int64_t images, int64_t masks) {
     const ScalarType type = compute_type(like.scalar_type());
     int64_t elements = 0;
@@ -72,7 +72,7 @@ class LevelMemory {
     bytes_ = bytes_of(type);
   }
 
-  // The next piece, of the view's size; null if there is no memory.
+  // Returns the next piece, of the size of the view, or null if nothing was allocated.
   void* piece(const View& view) {
     return next_ ? std::exchange(next_, next_ + view.elements() * bytes_) : nullptr;
   }
@@ -84,6 +84,47 @@ class LevelMemory {
   int64_t bytes_ = 0;
 };
 
+// The memory of the levels below the finest, and the requests that fill it and read it besides the passes.
+struct CoarseLevels {
+  // Images and gradients have separate allocations, because the images are released before the gradient of
+  // the finest level is allocated.
+  LevelMemory images, gradients, masks;
+  std::vector<HalvingRequest> halvings;  // one for each level below the finest
+  GatherRequest gathers[2];              // the gradients of preds and of target
+
+  // Sets the memory of `requests`, and with it the requests of this struct.
+  CoarseLevels(const Tensor& like, std::vector<Request>& requests, const WantedGradients& wanted)
+      : images(like, requests, 2, 0),
+        gradients(like, requests, int{wanted.preds} + int{wanted.target}, 0),
+        masks(like, requests, 0, 1) {
+    const bool is_masked = static_cast<bool>(requests.front().mask);
+    for (size_t level = 1; level < requests.size(); ++level) {
+      Request& request = requests[level];
+      const Request& finer = requests[level - 1];
+      if (is_masked) request.mask.view.data = masks.piece(request.mask.view);
+      request.preds.data = images.piece(request.preds);
+      request.target.data = images.piece(request.target);
+      if (wanted.preds) request.grad_preds = add_gradient(gathers[0], request);
+      if (wanted.target) request.grad_target = add_gradient(gathers[1], request);
+      halvings.push_back(
+          {{finer.preds, finer.target}, {request.preds, request.target}, finer.mask, request.mask.view});
+    }
+  }
+
+ private:
+  View add_gradient(GatherRequest& gather, const Request& request) {
+    View gradient = request.preds;
+    gradient.data = gradients.piece(gradient);
+    gather.coarse.push_back(gradient);
+    // A mask converts to true once its memory is set, which the constructor does first.
+    if (request.mask && request.mask.weighs_windows()) gather.coarse_masks.push_back(request.mask.view);
+    return gradient;
+  }
+};
+
+// Returns what `similarity` returns, except for contrast sensitivity and map. The passes run from the
+// coarsest level to the finest. They leave their sums on the device, which computes the product over the
+// levels from them.
 template <class Device>
 std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const WantedGradients& wanted) {
   const Tensor& preds = images.preds;
@@ -92,40 +133,16 @@ std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const Wan
   const int levels = spec.levels.levels;
   const int64_t batch = preds.size(0);
   const ScalarType type = compute_type(preds.scalar_type());
-  std::vector<Request> requests = level_requests(finest, spec);
 
-  // Images and gradients lie in separate allocations, since the images' is returned before the finest level's
-  // gradient is allocated.
-  LevelMemory halves(preds, requests, 2, 0);
-  LevelMemory gradients(preds, requests, int{wanted.preds} + int{wanted.target}, 0);
-  LevelMemory masks(preds, requests, 0, 1);
+  std::vector<Request> requests = level_requests(finest, spec);
+  for (Request& request : requests) request.keeps_constants = wanted.constants;
+  CoarseLevels coarse(preds, requests, wanted);
   std::optional<Tensor> factors;
   if (wanted) factors = new_tensor(preds, {levels, batch}, type);
   void* const factor = factors ? factors->mutable_data_ptr() : nullptr;
-
-  std::vector<HalvingRequest> halvings;
-  GatherRequest gathers[2];
-  for (Request& request : requests) {
-    request.keeps_constants = wanted.constants;
-    if (&request == &requests.front()) continue;
-    const Request& above = *(&request - 1);
-    if (finest.mask) request.mask.view.data = masks.piece(request.mask.view);
-    request.preds.data = halves.piece(request.preds);
-    request.target.data = halves.piece(request.target);
-    for (int image = 0; image < 2; ++image) {
-      if (!(image == 0 ? wanted.preds : wanted.target)) continue;
-      View& gradient = image == 0 ? request.grad_preds : request.grad_target;
-      gradient = request.preds;
-      gradient.data = gradients.piece(gradient);
-      gathers[image].coarse.push_back(gradient);
-      if (finest.mask && finest.mask.weighs_windows())
-        gathers[image].coarse_masks.push_back(request.mask.view);
-    }
-    halvings.push_back(
-        {{above.preds, above.target}, {request.preds, request.target}, above.mask, request.mask.view});
-  }
   set_objectives(requests);
-  if (batch > 0 && levels > 1) Device::downsample(halvings, preds);
+
+  if (batch > 0 && levels > 1) Device::downsample(coarse.halvings, preds);
   typename Device::LevelResults level_results(levels);
   const auto run_level = [&](int level) {
     if (batch > 0) Device::level(requests[static_cast<size_t>(level)], level, level_results, preds);
@@ -135,19 +152,19 @@ std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const Wan
     if (!request.grad_preds && request.grad_target) request.exchange_images();
     run_level(level);
   }
-  halves.release();
+  coarse.images.release();
 
   Request& top = requests[0];
   PixelRequest pixels = spec.pixels;
   top.pixels.term = pixels.term;
   top.pixels.eps = pixels.eps;
-  std::vector<Tensor> results{new_per_image(preds, spec.reduction)};
+  std::vector<Tensor> results{new_per_image(preds, spec.reduction, compute_type(preds.scalar_type()))};
   if (spec.want_terms) add_terms(pixels, preds, results);
   const double scale = stored_scale(preds.scalar_type(), preds.numel() / std::max<int64_t>(batch, 1),
                                     finest.constants.c1, finest.constants.c2);
   (levels == 1 ? top.of_similarity : top.of_contrast).scale *= scale;
   add_gradients(top, preds, images.target, wanted, results);
-  void* const grad_constants = std::exchange(top.grad_constants, nullptr);  // the product writes them
+  void* const grad_constants = std::exchange(top.grad_constants, nullptr);  // written by the product
   run_level(0);
   if (batch == 0) {
     fill_empty(results[0], spec.reduction);
@@ -159,17 +176,19 @@ std::vector<Tensor> multiscale(const Images& images, const Spec& spec, const Wan
                    scale, results[0].mutable_data_ptr(), factor, grad_constants, pixels},
                   level_results, preds);
   pixels.slope_scale = share * pixels.mean_weight / finest.pixel_divisor();
-  for (int image = 0, result = 1 + int{spec.want_terms}; image < 2; ++image) {
-    if (!(image == 0 ? wanted.preds : wanted.target)) continue;
-    GatherRequest& gather = gathers[image];
-    gather.finest = output_view(results[static_cast<size_t>(result++)]);
-    gather.factors = factor;
-    gather.image = image == 0 ? finest.preds : finest.target;
-    gather.other = image == 0 ? finest.target : finest.preds;
-    gather.pixels = pixels;
-    gather.mask = finest.mask;
-    Device::gather(gather, preds);
-  }
+  const auto gather = [&](GatherRequest& request, const Tensor& gradient, const View& image,
+                          const View& other) {
+    request.finest = output_view(gradient);
+    request.factors = factor;
+    request.image = image;
+    request.other = other;
+    request.pixels = pixels;
+    request.mask = finest.mask;
+    Device::gather(request, preds);
+  };
+  size_t result = 1 + size_t{spec.want_terms};
+  if (wanted.preds) gather(coarse.gathers[0], results[result++], finest.preds, finest.target);
+  if (wanted.target) gather(coarse.gathers[1], results[result], finest.target, finest.preds);
   return results;
 }
 

@@ -1,5 +1,5 @@
-// Every operator once, for both devices: check, allocate, let the device compute, return what was requested.
-// An operator's schema (signatures.h) is made of the groups of arguments that it reads.
+// The operators, written once for both devices: check the arguments, allocate the results, let the device
+// compute. The schema of an operator (signatures.h) is made of the groups of arguments that it takes.
 #pragma once
 
 #include <cmath>
@@ -14,15 +14,17 @@
 
 namespace ssim_fused {
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // SSIM and MS-SSIM
 
-// The value, in the compute type; then, if requested, terms [B, 2], contrast sensitivity [B], map, and
-// gradients by preds, target and constants [B, 2].
+// Returns the value, in the compute type, followed by the requested results: terms [B, 2], contrast
+// sensitivity [B], map, and the gradients with respect to preds, target and constants [B, 2].
 template <Device D>
 std::vector<Tensor> similarity(const Images& images, const Spec& spec, const WantedGradients& wanted) {
   const Tensor& preds = images.preds;
   Request request = new_request(images, spec);
+  check_float64(images, spec, wanted);
+  request.in_float64 = spec.outputs.float64;
   const typename D::Guard guard(preds);
   request.reduction = spec.reduction;
   request.pixels = spec.pixels;
@@ -33,18 +35,18 @@ std::vector<Tensor> similarity(const Images& images, const Spec& spec, const Wan
   request.of_similarity.scale = scale * request.pixels.ssim_weight / request.divisor();
   request.pixels.slope_scale = scale * request.pixels.mean_weight / request.pixel_divisor();
 
-  std::vector<Tensor> results{new_per_image(preds, request.reduction)};
+  std::vector<Tensor> results{new_per_image(preds, request.reduction, request.compute_type())};
   request.similarity = results[0].mutable_data_ptr();
   if (spec.want_terms) add_terms(request.pixels, preds, results);
   if (spec.outputs.contrast) {
-    results.push_back(new_per_image(preds, Reduction::none));
+    results.push_back(new_per_image(preds, Reduction::none, request.compute_type()));
     request.contrast = results.back().mutable_data_ptr();
   }
   if (spec.outputs.map) {
     const auto shape = request.output_shape();
     std::vector<int64_t> sides(shape.begin(), shape.end());
     if (!request.is_volume) sides.erase(sides.begin() + 2);
-    results.push_back(new_tensor(preds, sides, map_type(preds.scalar_type())));
+    results.push_back(new_tensor(preds, sides, request.map_type()));
     request.map = output_view(results.back());
   }
   add_gradients(request, preds, images.target, wanted, results);
@@ -53,14 +55,14 @@ std::vector<Tensor> similarity(const Images& images, const Spec& spec, const Wan
   return results;
 }
 
-// Gradients of a sum of the outputs, weighed by upstream gradients, in a pass of its own.
+// Returns the gradients of the outputs' sum, weighted by upstream gradients, from a separate pass.
 template <Device D>
 std::vector<Tensor> similarity_gradients(const Images& images, const UpstreamGradients& upstream,
                                          const Spec& spec, const WantedGradients& wanted) {
   const Tensor& preds = images.preds;
   Request request = new_request(images, spec);
   const typename D::Guard guard(preds);
-  // The request's gradients are those of distances.
+  // Gradients of a request are those of the distance, which has the opposite sign.
   const double sign = spec.as_distance ? 1 : -1;
   const double share = share_of_image(spec.reduction, preds.size(0));
   request.of_similarity =
@@ -73,7 +75,7 @@ std::vector<Tensor> similarity_gradients(const Images& images, const UpstreamGra
                     "grad_map has shape ", to_text(upstream.map->sizes()), ", expected that of the map");
     STD_TORCH_CHECK(upstream.map->scalar_type() == map_type(preds.scalar_type()) &&
                         upstream.map->device() == preds.device(),
-                    "grad_map has another dtype or device than the map");
+                    "grad_map differs in dtype or device from the map; convert it with .to(map)");
     request.grad_map = map;
   }
   request.objective = upstream.map || (upstream.similarity && upstream.contrast) ? Objective::general
@@ -85,10 +87,10 @@ std::vector<Tensor> similarity_gradients(const Images& images, const UpstreamGra
   return results;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Stored gradients
 
-// The factor that turns a stored gradient into that of an upstream gradient.
+// Returns the factor that turns a stored gradient into the gradient for this upstream gradient.
 inline Upstream stored_factor(const StoredGradient& stored, const FactorArguments& arguments) {
   const Tensor& gradient = stored.gradient;
   check_gradient(gradient);
@@ -118,8 +120,8 @@ void multiply_in_place(const Tensor& gradient, const Upstream& by) {
   if (gradient.numel() > 0) D::multiply(view, by, view, gradient);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Operators as the dispatcher calls them
+// -----------------------------------------------------------------------------------------------------------
+// The operators as the dispatcher calls them
 
 template <Device D>
 struct Operators {
@@ -150,7 +152,7 @@ struct Operators {
     multiply_in_place<D>(in_place.stored.gradient, stored_factor(in_place.stored, arguments));
   }
 
-  // A prepared call, of SSIM or MS-SSIM.
+  // Prepared calls of SSIM or MS-SSIM; `prepared_value` computes no gradients.
   static std::vector<Tensor> prepared(const PreparedImages& call, const PreparedGradients& gradients) {
     const Spec& spec = prepared_specs().at(call.number);
     const Images images{call.preds, call.target, std::nullopt, std::nullopt};
@@ -178,7 +180,7 @@ struct Operators {
   }
 };
 
-// Stores a spec under a number in this library's table.
+// Stores a spec under a number in the table of this library.
 inline void prepare(const SpecNumber& number, WindowArguments window, const PixelArguments& pixels,
                     const PyramidArguments& pyramid, const ReductionArguments& reduction) {
   Spec spec(std::move(window), pixels, reduction, {});

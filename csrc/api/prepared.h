@@ -1,6 +1,5 @@
-// Specs that eager code has prepared: it passes a number instead of some twenty arguments, whose parsing
-// costs more than a small image. Every operators' library keeps its own table of them, under the numbers that
-// Python gives.
+// Specs prepared for eager code, which passes a number instead of some twenty arguments: parsing those costs
+// more than a small image. Each operators' library has its own table, under numbers that Python assigns.
 #pragma once
 
 #include <atomic>
@@ -12,8 +11,8 @@
 
 namespace ssim_fused {
 
-// An append-only table: a spec lives as long as the process, so that a number never comes to mean something
-// else, in any thread and in forked children. Lookup takes no lock.
+// An append-only table. A spec lives as long as the process, so its number keeps its meaning in all threads
+// and in forked children. Lookup takes no lock.
 class PreparedSpecs {
  public:
   static constexpr int64_t kCapacity = 4096;
@@ -24,12 +23,12 @@ class PreparedSpecs {
     const Spec* expected = nullptr;
     STD_TORCH_CHECK(specs_[number].compare_exchange_strong(expected, entry.get(), std::memory_order_release),
                     "number is ", number, ", which is in use");
-    entry.release();  // the table's, for the life of the process
+    entry.release();  // never freed
   }
   const Spec& at(int64_t number) const {
     check_number(number);
     const Spec* spec = specs_[number].load(std::memory_order_acquire);
-    STD_TORCH_CHECK(spec, "number is ", number, ", which nothing was prepared under");
+    STD_TORCH_CHECK(spec, "number is ", number, ", under which nothing was prepared; call prepare first");
     return *spec;
   }
 

@@ -1,5 +1,5 @@
-// A pass as an operator requests it from a device: images, windows and constants in, memory for the results
-// out. Everything is checked (checks.h), and nothing here knows tensors.
+// A pass as an operator requests it from a device: images, windows and constants, and memory for the results.
+// All values are checked (checks.h), and tensors are not needed.
 #pragma once
 
 #include <algorithm>
@@ -16,15 +16,15 @@
 
 namespace ssim_fused {
 
-// How images continue beyond their edges; "valid" images do not.
+// How images continue beyond their edges. Padding::valid does not pad.
 enum class Padding { reflect, zero, valid };
 
-// The scope of a mask's weights. `window`: to the pixels in every window, and to an output in the means by
-// the weight of the pixel it is centred on. `map`: to the outputs only.
+// Which values a mask weights. `window`: the pixels in every window, and each output in the means by the mask
+// at the pixel it is centred on. `map`: the outputs in the means only.
 enum class MaskMode { window, map };
 
-// Weights of the pixels, of bool or any floating-point type. A view of one channel stands for all of them; a
-// weight that is not positive counts as zero.
+// The weights of the pixels, of type bool or any floating-point type. A mask with one channel has a channel
+// stride of 0. Weights that are not positive count as zero.
 struct Mask {
   View view;
   MaskMode mode = MaskMode::window;
@@ -33,29 +33,38 @@ struct Mask {
   bool weighs_windows() const { return mode == MaskMode::window; }
 };
 
-// One window for each axis: depth, rows, columns. The window of images has one tap along the depth.
+// One window for each axis: depth, rows, columns. Along the depth, images have a window of one tap.
 struct Windows {
   std::array<Axis, 3> axes{};
   std::array<std::vector<double>, 3> taps{};  // [2 radius + 1] each
-  bool sum_to_one = true;                     // except for rounding
+  bool sum_to_one = true;                     // up to rounding errors
 
-  // Whether the windows see zero padding for the most part.
+  // Returns whether the window of an axis has more than one tap, and all are 1 / their number.
+  bool is_uniform(size_t axis) const {
+    const std::vector<double>& of_axis = taps[axis];
+    const double tap = 1 / static_cast<double>(of_axis.size());
+    return of_axis.size() > 1 &&
+           std::all_of(of_axis.begin(), of_axis.end(), [&](double of_pixel) { return of_pixel == tap; });
+  }
+
+  // Returns whether the windows see mostly zero padding.
   bool see_padding() const {
     double weight = 1;
     for (size_t d = 0; d < axes.size(); ++d) weight *= weight_of_image(axes[d], taps[d]);
     return is_mostly_padding(weight);
   }
 
-  // The taps of an axis in the type of the arithmetic. Rounded taps would sum to one plus or minus some
-  // rounding errors, which would bias every variance: the taps in the middle absorb the rest, each at most
-  // one unit in the last place. If the window sees padding for the most part, the taps in the middle are too
-  // small for that, and the sum does not matter, as the padding's moments about zero are zero.
+  // Returns the taps of an axis in the type of the arithmetic, with a sum of exactly one: the taps in the
+  // middle absorb the rounding errors, each at most one unit in the last place, which would otherwise bias
+  // every variance. The taps stay as rounded if the window sees mostly padding. Those in the middle are then
+  // too small for such corrections, and the sum does not matter, because the moments of the padding about
+  // zero are zero.
   template <class T>
   std::vector<T> taps_as(size_t axis) const {
     std::vector<T> rounded(taps[axis].begin(), taps[axis].end());
     if (!sum_to_one || is_mostly_padding(weight_of_image(axes[axis], taps[axis]))) return rounded;
     const size_t middle = rounded.size() / 2;
-    // Summed from the smallest tap on; exact in double if T is float.
+    // The sum starts with the smallest taps; if T is float, it is exact in double.
     const auto rest = [&] {
       double sum = 0;
       for (size_t k = 0; k < middle; ++k)
@@ -74,25 +83,25 @@ struct Windows {
   }
 };
 
-// c1 = (k1 L)^2 and c2 = (k2 L)^2: two numbers, or, if `data` is set, a tensor [2] or [B, 2] on the images'
-// device.
+// c1 = (k1 L)^2 and c2 = (k2 L)^2, as two numbers or, if `data` is set, as a tensor [2] or [B, 2] on the
+// device of the images.
 struct Constants {
   double c1 = 0, c2 = 0;
-  const void* data = nullptr;            // of the compute type
-  int64_t image_stride = 0, stride = 0;  // from image to image, and from c1 to c2
+  const void* data = nullptr;            // in the compute type
+  int64_t image_stride = 0, stride = 0;  // from image to image; from c1 to c2
 };
 
-// The reduction over the batch, numbered as in PyTorch.
+// The reduction over the batch, in PyTorch's numbering.
 enum class Reduction { none, mean, sum };
 
 // The pixel term of a loss (math/pixel_term.h).
 struct PixelRequest {
   PixelTerm term = PixelTerm::none;
-  double eps = 0;  // Charbonnier's constant
+  double eps = 0;  // the constant of PixelTerm::charbonnier
   double mean_weight = 0,
-         ssim_weight = 1;  // weights of the pixel term's mean and of SSIM's distance in the value
+         ssim_weight = 1;  // the weights of mean phi and of the distance of SSIM in the value
   double slope_scale = 0;  // factor of the slopes in the gradients; includes 1 / pixels
-  // [B, 2], in the compute type: mean phi, and the distance of SSIM or MS-SSIM. Null if not requested.
+  // [B, 2], in the compute type: mean phi and the distance of each image. Null if not requested.
   void* terms = nullptr;
 
   explicit operator bool() const { return term != PixelTerm::none; }
@@ -101,15 +110,15 @@ struct PixelRequest {
   }
 };
 
-// The weight of an image's mean in the derivatives: `values` [B] (ones if null) times `scale`.
+// The weight of each image's mean in the gradients: `values` [B] (ones if null) times `scale`.
 struct Upstream {
-  const void* values = nullptr;  // of the compute type
+  const void* values = nullptr;  // in the compute type
   int64_t stride = 0;
   double scale = 0;
 };
 
-// One pass over images or volumes. Pointers to results are null, and views empty, if they are not requested.
-// Gradients are those of the distance: of 1 - similarity, or of 1 - contrast sensitivity.
+// One pass over images or volumes. Results that are not requested have null pointers or empty views.
+// Gradients are those of the distance: 1 - similarity or 1 - contrast sensitivity.
 struct Request {
   View preds, target;
   bool is_volume = false;
@@ -117,20 +126,27 @@ struct Request {
   Constants constants;
   Mask mask;
 
+  bool in_float64 = false;  // compute in float64 and return float64 results, also for integer images
+
   Objective objective = Objective::mean_similarity;
   Upstream of_similarity, of_contrast;  // weights of the means in the gradients; `scale` includes 1 / divisor
-  View grad_map;                        // upstream gradient of the map, added to these weights
+  View grad_map;                        // the upstream gradient of the map, which adds to these weights
 
-  Reduction reduction = Reduction::none;  // of `similarity`
-  bool as_distance = false;               // 1 - similarity and 1 - contrast sensitivity instead
-  void* similarity = nullptr;             // [B], or one number, in the compute type
-  void* contrast = nullptr;               // [B]: the contrast sensitivity
-  PixelRequest pixels;                    // if set, `similarity` is the sum of both terms
+  Reduction reduction = Reduction::none;  // how `similarity` is reduced over the batch
+  bool as_distance = false;               // return 1 - similarity and 1 - contrast sensitivity
+  void* similarity = nullptr;             // [B], or one element, in the compute type
+  void* contrast = nullptr;               // [B], the contrast sensitivity
+  PixelRequest pixels;                    // if set, `similarity` is the weighted sum of both terms
   View map, grad_preds, grad_target;
-  void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective by c1 and c2
-  bool keeps_constants = false;    // the same for a level of MS-SSIM, kept on the device
+  void* grad_constants = nullptr;  // [B, 2]: derivatives of each image's objective with respect to c1, c2
+  bool keeps_constants = false;    // the device keeps these derivatives, of a level of MS-SSIM
 
-  // The number of pixels of an image.
+  // Returns the type of the arithmetic and of the results per image.
+  ScalarType compute_type() const {
+    return in_float64 ? ScalarType::Double : ssim_fused::compute_type(preds.type);
+  }
+  ScalarType map_type() const { return in_float64 ? ScalarType::Double : ssim_fused::map_type(preds.type); }
+  // Returns the number of pixels of an image.
   double pixels_of_image() const {
     return static_cast<double>(preds.elements()) / static_cast<double>(std::max<int64_t>(preds.batch(), 1));
   }
@@ -142,7 +158,8 @@ struct Request {
     return {preds.batch(), preds.channels(), windows.axes[0].output_length(), windows.axes[1].output_length(),
             windows.axes[2].output_length()};
   }
-  // The number of outputs of an image over which the similarity is averaged; below, the contrast sensitivity.
+  // Returns the number of outputs of an image over which the similarity is averaged; `cropped_outputs`, of
+  // those over which the contrast sensitivity is averaged.
   double outputs() const {
     double count = static_cast<double>(preds.channels());
     for (const Axis& axis : windows.axes) count *= static_cast<double>(axis.output_length());
@@ -154,12 +171,12 @@ struct Request {
       count *= static_cast<double>(std::max<int64_t>(axis.crop_end() - axis.crop_begin(), 0));
     return count;
   }
-  // The divisor of a mean's weight. With a mask it is the mask's sum over an image's outputs, which only the
-  // device knows: the device divides.
+  // Returns the divisor of the mean of an image. With a mask it is the sum of the outputs' weights, which
+  // only the device knows, so the device divides.
   double divisor() const { return mask ? 1 : outputs(); }
   double cropped_divisor() const { return mask ? 1 : cropped_outputs(); }
-  // Exchanges the images. SSIM is symmetric, so the gradient by target alone is that by preds of exchanged
-  // images, and kernels know no other case.
+  // Exchanges the two images. SSIM is symmetric, so the gradient of target alone is computed as that of preds
+  // with the images exchanged, and kernels need no separate case.
   void exchange_images() {
     std::swap(preds, target);
     std::swap(grad_preds, grad_target);

@@ -1,5 +1,5 @@
-// Helpers shared by the operators of SSIM and MS-SSIM: a request made of the arguments, and memory for its
-// results.
+// Helpers shared by the operators of SSIM and MS-SSIM, which make a request from the arguments and allocate
+// its results.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ inline Request new_request(const Images& images, const Spec& spec) {
   return request;
 }
 
-// The weight of an image in the reduction over the batch.
+// Returns the weight of an image in the reduction over the batch.
 inline double share_of_image(Reduction reduction, int64_t batch) {
   return reduction == Reduction::mean ? 1 / static_cast<double>(std::max<int64_t>(batch, 1)) : 1;
 }
@@ -60,7 +60,7 @@ inline void add_terms(PixelRequest& pixels, const Tensor& preds, std::vector<Ten
   pixels.terms = results.back().mutable_data_ptr();
 }
 
-// The value of a batch without images: a mean of nothing is NaN, a sum zero.
+// Fills the value of a batch without images: a mean is NaN, a sum zero.
 inline void fill_empty(const Tensor& value, Reduction reduction) {
   if (reduction != Reduction::none)
     torch::stable::fill_(const_cast<Tensor&>(value), reduction == Reduction::sum ? 0.0 : std::nan(""));

@@ -1,5 +1,5 @@
-// The operators' schemas, and the operators without a device. This library knows no Python; operators.h has
-// the operators, cpu/ and cuda/ the kernels.
+// Registers the operators' schemas, and the operators that need no device. This library does not depend on
+// Python. operators.h has the other operators, cpu/ and cuda/ the kernels.
 #include <torch/csrc/stable/library.h>
 
 #include <string>
@@ -24,26 +24,27 @@ STABLE_TORCH_LIBRARY(ssim_fused, m) {
   const auto define = [&]<class Signature>(Signature, const char* name, const char* result) {
     m.def(Signature::schema(name, result).c_str());
   };
-  // The value, in the compute type; then of terms [B, 2], contrast sensitivity [B], map, grad_preds,
-  // grad_target and grad_constants [B, 2] those that are requested. The gradients are those of the distance
-  // after the reduction, float16's times a power of two that keeps them in range (stored_scale):
-  // multiply_gradient turns them into those of an upstream gradient.
+  // Returns the value, in the compute type, followed by the requested results: terms [B, 2], contrast
+  // sensitivity [B], map, grad_preds, grad_target and grad_constants [B, 2]. Gradients are those of the
+  // distance after the reduction. Those of float16 are stored times a power of two that keeps them in range
+  // (stored_scale). multiply_gradient turns stored gradients into those for an upstream gradient.
   define(signatures::Similarity{}, "similarity", "Tensor[]");
-  // The gradients of a sum of the outputs, weighed by upstream gradients, in a pass of its own.
+  // Returns the gradients of the outputs' sum, weighted by upstream gradients, from a separate pass.
   define(signatures::SimilarityBackward{}, "similarity_backward", "Tensor[]");
-  // MS-SSIM: the value, then terms and gradients as above. The pixel term is that of the finest level.
+  // MS-SSIM. Returns the value, then terms and gradients as `similarity` does. The pixel term is that of the
+  // finest level.
   define(signatures::Multiscale{}, "multiscale", "Tensor[]");
-  // A stored gradient times factor and upstream gradient.
+  // Return or store a gradient times a factor and an upstream gradient.
   define(signatures::MultiplyGradient{}, "multiply_gradient", "Tensor");
   define(signatures::MultiplyGradientInPlace{}, "multiply_gradient_", "()");
-  // Eager code prepares what calls have in common under a number (prepared.h): SSIM, or MS-SSIM if there are
-  // betas. A prepared call returns what `similarity` or `multiscale` would. It has no derivative formula:
-  // autograd.Function calls it.
+  // Eager code prepares what its calls have in common under a number (prepared.h): for SSIM, or for MS-SSIM
+  // if there are betas. A prepared call returns what `similarity` or `multiscale` would. It has no derivative
+  // formula, because an autograd.Function calls it.
   define(signatures::Prepare{}, "prepare", "()");
   define(signatures::PreparedValue{}, "prepared_value", "Tensor");
   define(signatures::Prepared{}, "prepared", "Tensor[]");
   define(signatures::PreparedMultiply{}, "prepared_multiply_", "()");
-  // The instruction set of the CPU kernels in use, and the best that this machine has.
+  // Returns the instruction set of the CPU kernels in use, and the best one that this machine supports.
   m.def("instruction_sets() -> (str chosen, str best)");
 }
 

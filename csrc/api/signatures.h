@@ -1,5 +1,5 @@
-// The signature of every operator: the groups of arguments (arguments.h) that its schema states and its
-// kernel reads.
+// The signatures of all operators: the groups of arguments (arguments.h) that the schema states and the
+// operator reads.
 #pragma once
 
 #include "arguments.h"

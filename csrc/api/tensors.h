@@ -1,5 +1,5 @@
-// Tensors of LibTorch's stable ABI: views of them, and new ones. New tensors come through the C interface,
-// because a call of the dispatcher by name costs more than a small image.
+// Views of LibTorch's stable-ABI tensors, and allocation of new tensors. Allocation uses the C interface,
+// because calling an operator by name through the dispatcher costs more than a small image.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -44,8 +44,8 @@ inline View input_view(const Tensor& tensor) {
 }
 inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mutable_data_ptr()); }
 
-// Throws in the words that training loops look for. Torch's own message does not come through the C
-// interface.
+// Throws the error whose text training loops search for. The C interface does not pass on torch's own
+// message.
 [[noreturn]] inline void throw_out_of_memory(const Tensor& like, const std::vector<int64_t>& shape,
                                              ScalarType type) {
   STD_TORCH_CHECK(false,
@@ -55,16 +55,17 @@ inline View output_view(const Tensor& tensor) { return view_of(tensor, tensor.mu
   std::abort();  // not reached
 }
 
-// Fills the heap's small-block cache before an image is allocated, so that the heap does not fragment. glibc
-// before 2.38 cuts an aligned block out of a larger one and puts the leftovers on either side, of at most 112
-// bytes, into the thread's cache. There they are not merged with the block when it is freed, and the hole is
-// too small for the next image of that size: the heap grows by an image a step if the last step's gradient
-// outlives the next forward. With a full cache, leftovers go to bins whose blocks are merged.
+// Fills the thread's cache of small blocks before an image is allocated, so that the heap does not fragment.
+// glibc before 2.38 cuts an aligned block out of a larger one and puts the remainders on either side, of at
+// most 112 bytes, into this cache. Cached blocks are not merged with their neighbour when it is freed, so the
+// hole is too small for the next image of the same size. The heap would grow by an image each step if the
+// last step's gradient outlives the next forward. If the cache is full, remainders go to bins whose blocks
+// are merged.
 inline void fill_cache_of_crumbs(const Tensor& like, int64_t bytes) {
   constexpr int64_t kFromHeap = int64_t{1} << 16;
   if (bytes < kFromHeap || !like.is_cpu()) return;
-  constexpr size_t kPlaces = 7, kSizes = 6, kLeast = 24, kStep = 16;  // of glibc's cache
-  void* volatile blocks[kSizes * kPlaces];                            // volatile: else nothing is allocated
+  constexpr size_t kPlaces = 7, kSizes = 6, kLeast = 24, kStep = 16;  // the shape of this cache
+  void* volatile blocks[kSizes * kPlaces];  // volatile: the allocations are not removed
   for (size_t i = 0; i < kSizes * kPlaces; ++i) blocks[i] = std::malloc(kLeast + i / kPlaces * kStep);
   for (void* const block : blocks) std::free(block);
 }
@@ -104,10 +105,10 @@ inline Tensor new_like(const Tensor& image) {
   }
 }
 
-inline Tensor new_per_image(const Tensor& preds, Reduction reduction) {
+inline Tensor new_per_image(const Tensor& preds, Reduction reduction, ScalarType type) {
   return new_tensor(
       preds, reduction == Reduction::none ? std::vector<int64_t>{preds.size(0)} : std::vector<int64_t>{},
-      compute_type(preds.scalar_type()));
+      type);
 }
 
 inline Tensor new_per_constant(const Tensor& preds) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../api/operators.h"
+#include "bytes/byte_images.h"
 #include "parallel.h"
 #include "planes.h"
 #include "pyramid.h"
@@ -58,7 +59,16 @@ PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sum
   spec.columns = request.windows.axes[2];
   spec.sees_padding = request.windows.see_padding();
   for (size_t d = 0; d < 2; ++d) {
+    if (request.windows.is_uniform(1 + d)) spec.uniform[d] = request.windows.taps[1 + d][0];
+  }
+  if (spec.uniform[0] != 0 && spec.uniform[1] != 0) {
+    spec.uniform[0] *= spec.uniform[1];
+    spec.uniform[1] = 1;
+  }
+  for (size_t d = 0; d < 2; ++d) {
     spec.taps[d] = request.windows.taps_as<T>(1 + d);
+    if (spec.uniform[d] != 0)
+      std::fill(spec.taps[d].begin(), spec.taps[d].end(), static_cast<T>(spec.uniform[d]));
     spec.reversed[d].assign(spec.taps[d].rbegin(), spec.taps[d].rend());
   }
   spec.crop_begin = spec.columns.crop_begin();
@@ -149,7 +159,7 @@ struct Cpu {
   using LevelResults = std::vector<std::vector<Means>>;
 
   static void similarity(const Request& request, const Tensor&) {
-    with_compute_type(request.preds.type, [&]<class T>(T) {
+    with_compute_type(request.compute_type(), [&]<class T>(T) {
       write_results<T>(request,
                        pass<T>(request, request.similarity != nullptr || request.pixels.terms != nullptr,
                                request.contrast != nullptr));
@@ -165,6 +175,7 @@ struct Cpu {
 
   template <class T>
   static std::vector<Means> pass(const Request& request, bool wants_similarity, bool wants_contrast) {
+    if (is_of_bytes(request)) return means_of(request, march_byte_images<T>(request, wants_contrast), {});
     const View& mask = request.mask.view;
     const int64_t channels = request.preds.channels();
     std::vector<MaskSum> sums;

@@ -87,7 +87,10 @@ struct PassSpec {
   bool sees_padding;                       // windows see zero padding for the most part
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
-  int64_t crop_begin, crop_end;            // columns of outputs that count for the contrast sensitivity
+  // Of uniform windows along rows and columns, the factor of their sums; else zero. Their `taps` are the same
+  // number, rounded. Where both are uniform, the rows' factor includes the columns', which is one.
+  std::array<double, 2> uniform{};
+  int64_t crop_begin, crop_end;    // columns of outputs that count for the contrast sensitivity
   T slice_sum;                     // in Pass::depth: of a slice's window, the rows' taps times the columns'
   std::vector<T> c1, c2;           // [B]
   std::vector<T> grad_similarity;  // [B], upstream weight of every output

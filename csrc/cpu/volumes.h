@@ -49,10 +49,16 @@ std::vector<Sums> march_volumes(const PassSpec<T>& slices, const Request& reques
   const std::vector<T> taps = request.windows.taps_as<T>(0);
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
-  across.slice_sum = T(1);
-  for (const auto& window : slices.taps) {
-    across.slice_sum *= std::accumulate(window.begin(), window.end(), T(0));
+  across.uniform = {request.windows.is_uniform(0) ? request.windows.taps[0][0] : 0, 0};
+  if (across.uniform[0] != 0) across.taps[0].assign(taps.size(), static_cast<T>(across.uniform[0]));
+  double slice_sum = 1;
+  for (size_t d = 0; d < 2; ++d) {
+    const std::vector<T>& window = slices.taps[d];
+    slice_sum *= slices.uniform[d] != 0
+                     ? slices.uniform[d] * static_cast<double>(window.size())
+                     : static_cast<double>(std::accumulate(window.begin(), window.end(), T(0)));
   }
+  across.slice_sum = static_cast<T>(slice_sum);
 
   // The pixels' sums: with the gradients, where their march has both images, else with the moments.
   first.pixel_term = gradients != GradientsOf::none ? PixelTermParams<T>{} : slices.pixel_term;

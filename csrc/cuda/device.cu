@@ -1,6 +1,6 @@
-// CUDA as a device of operators.h: from requests to the kernels' problems, launched on the current stream.
-// Nothing waits for the device. A library of its own, which Python loads where torch has CUDA; images.cu,
-// volumes.cu, wide.cu and pyramid.cu compile the kernels.
+// CUDA as a device of operators.h: converts requests to the kernels' problems and launches kernels on the
+// current stream, without waiting for the device. It belongs to a separate library, which Python loads if
+// torch has CUDA. images.cu, volumes.cu, wide.cu, masked.cu and pyramid.cu compile the kernels.
 #include <torch/csrc/stable/library.h>
 
 #include "../api/operators.h"
@@ -46,7 +46,7 @@ struct Cuda {
     torch::stable::accelerator::DeviceGuard guard;
   };
 
-  // What the passes over the levels leave, in memory that is kept with it.
+  // The sums that the passes over the levels leave, and the memory that holds them.
   struct LevelResults {
     explicit LevelResults(int levels) : sums(static_cast<size_t>(levels)) {}
     std::vector<PassSums> sums;
@@ -63,7 +63,7 @@ struct Cuda {
     pass(request, &levels.sums[static_cast<size_t>(number)], launcher);
   }
 
-  // `sums_to`: where its sums are left, if not reduced to results.
+  // Runs a pass. If `sums_to` is given, stores its sums there instead of reducing them to results.
   static void pass(const Request& request, PassSums* sums_to, CudaLauncher& launcher) {
     check_limits(request);
     with_storage(request.preds, request.target, [&]<class Storage>() {
@@ -90,7 +90,7 @@ struct Cuda {
 
   static void gather(const GatherRequest& request, const Tensor& like) {
     CudaLauncher launcher(like);
-    // Without a pixel term the images are not read.
+    // The images are read only if there is a pixel term.
     const bool reads = static_cast<bool>(request.pixels);
     with_storage(reads ? request.image : request.finest, reads ? request.other : request.finest,
                  [&]<class Storage>() { run_gather<Storage>(request, launcher); });
@@ -107,7 +107,7 @@ struct Cuda {
 
 STABLE_TORCH_LIBRARY_IMPL(ssim_fused, CUDA, m) { Operators<Cuda>::add_to(m); }
 
-// `prepare` for this library's own table of specs.
+// Defines `prepare` for this library, which has its own table of specs.
 STABLE_TORCH_LIBRARY_FRAGMENT(ssim_fused, m) {
   m.def(signatures::Prepare::schema("prepare_cuda", "()").c_str());
 }

@@ -1,5 +1,5 @@
-// The kernels for images, instantiated for the operators of device.cu; a file of its own, so that they
-// compile beside those for volumes.
+// Instantiates the kernels for images, for the operators of device.cu. A separate file, so that images and
+// volumes compile in parallel.
 #include "launch/images.cuh"
 #include "launch/launcher.cuh"
 

@@ -1,4 +1,4 @@
-// The kernels for masks, instantiated for the operators of device.cu; those for wide windows serve all.
+// Instantiates the kernels for masks, which are those for wide windows, for the operators of device.cu.
 #include "launch/launcher.cuh"
 #include "launch/wide.cuh"
 

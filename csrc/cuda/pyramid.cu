@@ -1,4 +1,4 @@
-// The kernels of the pyramid, instantiated for the operators of device.cu.
+// Instantiates the kernels of MS-SSIM's pyramid, for the operators of device.cu.
 #include "launch/pyramid.cuh"
 
 namespace ssim_fused::cuda {

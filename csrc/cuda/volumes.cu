@@ -1,5 +1,5 @@
-// The kernels for volumes, instantiated for the operators of device.cu; a file of its own, so that they
-// compile beside those for images.
+// Instantiates the kernels for volumes, for the operators of device.cu. A separate file, so that images and
+// volumes compile in parallel.
 #include "launch/launcher.cuh"
 #include "launch/volumes.cuh"
 

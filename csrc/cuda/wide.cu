@@ -1,5 +1,5 @@
-// The kernels for wide windows, instantiated for the operators of device.cu; a file of its own, so that
-// they compile once, for images and volumes.
+// Instantiates the kernels for wide windows, for the operators of device.cu. A separate file, because images
+// and volumes share them.
 #include "launch/launcher.cuh"
 #include "launch/wide.cuh"
 

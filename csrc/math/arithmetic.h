@@ -1,18 +1,19 @@
-// Arithmetic for which a device may have an instruction of its own: cuda/kernels/device.cuh specializes it.
-// Host and device; T is float, double, or a vector of either.
+// Arithmetic for which a device may have its own instruction; cuda/kernels/device.cuh specializes these
+// templates. For host and device; T is float, double, or a vector of either.
 #pragma once
 
 #include "host_device.h"
 
 namespace ssim_fused {
 
-// The larger of the two; a NaN in `value` passes through (max(bound, NaN) in the sense of x86's maxps).
+// Returns the larger of `value` and `bound`. A NaN in `value` is returned as it is, as by x86's maxps(bound,
+// NaN).
 template <class T>
 SSIM_HOST_DEVICE T clamp_below(T value, T bound) {
   return bound > value ? bound : value;
 }
 
-// The smaller of the two; a NaN in `value` passes through.
+// Returns the smaller of `value` and `bound`. A NaN in `value` is returned as it is.
 template <class T>
 SSIM_HOST_DEVICE T clamp_above(T value, T bound) {
   return bound < value ? bound : value;

@@ -1,5 +1,5 @@
-// Functions that both the host and the device compiler see, always inlined so that the CPU kernels'
-// instruction set (cpu/march/march.h) reaches into them.
+// SSIM_HOST_DEVICE marks functions compiled for the host and for the device. They are always inlined, so that
+// on the CPU they are compiled for the instruction set of the kernel that calls them (cpu/march/march.h).
 #pragma once
 
 #if defined(__CUDACC__)

@@ -1,35 +1,38 @@
-// The words in which both devices say what a march does and what its gradients are of.
+// Enums shared by both devices: what a march computes, and which gradients it computes.
 #pragma once
 
 #include "host_device.h"
 
 namespace ssim_fused {
 
-// An image takes one march. A volume takes three: from its slices to the moments of each; along the depth,
-// from those moments to derivatives; and from these to the slices' gradients.
+// The passes over the data. An image needs one march. A volume needs three: `moments` from its slices to the
+// moments of each slice, `depth` from those along the depth to derivatives, and `gradient` from the
+// derivatives to the gradients of the slices.
 enum class Pass { image, moments, depth, gradient };
 
-// Whose gradient is computed. That of a mean is the path of training: no upstream gradient of a map, no
-// derivatives by the constants. `general` weighs the similarity and the contrast sensitivity of each output.
+// The function that is differentiated. The two means are the fast path of training: they have no upstream
+// gradient per output and no derivatives with respect to c1 and c2. `general` weights the similarity and the
+// contrast sensitivity of each output separately.
 enum class Objective { mean_similarity, mean_contrast, general };
 
-// The images whose gradients are computed. The gradient of target alone is that of preds with the images
-// exchanged.
+// The images whose gradients are computed. The gradient of `target` alone is computed as that of `preds`,
+// with the two images exchanged.
 enum class GradientsOf { none, preds, both };
 
 SSIM_HOST_DEVICE constexpr int gradient_count(GradientsOf gradients) {
   return gradients == GradientsOf::none ? 0 : gradients == GradientsOf::preds ? 1 : 2;
 }
 
-// Fields of derivatives that a march keeps for these gradients (`DerivativeField` in ssim.h).
+// The number of fields of derivatives that a march stores for these gradients (`DerivativeField` in ssim.h).
 SSIM_HOST_DEVICE constexpr int derivative_fields(GradientsOf gradients) {
   return gradients == GradientsOf::none ? 0 : 2 + gradient_count(gradients);
 }
 
-// The sums that a march keeps over its outputs, in this order. First one minus similarity and one minus
-// contrast sensitivity, which have digits where they are tiny. Then the derivatives by the constants, weighed
-// as the gradients are; they are summed on request: kMeans or kWithConstants sums. On the CPU, masked marches
-// add the outputs' weights, and those of the outputs in the crop.
+// The sums that a march accumulates over its outputs, in storage order. The first two are sums of 1 -
+// similarity and 1 - contrast sensitivity, which keep their precision when they are tiny. The derivatives
+// with respect to the constants follow, weighted like the gradients; they are summed on request, so a march
+// has either kMeans or kWithConstants sums. Masked marches on the CPU add two more: the weights of all
+// outputs, and those of the outputs in the crop.
 enum Sum {
   kSimilarityLoss,
   kContrastLoss,

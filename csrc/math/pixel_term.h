@@ -1,14 +1,15 @@
-// A loss term of single pixels next to SSIM: its value for a difference x - y, and the slope. Host and
-// device.
+// Per-pixel loss terms that are combined with SSIM: the value phi of a difference x - y, and its slope. For
+// host and device.
 //
 //     value = pixel_weight * mean phi(x - y) + ssim_weight * (1 - SSIM)
 //
-//     L1: |d|      L2: d^2      Charbonnier: sqrt(d^2 + eps^2)
+//     l1: |d|      l2: d^2      charbonnier: sqrt(d^2 + eps^2)
 //
-// The slope of |d| at 0 is 0. phi is even, so the images may be exchanged; the slope by y is minus that by x.
+// The slope of |d| at 0 is 0. phi is even, so the images may be exchanged; the slope with respect to y is
+// minus the slope with respect to x.
 //
-// A new term is added in this file alone, as docs/extending.md shows: an enumerator, its name, a case of
-// with_pixel_term, a formula.
+// To add a term, change this file alone: an enumerator, its name, a case of with_pixel_term and a formula
+// (docs/extending.md has an example).
 #pragma once
 
 #include <cmath>
@@ -25,14 +26,14 @@ namespace ssim_fused {
 
 enum class PixelTerm { none, l1, l2, charbonnier };
 
-// The terms' names in calls, in the order of the enumerators.
+// The names of the terms in calls, in the order of the enumerators.
 inline constexpr std::string_view kPixelTermNames[] = {"none", "l1", "l2", "charbonnier"};
 
-// Whether the term has the constant eps, which then has to be positive.
+// Returns whether the term uses the constant eps, which then must be positive.
 constexpr bool has_eps(PixelTerm term) { return term == PixelTerm::charbonnier; }
 
-// Returns f<term>() for a term that is known at run time. This is the only switch over terms, without a
-// default: compilers warn of a term that has no case.
+// Calls f<term>() for a term that is known at run time, and returns the result. This is the only switch over
+// terms. It has no `default`, so that compilers warn of a term without a case.
 template <class F>
 SSIM_HOST_DEVICE auto with_pixel_term(PixelTerm term, F&& f) {
   switch (term) {
@@ -48,7 +49,7 @@ SSIM_HOST_DEVICE auto with_pixel_term(PixelTerm term, F&& f) {
   return f.template operator()<PixelTerm::none>();
 }
 
-// The term of this name, if there is one.
+// Returns the term with this name, or nullopt if there is none.
 inline std::optional<PixelTerm> pixel_term_of(std::string_view name) {
   int term = 0;
   for (std::string_view known : kPixelTermNames) {
@@ -58,7 +59,8 @@ inline std::optional<PixelTerm> pixel_term_of(std::string_view name) {
   return std::nullopt;
 }
 
-// For error messages: 'l1', 'l2' or 'charbonnier', after 'none' if `with_none`.
+// Returns the list of names for error messages: "'l1', 'l2' or 'charbonnier'", starting with 'none' if
+// `with_none`.
 inline std::string pixel_term_names(bool with_none) {
   std::string text;
   const size_t count = std::size(kPixelTermNames), first = with_none ? 0 : 1;
@@ -69,7 +71,7 @@ inline std::string pixel_term_names(bool with_none) {
   return text;
 }
 
-// The square root of a number, or of each lane of a vector.
+// Returns the square root of a number, or of each lane of a vector.
 template <class T>
 SSIM_HOST_DEVICE T square_root(T value) {
   if constexpr (std::is_floating_point_v<T>) {
@@ -85,8 +87,8 @@ struct ValueAndSlope {
   T value, slope;
 };
 
-// T is float, double, or a vector of either. A NaN in the difference is a NaN in value and slope, unless
-// there is no term.
+// Returns phi(difference) and its slope. T is float, double, or a vector of either. A NaN in the difference
+// gives NaN in the value and the slope, except for PixelTerm::none.
 template <PixelTerm term, class T>
 SSIM_HOST_DEVICE ValueAndSlope<T> pixel_term(T difference, T eps_squared) {
   if constexpr (term == PixelTerm::none) {
@@ -104,14 +106,15 @@ SSIM_HOST_DEVICE ValueAndSlope<T> pixel_term(T difference, T eps_squared) {
   }
 }
 
-// The same times the weight that a mask gives a pixel. What is masked is selected away, whatever it is.
+// Returns phi and its slope times `weight`, the mask at this pixel. The difference is replaced by 0 if the
+// weight is 0, so that a NaN under the mask has no effect.
 template <PixelTerm term, class T>
 SSIM_HOST_DEVICE ValueAndSlope<T> masked_pixel_term(T difference, T weight, T eps_squared) {
   const auto phi = pixel_term<term, T>(weight > T{} ? difference : T{}, eps_squared);
   return {weight * phi.value, weight * phi.slope};
 }
 
-// The same as pixel_term<term> for a term that is known at run time.
+// Returns phi(difference) and its slope for a term that is known at run time.
 template <class T>
 SSIM_HOST_DEVICE ValueAndSlope<T> pixel_term(PixelTerm term, T difference, T eps_squared) {
   return with_pixel_term(term,

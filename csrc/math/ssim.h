@@ -1,7 +1,7 @@
-// The SSIM formula and its partial derivatives, for one window position. Host and device; T is float, double,
-// or a vector of either (cpu/simd/lanes.h).
+// The SSIM formula and its partial derivatives, for one window position. For host and device; T is float,
+// double, or a vector of either (cpu/simd/lanes.h).
 //
-// The moments are taken of x' = x - pivot and y' = y - pivot, with * the window (whose taps sum to one):
+// Moments are those of x' = x - pivot and y' = y - pivot, where w* is the window, whose taps sum to one:
 //
 //     m = w*(x'+y')    delta = w*(x-y)    p = w*(x'y')    d = w*((x-y)^2)
 //
@@ -12,18 +12,19 @@
 //     C  = max(p - ab, -V/4)                   (covariance)
 //     B2 = 2 C + c2 + V                        contrast sensitivity  cs = 1 - V / B2
 //
-// which is the textbook formula rearranged so that nothing subtracts two large numbers when x is close to y:
-// identical images give exactly 1 and a gradient of exactly 0, also with approximate reciprocals.
+// This is the textbook formula, rearranged so that no two large numbers are subtracted when x is close to y.
+// Identical images give exactly 1 and a gradient of exactly 0, also with approximate reciprocals.
 //
-// The bounds hold without rounding: d - delta^2 is the variance of x - y, and p - ab + V/4 a quarter of that
-// of x + y. With rounding, p - ab may be anything if a window's pixels lie far from the pivot. Then the
-// bounds keep 1 - cs = V / B2 in [0, 2]: B2 >= c2 + V/2. Likewise 1 - l is at most 2, since B1 >= delta^2 / 2
-// + c1. The derivatives are those of the formula without the bounds, at the bounded values.
+// In exact arithmetic the bounds always hold: d - delta^2 is the variance of x - y, and p - ab + V/4 is a
+// quarter of the variance of x + y. With rounding, p - ab may have any value if the pixels of a window are
+// far from the pivot. The bounds then keep 1 - cs = V / B2 in [0, 2], because B2 >= c2 + V/2. Likewise 1 - l
+// is at most 2, because B1 >= delta^2 / 2 + c1. Derivatives are those of the formula without bounds,
+// evaluated at the bounded values.
 //
-// Where the images differ by about a constant, V is a small difference of two large numbers again. So the
-// differences may have a pivot of their own, s (`Pivots`): delta' = w*(x-y) - s and d' = w*((x-y-s)^2) take
-// the place of delta and d in the moments, V = max(d' - delta'^2, 0), and only the luminance wants delta =
-// delta' + s. A plain number as pivot is one of the pixels alone, s = 0.
+// If the images differ by nearly a constant, V is again a small difference of two large numbers. The
+// differences may therefore have their own pivot s (`Pivots`). The moments then hold delta' = w*(x-y) - s and
+// d' = w*((x-y-s)^2) in place of delta and d; V = max(d' - delta'^2, 0), and only the luminance uses delta =
+// delta' + s. A plain number passed as pivot means the pivot of the pixels, with s = 0.
 #pragma once
 
 #include "arithmetic.h"
@@ -37,20 +38,20 @@ struct Moments {
   T m, delta, p, d;
 };
 
-// The order of moments wherever they are kept as fields of an array; with a mask, a window's weight comes
-// last. The functions below convert between fields and moments.
+// The order of moments where they are stored as the fields of an array. With a mask, the weight of the window
+// is the last field. The functions below convert between fields and moments.
 enum Field { kMomentM, kMomentDelta, kMomentP, kMomentD, kPlainMoments, kWindowWeight = kPlainMoments };
 SSIM_HOST_DEVICE constexpr int moment_fields(bool masked) {
   return masked ? kWindowWeight + 1 : int{kPlainMoments};
 }
 
-// Moments whose fields are at(field).
+// Returns the moments whose fields are at(field).
 template <class T, class At>
 SSIM_HOST_DEVICE Moments<T> moments_of_fields(At&& at) {
   return {at(kMomentM), at(kMomentDelta), at(kMomentP), at(kMomentD)};
 }
 
-// Calls to(field, value) for each of the moments.
+// Calls to(field, value) for each of the four moments.
 template <class T, class To>
 SSIM_HOST_DEVICE void to_fields(const Moments<T>& moments, To&& to) {
   to(kMomentM, moments.m);
@@ -59,7 +60,7 @@ SSIM_HOST_DEVICE void to_fields(const Moments<T>& moments, To&& to) {
   to(kMomentD, moments.d);
 }
 
-// What pixels and their differences are taken about.
+// The values that are subtracted from pixels and from differences of pixels before moments are computed.
 template <class T>
 struct Pivots {
   T pixels, differences;
@@ -81,17 +82,17 @@ SSIM_HOST_DEVICE T centred_difference(T difference, const Pivots<T>& pivots) {
   return difference - pivots.differences;
 }
 
-// Derivatives, by w*x', w*y', w*(x'y') and w*((x-y)^2).
+// Derivatives with respect to w*x', w*y', w*(x'y') and w*((x-y)^2).
 template <class T>
 struct Partials {
   T a, b, p, d;
 };
 
-// The order of derivatives wherever they are kept as fields, which take the place of moments: those of preds'
-// gradient first; only target's has the last one.
+// The order of derivatives where they are stored as fields, often in place of moments. The first three serve
+// the gradient of `preds`; only the gradient of `target` needs kByB.
 enum DerivativeField { kByA, kByP, kByD, kByB, kMostDerivatives };
 
-// Derivatives whose fields are at(field).
+// Returns the derivatives whose fields are at(field). Those that these gradients do not need are zero.
 template <GradientsOf gradients, class T, class At>
 SSIM_HOST_DEVICE Partials<T> partials_of_fields(At&& at) {
   if constexpr (gradients == GradientsOf::both) return {at(kByA), at(kByB), at(kByP), at(kByD)};
@@ -107,7 +108,7 @@ SSIM_HOST_DEVICE void to_fields(const Partials<T>& f, To&& to) {
   if constexpr (gradients == GradientsOf::both) to(kByB, f.b);
 }
 
-// What a pixel of either image adds to the moments, before the window weighs it.
+// Returns the contribution of a pair of pixels to the moments, before it is multiplied by a tap.
 template <class T, class Pivot>
 SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, const Pivot& pivot) {
   const T difference = centred_difference<T>(x - y, pivot);
@@ -115,23 +116,25 @@ SSIM_HOST_DEVICE Moments<T> pixel_moments(T x, T y, const Pivot& pivot) {
   return {centred_x + centred_y, difference, centred_x * centred_y, difference * difference};
 }
 
-// Those of windows that see nothing but zeros; `taps`: the sum of the window's taps.
+// Returns the moments of a window that covers only zero padding. `taps` is the sum of its taps.
 template <class T, class Pivot>
 SSIM_HOST_DEVICE Moments<T> moments_of_zeros(const Pivot& pivot, T taps) {
   const Moments<T> zero = pixel_moments<T>(T(0), T(0), pivot);
   return {taps * zero.m, taps * zero.delta, taps * zero.p, taps * zero.d};
 }
 
-// Masks give each pixel a weight. A window then has the sum `n` of its taps times weights, and sums of these
-// times what the pixels add; its moments are those sums over n. The same weights, of the pixels that outputs
-// are centred on, are those of the outputs in the means.
+// A mask gives each pixel a weight. Let n = w*weight be the weight of a window. Its sums are the
+// contributions of pixels times their weights, filtered by the window, and its moments are these sums over n.
+// An output's weight in the means is the mask's at the pixel that the output is centred on.
 //
-// Nothing is divided by n: the formula is homogeneous. With sums in the place of m and delta, n times those
-// of p and d, n times the pivot and n^2 times the constants, a, b and delta come out n times as large, B1, B2
-// and V n^2 times, the losses as they are; and of the partials, which by sums are one over n of those by
-// moments, only those by p and d still want a factor n.
+// No sum is divided by n, since the formula is homogeneous: sums in place of m and delta, n times the sums in
+// place of p and d, n times the pivot and n^2 times the constants give a, b and delta times n, B1, B2 and V
+// times n^2, and the same losses. Derivatives with respect to sums are 1/n times those with respect to
+// moments; the same substitution supplies this factor for a and b, while those by p and d still need a factor
+// n.
 
-// What a pixel of this weight adds. What is masked is selected away: a NaN times zero would be a NaN.
+// Returns the contribution of a pair of pixels with this weight. Masked pixels are replaced by the pivot,
+// because a NaN times zero would be NaN.
 template <class T, class Pivot>
 SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, const Pivot& pivot, T weight) {
   const T unseen = of_pixels(pivot);
@@ -139,14 +142,14 @@ SSIM_HOST_DEVICE Moments<T> masked_moments(T x, T y, const Pivot& pivot, T weigh
   return {weight * pixel.m, weight * pixel.delta, weight * pixel.p, weight * pixel.d};
 }
 
-// Windows of less weight see nothing, so that there is no output; n^2 times a constant has to be a number.
+// Windows of less weight have no output. The bound keeps n^2 times a constant from underflowing.
 constexpr float kLeastWeight = 1e-15f;
 
 template <class T>
 struct LocalTerms {
   T a, b, mu_x, mu_y, delta;
-  T centred_delta;  // delta'
-  T by_a, by_b;     // by which 1 - cs enters the derivatives by a and b: delta' + b and a - delta'
+  T centred_delta;  // delta', about the differences' pivot
+  T by_a, by_b;     // factors of 1 - cs in the derivatives by a and b: delta' + b and a - delta'
   T inverse_b1, inverse_b2;
   T luminance_loss;  // 1 - l
   T contrast_loss;   // 1 - cs
@@ -154,7 +157,7 @@ struct LocalTerms {
   SSIM_HOST_DEVICE T luminance() const { return 1 - luminance_loss; }
   SSIM_HOST_DEVICE T contrast_sensitivity() const { return 1 - contrast_loss; }
   SSIM_HOST_DEVICE T similarity() const { return luminance() * contrast_sensitivity(); }
-  // 1 - l cs, with digits where it is tiny.
+  // Returns 1 - l cs, without cancellation where it is tiny.
   SSIM_HOST_DEVICE T similarity_loss() const { return luminance_loss + luminance() * contrast_loss; }
 };
 
@@ -179,7 +182,7 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, const Pivo
   LocalTerms<T> t;
   set_means(t, moments.m, moments.delta, pivot);
   const T delta_squared = t.delta * t.delta;
-  // Written so that a NaN stays one.
+  // The argument order of the clamps makes a NaN pass through.
   const T variance = clamp_below(moments.d - t.centred_delta * t.centred_delta, T{});
   const T covariance = clamp_below(moments.p - t.a * t.b, variance * -0.25f);
   t.inverse_b1 = reciprocal(t.mu_x * t.mu_x + (t.mu_y * t.mu_y + c1));
@@ -189,7 +192,7 @@ SSIM_HOST_DEVICE LocalTerms<T> local_terms(const Moments<T>& moments, const Pivo
   return t;
 }
 
-// From a window's sums.
+// Returns pivots times n, for `masked_terms`.
 template <class T>
 SSIM_HOST_DEVICE T times(T n, T pivot) {
   return n * pivot;
@@ -205,8 +208,9 @@ SSIM_HOST_DEVICE LocalTerms<T> masked_terms(const Moments<T>& sums, T n, const P
                         squared * c2);
 }
 
-// Derivatives of  by_contrast / 2 * cs  by a, b, p and d; of d twice the derivative, which is what enters
-// the gradients. x enters the moments as a, p and d, y as b, p and d; with * the adjoint of the window:
+// Returns the derivatives of `by_contrast / 2 * cs` with respect to a, b and p, and twice the derivative with
+// respect to d, since gradients need that. x enters the moments a, p and d, y enters b, p and d. With w* the
+// adjoint of the window:
 //     dL/dx = w*(f_a) + y' w*(f_p) + (x - y - s) w*(f_d)
 //     dL/dy = w*(f_b) + x' w*(f_p) - (x - y - s) w*(f_d)
 template <class T>
@@ -216,11 +220,11 @@ SSIM_HOST_DEVICE Partials<T> partials_of_doubled_contrast(const LocalTerms<T>& t
   f.a = g2 * (t.centred_delta - t.by_a * t.contrast_loss);
   f.b = -g2 * (t.centred_delta + t.by_b * t.contrast_loss);
   f.p = g2 * t.contrast_loss;
-  f.d = f.p - g2;  // -g2 cs
+  f.d = f.p - g2;  // equals -g2 * cs
   return f;
 }
 
-// The same of  by_luminance / 2 * l + by_contrast / 2 * cs.
+// Returns the derivatives of `by_luminance / 2 * l + by_contrast / 2 * cs`, doubled for d.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> partials_of_doubled(const LocalTerms<T>& t, T by_luminance, T by_contrast) {
   const T g1 = by_luminance * t.inverse_b1;
@@ -230,7 +234,7 @@ SSIM_HOST_DEVICE Partials<T> partials_of_doubled(const LocalTerms<T>& t, T by_lu
   return f;
 }
 
-// The same of  grad_similarity * l * cs + grad_contrast * cs.
+// Returns the derivatives of `grad_similarity * l * cs + grad_contrast * cs`, doubled for d.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast) {
   const T by_luminance = grad_similarity * t.contrast_sensitivity();
@@ -238,8 +242,9 @@ SSIM_HOST_DEVICE Partials<T> partials(const LocalTerms<T>& t, T grad_similarity,
   return partials_of_doubled(t, by_luminance + by_luminance, by_contrast + by_contrast);
 }
 
-// The same of what `objective` is a mean of. Of a mean, `weight` is twice the weight of this output in it; in
-// general, `weight` is that of its similarity and `of_contrast` that of its contrast sensitivity.
+// Returns the derivatives of the objective, doubled for d. For a mean, `weight` is twice the weight of this
+// output in the mean. For Objective::general, `weight` is the upstream gradient of this output's similarity
+// and `of_contrast` that of its contrast sensitivity.
 template <Objective objective, class T>
 SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight, T of_contrast) {
   if constexpr (objective == Objective::mean_contrast) return partials_of_doubled_contrast(t, weight);
@@ -248,7 +253,8 @@ SSIM_HOST_DEVICE Partials<T> objective_partials(const LocalTerms<T>& t, T weight
   return partials(t, weight, of_contrast);
 }
 
-// The same by the sums of a window of weight n; nothing where nothing is asked of the output, whatever it is.
+// Returns the derivatives with respect to the sums of a window of weight n, doubled for d. They are zero if
+// both upstream gradients are zero, even if the output is NaN.
 template <class T>
 SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_similarity, T grad_contrast,
                                              T n) {
@@ -257,14 +263,15 @@ SSIM_HOST_DEVICE Partials<T> masked_partials(const LocalTerms<T>& t, T grad_simi
   return {counted(f.a), counted(f.b), counted(n * f.p), counted(n * f.d)};
 }
 
-// From w*(f_a), w*(f_b), w*(f_p), w*(f_d) at a pixel to the gradient of either image there.
+// The gradients with respect to the pixels of both images at one position.
 template <class T>
 struct PixelGradient {
   T by_x, by_y;
 };
 
-// What w*(f_p) adds to the gradient of one image where the other has the pixel `other`; and what w*(f_d) adds
-// to that of x, and takes from that of y.
+// The parts of a pixel's gradient due to p and d. `gradient_by_product` is added to the gradient of one
+// image, where `other` is the pixel of the other image. `gradient_by_difference` is added to the gradient of
+// x and subtracted from that of y.
 template <class T>
 SSIM_HOST_DEVICE T gradient_by_product(T other, T pivot, T f_p) {
   return (other - pivot) * f_p;
@@ -281,8 +288,8 @@ SSIM_HOST_DEVICE PixelGradient<T> pixel_gradient(T x, T y, const Pivot& pivot, c
           f.b + (gradient_by_product(x, of_pixels(pivot), f.p) - by_difference)};
 }
 
-// The same of a pixel that has this weight in the windows. One that no output counts, whatever it is, has
-// none.
+// Returns the gradient of pixels that have this weight in the windows. It is zero if the weight is zero.
+// Pixels that no counted output sees are replaced, so that a NaN in them has no effect.
 template <class T, class Pivot>
 SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, const Pivot& pivot, const Partials<T>& f,
                                                         T weight) {
@@ -292,7 +299,7 @@ SSIM_HOST_DEVICE PixelGradient<T> masked_pixel_gradient(T x, T y, const Pivot& p
   return {weight > T{} ? weight * pixel.by_x : T{}, weight > T{} ? weight * pixel.by_y : T{}};
 }
 
-// Derivatives of the same by c1 and c2.
+// Derivatives with respect to c1 and c2.
 template <class T>
 struct ConstantPartials {
   T c1, c2;

@@ -1,4 +1,8 @@
-"""Loads the compiled operators ``torch.ops.ssim_fused.*``, and says what devices and dtypes they take."""
+"""Loads the compiled operators ``torch.ops.ssim_fused.*`` and gives them Python names.
+
+The module also stores prepared specs in the libraries (:func:`prepare`), reports how they were built
+(:func:`build_info`), and tells which devices and dtypes they support.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,19 @@ from typing import Any
 import torch
 
 _REINSTALL = (
-    "Install the package by pip (`pip install .` in its source folder builds it), and import it from outside the "
-    "source folder or after `pip install -e .`."
+    "Install the package with pip (`pip install .` in its source folder builds it), then import it from another "
+    "folder; to import it from the source folder, use `pip install -e .`."
 )
 try:
     from ssim_fused import _C
 except ImportError as error:
     raise ImportError(
-        f"ssim_fused's compiled extension is missing or does not load. {_REINSTALL} The loader said: {error}"
+        f"The compiled extension of ssim_fused is missing or does not load. {_REINSTALL} The loader reports: {error}"
     ) from error
 
 
 def _library(kind: str) -> Path:
-    """The library of that kind which was built with `_C`, never one that another build has left."""
+    """Returns the path of the library that was built together with `_C`, never one left by another build."""
     return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
 
 
@@ -32,14 +36,14 @@ try:
     torch.ops.load_library(str(_library("operators")))
 except OSError as error:
     raise ImportError(
-        f"ssim_fused's operators, {_library('operators')}, are missing or do not load with torch "
-        f"{torch.__version__}. {_REINSTALL} The loader said: {error}"
+        f"The operators of ssim_fused, {_library('operators')}, are missing or do not load with torch "
+        f"{torch.__version__}. {_REINSTALL} The loader reports: {error}"
     ) from error
 
-# The CUDA kernels are a library of their own, so that a torch without CUDA, or with another CUDA, can import the
-# package. A call with a CUDA tensor then explains why it cannot be served.
+# The CUDA kernels are a separate library, so that the package can be imported with a torch without CUDA or with another
+# CUDA version. A call with a CUDA tensor then raises an error with this reason.
 why_no_cuda = f"this ssim_fused was built without CUDA: {_C.build_info()['why_no_cuda']}"
-_served = {"cpu", "meta"}  # types of the devices that have kernels
+_served = {"cpu", "meta"}  # device types for which kernels are loaded
 if torch.version.cuda is not None and _C.build_info()["cuda"]:
     try:
         torch.ops.load_library(str(_library("cuda")))
@@ -52,21 +56,22 @@ similarity_backward = torch.ops.ssim_fused.similarity_backward.default
 multiscale = torch.ops.ssim_fused.multiscale.default
 multiply_gradient = torch.ops.ssim_fused.multiply_gradient.default
 multiply_gradient_ = torch.ops.ssim_fused.multiply_gradient_.default
-# Of prepared specs (csrc/api/prepared.h); every library keeps its own table of them.
+# Operators on prepared specs (csrc/api/prepared.h). Each library has its own table of specs, so `_prepare` lists one
+# operator per library.
 prepared_value = torch.ops.ssim_fused.prepared_value.default
 prepared = torch.ops.ssim_fused.prepared.default
 prepared_multiply_ = torch.ops.ssim_fused.prepared_multiply_.default
 _prepare = [torch.ops.ssim_fused.prepare.default]
 if "cuda" in _served:
     _prepare.append(torch.ops.ssim_fused.prepare_cuda.default)
-MOST_PREPARED = 4096  # as `kCapacity` of csrc/api/prepared.h
+MOST_PREPARED = 4096  # equals `kCapacity` in csrc/api/prepared.h
 _numbers = itertools.count()
 
 
 def prepare(**keywords: Any) -> int | None:
-    """Stores a spec in the libraries' tables; returns its number, or None if the tables are full.
+    """Stores a spec in the table of each library and returns its number, or None if the tables are full.
 
-    The numbers stay valid as long as the process lives, in its threads and in forked children.
+    A number stays valid for the lifetime of the process, in all its threads and in forked children.
     """
     number = next(_numbers)
     if number >= MOST_PREPARED:
@@ -77,12 +82,12 @@ def prepare(**keywords: Any) -> int | None:
 
 
 def build_info() -> dict[str, str]:
-    """What was compiled, and the CPU instruction set in use.
+    """Reports how the libraries were built and which CPU instruction set is in use.
 
     Returns:
-        Strings by the keys ``torch`` (version at build time), ``compiler``, ``instruction_set``,
-        ``best_instruction_set`` (of this machine), ``cuda`` (version and architectures, empty for a CPU build) and
-        ``why_no_cuda`` (empty for a build with CUDA).
+        A dictionary of strings with the keys ``torch`` (version at build time), ``compiler``, ``instruction_set`` (in
+        use), ``best_instruction_set`` (the best that this machine supports), ``cuda`` (version and architectures, empty
+        for a CPU build) and ``why_no_cuda`` (empty for a build with CUDA).
 
     Example:
         >>> from ssim_fused import build_info
@@ -94,7 +99,7 @@ def build_info() -> dict[str, str]:
 
 
 def _callers_level() -> int:
-    """The `stacklevel` of a warning that points at the first line outside of this package."""
+    """Returns the `stacklevel` with which a warning points at the first line outside this package."""
     level, frame, package = 0, sys._getframe(1), Path(__file__).parents[1]
     while frame is not None:
         name = frame.f_code.co_filename
@@ -133,57 +138,64 @@ def _warn_of_composite(device_type: str) -> None:
     else:
         device = f"device '{device_type}' in this build (see ssim_fused.build_info())"
     warnings.warn(
-        f"ssim_fused has no kernel for {device}: computing with PyTorch's own operations, slower and with more memory.",
+        f"ssim_fused has no kernel for {device}: it computes with PyTorch operations, which are slower and use more "
+        "memory.",
         stacklevel=_callers_level(),
     )
 
 
 _REBUILD = (
-    "Where nvcc is installed, build ssim_fused against the torch in use by `SSIM_FUSED_CUDA=1 pip install "
-    "--no-build-isolation --force-reinstall --no-deps .`, or move the images to the CPU by `.cpu()`."
+    "If nvcc is installed, build ssim_fused against the torch in use: `SSIM_FUSED_CUDA=1 pip install "
+    "--no-build-isolation --force-reinstall --no-deps .`. Otherwise move the images to the CPU by `.cpu()`."
 )
 
 
 def driver_is_too_old() -> str:
-    """What to do where torch works with a driver that the CUDA runtime in the library does not take."""
+    """Returns what to do if torch accepts the installed driver, but the CUDA runtime in our library does not."""
     built = _C.build_info()["cuda"].split(" ")[0]
     return (
-        f"ssim_fused has the runtime of CUDA {built} inside, which needs a driver of CUDA {built.split('.')[0]} or "
-        f"newer; torch's is of CUDA {torch.version.cuda}. Update the driver. {_REBUILD}"
+        f"ssim_fused contains the runtime of CUDA {built}, which needs a driver of CUDA {built.split('.')[0]} or "
+        f"newer; torch contains that of CUDA {torch.version.cuda}. Update the driver. {_REBUILD}"
     )
 
 
 def has_kernels(preds: torch.Tensor) -> bool:
-    """Whether the operators have kernels for the images' device; if not, the composite computes, after one warning.
+    """Returns whether the operators have kernels for the device of ``preds``.
+
+    If not, it warns once per device type, and the caller falls back to the composite implementation.
 
     Raises:
-        RuntimeError: the images are on an NVIDIA GPU, but the CUDA kernels were not built or do not load.
+        RuntimeError: The images are on an NVIDIA GPU, but the CUDA kernels were not built or do not load.
 
     """
     if preds.is_cpu or preds.device.type in _served:
         return True
-    if preds.device.type == "cuda" and torch.version.hip is None:  # torch for ROCm calls its devices "cuda", too
+    if preds.device.type == "cuda" and torch.version.hip is None:  # in torch for ROCm, AMD GPUs are "cuda" devices
         raise RuntimeError(f"`preds` is on {preds.device}, but {why_no_cuda}. {_REBUILD}")
     _warn_of_composite(preds.device.type)
     return False
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the arithmetic, and of per-image results, for images of ``dtype``."""
+    """Returns the dtype of the arithmetic and of per-image results for images of ``dtype``."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-# The integer dtypes that the operators read, and the range of each: its largest value less its least.
+# The integer dtypes that the operators read, and the range of each: its largest minus its least value.
 TYPE_RANGES = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.int8: 255.0, torch.int16: 65535.0}
 
 
 def map_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of maps, and of values as they are returned, for images of ``dtype``."""
+    """Returns the dtype of maps and of the values that users get, for images of ``dtype``."""
     return torch.float32 if dtype in TYPE_RANGES else dtype
 
 
 def holds_integers_of(preds: torch.Tensor, target: torch.Tensor) -> bool:
-    """Whether the operators read an integer ``target`` as it is, because the dtype of ``preds`` holds its values."""
+    """Returns whether the operators read an integer ``target`` without a cast next to floating-point ``preds``.
+
+    On the CPU they do if the dtype of ``preds`` represents every value of the integer dtype exactly; on other devices
+    only if ``preds`` is float32.
+    """
     if target.dtype not in TYPE_RANGES or not preds.is_floating_point():
         return False
     if not preds.is_cpu:

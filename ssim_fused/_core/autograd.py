@@ -1,12 +1,12 @@
-"""The operators as differentiable functions, in every way in which PyTorch differentiates.
+"""Makes the operators differentiable in every way that PyTorch offers.
 
-- Eager code whose arguments were seen before goes through :class:`PreparedScore` (:mod:`ssim_fused._core.prepared`).
-- Other eager code goes through :class:`StoredScore`, whose forward stores the gradient and whose backward scales it in
-  place, or through :class:`EagerScore`, whose backward is a pass of its own.
-- ``torch.func``'s transforms go through :class:`TransformedScore`.
-- ``torch.compile`` and direct callers of the operators use what :mod:`ssim_fused._core.registration` says of these.
-  ``torch.compile`` of a function that contains a transform uses the composite.
-- Gradients that are differentiated again are those of :class:`ScoreGradient`.
+- Eager calls whose arguments were seen before use :class:`PreparedScore` (:mod:`ssim_fused._core.prepared`).
+- Other eager calls use :class:`StoredScore`, whose forward stores the gradient and whose backward scales it in place,
+  or :class:`EagerScore`, whose backward is a second pass over the images.
+- The transforms of ``torch.func`` use :class:`TransformedScore`.
+- ``torch.compile`` and direct calls of the operators use the formulas in :mod:`ssim_fused._core.registration`. If a
+  compiled function contains a transform, it uses the composite implementation.
+- Gradients that may be differentiated again are computed by :class:`ScoreGradient`.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from torch.autograd import forward_ad
 from ssim_fused._core import _ops, composite, donation
 from ssim_fused._core.spec import Reduction, Spec
 
-# These are not public in torch. Without one of them the slower way is taken.
+# These functions of torch are private. If a version lacks one of them, a slower path is used.
 transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
-# Whether `is_grads_batched`, which vmaps in its own way, maps over a tensor.
+# Tells whether `torch.autograd.grad(..., is_grads_batched=True)` maps over a tensor: it uses an older vmap.
 _is_mapped = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
 
 
 def in_forward_mode() -> bool:
-    """Whether forward-mode differentiation is active."""
+    """Returns whether forward-mode differentiation is active."""
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
 def evaluate(
     spec: Spec, preds: Tensor, target: Tensor, constants: Tensor | None = None, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
-    """The value, then contrast sensitivity and map where wanted, differentiable however PyTorch asks."""
+    """Returns the value, then contrast sensitivity and map if ``spec`` requests them, all differentiable."""
     if not _ops.has_kernels(preds):
         return spec.composite(preds, target, constants, mask)
     if (spec.betas or spec.pixel_term != "none") and not spec.knows_scale(preds, constants, mask):
         preds, target = preds.float(), target.float()
     if torch.compiler.is_compiling():
-        if transforms_active():  # Traces of torch.func's transforms know no rule for the operators.
+        if transforms_active():  # a trace of torch.func's transforms has no rules for the operators
             return spec.composite(preds, target, constants, mask)
         tracks = torch.is_grad_enabled() and spec.stores_gradients(preds, constants, mask)
         wanted = [tracks and t is not None and t.requires_grad for t in (preds, target, constants)]
@@ -72,7 +72,7 @@ def _outputs(
     wanted: Sequence[bool] = (False,) * 3,
     mask: Tensor | None = None,
 ) -> list[Tensor]:
-    """The operators' kernels, past what ``register_autograd`` put before them in Python."""
+    """Calls the kernels directly, below the Python autograd kernels that ``register_autograd`` installs."""
     if _below_autograd is None:
         return spec.outputs(preds, target, constants, wanted, mask)
     with _below_autograd():
@@ -80,10 +80,10 @@ def _outputs(
 
 
 class StoredScore(torch.autograd.Function):
-    """The value, if something requires a gradient.
+    """Computes the value if an input requires a gradient.
 
-    The forward's pass over the pixels computes the gradient of the distance, too. The backward scales it, in place if
-    nobody else needs it.
+    The forward also computes the gradient of the distance, in the same pass over the pixels, and stores it. The
+    backward scales it, in place if nobody else refers to it.
     """
 
     @staticmethod
@@ -103,12 +103,12 @@ class StoredScore(torch.autograd.Function):
         preds, target, constants, mask, *stored = ctx.saved_tensors
         _, by_preds, by_target, by_constants, _ = ctx.needs_input_grad
         spec, of_value = ctx.spec, upstream[0]
-        if torch.is_grad_enabled() or transforms_active():  # it may be differentiated again, or mapped over
+        if torch.is_grad_enabled() or transforms_active():  # the gradient may be differentiated again, or mapped over
             wanted = by_preds, by_target, by_constants
             return None, *_gradient(spec, wanted, upstream, preds, target, constants, mask, stored), None
         if not donation.may_donate() or _is_mapped(of_value):
             return None, *spec.from_stored(stored, of_value, constants, (by_preds, by_target, by_constants)), None
-        # `_donated` takes each out of the list, so that nothing here holds what it counts the references of.
+        # `_donated` removes each gradient from the list, so that this frame adds nothing to its reference count.
         return (
             None,
             _donated(spec, stored, of_value) if by_preds else None,
@@ -119,7 +119,7 @@ class StoredScore(torch.autograd.Function):
 
 
 class EagerScore(torch.autograd.Function):
-    """Several outputs, or one whose gradients cannot be stored: the backward computes them in a pass of its own."""
+    """Computes several outputs, or one whose gradients cannot be stored; the backward is a second pass."""
 
     @staticmethod
     def forward(
@@ -137,7 +137,7 @@ class EagerScore(torch.autograd.Function):
         spec = ctx.spec
         if all(grad is None for grad in upstream):
             return (None,) * 5
-        if torch.is_grad_enabled() or transforms_active():  # as above
+        if torch.is_grad_enabled() or transforms_active():  # the gradient may be differentiated again, or mapped over
             return None, *_gradient(spec, wanted, upstream, preds, target, constants, mask), None
         if any(_is_mapped(grad) for grad in upstream if grad is not None):
             found = composite.gradients(partial(spec.composite, mask=mask), (preds, target, constants), upstream)
@@ -146,21 +146,21 @@ class EagerScore(torch.autograd.Function):
             return None, *spec.gradients(upstream, preds, target, constants, wanted, mask), None
 
 
-# `Function.apply` in C++, past the Python that looks for transforms, which `evaluate` has done.
-_apply_stored = super(torch.autograd.Function, StoredScore).apply
-_apply_eager = super(torch.autograd.Function, EagerScore).apply
+# These are the C++ `Function.apply`: they skip the Python code that looks for transforms, which `evaluate` has done.
+_apply_stored = super(torch.autograd.Function, StoredScore).apply  # ty: ignore[missing-attribute]
+_apply_eager = super(torch.autograd.Function, EagerScore).apply  # ty: ignore[missing-attribute]
 
 
 def _donated(spec: Spec, stored: list[Tensor], upstream: Tensor) -> Tensor:
-    """The first stored gradient times the upstream one: in place, unless somebody else can see it."""
+    """Multiplies the first stored gradient by the upstream one, in place unless somebody else refers to it."""
     gradient, is_ours = donation.take(stored)
     return spec.multiplied(gradient, upstream, in_place=is_ours)
 
 
 class ScoreGradient(torch.autograd.Function):
-    """Gradients of a score by preds, target and constants, those that are wanted, as a function that has gradients.
+    """Computes the requested gradients with respect to preds, target and constants, and is differentiable itself.
 
-    The first derivative is the kernels'; the second is the composite's.
+    The first derivative comes from the kernels, the second from the composite implementation.
     """
 
     @staticmethod
@@ -173,8 +173,8 @@ class ScoreGradient(torch.autograd.Function):
         mask: Tensor | None,
         *upstream_and_stored: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        upstream, stored = upstream_and_stored[:3], upstream_and_stored[3:]
-        if stored:
+        upstream, stored = upstream_and_stored[:3], [t for t in upstream_and_stored[3:] if t is not None]
+        if stored and upstream[0] is not None:
             found = spec.from_stored(stored, upstream[0], constants, wanted)
         else:
             found = spec.gradients([*_present(spec, upstream)], preds, target, constants, wanted, mask)
@@ -200,7 +200,8 @@ class ScoreGradient(torch.autograd.Function):
         return None, None, *found[:3], None, *found[3:], *(None,) * (ctx.count - 7)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: Spec, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        spec, wanted, *tensors = args
         fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[2:4])
         preds, target = fold.images
         constants, mask = fold.constants(tensors[2], in_dims[4]), fold.of_images(tensors[3], in_dims[5])
@@ -219,7 +220,7 @@ class ScoreGradient(torch.autograd.Function):
 
 
 def _present(spec: Spec, upstream: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Of upstream gradients of value, contrast sensitivity and map those of the outputs that there are."""
+    """Selects, from the upstream gradients of value, contrast sensitivity and map, those of the requested outputs."""
     of_value, of_contrast, of_map = upstream
     return (of_value, *([of_contrast] if spec.want_contrast else []), *([of_map] if spec.want_map else []))
 
@@ -234,8 +235,8 @@ def _gradient(
     mask: Tensor | None,
     stored: Sequence[Tensor] = (),
 ) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again; `upstream` has an element for each output."""
-    spec = spec._replace(want_terms=False)  # which have no gradients
+    """Returns gradients that can be differentiated again; `upstream` has one element per output."""
+    spec = spec._replace(want_terms=False)  # terms are not differentiable
     by_output = iter(upstream)
     of_value = next(by_output)
     of_contrast = next(by_output) if spec.want_contrast else None
@@ -249,7 +250,10 @@ def _gradient(
 
 
 class TransformedScore(torch.autograd.Function):
-    """The score under ``torch.func``'s transforms, which tell only the backward what requires a gradient."""
+    """Computes the score under the transforms of ``torch.func``.
+
+    There only the backward can tell which inputs require a gradient, so the forward stores none.
+    """
 
     @staticmethod
     def forward(
@@ -270,7 +274,8 @@ class TransformedScore(torch.autograd.Function):
         return None, *_gradient(ctx.spec, ctx.needs_input_grad[1:4], upstream, *ctx.saved_tensors), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, spec: Spec, *tensors: Tensor | None) -> tuple:
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        spec, *tensors = args
         fold = _Fold(info.batch_size, spec, tensors[:2], in_dims[1:3])
         constants, mask = fold.constants(tensors[2], in_dims[3]), fold.of_images(tensors[3], in_dims[4])
         outputs = TransformedScore.apply(fold.spec, *fold.images, constants, mask)
@@ -286,7 +291,7 @@ class TransformedScore(torch.autograd.Function):
 
 
 class _Fold:
-    """A mapped axis folded into the batch: results are per image, so it is one call."""
+    """Folds the axis mapped by vmap into the batch, so that one call computes the results of all images."""
 
     def __init__(self, size: int, spec: Spec, images: Sequence[Tensor], in_dims: Sequence[int | None]) -> None:
         self.size, self.reduction = size, spec.reduction
@@ -299,18 +304,21 @@ class _Fold:
         return tensor.expand(self.size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
     def of_images(self, tensor: Tensor | None, dim: int | None) -> Tensor | None:
-        """What has the batch as its first axis."""
+        """Folds a tensor whose first axis, apart from the mapped one, is the batch."""
         return None if tensor is None else self._mapped(tensor, dim).flatten(0, 1)
 
     def values(self, upstream: Tensor | None, dim: int | None, shared: bool) -> Tensor | None:
-        """An upstream gradient of the reduced value, as those of each image's."""
+        """Expands an upstream gradient of the reduced value to the upstream gradients of all images' values.
+
+        With ``shared``, the upstream gradient of a mean is divided by B. Stored gradients already contain that factor.
+        """
         if upstream is None or self.reduction == Reduction.NONE:
             return self.of_images(upstream, dim)
         each = self._mapped(upstream, dim).reshape(-1, 1).expand(self.size, self.batch).flatten()
         return each / self.batch if self.reduction == Reduction.MEAN and shared else each
 
     def constants(self, constants: Tensor | None, dim: int | None) -> Tensor | None:
-        """``[2]`` or ``[B, 2]`` becomes ``[size B, 2]``."""
+        """Folds constants ``[2]`` or ``[B, 2]`` to ``[size B, 2]``."""
         if constants is None:
             return None
         mapped = self._mapped(constants, dim)

@@ -1,6 +1,7 @@
-"""What functions, losses and drop-ins share between their arguments and a spec: images, range, and explained errors.
+"""The steps from arguments to a spec that functions, losses and drop-ins share: images, range, and errors.
 
-The operators check what they are given. Once one of them has refused, :mod:`ssim_fused._core.checks` explains why.
+The operators check their arguments themselves. Only after one has refused does :mod:`ssim_fused._core.checks` look for
+the reason, so that valid calls are not checked twice.
 """
 
 from __future__ import annotations
@@ -17,44 +18,49 @@ from ssim_fused._core.window import DataRange
 
 
 def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: Tensor, call: Call) -> Sequence[Tensor]:
-    """What ``compute`` returns, or the reference's exception that explains what is wrong with the call."""
-    given = elements(call.sigma), elements(call.kernel_size)
-    # What a trace refuses is not tried again.
-    if call.gaussian_kernel is not True or None in given or torch.compiler.is_compiling():
+    """Returns the result of ``compute``, or raises the reference's exception with an explanation of the mistake."""
+    sigma, kernel_size = elements(call.sigma), elements(call.kernel_size)
+    # Under torch.compile the checks come first: a failed trace cannot be repeated.
+    if call.gaussian_kernel is not True or sigma is None or kernel_size is None or torch.compiler.is_compiling():
         return compute(preds, target, *checks.check_call(preds, target, call))
     try:
-        return compute(preds, target, *given)
-    except Exception as error:  # of any type: the parser of the operators' arguments, an operator, or Python refused
-        if type(error).__module__ not in ("builtins", "torch"):  # of a hook on saved tensors, as that of a checkpoint
+        return compute(preds, target, sigma, kernel_size)
+    except Exception as error:  # of any type: from the dispatcher's argument parser, an operator, or Python
+        if type(error).__module__ not in ("builtins", "torch"):  # from a hook on saved tensors, e.g. checkpointing
             raise
-        if "CUDA out of memory" in str(error):  # torch's own type does not come through the C interface
+        if "CUDA out of memory" in str(error):  # the stable ABI loses torch's exception type
             raise torch.OutOfMemoryError(str(error)) from error
-        if "driver version is insufficient" in str(error):  # for the CUDA runtime in the library; torch's may be older
+        if "driver version is insufficient" in str(error):  # for the library's CUDA runtime; torch's may be older
             raise RuntimeError(f"{error}\n{_ops.driver_is_too_old()}") from error
-        meant = checks.check_call(preds, target, call)  # raises what is wrong; if nothing is, ours is the caller's
-        if all(type(v) is type(w) for a, b in zip(given, meant, strict=True) for v, w in zip(a, b, strict=False)):
+        meant = checks.check_call(preds, target, call)  # raises if it finds the mistake
+        pairs = zip((sigma, kernel_size), meant, strict=True)
+        if all(type(v) is type(w) for a, b in pairs for v, w in zip(a, b, strict=False)):
             raise
-    return compute(preds, target, *meant)  # numbers of types that the operators do not take
+    return compute(preds, target, *meant)  # the numbers had types that the operators do not accept
 
 
-def elements(value: float | Sequence[float]) -> Sequence[float] | None:
-    """As the operators take it; None where these would take for all axes, or for none, what the reference refuses."""
+def elements(value: Any) -> Sequence[float] | None:
+    """Returns a number or sequence as the tuple or list that the operators expect, or None if it must be checked first.
+
+    The operators would apply a sequence of one element to all axes, and would read an empty ``sigma`` as a uniform
+    window. The reference refuses both.
+    """
     if isinstance(value, tuple | list):
         return value if len(value) > 1 else None
     return (value,)
 
 
 def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both images as the operators take them, and the dtype of the results.
+    """Returns both images in dtypes that the operators accept, and the dtype of the results.
 
-    That is the dtype of ``preds``, of integers and under autocast float32. Of two dtypes, target's is cast, but where
-    the operators read it as it is.
+    The result dtype is that of ``preds``, or float32 for integers and, except for float64, under autocast. If the
+    dtypes differ, ``target`` is cast to that of ``preds``, unless the operators read this pair without a cast.
     """
     dtype = preds.dtype
     if dtype is torch.float32 and target.dtype is torch.float32:
         return preds, target, dtype
     checks.check_dtypes(preds, target)
-    may_autocast = dtype is not torch.float64 and not preds.is_meta  # meta tensors have no autocast
+    may_autocast = dtype is not torch.float64 and not preds.is_meta  # the meta device does not support autocast
     is_autocast = may_autocast and torch.is_autocast_enabled(preds.device.type)
     of_results = torch.float32 if is_autocast else _ops.map_dtype(dtype)
     if dtype == target.dtype or dtype in _ops.TYPE_RANGES or _ops.holds_integers_of(preds, target):
@@ -65,7 +71,7 @@ def prepare_images(preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, torch
 
 
 def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = True) -> DataRange:
-    """As :func:`ssim_fused._core.window.range_of`; refuses integers that the operators do not read."""
+    """Same as :func:`ssim_fused._core.window.range_of`, but first refuses integer dtypes that the operators lack."""
     if not preds.is_floating_point():
         checks.check_images(preds, target)
     return window.range_of(preds, target, data_range, is_given)
@@ -74,8 +80,11 @@ def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = Tr
 def as_batch(
     preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, DataRange, Tensor | None]:
-    """Each channel as an image of its own: a batch of ``B C`` with one channel; and a range of each image for each."""
-    checks.check_images(preds, target)  # before the shapes are hidden
+    """Reshapes ``[B, C, ...]`` to ``[B C, 1, ...]``, so that each channel is scored as an image.
+
+    A range tensor ``[B]`` is repeated for the channels, and a mask is expanded to all of them.
+    """
+    checks.check_images(preds, target)  # here, so that errors show the shapes that the caller passed
     if mask is not None:
         mask = mask.expand(preds.shape).flatten(0, 1).unsqueeze(1)
     if isinstance(data_range, Tensor) and data_range.numel() != 1:
@@ -84,9 +93,13 @@ def as_batch(
 
 
 def by_channel(results: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
-    """The results of such a batch for the images of that shape; what is reduced already stays."""
+    """Reshapes the results of :func:`as_batch` from ``[B C, ...]`` to ``[B, C, ...]``; scalars stay scalars.
+
+    ``shape`` is that of the images before :func:`as_batch`.
+    """
     return [result.reshape(*shape[:2], *result.shape[2:]) if result.ndim else result for result in results]
 
 
 def in_dtype(results: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """Casts the results to ``dtype``, and returns the same sequence if nothing has to be cast."""
     return results if results[-1].dtype is dtype and results[0].dtype is dtype else [r.to(dtype) for r in results]

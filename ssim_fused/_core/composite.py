@@ -1,6 +1,7 @@
-"""SSIM and MS-SSIM in plain differentiable PyTorch: for devices without a kernel, and for higher derivatives.
+"""SSIM and MS-SSIM in plain differentiable PyTorch, for devices without a kernel and for higher derivatives.
 
-It follows the kernels' mathematics (``csrc/math/ssim.h``) term by term, at the cost of many passes and images.
+It follows the formulas of the kernels (``csrc/math/ssim.h``) term by term, at the cost of many passes and temporary
+images.
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _PAD_MODES = {"reflect": "reflect", "zero": "constant", "valid": "constant"}
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 _MAX_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
-LEAST_WEIGHT = 1e-15  # as `kLeastWeight` of csrc/math/ssim.h
+LEAST_WEIGHT = 1e-15  # equals `kLeastWeight` in csrc/math/ssim.h
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager:
-    """Convolutions keep the dtype they are given."""
+    """Returns a context in which convolutions keep the dtype of their inputs."""
     return torch.autocast(like.device.type, enabled=False)
 
 
 class Masked(NamedTuple):
-    """A mask as weights ``[B, 1 or C, *spatial]``, zero where it is not positive; and whether they weigh windows."""
+    """A mask as weights ``[B, 1 or C, *spatial]``, with 0 for values that are not positive.
+
+    ``weighs_windows`` is True for ``mask_mode="window"`` and False for ``"map"``.
+    """
 
     weights: Tensor
     weighs_windows: bool
 
     @classmethod
     def of(cls, mask: Tensor | None, mode: str, preds: Tensor) -> Masked | None:
-        """From the arguments of a call."""
+        """Makes the weights from the arguments of a call; None without a mask."""
         if mask is None:
             return None
         weights = mask.to(compute_dtype(preds.dtype))
@@ -51,27 +55,27 @@ def similarity(
     masked: Masked | None = None,
     want_map: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each image one minus SSIM ``[B]``, one minus contrast sensitivity ``[B]``, and the SSIM map.
+    """Returns one minus SSIM ``[B]``, one minus the contrast sensitivity ``[B]``, and the SSIM map ``[B, C, ...]``.
 
-    Without ``want_map`` that may lack what no mean counts.
+    Without ``want_map``, map pixels that enter no mean may have wrong values.
     """
     with without_autocast(preds):
         dtype = compute_dtype(preds.dtype)
         x, y = preds.to(dtype).contiguous(), target.to(dtype).contiguous()
         c1, c2 = window.constants if constants is None else constants.unbind(-1)
         if constants is not None and constants.ndim == 2:
-            c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))
+            c1, c2 = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in (c1, c2))  # ty: ignore[missing-union-attribute]
         dims = tuple(range(2, x.ndim))
         window = window.reaching(x.shape[2:])
         sees_padding = window.sees_padding(x.shape[2:])
 
         x, y = _pad(x, window), _pad(y, window)
-        seen = weights = None  # of pixels; of outputs, by the pixel they are centred on
+        seen = weights = None  # weights of input pixels; weights of outputs, taken from the pixel at their center
         if masked is not None:
             padded = _pad(masked.weights, window, outside=1.0)
             weights = _centres(padded, window)
             seen = padded if masked.weighs_windows else None if want_map else _within_reach(weights, window)
-        if seen is not None:  # what is not is selected away: a NaN times zero would be a NaN
+        if seen is not None:  # masked pixels are replaced, not multiplied by 0, because NaN * 0 is NaN
             x, y = torch.where(seen > 0, x, 0.0), torch.where(seen > 0, y, 0.0)
         pivot = y.detach().mean(dims, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         pivot = torch.zeros_like(pivot) if sees_padding else pivot
@@ -92,28 +96,28 @@ def similarity(
         b2 = 2 * covariance + (c2 + variance)
         luminance_loss = -_at_least(-delta_squared / b1, -2.0)
         contrast_loss = variance / b2
-        if exists is not None:  # where a window sees nothing there is no output
+        if exists is not None:  # a window without an unmasked pixel has no output: its losses are 0
             luminance_loss = torch.where(exists[0], luminance_loss, 0.0)
             contrast_loss = torch.where(exists[0], contrast_loss, 0.0)
         loss = luminance_loss + (1 - luminance_loss) * contrast_loss
         return (
             _mean(loss, weights),
-            _mean(*(_crop(t, window) for t in (contrast_loss, weights))),
+            _mean(*(_crop(t, window) for t in (contrast_loss, weights))),  # ty: ignore[invalid-argument-type]
             (1 - loss).to(map_dtype(preds.dtype)),
         )
 
 
 def _at_least(value: Tensor, bound: Tensor | float) -> Tensor:
-    """The larger of the two, with the slope of ``value``, as in ``csrc/math/ssim.h``; a NaN in ``value`` stays one.
+    """Returns the larger of the two with the slope of ``value``, as in ``csrc/math/ssim.h``. It propagates NaN.
 
-    Only rounding takes ``value`` beneath these bounds, so its own slope is the right one there, too.
+    Only rounding errors push ``value`` below these bounds, so that its own slope is correct there too.
     """
     fixed = bound.detach() if isinstance(bound, Tensor) else bound
     return torch.where(value < fixed, fixed + (value - value.detach()), value)
 
 
 def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Of each image, ``[B]``; of nothing, where all of them are masked, zero."""
+    """Returns the weighted mean over each image, ``[B]``; 0 for an image whose mask is empty."""
     if weights is None or losses.numel() == 0:
         return losses.flatten(1).mean(1)
     weights = weights.expand_as(losses).flatten(1)
@@ -122,7 +126,7 @@ def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _crop(outputs: Tensor | None, window: Window) -> Tensor | None:
-    """Those whose windows lie inside of the image."""
+    """Returns the outputs whose windows lie inside the image."""
     if outputs is None:
         return None
     for dim, pad in enumerate(window.pad(outputs.ndim - 2), start=2):
@@ -131,21 +135,21 @@ def _crop(outputs: Tensor | None, window: Window) -> Tensor | None:
 
 
 def _centres(padded: Tensor, window: Window) -> Tensor:
-    """Of a padded image the pixels that outputs are centred on."""
+    """Returns the pixels of a padded image on which the outputs are centered."""
     for dim, size in enumerate(window.sizes(padded.ndim - 2), start=2):
         padded = padded.narrow(dim, size // 2, padded.shape[dim] - size + 1)
     return padded
 
 
 def _within_reach(weights: Tensor, window: Window) -> Tensor:
-    """Of a padded image, positive where the window of an output of positive weight lies."""
+    """Returns a padded image that is positive at pixels in the window of an output with a positive weight."""
     sizes = window.sizes(weights.ndim - 2)
     widths = [size - 1 for size in reversed(sizes) for _ in range(2)]
     return _MAX_POOL[len(sizes)](F.pad(weights, widths), sizes, stride=1)
 
 
 def pixel_mean(preds: Tensor, target: Tensor, term: str, eps: float, masked: Masked | None = None) -> Tensor:
-    """The mean of a term of single pixels (``csrc/math/pixel_term.h``) over each image, ``[B]``."""
+    """Returns the mean of a pixel term (``csrc/math/pixel_term.h``) over each image, ``[B]``."""
     dtype = compute_dtype(preds.dtype)
     x, y = preds.to(dtype), target.to(dtype)
     if masked is not None:
@@ -168,10 +172,10 @@ def multiscale(
     normalize: str,
     masked: Masked | None = None,
 ) -> Tensor:
-    """MS-SSIM ``[B]``."""
+    """Returns MS-SSIM ``[B]``."""
     levels = pyramid(preds, target, len(betas), masked)
     losses = [similarity(x, y, constants, window, of_level, False)[:2] for x, y, of_level in levels]
-    # Of every level the contrast sensitivity, of the last one SSIM.
+    # The product has the contrast sensitivity of every level but the last, and SSIM of the last.
     means = [1 - of_level[1] for of_level in losses[:-1]] + [1 - losses[-1][0]]
     return level_product(means, betas, normalize)
 
@@ -179,9 +183,10 @@ def multiscale(
 def pyramid(
     preds: Tensor, target: Tensor, levels: int, masked: Masked | None = None
 ) -> list[tuple[Tensor, Tensor, Masked | None]]:
-    """Both images and the mask at every level, each half of the one before: means of 2x2 pixels or 2x2x2 voxels.
+    """Returns both images and the mask at every level.
 
-    Where the mask weighs windows, it weighs the pixels in these means, too.
+    Each level averages blocks of 2x2 pixels or 2x2x2 voxels of the previous one. A mask that weights windows also
+    weights the pixels in these averages.
     """
     dtype, pool = compute_dtype(preds.dtype), _POOL[preds.ndim - 2]
     images = [(preds, target, masked)]
@@ -202,7 +207,7 @@ def pyramid(
 
 
 def level_product(means: list[Tensor], betas: tuple[float, ...], normalize: str) -> Tensor:
-    """The product of the levels' means, each to its power."""
+    """Returns the product of the means of the levels, each raised to its exponent."""
     value = torch.ones((), dtype=means[0].dtype, device=means[0].device)
     for mean, beta in zip(means, betas, strict=True):
         value = value * _power(mean, beta, normalize)
@@ -214,7 +219,7 @@ def _power(mean: Tensor, beta: float, normalize: str) -> Tensor:
         return ((mean + 1) / 2) ** beta
     if normalize == "none":
         return mean**beta
-    # The slope of the power at zero is infinite; that of what was clamped is zero.
+    # The power has an infinite slope at 0. A clamped mean gets the slope 0 instead.
     positive = mean > 0
     power = torch.where(positive, mean, 1.0) ** beta
     at_zero = torch.full_like(mean, 0.0) ** beta
@@ -226,9 +231,9 @@ def gradients(
     inputs: tuple[Tensor | None, ...],
     grads: tuple[Tensor | None, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``function`` by the inputs that are tensors of floats; they can be differentiated again.
+    """Returns gradients of ``function`` with respect to its floating-point inputs; they can be differentiated again.
 
-    ``grads`` holds an upstream gradient, or None, for each output.
+    ``grads`` has one upstream gradient or None per output. Other inputs get None.
     """
     tensors = [t for t in inputs if t is not None and t.is_floating_point()]
 
@@ -237,7 +242,7 @@ def gradients(
         outputs = function(*(t if t is None or not t.is_floating_point() else next(given) for t in inputs))
         return tuple(output for output, grad in zip(outputs, grads, strict=True) if grad is not None)
 
-    _, pull = torch.func.vjp(used, *tensors)
+    _, pull = torch.func.vjp(used, *tensors)  # ty: ignore[invalid-assignment] - three values only with `has_aux`
     found = iter(pull(tuple(grad for grad in grads if grad is not None)))
     return tuple(None if t is None or not t.is_floating_point() else next(found) for t in inputs)
 
@@ -249,7 +254,7 @@ def _pad(image: Tensor, window: Window, outside: float = 0.0) -> Tensor:
 
 
 def _filter(images: Tensor, window: Window) -> Tensor:
-    """Convolves the spatial axes of ``[N, B, C, *spatial]``."""
+    """Convolves the spatial axes of ``[N, B, C, *spatial]`` with the window, one axis at a time."""
     result = images.flatten(0, 2).unsqueeze(1)
     spatial = result.ndim - 2
     for axis, taps in enumerate(window.per_axis(images, spatial)):

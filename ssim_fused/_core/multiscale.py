@@ -1,4 +1,4 @@
-"""MS-SSIM: by one operator where c1 and c2 are the same at every level, else level by level."""
+"""Computes MS-SSIM: by one operator if c1 and c2 are the same at every level, otherwise level by level."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ssim_fused._core import autograd, checks, composite
 from ssim_fused._core.spec import Reduction, Spec
 from ssim_fused._core.window import DataRange, Window, apply_range
 
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of Wang, Simoncelli and Bovik, 2003, the finest level first
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from Wang, Simoncelli and Bovik, 2003, the finest level first
 
 
 def rounded(betas: tuple[float, ...]) -> tuple[float, ...]:
-    """The exponents as the reference keeps them: in a tensor of the default dtype.
+    """Rounds the exponents to the default dtype, in which the reference stores them.
 
-    To 24 bits in arithmetic that torch.compile can follow (Veltkamp's splitting).
+    Rounding to the 24 bits of float32 uses Veltkamp's splitting, which torch.compile can trace.
     """
     if torch.get_default_dtype() == torch.float64:
         return betas
@@ -29,14 +29,14 @@ def rounded(betas: tuple[float, ...]) -> tuple[float, ...]:
 def evaluate(
     spec: Spec, preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None = None
 ) -> Sequence[Tensor]:
-    """MS-SSIM as ``spec`` asks for it."""
+    """Returns MS-SSIM, or the loss made of it, as ``spec`` requests; then the terms if requested."""
     window = spec.window
     if data_range is not None and not isinstance(data_range, tuple):
         *_, number, constants = apply_range(preds, target, data_range, window.k1, window.k2)
         spec = spec._replace(window=window._replace(data_range=number))
         return autograd.evaluate(spec, preds, target, constants, mask)
 
-    # The images of a level depend on its range.
+    # The range is None or a tuple. Each level then has its own range or clamps its own images.
     means = []
     masked = composite.Masked.of(mask, spec.mask_mode, preds)
     for level, (x, y, of_level) in enumerate(composite.pyramid(preds, target, len(spec.betas), masked)):
@@ -56,10 +56,10 @@ def evaluate(
 
 
 def _pixel_mean(spec: Spec, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of the pixel term, ``[B]``, by the operator: PyTorch's own mean depends on the number of threads.
+    """Returns the mean of the pixel term ``[B]``, computed by the operator.
 
-    SSIM has the weight zero, and a window of one pixel costs the least. Its constants are positive, so that it is
-    finite for finite pixels.
+    PyTorch's own mean depends on the number of threads. In this call SSIM has the weight 0 and a window of one pixel,
+    which costs the least. Its constants are positive, so that SSIM is finite for finite pixels.
     """
     one_pixel = Window((), (1,) * (preds.ndim - 2), padding="valid")
     of_pixels = Spec(
@@ -79,36 +79,42 @@ def fitting_betas(
     sigma: float | Sequence[float] = 1.5,
     padding: str = "reflect",
 ) -> tuple[float, ...]:
-    """The exponents ``betas`` of MS-SSIM for images that are too small for all five levels.
+    """Returns exponents ``betas`` of MS-SSIM for images that may be too small for all five levels.
 
-    Those of as many levels as :func:`~ssim_fused.multiscale_structural_similarity_index_measure` takes for images of
-    these sides, divided by their sum. Scores with other levels are not comparable.
+    They are the first of the usual five exponents, as many as there are levels that fit, divided by their sum. Scores
+    with different numbers of levels are not comparable.
 
     Args:
-        height: of the images.
-        width: of the images.
-        kernel_size: as it will be passed to the function; so are the following.
-        depth: of volumes.
-        gaussian_kernel: whether the window is a Gaussian.
-        sigma: of the Gaussian.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        kernel_size: The argument that will be passed to
+            :func:`~ssim_fused.multiscale_structural_similarity_index_measure`; so are ``gaussian_kernel``, ``sigma``
+            and ``padding``.
+        depth: Depth of volumes in voxels, or None for images.
+        gaussian_kernel: If True, the window is a Gaussian; otherwise it is uniform.
+        sigma: Standard deviation of the Gaussian in pixels.
         padding: ``"reflect"``, ``"zero"`` or ``"valid"``.
 
     Returns:
-        One to five exponents, the finest level's first; the usual five, as they are, where all fit.
+        One to five exponents, the finest level first. If all five levels fit, they are returned unchanged.
 
     Raises:
-        ValueError, RuntimeError: as the function does where not even one level fits.
-        TypeError: a side is not an integer; or as the function does for ``kernel_size``, ``gaussian_kernel`` and
-            ``sigma``.
+        ValueError, RuntimeError: Not even one level fits, or an argument is not valid, as for
+            :func:`~ssim_fused.multiscale_structural_similarity_index_measure`.
+        TypeError: A side is not an integer, or an argument has the wrong type.
 
     Warns:
-        UserWarning: where fewer than five levels fit.
+        UserWarning: Fewer than five levels fit.
+
+    References:
+        Wang, Simoncelli, Bovik: Multi-scale structural similarity for image quality assessment, Asilomar
+        Conference on Signals, Systems and Computers, 2003.
 
     Example:
         >>> import torch
         >>> from ssim_fused import fitting_betas, ms_ssim
         >>> preds, target = torch.rand(2, 4, 3, 100, 120)
-        >>> spec = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # of four levels
+        >>> score = ms_ssim(preds, target, data_range=1.0, betas=fitting_betas(100, 120))  # with four levels
 
     """
     for name, side in (("height", height), ("width", width), ("depth", depth)):
@@ -123,8 +129,8 @@ def fitting_betas(
     if levels == len(BETAS):
         return BETAS
     warnings.warn(
-        f"Images of {' x '.join(map(str, sides))} carry {levels} of MS-SSIM's {len(BETAS)} levels: the score is not "
-        "comparable with that of larger ones.",
+        f"Images of {' x '.join(map(str, sides))} have room for {levels} of the {len(BETAS)} levels of MS-SSIM: the "
+        "score is not comparable with that of larger images.",
         stacklevel=2,
     )
     return tuple(beta / sum(BETAS[:levels]) for beta in BETAS[:levels])

@@ -1,15 +1,16 @@
-"""Prepared calls: eager code on plain tensors passes the operators a number in place of some twenty arguments.
+"""Prepared calls: repeated eager calls pass the operators one number instead of some twenty arguments.
 
-Parsing these arguments costs more than a small image. So a call that the long way has accepted twice is *prepared*: its
-arguments besides the images are stored in the operators' libraries under a number (``csrc/api/prepared.h``), and later
-calls with the same arguments pass the number.
+Parsing these arguments costs more than computing a small image. Therefore a call that the long path has accepted twice
+is *prepared*: all its arguments except the images are stored in the operators' libraries under a number
+(``csrc/api/prepared.h``), and later calls with the same arguments pass that number. The *long path* is the one through
+the full operators and their explained errors (:func:`ssim_fused._core.call.explained`).
 
-- A number never enters a graph. Under ``torch.compile``, ``torch.export``, ``torch.jit.trace``, fake tensors,
-  ``torch.func``, forward mode, any dispatch or function mode, and for subclasses of tensors, :func:`run` declines, and
-  the caller goes the long way.
-- A refusal is not explained here: :func:`run` declines, and the long way finds out what is wrong.
-- Numbers mean the same in every thread and in forked children. They are not pickled: a copy of a module, and a spawned
-  process, prepare anew.
+- A number never enters a graph. :func:`run` declines, and the caller takes the long path, under ``torch.compile``,
+  ``torch.export``, ``torch.jit.trace``, fake tensors, ``torch.func``, forward mode, any dispatch or function mode, and
+  for tensor subclasses.
+- :func:`run` also declines if the operator refuses the images; the long path then explains the mistake.
+- A number means the same in every thread and in forked children. Numbers are not pickled: copies of a module and
+  spawned processes prepare their own.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ from ssim_fused._core import _ops, checks, donation
 from ssim_fused._core.autograd import _gradient, _is_mapped, transforms_active
 from ssim_fused._core.spec import Reduction, Spec
 
-# A name of torch's that is missing makes `run` decline: the modes it tells of could be active.
+# These functions of torch are private. If a version lacks one of them, `run` always declines, because the mode that the
+# function reports could be active.
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
 _tracer = getattr(torch._C, "_get_tracing_state", lambda: True)
 _is_grad_enabled, _default_dtype = torch.is_grad_enabled, torch.get_default_dtype
 _PLAIN = frozenset((Tensor, nn.Parameter))
-_FLOATS = frozenset((torch.float32, torch.float64))  # of which value and result have one dtype, under autocast too
+_FLOATS = frozenset((torch.float32, torch.float64))  # for these the result has the dtype of `preds`, also in autocast
 _NUMBERS = frozenset((int, float))
 _MOST_KEYS = 1024
 
-# The operator has no derivative formula: it is called below autograd, or where nothing requires a gradient.
+# These operators have no derivative formula: they are called below autograd, or if nothing requires a gradient.
 _library = torch.library.Library("ssim_fused", "IMPL")
 _library.impl("prepared_value", torch.library.fallthrough_kernel, "Autograd")
 _library.impl("prepared", torch.library.fallthrough_kernel, "Autograd")
@@ -44,39 +46,39 @@ _library.impl("prepared_multiply_", torch.library.fallthrough_kernel, "Autograd"
 
 
 class Prepared(NamedTuple):
-    """A spec and its number; and what the operators do not check of MS-SSIM."""
+    """A spec, its number in the libraries, and the conditions of MS-SSIM that the operators do not check."""
 
     number: int
     spec: Spec
-    default_dtype: torch.dtype | None = None  # torch's, which the exponents depend on
-    least_sides: tuple[int, int] = (0, 0)  # height and width, as the reference asks
-    # The upstream gradient whose gradient is the stored one, that of the distance; None if there is one for each image.
+    default_dtype: torch.dtype | None = None  # torch's default dtype at the time, to which the exponents are rounded
+    least_sides: tuple[int, int] = (0, 0)  # the least height and width, as in the reference
+    # The upstream gradient for which the stored gradient is already the result; None if there is one per image.
     unit: float | None = None
 
 
-_prepared: dict[Hashable, Prepared | None] = {}  # by a call's arguments; None: accepted once
-_by_spec: dict[Spec, Prepared] = {}  # of at most `_ops.MOST_PREPARED`
+_prepared: dict[Hashable, Prepared | None] = {}  # by the arguments of a call; None if it was accepted once
+_by_spec: dict[Spec, Prepared] = {}  # has at most `_ops.MOST_PREPARED` entries
 
 
 def find(key: Hashable) -> Prepared | None:
-    """What was prepared for a call's arguments, if anything was.
+    """Returns what was prepared for the arguments in ``key``, or None.
 
-    The key has the arguments and, since equal numbers of some types are refused, the types of the numbers. Arguments of
-    most types never get into a key (:func:`may_prepare`): finding one here is only a miss.
+    The key contains the arguments and also the types of the numbers, because a type that the functions refuse can have
+    a value equal to a valid one. Most types of arguments are never remembered (:func:`may_prepare`) and always miss.
     """
     try:
         return _prepared.get(key)
-    except TypeError:  # an argument is not hashable; the long way says whether it is valid
+    except TypeError:  # an argument is not hashable; the long path decides whether it is valid
         return None
 
 
 def may_prepare(gaussian_kernel: Any, *numbers: Any) -> bool:
-    """Whether a call's arguments may be prepared: those that are immutable and that decide the call by their values."""
+    """Returns whether a call with these arguments may be prepared: all are immutable and fully define the call."""
     return type(gaussian_kernel) is bool and _NUMBERS.issuperset(map(type, numbers))
 
 
 def modes_active() -> bool:
-    """Whether anything but plain eager code would see the call."""
+    """Returns whether a mode or transform is active, so that the call is not plain eager code."""
     return bool(
         _dispatch_modes()
         or _function_modes()
@@ -87,9 +89,9 @@ def modes_active() -> bool:
 
 
 def remember(key: Hashable, spec: Spec) -> None:
-    """Notes that the long way has accepted a call; prepares it the second time.
+    """Records that the long path has accepted a call, and prepares it the second time.
 
-    A call that never comes again, such as one with a range computed from its batch, thus uses up no number.
+    A call that never repeats, such as one with a range computed from its batch, therefore uses up no number.
     """
     if key not in _prepared:
         if len(_prepared) >= _MOST_KEYS:
@@ -100,7 +102,7 @@ def remember(key: Hashable, spec: Spec) -> None:
 
 
 def prepare(spec: Spec) -> Prepared | None:
-    """What a spec is prepared as; None if the libraries have no room left, or while a mode is active."""
+    """Prepares a spec, unless it already is; returns None if the tables are full or while a mode is active."""
     if modes_active():
         return None
     if spec not in _by_spec and (made := _stored(spec)) is not None:
@@ -109,7 +111,7 @@ def prepare(spec: Spec) -> Prepared | None:
 
 
 def _stored(spec: Spec) -> Prepared | None:
-    """Stores a spec in the libraries, under a new number."""
+    """Stores a spec in the libraries under a new number; returns None if the tables are full."""
     number = _ops.prepare(**spec.keywords(), **spec.pixel_keywords(), **spec.pyramid_keywords())
     if number is None:
         return None
@@ -122,11 +124,11 @@ def _stored(spec: Spec) -> Prepared | None:
 
 
 def run(prepared: Prepared, preds: Tensor, target: Tensor) -> Sequence[Tensor] | None:
-    """The value, and the terms if requested, differentiable by the images; None to decline."""
+    """Returns the value, and the terms if requested, differentiable by the images; or None to decline the call."""
     if (
         type(preds) not in _PLAIN
         or type(target) not in _PLAIN
-        or _dispatch_modes()  # `modes_active`, without the call
+        or _dispatch_modes()  # from here on the same as `modes_active`, inlined for speed
         or _function_modes()
         or transforms_active()
         or forward_ad._current_level >= 0
@@ -151,19 +153,20 @@ def run(prepared: Prepared, preds: Tensor, target: Tensor) -> Sequence[Tensor] |
         if prepared.spec.want_terms:
             return _ops.prepared(preds, target, prepared.number, False, False)
         return (_ops.prepared_value(preds, target, prepared.number),)
-    except Exception:  # of any type; the long way meets the same mistake, and explains it
+    except Exception:  # of any type: the long path meets the same error and explains it
         return None
 
 
 class _RefusedError(Exception):
-    """The operator has refused. Other exceptions of a forward are those of hooks on saved tensors, which pass.
+    """The operator refused its arguments.
 
-    ``torch.utils.checkpoint`` stops a second forward by such an exception.
+    Any other exception in the forward comes from hooks on saved tensors and must propagate: ``torch.utils.checkpoint``
+    stops its second forward by such an exception.
     """
 
 
 class PreparedScore(torch.autograd.Function):
-    """A prepared call where something requires a gradient, as :class:`~ssim_fused._core.autograd.StoredScore`."""
+    """Runs a prepared call if an image requires a gradient, as :class:`~ssim_fused._core.autograd.StoredScore`."""
 
     @staticmethod
     def forward(ctx: Any, prepared: Prepared, preds: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -182,12 +185,13 @@ class PreparedScore(torch.autograd.Function):
         return value, terms
 
     @staticmethod
-    def backward(ctx: Any, of_value: Tensor, *of_terms: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_value = upstream[0]
         preds, target, *stored = ctx.saved_tensors
         _, by_preds, by_target = ctx.needs_input_grad
         prepared = ctx.prepared
         spec = prepared.spec
-        if _is_grad_enabled() or transforms_active():  # it may be differentiated again, or mapped over
+        if _is_grad_enabled() or transforms_active():  # the gradient may be differentiated again, or mapped over
             found = _gradient(spec, (by_preds, by_target, False), (of_value,), preds, target, None, None, stored)
             return None, *found[:2]
         if is_dynamo_compiling() or not donation.may_donate() or _is_mapped(of_value):
@@ -200,15 +204,15 @@ class PreparedScore(torch.autograd.Function):
 
 
 def _donated(prepared: Prepared, stored: list[Tensor], upstream: Tensor) -> Tensor:
-    """The first stored gradient times the upstream one: in place, unless somebody else can see it."""
+    """Multiplies the first stored gradient by the upstream one, in place unless somebody else refers to it."""
     gradient, is_ours = donation.take(stored)
     if not is_ours:
         return prepared.spec.multiplied(gradient, upstream)
-    # The usual loss has the factor one. A number on the CPU is read for less than the operator costs.
+    # Most losses have the factor 1. Reading a scalar on the CPU is cheaper than calling the operator.
     if prepared.unit is None or not upstream.is_cpu or upstream.item() != prepared.unit:
         _ops.prepared_multiply_(gradient, upstream, prepared.number)
     return gradient
 
 
-# `Function.apply` in C++, past the Python that looks for transforms, which `run` has done.
-_apply = super(torch.autograd.Function, PreparedScore).apply
+# This is the C++ `Function.apply`: it skips the Python code that looks for transforms, which `run` has done.
+_apply = super(torch.autograd.Function, PreparedScore).apply  # ty: ignore[missing-attribute]

@@ -1,4 +1,4 @@
-"""What PyTorch is told of the operators: derivatives and shapes, for torch.compile, torch.export and direct calls."""
+"""Registers derivatives and output shapes of the operators, for torch.compile, torch.export and direct calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssim_fused._core.window import Window
 
 
 def _spec_of(arguments: dict[str, Any]) -> Spec:
-    """The spec in an operator's keyword-only arguments; those that an operator lacks have their defaults."""
+    """Builds the spec from the keyword-only arguments of an operator; missing arguments get their defaults."""
     window = Window(**{name: arguments[name] for name in Window._fields})
     given = {name: arguments[name] for name in Spec._fields if name in arguments}
     given["betas"] = tuple(given.get("betas", ()))
@@ -24,7 +24,7 @@ def _spec_of(arguments: dict[str, Any]) -> Spec:
 
 
 def _wanted_of(arguments: dict[str, Any]) -> tuple[bool, bool, bool]:
-    """Whether gradients by preds, target and constants are requested."""
+    """Returns the flags that request gradients with respect to preds, target and constants."""
     return arguments["want_grad_preds"], arguments["want_grad_target"], arguments["want_grad_constants"]
 
 
@@ -49,8 +49,9 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
         found = spec.gradients(upstream, preds, target, constants, wanted, mask)
     elif preds.dtype == torch.float16:
         found = spec.from_stored(stored, upstream[0], constants, wanted)
-    else:  # in operations that Inductor fuses with their neighbours
-        by = (upstream[0] if spec.as_distance else -upstream[0]).reshape(-1, *[1] * (preds.ndim - 1))
+    else:  # PyTorch operations, which Inductor fuses with those around them
+        # With stored gradients, the value is the only differentiable output: its upstream gradient is not None.
+        by = (upstream[0] if spec.as_distance else -upstream[0]).reshape(-1, *[1] * (preds.ndim - 1))  # ty: ignore[missing-union-attribute, unsupported-operator]
         kept = iter(stored)
         by_images = [(next(kept) * by).to(preds.dtype) if want else None for want in wanted[:2]]
         found = (*by_images, spec.of_constants(next(kept), upstream[0], constants) if wanted[2] else None)
@@ -58,7 +59,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Tensor | None, ...]
 
 
 def _for_inputs(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The gradients of the inputs that a call passed: the dispatcher leaves out those at the end that are None."""
+    """Returns as many gradients as the call had inputs: the dispatcher leaves out trailing inputs that are None."""
     return gradients[: len(ctx.needs_input_grad)]
 
 
@@ -115,14 +116,16 @@ torch.library.register_autograd(
 
 
 def _check_devices(preds: Tensor, **others: Tensor | None) -> None:
-    """Refuses tensors on several devices: a call with one tensor on the meta device comes here, too."""
+    """Refuses tensors on different devices. A call with any tensor on the meta device also arrives here."""
     for name, tensor in others.items():
         if tensor is not None and tensor.device != preds.device:
             raise RuntimeError(f"preds is on {preds.device} and {name} on {tensor.device}; move one of them")
 
 
-def _fake_outputs(preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bool]) -> list[Tensor]:
-    dtype = _ops.compute_dtype(preds.dtype)
+def _fake_outputs(
+    preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bool], want_float64: bool = False
+) -> list[Tensor]:
+    dtype = torch.float64 if want_float64 else _ops.compute_dtype(preds.dtype)
     outputs = [preds.new_empty(preds.shape[:1] if spec.reduction == 0 else (), dtype=dtype)]
     if spec.want_terms:
         outputs.append(preds.new_empty((preds.shape[0], 2), dtype=dtype))
@@ -130,7 +133,7 @@ def _fake_outputs(preds: Tensor, target: Tensor, spec: Spec, wanted: Sequence[bo
         outputs.append(preds.new_empty(preds.shape[:1], dtype=dtype))
     if spec.want_map:
         sides = [*preds.shape[:2], *spec.window.output_sides(preds.shape[2:])]
-        outputs.append(preds.new_empty(sides, dtype=_ops.map_dtype(preds.dtype)))
+        outputs.append(preds.new_empty(sides, dtype=torch.float64 if want_float64 else _ops.map_dtype(preds.dtype)))
     return outputs + _fake_gradients(preds, target, wanted)
 
 
@@ -142,7 +145,7 @@ def _fake_gradients(preds: Tensor, target: Tensor, wanted: Sequence[bool]) -> li
 
 
 def _with_defaults(operator: Any, keywords: dict[str, Any]) -> dict[str, Any]:
-    """An operator's keyword-only arguments: the dispatcher leaves out those that are equal to their defaults."""
+    """Completes the keyword-only arguments of an operator: the dispatcher leaves out those equal to their defaults."""
     defaults = {a.name: a.default_value for a in operator._schema.arguments if a.kwarg_only}
     return defaults | keywords
 
@@ -151,7 +154,7 @@ def _with_defaults(operator: Any, keywords: dict[str, Any]) -> dict[str, Any]:
 def _(preds, target, constants=None, mask=None, **keywords):
     _check_devices(preds, target=target, constants=constants, mask=mask)
     arguments = _with_defaults(_ops.similarity, keywords)
-    return _fake_outputs(preds, target, _spec_of(arguments), _wanted_of(arguments))
+    return _fake_outputs(preds, target, _spec_of(arguments), _wanted_of(arguments), arguments["want_float64"])
 
 
 @torch.library.register_fake("ssim_fused::multiscale")

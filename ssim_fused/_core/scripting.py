@@ -1,4 +1,4 @@
-"""What ``torch.jit.script`` is told: functions and losses here have no TorchScript form."""
+"""Refuses ``torch.jit.script`` with a message that names the alternatives: the package has no TorchScript form."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def refuse(name: str) -> NoReturn:
-    """Raises the error of something that cannot be scripted."""
+    """Raises the error for a function or module called ``name``, which cannot be scripted."""
     raise NotImplementedError(
         f"`{name}` cannot be compiled by torch.jit.script, which PyTorch no longer develops: use torch.compile, or "
-        "torch.export to deploy without Python; torch.jit.trace works, too."
+        "torch.export to deploy without Python; torch.jit.trace also works."
     )
 
 
 def not_scriptable(function: F) -> F:
-    """Decorates a function so that ``torch.jit.script`` of it, or of a function that calls it, says what to use."""
-    # The hook that torch.jit.script calls before it compiles something.
+    """Decorates a function so that ``torch.jit.script`` of it, or of a function that calls it, is refused."""
+    # torch.jit.script calls this hook before it compiles a function.
     function.__prepare_scriptable__ = lambda: refuse(function.__name__)  # ty: ignore[missing-attribute]
     return function

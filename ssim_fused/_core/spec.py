@@ -1,4 +1,4 @@
-"""A call without its tensors: what it computes, by the operators or by PyTorch's own operations."""
+"""The spec of a call: all arguments except the tensors, and how the operators or PyTorch operations compute it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PIXEL_TERMS: tuple[str, ...] = get_args(PixelTerm)
 
 
 class Reduction(IntEnum):
-    """The reduction over the batch, numbered as in the operators and in PyTorch."""
+    """The reduction over the batch, with the numbers that the operators and PyTorch use."""
 
     NONE = 0
     MEAN = 1
     SUM = 2
 
 
-# Names of reductions: those of the functions, which are the reference's, and PyTorch's own, which losses take too.
+# Names of the reductions. The functions accept those of the reference; losses also accept PyTorch's "mean".
 REDUCTIONS: dict[str | None, Reduction] = {
     "none": Reduction.NONE,
     None: Reduction.NONE,
@@ -37,7 +37,7 @@ LOSS_REDUCTIONS = REDUCTIONS | {"mean": Reduction.MEAN}
 
 
 class Spec(NamedTuple):
-    """A call of SSIM, or of MS-SSIM if there are ``betas``, without its tensors."""
+    """A call of SSIM, or of MS-SSIM if ``betas`` is not empty, without its tensors."""
 
     window: Window
     reduction: int = Reduction.MEAN
@@ -47,14 +47,14 @@ class Spec(NamedTuple):
     betas: tuple[float, ...] = ()
     normalize: str = "relu"
     mask_mode: str = "window"
-    # The pixel term (``csrc/math/pixel_term.h``): "none", or one of `PIXEL_TERMS`. With it the value is a distance.
+    # The pixel term (``csrc/math/pixel_term.h``): "none" or one of `PIXEL_TERMS`. With a term the value is a distance.
     pixel_term: str = "none"
     ssim_weight: float = 1.0
     pixel_eps: float = 1e-3
     want_terms: bool = False
 
     def keywords(self) -> dict[str, Any]:
-        """The keyword-only arguments that all operators of SSIM and MS-SSIM share (``csrc/api/arguments.h``)."""
+        """Returns the keyword-only arguments that all operators share (``csrc/api/arguments.h``)."""
         window = self.window
         return {
             "sigma": window.sigma,
@@ -70,7 +70,7 @@ class Spec(NamedTuple):
         }
 
     def pixel_keywords(self) -> dict[str, Any]:
-        """The keyword-only arguments of the pixel term."""
+        """Returns the keyword-only arguments of the pixel term."""
         return {
             "pixel_term": self.pixel_term,
             "ssim_weight": self.ssim_weight,
@@ -79,12 +79,12 @@ class Spec(NamedTuple):
         }
 
     def pyramid_keywords(self) -> dict[str, Any]:
-        """The keyword-only arguments of MS-SSIM."""
+        """Returns the keyword-only arguments of MS-SSIM."""
         return {"betas": self.betas, "normalize": self.normalize}
 
     @property
     def results(self) -> int:
-        """The number of outputs: value, terms ``[B, 2]``, contrast sensitivity and map. Gradients follow them."""
+        """The number of outputs before the gradients: value, terms ``[B, 2]``, contrast sensitivity and map."""
         return 1 + self.want_terms + self.want_contrast + self.want_map
 
     def outputs(
@@ -95,7 +95,10 @@ class Spec(NamedTuple):
         wanted: Sequence[bool],
         mask: Tensor | None = None,
     ) -> list[Tensor]:
-        """The outputs by the operators, then the gradients that the flags in ``wanted`` request."""
+        """Calls the operator; returns its outputs, then the gradients that the flags in ``wanted`` request.
+
+        ``wanted`` has a flag each for the gradients with respect to preds, target and constants.
+        """
         keywords = {**self.keywords(), **self.pixel_keywords(), **gradient_keywords(wanted)}
         if self.betas:
             return _ops.multiscale(preds, target, constants, mask, **keywords, **self.pyramid_keywords())
@@ -104,21 +107,21 @@ class Spec(NamedTuple):
         )
 
     def stores_gradients(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
-        """Whether the forward can store gradients: only the value has one, and its scale is known."""
+        """Returns whether the forward can store gradients: only the value has one, and its scale is known."""
         return not (self.want_contrast or self.want_map) and self.knows_scale(preds, constants, mask)
 
     def knows_scale(self, preds: Tensor, constants: Tensor | None, mask: Tensor | None = None) -> bool:
-        """Whether there is a bound on the gradient that tells how to store it in float16 (``stored_scale``)."""
+        """Returns whether a bound on the gradient is known, with which float16 can store it (``stored_scale``)."""
         if preds.dtype != torch.float16:
             return True
-        # The scale is SSIM's. The slopes of a pixel term are in float16's range if the images' range is a usual one.
+        # The scale is that of SSIM. The slopes of a pixel term fit float16 if the range of the images is a usual one.
         least, most = (0.0, math.inf) if self.pixel_term == "none" else (1e-6, 16.0)
         return constants is None and mask is None and least < min(self.window.constants) < most
 
     def composite(
         self, preds: Tensor, target: Tensor, constants: Tensor | None, mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The outputs by PyTorch's own operations."""
+        """Returns the same outputs, without gradients, computed with differentiable PyTorch operations."""
         masked = composite.Masked.of(mask, self.mask_mode, preds)
         if self.betas:
             value = composite.multiscale(preds, target, constants, self.window, self.betas, self.normalize, masked)
@@ -135,22 +138,26 @@ class Spec(NamedTuple):
             outputs.append(image)
         return tuple(outputs)
 
-    def _pixel_mean(self, preds: Tensor, target: Tensor, masked: composite.Masked | None) -> Tensor:
+    # ty takes `composite` for the method above, but annotations are not evaluated.
+    def _pixel_mean(self, preds: Tensor, target: Tensor, masked: composite.Masked | None) -> Tensor:  # ty: ignore[missing-attribute]
         return composite.pixel_mean(preds, target, self.pixel_term, self.pixel_eps, masked)
 
     def with_pixels(self, mean: Tensor, distance: Tensor) -> tuple[Tensor, ...]:
-        """The weighted sum of the pixel term's mean and SSIM's distance, both ``[B]``; and the two if requested."""
+        """Returns the weighted sum of the pixel term's mean and of SSIM's distance, both ``[B]``.
+
+        If ``want_terms``, the two follow as a detached tensor ``[B, 2]``.
+        """
         value = self.reduced((1 - self.ssim_weight) * mean + self.ssim_weight * distance)
         return (value, torch.stack((mean, distance), -1).detach()) if self.want_terms else (value,)
 
     def reduced(self, values: Tensor) -> Tensor:
-        """The values after the reduction over the batch."""
+        """Reduces values over the batch."""
         if self.reduction == Reduction.MEAN:
             return values.mean()
         return values.sum() if self.reduction == Reduction.SUM else values
 
     def multiplied(self, gradient: Tensor, upstream: Tensor, in_place: bool = False) -> Tensor:
-        """A stored gradient of an image, times an upstream gradient of the value."""
+        """Multiplies the stored gradient of an image by the upstream gradient of the value."""
         window = self.window
         keywords = {
             "factor": 1.0 if self.as_distance else -1.0,
@@ -164,7 +171,7 @@ class Spec(NamedTuple):
         return gradient
 
     def of_constants(self, stored: Tensor, upstream: Tensor, constants: Tensor) -> Tensor:
-        """Derivatives by ``constants``, ``[2]`` or ``[B, 2]``, from the stored ones, ``[B, 2]``."""
+        """Returns derivatives with respect to ``constants``, ``[2]`` or ``[B, 2]``, from stored ones, ``[B, 2]``."""
         found = stored * (upstream if self.as_distance else -upstream).reshape(-1, 1)
         return found if constants.ndim == 2 else found.sum(0)
 
@@ -177,10 +184,10 @@ class Spec(NamedTuple):
         wanted: Sequence[bool],
         mask: Tensor | None = None,
     ) -> list[Tensor | None]:
-        """The requested gradients by preds, target and constants, in a pass of its own over the images."""
+        """Computes the requested gradients with respect to preds, target and constants in a second pass."""
         if self.betas or self.pixel_term != "none":
             stored = self.outputs(preds, target, constants, wanted, mask)[self.results :]
-            return self.from_stored(stored, upstream[0], constants, wanted)
+            return self.from_stored(stored, upstream[0], constants, wanted)  # ty: ignore[invalid-argument-type]
         by_output = iter(upstream)
         of_value = next(by_output)
         of_contrast = next(by_output) if self.want_contrast else None
@@ -193,17 +200,17 @@ class Spec(NamedTuple):
         if not wanted[2]:
             return [*by_images, None]
         by_constants = next(found)
-        return [*by_images, by_constants if constants.ndim == 2 else by_constants.sum(0)]
+        return [*by_images, by_constants if constants.ndim == 2 else by_constants.sum(0)]  # ty: ignore[missing-union-attribute]
 
     def from_stored(
         self, stored: Sequence[Tensor], upstream: Tensor, constants: Tensor | None, wanted: Sequence[bool]
     ) -> list[Tensor | None]:
-        """The requested gradients from those that the forward stored."""
+        """Returns the requested gradients, made from those that the forward stored."""
         kept = iter(stored)
         by_images = [self.multiplied(next(kept), upstream) if want else None for want in wanted[:2]]
-        return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]
+        return [*by_images, self.of_constants(next(kept), upstream, constants) if wanted[2] else None]  # ty: ignore[invalid-argument-type]
 
 
 def gradient_keywords(wanted: Sequence[bool]) -> dict[str, bool]:
-    """The operators' flags that request gradients by preds, target and constants."""
+    """Returns the flags of the operators that request gradients with respect to preds, target and constants."""
     return {"want_grad_preds": wanted[0], "want_grad_target": wanted[1], "want_grad_constants": wanted[2]}

@@ -1,4 +1,4 @@
-"""What a call says of windows and constants, in the form in which the operators take it; and the windows themselves."""
+"""Windows, padding, range and constants of a call: their checks, their form for the operators, and their taps."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 
 from ssim_fused._core._ops import TYPE_RANGES
 
-Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" images do not
+Padding = Literal["reflect", "zero", "valid"]  # how images continue beyond their edges; "valid" means no padding
 PADDINGS: tuple[str, ...] = get_args(Padding)
 DataRange = float | Tensor | tuple[float, float] | None
-_LONGEST_SUM = 4096  # radius of the Gaussians whose weights are added up one by one
-_LEAST_OF_INTEGERS = 255.0  # of the ranges of integer images: that of 8 bits
+_LONGEST_SUM = 4096  # up to this radius the weights of a Gaussian are summed one by one
+_LEAST_OF_INTEGERS = 255.0  # the smallest range of integer images: that of 8 bits
 
 
 class DefaultRange(float):
-    """The range that a signature has as its default: the same number, but not one that the caller gave."""
+    """The default of a ``data_range`` in a signature: a number that can be told from one that a caller passed."""
 
 
 class Window(NamedTuple):
-    """The operators' first arguments after the images (``csrc/api/request.h``): windows, padding and constants.
+    """The operators' arguments that describe windows, padding and constants (``csrc/api/request.h``).
 
-    ``sigma`` is empty for uniform windows; one element stands for all axes. ``taps``, where given, are windows of one's
-    own, one after the other, of lengths ``kernel_size``. ``data_range``, ``k1`` and ``k2`` are ignored where the caller
-    passes a tensor of constants beside.
+    ``sigma`` is empty for uniform windows; a single element applies to all axes. ``taps``, if not None, are custom
+    windows: the taps of all axes, concatenated, with the lengths in ``kernel_size``. If a call has a tensor of
+    constants, it replaces ``data_range``, ``k1`` and ``k2``.
     """
 
     sigma: Sequence[float]
@@ -41,37 +41,37 @@ class Window(NamedTuple):
 
     @property
     def constants(self) -> tuple[float, float]:
-        """``c1`` and ``c2``."""
-        finite = self.data_range + (self.data_range - self.data_range)  # of an infinite range nothing is known: NaN
+        """The constants ``c1`` and ``c2``; both are NaN if the range is infinite."""
+        finite = self.data_range + (self.data_range - self.data_range)  # inf - inf is NaN
         return (self.k1 * finite) * (self.k1 * finite), (self.k2 * finite) * (self.k2 * finite)
 
     def sizes(self, axes: int) -> tuple[int, ...]:
-        """Taps of each axis's window."""
+        """Returns the number of taps along each axis."""
         if self.taps is None and self.sigma:
             return tuple(2 * int(3.5 * sigma + 0.5) + 1 for sigma in _each(self.sigma, axes))
         return tuple(_each(self.kernel_size, axes))
 
     def pad(self, axes: int) -> tuple[int, ...]:
-        """Padding of each axis, at either end."""
+        """Returns the padding of each axis at either end, in pixels."""
         if self.padding == "valid":
             return (0,) * axes
         pad = tuple(size // 2 for size in self.sizes(axes))
-        if axes == 3 and self.padding == "reflect":  # the reference pads the width of volumes for `kernel_size`
+        if axes == 3 and self.padding == "reflect":  # in the reference, `kernel_size` sets the padding of the width
             pad = (*pad[:2], _each(self.kernel_size, axes)[2] // 2)
         return pad
 
     def output_sides(self, sides: Sequence[int]) -> list[int]:
-        """Sides of the map of images, or volumes, of these."""
+        """Returns the sides of the map for images or volumes with these sides."""
         if self.padding == "zero":
-            return list(sides)  # whatever the window: twice a long one's length may be beyond 64 bits
+            return list(sides)  # not computed, because twice the length of a long window can exceed 64 bits
         axes = len(sides)
         return [n + 2 * p - size + 1 for n, p, size in zip(sides, self.pad(axes), self.sizes(axes), strict=True)]
 
     def reaching(self, sides: Sequence[int]) -> Window:
-        """The same, without taps that see nothing but zero padding in images of these sides, whatever the output.
+        """Shortens a window with zero padding to the taps that reach a pixel for some output of images of these sides.
 
-        The first and the last tap, a side's length from the middle, have the weight of all taps at that distance or
-        beyond.
+        An axis of ``n`` pixels keeps the taps at distances up to ``n``. The first and the last one, at distance ``n``,
+        get the total weight of all taps at that distance or beyond.
         """
         sizes = self.sizes(len(sides))
         if self.padding != "zero" or all(size // 2 <= n for n, size in zip(sides, sizes, strict=True)):
@@ -80,7 +80,7 @@ class Window(NamedTuple):
         return self._replace(sigma=(), kernel_size=[len(t) for t in taps], taps=[tap for t in taps for tap in t])
 
     def _clipped(self, axis: int, radius: int, n: int) -> list[float]:
-        """The taps of an axis with ``n`` pixels."""
+        """Returns the taps that :meth:`reaching` keeps along an axis of ``n`` pixels."""
         reach = min(radius, n)
         if self.taps is not None:
             begin = sum(_each(self.kernel_size, axis + 1)[:axis])
@@ -102,9 +102,9 @@ class Window(NamedTuple):
         return [end, *inner, end]
 
     def sees_padding(self, sides: Sequence[int]) -> bool:
-        """Whether windows see zero padding for the most part, as ``is_mostly_padding`` of ``csrc/math/geometry.h``.
+        """Returns whether most of the window's weight lies on zero padding, for a window from :meth:`reaching`.
 
-        ``self`` is the window that :meth:`reaching` returns.
+        It agrees with ``is_mostly_padding`` in ``csrc/math/geometry.h``.
         """
         if self.padding != "zero":
             return False
@@ -117,7 +117,7 @@ class Window(NamedTuple):
         return weight < 0.5
 
     def per_axis(self, like: Tensor, axes: int) -> list[Tensor]:
-        """Each axis's window as a tensor with the dtype and device of ``like``."""
+        """Returns the window of each axis as a tensor with the dtype and device of ``like``."""
         if self.taps is not None:
             whole = torch.tensor(list(self.taps), dtype=like.dtype, device=like.device)
             return list(whole.split(self.sizes(axes)))
@@ -133,7 +133,7 @@ def _each(values: Sequence, axes: int) -> Sequence:
 
 
 def gaussian_taps(sigma: float) -> list[float]:
-    """Taps of standard deviation ``sigma``, cut at 3.5 sigma, summing to one, as ``gaussian_taps`` of request.h."""
+    """Returns the taps of a Gaussian, cut at 3.5 ``sigma`` and summing to 1, as ``gaussian_taps`` in request.h."""
     radius = int(3.5 * sigma + 0.5)
     weights = [_gaussian(i, sigma) for i in range(-radius, radius + 1)]
     total = math.fsum(weights)
@@ -145,10 +145,10 @@ def _gaussian(distance: float, sigma: float) -> float:
 
 
 def _gaussian_sum(sigma: float, radius: int) -> float:
-    """The sum of a Gaussian's weights before they are normalised, as ``gaussian_sum`` of ``csrc/api/checks.h``."""
+    """Returns the sum of a Gaussian's weights before normalization, as ``gaussian_sum`` in ``csrc/api/checks.h``."""
     if radius <= _LONGEST_SUM:
         return math.fsum(_gaussian(i, sigma) for i in range(-radius, radius + 1))
-    # The formula of Euler and Maclaurin: the integral, and two terms of its distance from the sum.
+    # The Euler-Maclaurin formula: the integral, plus two terms of the difference between sum and integral.
     ends, slope = _gaussian(radius, sigma), radius / sigma / sigma
     return sigma * math.sqrt(2 * math.pi) * math.erf(radius / sigma / math.sqrt(2)) + ends - slope * ends / 6
 
@@ -156,16 +156,27 @@ def _gaussian_sum(sigma: float, radius: int) -> float:
 def apply_range(
     preds: Tensor, target: Tensor, data_range: DataRange, k1: float, k2: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, float, Tensor | None]:
-    """The images, clamped if the range is a tuple, and the range, as :func:`range_of` returns it.
+    """Applies the range of a call to its images.
 
-    The range is a number; or, if it is a tensor or depends on the images, c1 and c2 of shape ``[2]``, or ``[B, 2]`` for
-    a range of each image. Masked pixels do not enter the images' range.
+    Args:
+        preds: The images.
+        target: The images to compare with.
+        data_range: The range as :func:`range_of` returns it. A tuple clamps both images. None means the range of the
+            unmasked pixels.
+        k1: Luminance constant.
+        k2: Contrast constant.
+        mask: The mask of the call, or None.
+
+    Returns:
+        Both images, the range as a number, and a tensor of c1 and c2: ``[2]``, or ``[B, 2]`` if each image has its own
+        range. The tensor is None if the range is known as a number; otherwise that number has no meaning.
+
     """
     if isinstance(data_range, float | int):
         return preds, target, data_range, None
     if isinstance(data_range, tuple):
         low, high = data_range
-        # Integers are clamped as floats: a bound need not be an integer, nor in the range of the type.
+        # Integers are clamped as floats, because a bound can be fractional or outside the range of the integer type.
         preds = preds if preds.is_floating_point() else preds.float()
         target = target.to(preds.dtype)
         return preds.clamp(low, high), target.clamp(low, high), high - low, None
@@ -173,18 +184,18 @@ def apply_range(
     if data_range is None:
         spans = []
         for image in (preds, target):
-            image = image.float() if image.dtype == torch.uint16 else image  # of which PyTorch has no extremes
+            image = image.float() if image.dtype == torch.uint16 else image  # PyTorch has no aminmax of uint16
             low, high = torch.aminmax(image) if mask is None else _extremes(image, mask)
             spans.append(high.to(dtype) - low.to(dtype))
-        data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # max() without a look from the host
+        data_range = torch.where(spans[1] > spans[0], spans[1], spans[0])  # Python's max() would synchronize
     is_each = data_range.numel() != 1
     data_range = data_range.to(device=preds.device, dtype=dtype).reshape(-1 if is_each else ())
-    data_range = data_range + (data_range - data_range)  # An infinite range determines no constants: NaN.
+    data_range = data_range + (data_range - data_range)  # NaN if the range is infinite
     return preds, target, 1.0, torch.stack([(k * data_range) ** 2 for k in (k1, k2)], -1)
 
 
 def _extremes(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest pixel that is not masked; zero and one where all are."""
+    """Returns the smallest and the largest unmasked pixel, or 0 and 1 if all pixels are masked."""
     seen = mask > 0
     low, high = (torch.where(seen, image, bound) for bound in (math.inf, -math.inf))
     some = seen.any()
@@ -192,17 +203,17 @@ def _extremes(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = True) -> DataRange:
-    """Checks the range of a call; returns it as :func:`apply_range` takes it.
+    """Checks the range of a call; returns it in the form that :func:`apply_range` expects.
 
-    Integer images have the range of their type unless a range is given. An integer ``target`` next to floating-point
-    ``preds`` is refused if the range cannot be that of both. Only dtypes, shapes and numbers decide: no pixel and no
-    tensor is read.
+    Integer images have the range of their dtype unless a range is given. An integer ``target`` next to floating-point
+    ``preds`` is refused if the range cannot be that of both. The decision depends on dtypes, shapes and numbers alone:
+    no pixel and no tensor is read.
 
     Args:
-        preds: the images as the caller passed them.
-        target: the images as the caller passed them.
-        data_range: what was given, or a default.
-        is_given: whether the caller gave it. A default of None is one that was given.
+        preds: The images as the caller passed them.
+        target: The images as the caller passed them.
+        data_range: The range that the caller passed, or the default.
+        is_given: Whether the caller passed it. A default of None counts as passed.
 
     """
     data_range = checked_range(data_range)
@@ -211,7 +222,8 @@ def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = Tr
     if preds.is_floating_point() and target.is_floating_point():
         if data_range is None and preds.numel() == 0:
             raise RuntimeError(
-                f"`preds` has the shape {tuple(preds.shape)}: an empty batch has no range; pass `data_range`."
+                f"`preds` has the shape {tuple(preds.shape)}, expected at least one image, because an empty batch has "
+                "no range: pass a number as `data_range`."
             )
         return data_range
     if preds.dtype == target.dtype:
@@ -222,30 +234,33 @@ def range_of(preds: Tensor, target: Tensor, data_range: Any, is_given: bool = Tr
 
 
 def _check_fits_both(preds: Tensor, target: Tensor, data_range: DataRange, is_given: bool) -> None:
-    """Checks the range of floating-point ``preds`` with an integer ``target``."""
-    kinds = f"`preds` is of {preds.dtype} and `target` of {target.dtype}"
+    """Checks the range for floating-point ``preds`` with an integer ``target``."""
+    kinds = f"`preds` has the dtype {preds.dtype} and `target` {target.dtype}"
     whole = TYPE_RANGES.get(target.dtype)
     if whole is None:
         raise NotImplementedError(
-            f"{kinds}, whose range is not that of images: convert `target` to the range of `preds`, for instance by "
-            "`target.to(preds.dtype)`, and give the `data_range` of both."
+            f"{kinds}, expected a dtype of images (uint8, uint16, int8 or int16, or floating point): convert `target` "
+            "to the range of `preds`, for instance by `target.to(preds.dtype)`, and pass the `data_range` of both."
         )
     fix = (
-        f"convert `target` to the range of `preds`, for instance by `target.float() / {whole:.0f}`, or, if `preds` has "
+        f"convert `target` to the range of `preds`, for instance by `target.float() / {whole:.0f}`; or, if `preds` has "
         f"the range of `target`, pass `data_range={whole}`."
     )
     if not is_given:
-        raise ValueError(f"{kinds}, and `data_range` is not given, whose default is for floating-point images: {fix}")
-    if isinstance(data_range, tuple):  # Any bounds clamp both; those of floating-point images leave integers 0 and 1.
+        raise ValueError(
+            f"{kinds}, and `data_range` is not given, expected the range of both, because the default is meant for "
+            f"floating-point images: {fix}"
+        )
+    if isinstance(data_range, tuple):  # bounds meant for float images would clamp integers to 0 and 1
         fits = not (data_range[0] >= -1 and data_range[1] <= 1)
     else:
         fits = data_range is None or isinstance(data_range, Tensor) or data_range >= _LEAST_OF_INTEGERS
     if not fits:
-        raise ValueError(f"{kinds}, and `data_range` is {data_range}, which cannot be the range of both: {fix}")
+        raise ValueError(f"{kinds}, and `data_range` is {data_range}, expected the range of both images: {fix}")
 
 
 def checked_range(data_range: Any) -> DataRange:
-    """Checks ``data_range`` without images; returns numbers of any type as floats."""
+    """Checks ``data_range`` as far as possible without images; returns numbers of any type as floats."""
     if data_range is None or isinstance(data_range, Tensor):
         return data_range
     if isinstance(data_range, tuple):
@@ -258,31 +273,31 @@ def checked_range(data_range: Any) -> DataRange:
 
 
 def _as_number(value: Any) -> float:
-    """A ``data_range`` of any type of real numbers, also in an array without axes, as a float."""
+    """Converts a ``data_range`` to a float: a real number of any type, or a zero-dimensional array of one."""
     given = value
     if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, numbers.Real):
         hint = ""
         if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
-            hint = " Convert an array by `torch.as_tensor`."
+            hint = " Convert an array by `torch.as_tensor(data_range)`."
         raise TypeError(
-            f"`data_range` is {given!r}, a {type(given).__name__}; expected a number, a tensor of one element or of "
-            f"one for each image, a tuple (low, high) or None.{hint}"
+            f"`data_range` is {given!r}, a {type(given).__name__}; expected a number, a tensor with one element or one "
+            f"per image, a tuple (low, high) or None.{hint}"
         )
     return as_float("data_range", value)
 
 
 def as_float(name: str, value: Any) -> float:
-    """A real number as a float."""
+    """Converts a real number to a float."""
     try:
         return float(value)
     except OverflowError as error:
-        raise OverflowError(f"`{name}` is larger than any floating-point number.") from error
+        raise OverflowError(f"`{name}` is too large for a float, expected a smaller number.") from error
 
 
 def checked_constants(k1: Any, k2: Any) -> tuple[float, float]:
-    """Checks k1 and k2; returns them as floats."""
+    """Checks that ``k1`` and ``k2`` are numbers; returns them as floats."""
     for name, k in (("k1", k1), ("k2", k2)):
         if not isinstance(k, float | numbers.Real):
             raise TypeError(f"`{name}` is {k!r}, a {type(k).__name__}; expected a number.")
@@ -290,23 +305,24 @@ def checked_constants(k1: Any, k2: Any) -> tuple[float, float]:
 
 
 def _check_range_tensor(preds: Tensor, data_range: Tensor) -> None:
-    """Checks the shape, dtype and device of a ``data_range``; its numbers are not read."""
+    """Checks the shape, dtype and device of a ``data_range`` tensor, without reading its values."""
     shape, batch = tuple(data_range.shape), preds.shape[0]
     if data_range.numel() != 1 and shape not in ((batch,), (batch, *(1,) * (preds.ndim - 1))):
         raise ValueError(
             f"`data_range` is a tensor of shape {shape} and `preds` has the shape {tuple(preds.shape)}; expected one "
-            f"element, or [{batch}]: one for each image."
+            f"element, or the shape [{batch}] with one element per image."
         )
     if data_range.is_complex() or data_range.dtype == torch.bool:
         raise TypeError(f"`data_range` is a tensor of {data_range.dtype}; expected real numbers.")
     if data_range.device != preds.device and data_range.device.type != "cpu":
         raise RuntimeError(
-            f"`data_range` is on {data_range.device} and `preds` on {preds.device}: move it by `.to(preds.device)`."
+            f"`data_range` is on {data_range.device} and `preds` on {preds.device}, expected the same device or the "
+            "CPU: move it by `data_range.to(preds.device)`."
         )
 
 
 def check_bounds(bounds: tuple[Any, ...]) -> tuple[float, float]:
-    """Checks a ``data_range`` that is a tuple; returns both as floats."""
+    """Checks a ``data_range`` that is a tuple ``(low, high)``; returns both bounds as floats."""
     expected = f"`data_range` is {bounds}, expected a tuple (low, high) of two finite numbers, low < high."
     if len(bounds) < 2:
         raise IndexError(expected)

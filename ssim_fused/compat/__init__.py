@@ -1,6 +1,8 @@
-"""Other packages' SSIM by this package's kernels: one module for each, with its names, arguments and defaults.
+"""Drop-in replacements for the SSIM functions of other packages: one module per package.
 
-``from ssim_fused.compat.pytorch_msssim import ssim`` in place of ``from pytorch_msssim import ssim`` keeps the numbers,
-also where a package computes what its authors did not mean. There, ``corrected=True`` computes what the paper says;
-docs/migration.md has the table. An image of 8- or 16-bit integers has the range of its type if none is given.
+Each module has the names, arguments and defaults of its package and computes with the kernels of ssim_fused. Replacing
+``from pytorch_msssim import ssim`` by ``from ssim_fused.compat.pytorch_msssim import ssim`` keeps the results, even
+where the package deviates from the paper. ``corrected=True`` computes what the paper defines; the table in
+``docs/migration.md`` lists the differences. If no range is given, 8- and 16-bit integer images have the range of their
+dtype.
 """

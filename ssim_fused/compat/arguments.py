@@ -1,7 +1,7 @@
-"""What the modules check of their arguments, in the words of the function that was called.
+"""Argument checks of the drop-ins, with messages in the words of the function that was called.
 
-Every public function checks its arguments here before it computes, so that messages name its own arguments and the
-shapes that the caller passed. What the library itself refuses later is translated by :func:`speaks_of`.
+Every public function checks its arguments here before it computes, so that messages have its own argument names and
+the shapes that the caller passed. :func:`speaks_of` translates errors that the library itself raises later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def speaks_of(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function so that the library's errors name its arguments: ``preds="X"``."""
+    """Decorates a function so that the library's errors have its argument names.
+
+    ``speaks_of(preds="X")`` replaces ```preds``` by ```X``` in the message of any exception.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -37,7 +40,7 @@ def speaks_of(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **kwargs)
             try:
                 return function(*args, **kwargs)
-            except Exception as error:  # of any type: its message alone is at issue
+            except Exception as error:  # of any type: only its message changes
                 told = _translated(str(error), names)
                 if told == str(error) or error.args != (str(error),):
                     raise
@@ -53,7 +56,10 @@ def _translated(message: str, names: Mapping[str, str]) -> str:
 
 
 def check_images(x: Any, y: Any, names: tuple[str, str], shapes: Mapping[int, str] = IMAGES) -> None:
-    """Checks that both are dense tensors of real numbers, of one shape with as many dimensions as ``shapes`` has."""
+    """Checks that both images are dense tensors of real numbers with the same shape and device.
+
+    ``shapes`` maps each accepted number of dimensions to its description for messages.
+    """
     for name, image in zip(names, (x, y), strict=True):
         if not isinstance(image, Tensor):
             raise TypeError(f"`{name}` is a {type(image).__name__}, expected a torch.Tensor.")
@@ -63,7 +69,7 @@ def check_images(x: Any, y: Any, names: tuple[str, str], shapes: Mapping[int, st
             raise NotImplementedError(f"`{name}` is {kind}, expected a dense tensor: convert it by `.to_dense()`.")
         if image.is_complex():
             raise NotImplementedError(
-                f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`, or `.abs()`."
+                f"`{name}` has the dtype {image.dtype}, expected real numbers: pass `.real` and `.imag`, or `.abs()`."
             )
         if image.is_floating_point() and image.dtype not in _FLOATS:
             raise NotImplementedError(
@@ -72,14 +78,15 @@ def check_images(x: Any, y: Any, names: tuple[str, str], shapes: Mapping[int, st
             )
     check_same(x.shape, y.shape, names)
     if x.ndim not in shapes:
-        hint = f" Of one image, pass `{names[0]}.unsqueeze(0)`." if x.ndim == 3 and 4 in shapes else ""
+        hint = f" For a single image, pass `{names[0]}.unsqueeze(0)`." if x.ndim == 3 and 4 in shapes else ""
         expected = " or ".join(shapes.values())
         raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected {expected}.{hint}")
     if x.shape[1] == 0:
         raise ValueError(f"`{names[0]}` has the shape {tuple(x.shape)}, expected at least one channel.")
     if x.device != y.device:
         raise RuntimeError(
-            f"`{names[0]}` is on {x.device} and `{names[1]}` on {y.device}: move one of them by `.to(...)`."
+            f"`{names[0]}` is on {x.device} and `{names[1]}` on {y.device}, expected one device: move one of them by "
+            "`.to(...)`."
         )
 
 
@@ -87,22 +94,23 @@ def check_same(first: Sequence[int], second: Sequence[int], names: tuple[str, st
     """Checks that two shapes are equal."""
     if tuple(first) != tuple(second):
         raise ValueError(
-            f"`{names[0]}` and `{names[1]}` have the shapes {tuple(first)} and {tuple(second)}, expected the same."
+            f"`{names[0]}` and `{names[1]}` have the shapes {tuple(first)} and {tuple(second)}, expected the same "
+            "shape: crop or resize one of them."
         )
 
 
 def check_range(
     name: str, value: Any, x: Tensor, y: Tensor, names: tuple[str, str], takes_wide_integers: bool = False
 ) -> float:
-    """The images' range: the one given, or of integers that of their type.
+    """Returns the range of the images: the given one, or for integers that of their dtype.
 
     Args:
-        name: what the argument is called.
-        value: what was given; a :class:`DefaultRange` where nothing was.
-        x: the first image.
-        y: the second image.
-        names: of the images.
-        takes_wide_integers: whether int32, int64 and bool are taken where a range is given.
+        name: The name of the range argument.
+        value: The value that the caller passed, or the :class:`DefaultRange` of the signature.
+        x: The first image.
+        y: The second image.
+        names: The names of the image arguments.
+        takes_wide_integers: Whether int32, int64 and bool images are accepted if a range is given.
 
     """
     is_given = not isinstance(value, DefaultRange)
@@ -111,24 +119,25 @@ def check_range(
         return number
     for image, its in zip((x, y), names, strict=True):
         if not image.is_floating_point() and image.dtype not in TYPE_RANGES and not (is_given and takes_wide_integers):
-            others = f", or pass the `{name}` of its pixels" if takes_wide_integers else ""
+            others = f", or pass `{name}`" if takes_wide_integers else ""
             raise NotImplementedError(
-                f"`{its}` has the dtype {image.dtype}, whose range is not that of images: convert it, for instance by "
-                f"`{its}.float()` or, if its pixels lie in 0 to 255, by `{its}.to(torch.uint8)`{others}."
+                f"`{its}` has the dtype {image.dtype}, expected uint8, uint16, int8, int16 or floating point, because "
+                f"this dtype does not define the range of the pixels: convert it, for instance by `{its}.float()` or, "
+                f"if its pixels lie in 0 to 255, by `{its}.to(torch.uint8)`{others}."
             )
     if x.dtype == y.dtype:
         return number if is_given else TYPE_RANGES[x.dtype]
-    kinds = f"`{names[0]}` is of {x.dtype} and `{names[1]}` of {y.dtype}"
-    fix = "convert the integers to the range of the other, for instance by `.float() / 255`"
+    kinds = f"`{names[0]}` has the dtype {x.dtype} and `{names[1]}` {y.dtype}"
+    fix = "convert the integers to the range of the other image, for instance by `.float() / 255`"
     if not is_given:
-        raise ValueError(f"{kinds}, and `{name}` is not given: {fix}, or pass the `{name}` of both.")
+        raise ValueError(f"{kinds}, and `{name}` is not given, expected the range of both: {fix}, or pass `{name}`.")
     if (x.is_floating_point() or y.is_floating_point()) and number < 255:
-        raise ValueError(f"{kinds}, and `{name}` is {number:g}, which cannot be the range of both: {fix}.")
+        raise ValueError(f"{kinds}, and `{name}` is {number:g}, expected the range of both images: {fix}.")
     return number
 
 
 def check_positive(name: str, value: Any) -> float:
-    """A finite number above zero, as a float."""
+    """Checks a finite number above zero; returns it as a float."""
     number = check_number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"`{name}` is {number}, expected a finite number above zero.")
@@ -136,9 +145,9 @@ def check_positive(name: str, value: Any) -> float:
 
 
 def check_number(name: str, value: Any) -> float:
-    """A real number, also in a tensor or an array of one element, as a float."""
+    """Checks a real number, or a zero-dimensional tensor or array of one; returns it as a float."""
     if isinstance(value, torch.SymFloat | torch.SymInt):
-        return value  # of a trace, where it stays a symbol
+        return value  # in a trace the number stays symbolic
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number:
         of_one = getattr(value, "ndim", None) == 0 and not getattr(value, "is_meta", False)
@@ -148,30 +157,37 @@ def check_number(name: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError as error:
-        raise ValueError(f"`{name}` is larger than any floating-point number.") from error
+        raise ValueError(f"`{name}` is too large for a float, expected a smaller number.") from error
 
 
 def check_constants(**constants: Any) -> list[float]:
-    """Checks k1 and k2, or what they are called: finite numbers that are not negative."""
+    """Checks that constants such as ``k1`` and ``k2`` are finite and not negative; returns them as floats."""
     found = []
     for name, value in constants.items():
         number = check_number(name, value)
         if not 0 <= number < math.inf:
-            raise ValueError(f"`{name}` is {number}, expected a finite number that is not negative.")
+            raise ValueError(f"`{name}` is {number}, expected a finite number >= 0.")
         found.append(number)
     return found
 
 
 def check_pair(name: str, value: Any) -> tuple[float, float]:
-    """Checks two constants in a sequence."""
+    """Checks a sequence of two constants; returns them as floats."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise ValueError(f"`{name}` is {value!r}, expected two numbers.")
+        raise ValueError(f"`{name}` is {value!r}, expected a sequence of two numbers.")
     first, second = (check_constants(**{name: constant})[0] for constant in value)
     return first, second
 
 
+def check_exponents(name: str, value: Any) -> list[float]:
+    """Checks the exponents of the levels of MS-SSIM, a sequence with one number per level."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) == 0:
+        raise ValueError(f"`{name}` is {value!r}, expected a sequence of numbers, one per level.")
+    return [check_number(name, exponent) for exponent in value]
+
+
 def check_size(name: str, value: Any, odd: bool = True) -> int:
-    """A number of taps."""
+    """Checks a number of taps."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"`{name}` is {value!r}, a {type(value).__name__}, expected an integer.")
     if value < 1 or (odd and value % 2 == 0):
@@ -180,7 +196,7 @@ def check_size(name: str, value: Any, odd: bool = True) -> int:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str], kind: type[Exception] = ValueError) -> str:
-    """One of some words; also a member of an enumeration with such a value."""
+    """Checks that a value is one of the words in ``choices``, or an enumeration member with such a value."""
     word = getattr(value, "value", value)
     if not isinstance(word, str) or word not in choices:
         words = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
@@ -189,11 +205,11 @@ def check_choice(name: str, value: Any, choices: Sequence[str], kind: type[Excep
 
 
 def per_axis(name: str, value: Any, axes: int) -> tuple:
-    """One value for each axis."""
+    """Returns one value per axis; a single value applies to all axes."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return (value,) * axes
     if len(value) != axes:
-        raise ValueError(f"`{name}` is {value!r}, expected a number or a sequence of {axes}, one for each axis.")
+        raise ValueError(f"`{name}` is {value!r}, expected a number or a sequence of {axes}, one per axis.")
     return tuple(value)
 
 
@@ -208,12 +224,12 @@ def check_room(
     """Checks that images are large enough.
 
     Args:
-        name: of the images.
-        shape: theirs.
-        least: how long their last axes have to be.
-        why: what needs that, with the argument's name: "the window of `win_size` 11".
-        words: what the last axes are called.
-        passed: the shape that the caller passed, if it is another one.
+        name: The name of the image argument.
+        shape: The shape of the images.
+        least: The least lengths of the last axes.
+        why: The reason for the message, with the name of its argument: "the window of `win_size` 11".
+        words: The names of the last axes.
+        passed: The shape that the caller passed, if it differs from ``shape``.
 
     """
     given = tuple(shape if passed is None else passed)

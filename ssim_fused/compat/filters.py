@@ -1,4 +1,4 @@
-"""pytorch-msssim's windows: rounded to float32, or the caller's, with the sum that the operators divide by."""
+"""The windows of pytorch-msssim: a Gaussian rounded to float32, or the taps of the caller, with their sum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssim_fused.compat.windows import Window
 
 
 class Filter(NamedTuple):
-    """A window of one axis, divided by its sum: taps, or a Gaussian; and the sum."""
+    """The window of one axis, divided by its sum ``total``: its taps, or a Gaussian if ``taps`` is None."""
 
     size: int
     taps: list[float] | None
@@ -22,11 +22,14 @@ class Filter(NamedTuple):
     total: float
 
     def missing(self, axes: int) -> float:
-        """What the sum of the window over so many axes is short of one."""
+        """Returns one minus the sum of the original window over that number of axes."""
         return 1.0 - self.total**axes
 
     def window(self, sides: Sequence[int], constants: windows.Constants) -> Window:
-        """The window for images of these sides, and the constants of one that is divided by its sum."""
+        """Returns the window for images with these sides, with constants adjusted to the division by its sum.
+
+        An axis that is shorter than the window is not filtered.
+        """
         filtered = [n >= self.size for n in sides]
         data_range, k1, k2 = constants
         total = self.total ** sum(filtered)
@@ -38,16 +41,16 @@ class Filter(NamedTuple):
 
 
 def filters_of(x: Tensor, size: int, sigma: float, win: Tensor | None, corrected: bool) -> list[Filter]:
-    """The window of all channels, or one for each."""
+    """Returns the window that all channels share, or one window per channel."""
     if win is not None:
         rows = _rows_of(win, x)
         found = []
         for row in rows[:1] if all(row == rows[0] for row in rows) else rows:
             total = sum(row)
             if not total > 0:
-                raise ValueError(f"`win` sums to {total}, expected a positive number.")
+                raise ValueError(f"`win` sums to {total}, expected a positive sum.")
             found.append(Filter(len(row), [tap / total for tap in row], 0.0, 1.0 if corrected else total))
-        # The operators divide by the sum: one that is off by rounding alone is taken for one.
+        # A sum that differs from 1 by rounding only is set to 1.
         rounding = 1e-14 if x.dtype == torch.float64 else 1e-9
         return [f._replace(total=1.0) if abs(f.total - 1) < rounding else f for f in found]
     size, sigma = check_window(size, sigma)
@@ -63,17 +66,17 @@ def filters_of(x: Tensor, size: int, sigma: float, win: Tensor | None, corrected
 
 
 def check_window(size: int, sigma: float) -> tuple[int, float]:
-    """Checks a Gaussian's size and standard deviation."""
+    """Checks the size and the standard deviation of a Gaussian."""
     return arguments.check_size("win_size", size), arguments.check_positive("win_sigma", sigma)
 
 
 def _float32_taps(size: int, sigma: float) -> list[float]:
-    """The package's Gaussian, rounded to float32."""
+    """Returns the taps of the package's Gaussian, rounded to float32."""
     if not torch.compiler.is_compiling():
         return list(_rounded_taps(size, sigma))
-    if sigma == 1.5:  # a number from here on, where a trace had a symbol
+    if sigma == 1.5:  # the comparison makes a symbolic `sigma` of a trace a constant
         return _constant_taps(size)
-    # In operations that a trace can follow: rounded to 24 bits by Veltkamp's splitting, each tap to 1e-7.
+    # Operations that a trace can follow: Veltkamp's splitting rounds to 24 bits, each tap to 1e-7.
     return [(s := 536870913.0 * tap) - (s - tap) for tap in windows.gaussian_taps(size, sigma)]
 
 
@@ -90,11 +93,11 @@ def _rounded_taps(size: int, sigma: float) -> tuple[float, ...]:
 
 
 def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
-    """The taps of each channel's window."""
+    """Checks a custom window; returns the taps of each channel's window, or of one window for all."""
     if not isinstance(win, Tensor):
         raise TypeError(f"`win` is a {type(win).__name__}, expected a torch.Tensor.")
     if not win.is_floating_point():
-        raise TypeError(f"`win` has the dtype {win.dtype}, expected a floating-point one.")
+        raise TypeError(f"`win` has the dtype {win.dtype}, expected a floating-point dtype: convert it by `.float()`.")
     if (
         win.ndim < 2
         or win.numel() == 0
@@ -103,7 +106,7 @@ def _rows_of(win: Tensor, x: Tensor) -> list[list[float]]:
     ):
         raise ValueError(
             f"`win` has the shape {tuple(win.shape)}, expected [C, 1, ..., 1, taps] with a window for each of the "
-            f"{x.shape[1]} channels, or one for all."
+            f"{x.shape[1]} channels, or [1, 1, ..., 1, taps] with one window for all."
         )
     arguments.check_size("win", win.shape[-1])
     return win.detach().to("cpu", torch.float64).reshape(win.shape[0], win.shape[-1]).tolist()

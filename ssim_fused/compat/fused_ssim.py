@@ -1,6 +1,6 @@
-"""fused-ssim: ``fused_ssim`` and ``fused_ssim3d``, of images of range 1, with zeros beyond their edges.
+"""Drop-in for fused-ssim: ``fused_ssim`` and ``fused_ssim3d``, for images with a range of 1 and zero padding.
 
-What differs: any device and dtype; integers have the range of their type.
+Differences: every device and dtype of ssim_fused is supported, and integer images have the range of their dtype.
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ _RANGE = arguments.DefaultRange(1.0)
 
 @arguments.speaks_of(preds="img1", target="img2")
 def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
-    """SSIM of two batches ``[B, C, H, W]`` of range 1: a scalar, their mean.
+    """Computes the mean SSIM of two batches of images with a range of 1, as fused-ssim does.
 
     Args:
-        img1: the images that the gradient is for.
-        img2: the images to compare with; no gradient flows to them.
-        padding: ``"same"``, zeros, or ``"valid"``, none.
-        train: whether a gradient will be asked for.
+        img1: Images ``[B, C, H, W]`` with pixels in [0, 1], or integers. Only these get a gradient.
+        img2: Images of the same shape.
+        padding: ``"same"`` for zero padding, or ``"valid"`` for none.
+        train: If False, the result does not require a gradient.
+
+    Returns:
+        A scalar, the mean over the batch.
 
     Raises:
-        TypeError: something is no tensor.
-        ValueError: shapes differ or have other dimensions, an image without padding is smaller than 11 pixels, or
-            another ``padding``.
+        TypeError: An image is not a tensor.
+        ValueError: The shapes differ or do not have four dimensions, ``padding`` is unknown, or with
+            ``padding="valid"`` a side is smaller than the window of 11 pixels.
+        NotImplementedError: A dtype is not supported.
+
+    References:
+        fused-ssim, https://github.com/rahul-goel/fused-ssim.
 
     Example:
         >>> import torch
@@ -44,7 +51,9 @@ def fused_ssim(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "
 
 @arguments.speaks_of(preds="img1", target="img2")
 def fused_ssim3d(img1: Tensor, img2: Tensor, padding: Literal["same", "valid"] = "same", train: bool = True) -> Tensor:
-    """As :func:`fused_ssim`, of volumes ``[B, C, D, H, W]``.
+    """Computes the mean SSIM of two batches of volumes ``[B, C, D, H, W]``.
+
+    Arguments, result and errors are those of :func:`fused_ssim`.
 
     Example:
         >>> import torch
@@ -62,10 +71,10 @@ def _mean(img1: Tensor, img2: Tensor, padding: str, train: bool, shapes: dict[in
     arguments.check_images(img1, img2, _NAMES, shapes)
     try:
         number = arguments.check_range("data_range", _RANGE, img1, img2, _NAMES)
-    except ValueError as error:  # there is no such argument here
+    except ValueError as error:  # its message names `data_range`, an argument that this function lacks
         raise ValueError(
-            f"`img1` is of {img1.dtype} and `img2` of {img2.dtype}: convert both to floats of range 1, for instance by "
-            "`.float() / 255`."
+            f"`img1` has the dtype {img1.dtype} and `img2` {img2.dtype}, expected the same dtype: convert both to "
+            "floats with a range of 1, for instance by `.float() / 255`."
         ) from error
     axes = img1.ndim - 2
     least = 1 if padding == "same" else 11

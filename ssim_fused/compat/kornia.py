@@ -1,17 +1,18 @@
-"""kornia 0.9.0: the maps ``ssim`` and ``ssim3d``, the losses of half their distance, and a module for each.
+"""Drop-in for kornia 0.9.0: the maps ``ssim`` and ``ssim3d``, the losses ``(1 - SSIM) / 2``, and a module for each.
 
-As in the package, ``eps`` is added to the map's denominator, so that black images differ from themselves by 1e-5 at a
-range of 1. The operators have no such term: where it can change the result's dtype, at ranges below 10 or so, four maps
-are computed in place of one. With ``corrected=True`` it is not added.
+As in kornia, ``eps`` is added to the denominator of the map, so that at a range of 1 a black image differs from itself
+by 1e-5. The operators have no such term. If it can change the result in the precision of its dtype, at ranges below 10
+or so, four maps are computed instead of one. With ``corrected=True``, ``eps`` is not added.
 
-What differs: the loss is computed, not one minus the map, unless ``eps`` counts; ``max_val`` may be an int.
-``kornia.losses.MS_SSIMLoss`` is another measure than MS-SSIM, five Gaussians on the full image with an L1 term, and is
-not here.
+Differences: the loss is computed directly, not as one minus the map, unless ``eps`` has an effect; and ``max_val`` can
+be an int. ``kornia.losses.MS_SSIMLoss`` is not MS-SSIM but combines five Gaussians on the full-size image with an L1
+term; it is not included.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,25 +40,30 @@ def ssim(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """The SSIM map of two batches ``[B, C, H, W]``.
+    """Computes the SSIM map of two batches of images, as ``kornia.metrics.ssim`` does.
 
     Args:
-        img1: images.
-        img2: images of the same shape.
-        window_size: taps of the Gaussian of standard deviation 1.5, odd.
-        max_val: the images' range; by default 1, of integers that of their type.
-        eps: what is added to the denominator.
-        padding: ``"same"``, by reflection, or ``"valid"``, none.
-        corrected: whether ``eps`` is left out: the constants keep every denominator above zero.
+        img1: Images ``[B, C, H, W]``.
+        img2: Images of the same shape.
+        window_size: Number of taps of the Gaussian, odd. Its standard deviation is 1.5 pixels.
+        max_val: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 1 for
+            floats.
+        eps: The number added to the denominator, >= 0.
+        padding: ``"same"`` for reflection, or ``"valid"`` for no padding.
+        corrected: If True, leave out ``eps``; the constants already keep every denominator above zero.
 
     Returns:
-        The map, of the images' shape; with "valid" without the pixels whose windows leave the image. An axis with one
-        pixel less than the window has has none left, as in the package.
+        The map in the shape of the images. With ``"valid"``, each axis is shorter by ``window_size - 1``; an axis with
+        one pixel less than the window becomes empty, as in kornia.
 
     Raises:
-        TypeError: something is no tensor, or no number.
-        ValueError: shapes differ or have other dimensions, an even ``window_size`` or one that the images do not hold,
-            a negative ``eps``, or another ``padding``.
+        TypeError: An argument has the wrong type.
+        ValueError: The shapes differ or do not have four dimensions, ``window_size`` is even or too large for the
+            images, ``eps`` is negative, or ``padding`` is unknown.
+        NotImplementedError: A dtype is not supported.
+
+    References:
+        kornia, https://github.com/kornia/kornia.
 
     Example:
         >>> import torch
@@ -81,7 +87,9 @@ def ssim3d(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """As :func:`ssim`, of volumes ``[B, C, D, H, W]``.
+    """Computes the SSIM map of two batches of volumes ``[B, C, D, H, W]``.
+
+    Arguments, result and errors are those of :func:`ssim`.
 
     Example:
         >>> import torch
@@ -105,9 +113,10 @@ def ssim_loss(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """``(1 - SSIM) / 2`` of two batches ``[B, C, H, W]``: the mean or sum over all pixels, or the map of it.
+    """Computes the loss ``(1 - SSIM) / 2`` of two batches of images ``[B, C, H, W]``.
 
-    Arguments and errors as of :func:`ssim`; NotImplementedError for another ``reduction``.
+    ``reduction`` is ``"mean"`` or ``"sum"`` over all pixels, or ``"none"`` for the map of the loss. The other arguments
+    and the errors are those of :func:`ssim`; an unknown ``reduction`` raises NotImplementedError, as in kornia.
 
     Example:
         >>> import torch
@@ -132,7 +141,9 @@ def ssim3d_loss(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """As :func:`ssim_loss`, of volumes ``[B, C, D, H, W]``.
+    """Computes the loss ``(1 - SSIM) / 2`` of two batches of volumes ``[B, C, D, H, W]``.
+
+    Arguments, result and errors are those of :func:`ssim_loss`.
 
     Example:
         >>> import torch
@@ -145,7 +156,22 @@ def ssim3d_loss(
     return _loss(given, reduction)
 
 
-class SSIM(nn.Module):
+class _Module(nn.Module):
+    """A module that stores the arguments of a function as attributes and calls it with them."""
+
+    _function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self._names = tuple(arguments)
+        for name, value in arguments.items():
+            setattr(self, name, value)
+
+    def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
+        return self._function(img1, img2, **{name: getattr(self, name) for name in self._names})
+
+
+class SSIM(_Module):
     """:func:`ssim` as a module.
 
     Example:
@@ -156,7 +182,7 @@ class SSIM(nn.Module):
 
     """
 
-    _map = staticmethod(ssim)
+    _function = staticmethod(ssim)
 
     def __init__(
         self,
@@ -167,12 +193,7 @@ class SSIM(nn.Module):
         *,
         corrected: bool = False,
     ) -> None:
-        super().__init__()
-        self.window_size, self.max_val, self.eps, self.padding = window_size, max_val, eps, padding
-        self.corrected = corrected
-
-    def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
-        return self._map(img1, img2, self.window_size, self.max_val, self.eps, self.padding, corrected=self.corrected)
+        super().__init__(window_size=window_size, max_val=max_val, eps=eps, padding=padding, corrected=corrected)
 
 
 class SSIM3D(SSIM):
@@ -186,10 +207,10 @@ class SSIM3D(SSIM):
 
     """
 
-    _map = staticmethod(ssim3d)
+    _function = staticmethod(ssim3d)
 
 
-class SSIMLoss(nn.Module):
+class SSIMLoss(_Module):
     """:func:`ssim_loss` as a module.
 
     Example:
@@ -200,7 +221,7 @@ class SSIMLoss(nn.Module):
 
     """
 
-    _loss = staticmethod(ssim_loss)
+    _function = staticmethod(ssim_loss)
 
     def __init__(
         self,
@@ -212,15 +233,9 @@ class SSIMLoss(nn.Module):
         *,
         corrected: bool = False,
     ) -> None:
-        super().__init__()
-        self.window_size, self.max_val, self.eps, self.corrected = window_size, max_val, eps, corrected
-        self.reduction: Literal["mean", "sum", "none"] = reduction
-        self.padding = padding
-
-    def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
-        return self._loss(
-            img1, img2, self.window_size, self.max_val, self.eps, self.reduction, self.padding,
-            corrected=self.corrected,
+        super().__init__(
+            window_size=window_size, max_val=max_val, eps=eps, reduction=reduction, padding=padding,
+            corrected=corrected,
         )  # fmt: skip
 
 
@@ -235,16 +250,17 @@ class SSIM3DLoss(SSIMLoss):
 
     """
 
-    _loss = staticmethod(ssim3d_loss)
+    _function = staticmethod(ssim3d_loss)
 
 
 class _Given(NamedTuple):
-    """What is computed of: images of floats, of a common dtype, that the window fits."""
+    """The checked arguments of a call: images in a dtype that the operators read, and a window that fits them."""
 
     x: Tensor
     y: Tensor
+    dtype: torch.dtype  # of the result
     window: Window
-    eps: float  # zero where it cannot be seen
+    eps: float  # 0 if it has no effect
 
 
 def _prepared(
@@ -266,51 +282,45 @@ def _prepared(
         (size // 2 + 1, "the reflection of") if mode == "reflect" else (size - size % 2, "`padding` 'valid' and")
     )
     arguments.check_room("img1", img1.shape, (least,) * (img1.ndim - 2), f"{why} `window_size` {size}")
-    x, y = _promoted(img1, img2)
+    x, y, dtype = windows.readable(img1, img2)
     axes = x.ndim - 2
     window = windows.gaussian_window((size,) * axes, (1.5,) * axes, (number, 0.01, 0.03), mode)
     c1, c2 = window.constants
-    # The most that it takes from the map, in units of the last place of the result.
-    seen = not corrected and eps / (c1 * c2) > torch.finfo(x.dtype).eps / 64
-    return _Given(x, y, window, eps if seen else 0.0)
-
-
-def _promoted(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers in float32, then both in the wider dtype."""
-    x, y = (image if image.is_floating_point() else image.float() for image in (x, y))
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    return x.to(dtype), y.to(dtype)
+    # eps / (c1 c2) bounds the relative change of the map.
+    has_effect = not corrected and eps / (c1 * c2) > torch.finfo(dtype).eps / 64
+    return _Given(x, y, dtype, window, eps if has_effect else 0.0)
 
 
 def _map(given: _Given) -> Tensor:
-    """The map, in the images' dtype, of no pixels where none is left."""
-    x, y, window, eps = given
+    """Returns the map in the dtype of the result; it has no pixels if the window leaves none."""
+    x, y, dtype, window, eps = given
     sides = window.output_sides(x.shape[2:])
     if 0 in sides:
-        return (x + y)[(..., *(slice(n) for n in sides))]
+        return (x + y)[(..., *(slice(n) for n in sides))].to(dtype)
     if eps == 0:
         return windows.evaluate(x, y, window, want_map=True)[1]
     c1, c2 = window.constants
-    share = eps / (c1 * c2)
-    # A large one multiplies the factors' rounding.
-    x, y = windows.in_floats(x, y) if share < 1 else (x.double(), y.double())
+    bound = eps / (c1 * c2)
+    # A large bound multiplies the rounding errors of the factors, which float64 makes small.
+    x, y = windows.in_floats(x, y) if bound < 1 else (x.double(), y.double())
     factors = windows.Factors.of(x, y, window)
     similarity = factors.luminance * factors.contrast
-    return (similarity / (1 + share * factors.ratio_of_constants())).to(given.x.dtype)
+    return (similarity / (1 + bound * factors.ratio_of_constants())).to(dtype)
 
 
 def _loss(given: _Given, reduction: Any) -> Tensor:
+    """Returns the loss, reduced over all pixels."""
     arguments.check_choice("reduction", reduction, _REDUCTIONS, NotImplementedError)
-    x, y, window, eps = given
+    x, y, _, window, eps = given
     sides = window.output_sides(x.shape[2:])
     if reduction == "none" or eps or 0 in sides:
         of_pixels = ((1 - _map(given)) / 2).clamp(0, 1)
         return of_pixels if reduction == "none" else of_pixels.mean() if reduction == "mean" else of_pixels.sum()
-    # SSIM lies in [-1, 1], so that the package's clamp to [0, 1] acts on its roundings alone.
+    # kornia clamps the loss to [0, 1]. SSIM lies in [-1, 1], so that the clamp would only remove rounding errors.
     loss = windows.evaluate(x, y, window, reduction=reduction, as_distance=True)[0] / 2
     if reduction == "mean":
         return loss
-    pixels = x.shape[1]
+    pixels = x.shape[1]  # the sum over the batch is one of means over channels and pixels
     for n in sides:
         pixels = pixels * n
     return loss * pixels

@@ -1,8 +1,10 @@
-"""Wang's MATLAB functions: ``ssim`` (``ssim.m``, which downsamples large images) and ``ssim_index`` (which does not).
+"""Drop-in for Wang's MATLAB code: ``ssim`` (``ssim.m``, which downsamples large images) and ``ssim_index``.
 
-As there, images are gray, of range 255, computed in float64, without padding; of colour images the luma is compared,
-as Wang's page advises: ``rgb2gray``. What differs: batches; a window that is not separable is refused; so are constants
-of zero, where the kernels' formula has no value. Integers of 16 bits have the range of their type.
+As in MATLAB, images are grayscale with a range of 255, computed in float64 without padding. Color images are compared
+by their luma (``rgb2gray``), as Wang's page advises.
+
+Differences: batches are supported. A window that is not separable is refused, and so are constants of 0, for which the
+formula of the kernels has no value. 16-bit integers have the range of their dtype.
 """
 
 from __future__ import annotations
@@ -18,17 +20,22 @@ from ssim_fused.compat import arguments, windows
 
 _RANGE = arguments.DefaultRange(255)
 _NAMES = ("img1", "img2")
-_LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray: of NTSC, in double
+_LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # NTSC luma as in MATLAB's rgb2gray, in double
 
 
 def rgb2gray(images: Tensor) -> Tensor:
-    """The luma ``[B, 1, H, W]`` of images ``[B, 3, H, W]``, in float64; as MATLAB does, uint8 is rounded to uint8.
+    """Computes the luma of color images as MATLAB's ``rgb2gray`` does.
 
     Args:
-        images: in any dtype; float images of any range.
+        images: RGB images ``[B, 3, H, W]`` of any real dtype and range.
+
+    Returns:
+        The luma ``[B, 1, H, W]`` in float64. For uint8 images it is rounded to integers, as in MATLAB.
 
     Raises:
-        ValueError: images of another shape.
+        TypeError: ``images`` is not a tensor.
+        ValueError: The shape is not ``[B, 3, H, W]``.
+        NotImplementedError: The images are complex.
 
     Example:
         >>> import torch
@@ -40,7 +47,9 @@ def rgb2gray(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
         raise TypeError(f"`images` is a {type(images).__name__}, expected a torch.Tensor.")
     if images.is_complex():
-        raise NotImplementedError(f"`images` has the dtype {images.dtype}, expected real numbers.")
+        raise NotImplementedError(
+            f"`images` has the dtype {images.dtype}, expected real numbers: pass `.real` and `.imag`, or `.abs()`."
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"`images` has the shape {tuple(images.shape)}, expected [B, 3, H, W].")
     weights = torch.tensor(_LUMA, dtype=torch.float64, device=images.device).reshape(1, 3, 1, 1)
@@ -58,30 +67,38 @@ def ssim(
     *,
     full: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Mean SSIM, of images that are first reduced to about 256 pixels where their smaller side exceeds 384.
+    """Computes mean SSIM after reducing large images, as ``ssim.m`` does.
+
+    If the smaller side has 384 pixels or more, the images are reduced by an integer factor, to about 256 pixels.
 
     Args:
-        img1: gray images ``[H, W]`` or ``[B, 1, H, W]``, or colour images ``[B, 3, H, W]``, of which the luma is taken.
-        img2: images of the same shape.
-        K: the constants k1 and k2, > 0.
-        window: taps of a window, ``[n]``, or ``[h, w]`` where it is a product of rows and columns; divided by its sum.
-            By default a Gaussian of 11 taps and standard deviation 1.5.
-        L: the images' range; by default 255, of integers that of their type.
-        full: whether to return the map, too, as MATLAB's second output.
+        img1: Grayscale images ``[H, W]`` or ``[B, 1, H, W]``, or color images ``[B, 3, H, W]``, compared by their luma.
+        img2: Images of the same shape.
+        K: The constants k1 and k2, both > 0.
+        window: Taps of a window: ``[n]`` for both axes, or ``[h, w]``, which must be the product of a column and a row.
+            It is divided by its sum. The default is a Gaussian with 11 taps and a standard deviation of 1.5 pixels.
+        L: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 255 for floats.
+        full: If True, also return the map, which is MATLAB's second output.
 
     Returns:
-        A scalar, or ``[B]``, in float64.
+        SSIM in float64: a scalar for ``[H, W]``, otherwise ``[B]``. With ``full``, a tuple of SSIM and the map.
 
     Raises:
-        TypeError: something is no tensor, or no number.
-        ValueError: other shapes, a window that is larger than the image or not separable, constants of zero.
+        TypeError: An argument has the wrong type.
+        ValueError: The shapes differ or are not among the above, the window is larger than the image or not separable,
+            or a constant is not positive.
+        NotImplementedError: A dtype is not supported.
+
+    References:
+        Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity,
+        IEEE Transactions on Image Processing 13(4), 2004, and its MATLAB code ``ssim.m``.
 
     Example:
         >>> import torch
         >>> from ssim_fused.compat.matlab import ssim
         >>> picture = torch.randint(0, 256, (480, 640), dtype=torch.uint8)
         >>> value, of_pixels = ssim(picture // 2, picture, full=True)
-        >>> of_pixels.shape  # of 240 x 320 pixels, less what the window needs
+        >>> of_pixels.shape  # the reduced images have 240 x 320 pixels, and the window needs 10 of each axis
         torch.Size([230, 310])
 
     """
@@ -98,7 +115,9 @@ def ssim_index(
     *,
     full: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Mean SSIM of images as they are; arguments, result and errors as of :func:`ssim`.
+    """Computes mean SSIM of the images at their full size, as ``ssim_index.m`` does.
+
+    Arguments, result and errors are those of :func:`ssim`.
 
     Example:
         >>> import torch
@@ -111,7 +130,7 @@ def ssim_index(
 
 
 def _rounded(value: float) -> int:
-    """As MATLAB rounds positive numbers."""
+    """Rounds a positive number as MATLAB does: halves are rounded up."""
     return int(value + 0.5)
 
 
@@ -123,7 +142,7 @@ def _gray(image: Tensor) -> Tensor:
 def _ssim(
     img1: Tensor, img2: Tensor, k: Sequence[float], window: Any, data_range: float, full: bool, is_reduced: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
-    shapes = {2: "[H, W]", 4: "[B, 1, H, W] or, in colour, [B, 3, H, W]"}
+    shapes = {2: "[H, W]", 4: "[B, 1, H, W] or, in color, [B, 3, H, W]"}
     arguments.check_images(img1, img2, _NAMES, shapes)
     if img1.ndim == 4 and img1.shape[1] not in (1, 3):
         raise ValueError(f"`img1` has the shape {tuple(img1.shape)}, expected {' or '.join(shapes.values())}.")
@@ -139,11 +158,12 @@ def _ssim(
     x, y = _gray(img1), _gray(img2)
     factor = max(1, _rounded(min(x.shape[-2:]) / 256)) if is_reduced else 1
     reduced = f" after its reduction by {factor}" if factor > 1 else ""
-    # A side of n pixels has ceil(n / factor) after it.
+    # The reduction turns a side of n pixels into ceil(n / factor).
     least = [(size - 1) * factor + 1 for size in described.kernel_size]
     arguments.check_room("img1", img1.shape, least, f"the `window` of {described.kernel_size} taps{reduced}")
     if factor > 1:
-        # `imfilter` by a mean of factor x factor, centred at (factor + 1) / 2 rounded down, then every factor-th pixel.
+        # MATLAB applies `imfilter` with a mean of factor x factor pixels, centered at (factor + 1) / 2 rounded down,
+        # and keeps every factor-th pixel.
         before, after = (factor - 1) // 2, factor // 2
         x, y = (F.avg_pool2d(windows.pad_symmetric(i, ((before, after),) * 2), factor) for i in (x, y))
     results = windows.evaluate(x, y, described, want_map=full)
@@ -153,17 +173,21 @@ def _ssim(
 
 
 def _separated(window: Any) -> tuple[list[float], list[float]]:
-    """Column and row whose product the window is, each summing to one."""
+    """Returns the column and the row whose product is the window, each summing to 1."""
     taps = torch.as_tensor(window, dtype=torch.float64, device="cpu")
     total = taps.sum()
     if taps.ndim == 1 and total > 0:
         taps, total = torch.outer(taps, taps), total**2
     if taps.ndim != 2 or not total > 0:
         raise ValueError(
-            f"`window` has the shape {tuple(taps.shape)} and the sum {total.item()}, expected [n] or [h, w], > 0."
+            f"`window` has the shape {tuple(taps.shape)} and the sum {total.item()}, expected [n] or [h, w] and a "
+            "positive sum."
         )
     taps = taps / total
     column, row = taps.sum(1), taps.sum(0)
     if not torch.allclose(torch.outer(column, row), taps, rtol=1e-9, atol=1e-12):
-        raise ValueError("`window` is not the product of a column and a row, which the kernels need.")
+        raise ValueError(
+            f"`window` has the shape {tuple(taps.shape)} and is not separable, expected the product of a column and a "
+            "row."
+        )
     return column.tolist(), row.tolist()

@@ -1,11 +1,12 @@
-"""MONAI 1.6.1: ``SSIMLoss``, ``SSIMMetric``, ``MultiScaleSSIMMetric``, ``compute_ssim_and_cs`` and ``compute_ms_ssim``.
+"""Drop-in for MONAI 1.6.1: ``SSIMLoss``, ``SSIMMetric``, ``MultiScaleSSIMMetric`` and the functions behind them.
 
-Without padding, with a window for each axis. As in the package, images of every dtype are computed in float32, and
-halved in their own dtype; with ``corrected=True`` float64 images are computed in float64.
+Windows have one size per axis, and images are not padded. As in MONAI, images of every dtype are computed in float32,
+and the levels of MS-SSIM are made in the dtype of the images. With ``corrected=True`` float64 images are computed in
+float64.
 
-What differs: MS-SSIM takes all images whose coarsest level holds the window (the package's bound,
-``size // (levels - 1)^2``, is too strict for four levels and too loose for two); the loss is computed, not subtracted
-from one. The metrics have the interface of the package's, but not its base classes.
+Differences: MS-SSIM accepts all images whose coarsest level contains the window; MONAI's bound,
+``size // (levels - 1)^2``, is too strict for four levels and too loose for two. The loss is computed directly, not as
+one minus SSIM. The metrics have the interface of MONAI's, but not its base classes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 class _Options:
-    """What a window is made of, as the caller gave it, checked as far as it can be without images."""
+    """The arguments that describe a window, checked as far as possible without images."""
 
     def __init__(
         self, spatial_dims: Any, data_range: Any, kernel_type: Any, size: Any, kernel_sigma: Any, k1: Any, k2: Any,
@@ -57,7 +58,7 @@ class _Options:
     def prepared(
         self, x: Any, y: Any, names: tuple[str, str], corrected: bool, levels: int = 1
     ) -> tuple[Tensor, Tensor, Window]:
-        """Both images, checked, and the window."""
+        """Checks both images; returns them and the window. A single level is also converted to its dtype."""
         arguments.check_images(x, y, names, _SHAPES[self.axes])
         number = arguments.check_range("data_range", self.data_range, x, y, names, takes_wide_integers=True)
         why = f"`{self.size_name}` {self.sizes}"
@@ -75,31 +76,61 @@ class _Options:
         return x, y, window
 
 
+class _Windowed:
+    """A mixin for the loss and the metrics: stores the arguments that describe the window under MONAI's names."""
+
+    _size_name = "win_size"  # the name of `kernel_size` in the signature
+
+    def _store(
+        self, spatial_dims: int, data_range: float, kernel_type: str, size: int | Sequence[int],
+        kernel_sigma: float | Sequence[float], k1: float, k2: float, corrected: bool,
+    ) -> None:  # fmt: skip
+        options = _Options(spatial_dims, data_range, kernel_type, size, kernel_sigma, k1, k2, self._size_name)
+        self.spatial_dims, self.data_range, self.kernel_type = spatial_dims, data_range, kernel_type
+        self.kernel_size, self.kernel_sigma, self.k1, self.k2 = options.sizes, options.sigmas, k1, k2
+        self.corrected = corrected
+
+    def _options(self) -> _Options:
+        """Returns the options of a call. They are made anew, because a caller may have changed an attribute."""
+        return _Options(
+            self.spatial_dims, self.data_range, self.kernel_type, self.kernel_size, self.kernel_sigma, self.k1,
+            self.k2, self._size_name,
+        )  # fmt: skip
+
+
 def _converted(x: Tensor, y: Tensor, corrected: bool) -> tuple[Tensor, Tensor]:
-    """In float32, unless 8- and 16-bit integers or float64 are read as they are."""
+    """Converts images to float32. Integers of one dtype, and with ``corrected`` all images, keep a dtype to read."""
     if corrected or (x.dtype == y.dtype and not x.is_floating_point()):
         return windows.readable(x, y)[:2]
     return x.float(), y.float()
 
 
-class SSIMLoss(nn.Module):
-    """One minus SSIM of images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
+class SSIMLoss(_Windowed, nn.Module):
+    """The loss ``1 - SSIM`` of images or volumes, as ``monai.losses.SSIMLoss``.
+
+    The call is ``loss(input, target)`` with images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``. It returns a scalar
+    in float32, or ``[B, 1]`` without reduction.
 
     Args:
-        spatial_dims: 2 or 3.
-        data_range: the images' range; by default 1, of integers that of their type.
+        spatial_dims: 2 for images, 3 for volumes.
+        data_range: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 1 for
+            floats.
         kernel_type: ``"gaussian"`` or ``"uniform"``.
-        win_size: taps of the window, a number or one for each axis; even ones, too.
-        kernel_sigma: standard deviation of the Gaussian, a number or one for each axis.
-        k1: luminance constant.
-        k2: contrast constant.
-        reduction: over the batch: ``"mean"``, ``"sum"``, or ``"none"``: ``[B, 1]``.
-        corrected: whether float64 images are computed in float64, and results are of the images' dtype.
+        win_size: Number of taps of the window: one number, or one per axis. Even numbers are allowed.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or one per axis.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        reduction: ``"mean"`` or ``"sum"`` over the batch, or ``"none"``.
+        corrected: If True, compute float64 images in float64, and return results in the dtype of the images.
 
     Raises:
-        TypeError: something is no tensor, or no number.
-        ValueError: for unknown words and numbers out of their range; at the call for images of other dimensions, or
-            smaller than the window.
+        TypeError: An argument has the wrong type.
+        ValueError: A number is out of its range or a word is unknown. The call raises it if the images have another
+            number of dimensions or are smaller than the window.
+        NotImplementedError: A dtype is not supported.
+
+    References:
+        MONAI, https://github.com/Project-MONAI/MONAI.
 
     Example:
         >>> import torch
@@ -125,18 +156,11 @@ class SSIMLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.reduction = arguments.check_choice("reduction", reduction, _REDUCTIONS)
-        options = _Options(spatial_dims, data_range, kernel_type, win_size, kernel_sigma, k1, k2, "win_size")
-        self.spatial_dims, self.data_range, self.kernel_type = spatial_dims, data_range, kernel_type
-        self.kernel_size, self.kernel_sigma, self.k1, self.k2 = options.sizes, options.sigmas, k1, k2
-        self.corrected = corrected
+        self._store(spatial_dims, data_range, kernel_type, win_size, kernel_sigma, k1, k2, corrected)
 
     @arguments.speaks_of(preds="input", kernel_size="win_size", sigma="kernel_sigma")
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        options = _Options(
-            self.spatial_dims, self.data_range, self.kernel_type, self.kernel_size, self.kernel_sigma, self.k1,
-            self.k2, "win_size",
-        )  # fmt: skip
-        x, y, window = options.prepared(input, target, ("input", "target"), self.corrected)
+        x, y, window = self._options().prepared(input, target, ("input", "target"), self.corrected)
         loss = windows.evaluate(x, y, window, reduction=self.reduction, as_distance=True)[0]
         return loss.reshape(-1, 1) if self.reduction == "none" else loss
 
@@ -158,22 +182,26 @@ def compute_ssim_and_cs(
     *,
     corrected: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The maps of SSIM and of the contrast sensitivity, ``[B, C, ...]``, less the pixels whose windows leave the image.
+    """Computes the maps of SSIM and of the contrast sensitivity, as ``monai.metrics.compute_ssim_and_cs``.
 
     Args:
-        y_pred: images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
-        y: images of the same shape.
-        spatial_dims: 2 or 3.
-        kernel_size: taps of the window, for each axis.
-        kernel_sigma: standard deviation of the Gaussian, for each axis.
-        data_range: the images' range; by default 1, of integers that of their type.
+        y_pred: Images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
+        y: Images of the same shape.
+        spatial_dims: 2 for images, 3 for volumes.
+        kernel_size: Number of taps of the window, one per axis.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0, one per axis.
+        data_range: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 1 for
+            floats.
         kernel_type: ``"gaussian"`` or ``"uniform"``.
-        k1: luminance constant.
-        k2: contrast constant.
-        corrected: whether float64 images are computed in float64, and results are of the images' dtype.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        corrected: If True, compute float64 images in float64, and return results in the dtype of the images.
+
+    Returns:
+        Two maps ``[B, C, ...]``, whose axes are shorter than those of the images by the number of taps minus one.
 
     Raises:
-        TypeError, ValueError: as :class:`SSIMLoss`.
+        TypeError, ValueError, NotImplementedError: As for :class:`SSIMLoss`.
 
     Example:
         >>> import torch
@@ -204,24 +232,29 @@ def compute_ms_ssim(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """MS-SSIM ``[B, 1]``, the levels' means clamped at zero.
+    """Computes MS-SSIM of each image, as ``monai.metrics.compute_ms_ssim``; the means of the levels are clamped at 0.
 
     Args:
-        y_pred: images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
-        y: images of the same shape.
-        spatial_dims: 2 or 3.
-        data_range: the images' range; by default 1, of integers that of their type.
+        y_pred: Images ``[B, C, H, W]`` or volumes ``[B, C, H, W, D]``.
+        y: Images of the same shape.
+        spatial_dims: 2 for images, 3 for volumes.
+        data_range: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 1 for
+            floats.
         kernel_type: ``"gaussian"`` or ``"uniform"``.
-        kernel_size: taps of the window, a number or one for each axis.
-        kernel_sigma: standard deviation of the Gaussian, a number or one for each axis.
-        k1: luminance constant.
-        k2: contrast constant.
-        weights: the levels' exponents, the finest level's first.
-        corrected: whether float64 images are computed in float64, 16-bit ones are halved in float32, and results are of
-            the images' dtype.
+        kernel_size: Number of taps of the window: one number, or one per axis. Even numbers are allowed.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or one per axis.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        weights: Exponents of the levels, the finest level first.
+        corrected: If True, compute float64 images in float64, average 16-bit images in float32 to make the levels, and
+            return results in the dtype of the images.
+
+    Returns:
+        MS-SSIM ``[B, 1]``.
 
     Raises:
-        TypeError, ValueError: as :class:`SSIMLoss`, also if the coarsest level does not hold the window.
+        TypeError, ValueError, NotImplementedError: As for :class:`SSIMLoss`; also a ValueError if the coarsest level is
+            smaller than the window.
 
     Example:
         >>> import torch
@@ -232,7 +265,7 @@ def compute_ms_ssim(
 
     """
     options = _Options(spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2, "kernel_size")
-    exponents = _exponents(weights)
+    exponents = arguments.check_exponents("weights", weights)
     x, y, window = options.prepared(y_pred, y, ("y_pred", "y"), corrected, len(exponents))
     if corrected or x.dtype == y.dtype == torch.float32 or not (x.is_floating_point() and y.is_floating_point()):
         value = windows.evaluate(*_converted(x, y, corrected), window, betas=exponents)[0]
@@ -247,36 +280,34 @@ def compute_ms_ssim(
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Means of 2x2 pixels in the images' dtype; those of 16-bit volumes, which PyTorch lacks on the CPU, in float32."""
+    """Averages blocks of 2x2 pixels or 2x2x2 voxels in the dtype of the images.
+
+    16-bit volumes are averaged in float32, because PyTorch does not support them on the CPU.
+    """
     if image.ndim == 5 and image.dtype != torch.float64:
         image = image.float()
     return _POOL[image.ndim - 2](image, 2)
 
 
-def _exponents(weights: Any) -> list[float]:
-    if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) == 0:
-        raise ValueError(f"`weights` is {weights!r}, expected a sequence of numbers, one for each level.")
-    return [arguments.check_number("weights", weight) for weight in weights]
-
-
-class SSIMMetric(CumulativeMetric):
-    """SSIM of one batch after another: ``[B, 1]`` at each call, the reduction of all at ``aggregate()``.
+class SSIMMetric(_Windowed, CumulativeMetric):
+    """SSIM as a cumulative metric: each call returns the scores ``[B, 1]`` of a batch, ``aggregate()`` reduces them.
 
     Args:
-        spatial_dims: 2 or 3.
-        data_range: the images' range; by default 1, of integers that of their type.
+        spatial_dims: 2 for images, 3 for volumes.
+        data_range: The range of the pixel values, as for :class:`SSIMLoss`; so are the following arguments up to
+            ``k2``.
         kernel_type: ``"gaussian"`` or ``"uniform"``.
-        win_size: taps of the window, a number or one for each axis.
-        kernel_sigma: standard deviation of the Gaussian, a number or one for each axis.
-        k1: luminance constant.
-        k2: contrast constant.
-        reduction: of the scores that are not NaN: ``"mean"``, ``"sum"``, ``"mean_batch"``, ``"sum_batch"``,
-            ``"mean_channel"``, ``"sum_channel"``, or ``"none"``.
-        get_not_nans: whether ``aggregate()`` returns the number of those scores, too.
-        corrected: whether float64 images are computed in float64.
+        win_size: Number of taps of the window: one number, or one per axis.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or one per axis.
+        k1: Luminance constant.
+        k2: Contrast constant.
+        reduction: The reduction of the scores that are not NaN: ``"mean"``, ``"sum"``, ``"mean_batch"``,
+            ``"sum_batch"``, ``"mean_channel"``, ``"sum_channel"`` or ``"none"``.
+        get_not_nans: If True, ``aggregate()`` also returns the number of scores that are not NaN.
+        corrected: If True, compute float64 images in float64.
 
     Raises:
-        TypeError, ValueError: as :class:`SSIMLoss`.
+        TypeError, ValueError, NotImplementedError: As for :class:`SSIMLoss`.
 
     Example:
         >>> import torch
@@ -306,39 +337,33 @@ class SSIMMetric(CumulativeMetric):
         corrected: bool = False,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        options = _Options(spatial_dims, data_range, kernel_type, win_size, kernel_sigma, k1, k2, "win_size")
-        self.spatial_dims, self.data_range, self.kernel_type = spatial_dims, data_range, kernel_type
-        self.kernel_size, self.kernel_sigma, self.k1, self.k2 = options.sizes, options.sigmas, k1, k2
-        self.corrected = corrected
+        self._store(spatial_dims, data_range, kernel_type, win_size, kernel_sigma, k1, k2, corrected)
 
     @arguments.speaks_of(preds="y_pred", target="y", kernel_size="win_size", sigma="kernel_sigma")
     def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        options = _Options(
-            self.spatial_dims, self.data_range, self.kernel_type, self.kernel_size, self.kernel_sigma, self.k1,
-            self.k2, "win_size",
-        )  # fmt: skip
-        first, second, window = options.prepared(y_pred, y, ("y_pred", "y"), self.corrected)
+        first, second, window = self._options().prepared(y_pred, y, ("y_pred", "y"), self.corrected)
         return windows.evaluate(first, second, window)[0].reshape(-1, 1)
 
 
-class MultiScaleSSIMMetric(CumulativeMetric):
-    """MS-SSIM of one batch after another: ``[B, 1]`` at each call, the reduction of all at ``aggregate()``.
+class MultiScaleSSIMMetric(_Windowed, CumulativeMetric):
+    """MS-SSIM as a cumulative metric: each call returns the scores ``[B, 1]`` of a batch, ``aggregate()`` reduces them.
 
     Args:
-        spatial_dims: 2 or 3.
-        data_range: the images' range; by default 1, of integers that of their type.
+        spatial_dims: 2 for images, 3 for volumes.
+        data_range: The range of the pixel values, as for :func:`compute_ms_ssim`; so are the following arguments up to
+            ``weights``.
         kernel_type: ``"gaussian"`` or ``"uniform"``.
-        kernel_size: taps of the window, a number or one for each axis.
-        kernel_sigma: standard deviation of the Gaussian, a number or one for each axis.
-        k1: luminance constant.
-        k2: contrast constant.
-        weights: the levels' exponents, the finest level's first.
-        reduction: as of :class:`SSIMMetric`.
-        get_not_nans: as of :class:`SSIMMetric`.
-        corrected: as of :func:`compute_ms_ssim`.
+        kernel_size: Number of taps of the window: one number, or one per axis.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0: one number, or one per axis.
+        k1: Luminance constant.
+        k2: Contrast constant.
+        weights: Exponents of the levels, the finest level first.
+        reduction: The reduction of the scores, as for :class:`SSIMMetric`.
+        get_not_nans: If True, ``aggregate()`` also returns the number of scores that are not NaN.
+        corrected: As for :func:`compute_ms_ssim`.
 
     Raises:
-        TypeError, ValueError: as :func:`compute_ms_ssim`.
+        TypeError, ValueError, NotImplementedError: As for :func:`compute_ms_ssim`.
 
     Example:
         >>> import torch
@@ -349,6 +374,8 @@ class MultiScaleSSIMMetric(CumulativeMetric):
         >>> score = metric.aggregate()
 
     """
+
+    _size_name = "kernel_size"
 
     def __init__(
         self,
@@ -366,10 +393,8 @@ class MultiScaleSSIMMetric(CumulativeMetric):
         corrected: bool = False,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        options = _Options(spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2, "kernel_size")
-        self.spatial_dims, self.data_range, self.kernel_type = spatial_dims, data_range, kernel_type
-        self.kernel_size, self.kernel_sigma, self.k1, self.k2 = options.sizes, options.sigmas, k1, k2
-        self.weights, self.corrected = _exponents(weights), corrected
+        self._store(spatial_dims, data_range, kernel_type, kernel_size, kernel_sigma, k1, k2, corrected)
+        self.weights = arguments.check_exponents("weights", weights)
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:
         return compute_ms_ssim(

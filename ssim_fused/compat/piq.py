@@ -1,11 +1,16 @@
-"""piq 0.8.0: ``ssim``, ``multi_scale_ssim``, ``SSIMLoss`` and ``MultiScaleSSIMLoss``, without padding, downsampling.
+"""Drop-in for piq 0.8.0: ``ssim``, ``multi_scale_ssim``, ``SSIMLoss`` and ``MultiScaleSSIMLoss``.
 
-As in the package, levels of odd sides repeat the first row and column before they are halved, ``SSIMLoss`` with
-``reduction="sum"`` is one minus the sum of scores, and pixels outside of the range are refused, which takes a pass over
-the images, and on an accelerator waits for it; ``python -O`` leaves that out. With ``corrected=True`` each level is the
-mean of whole blocks of 2x2 pixels, the losses' sum is the sum of losses, and the pixels are not looked at.
+Images are not padded, and ``ssim`` downsamples large ones. As in piq:
 
-What differs: complex images are refused. Losses are computed, not subtracted from one.
+- A level with an odd side repeats its first row and column before it is halved.
+- ``SSIMLoss`` with ``reduction="sum"`` is one minus the sum of the scores.
+- Pixels outside the range are refused. The check is one more pass over the images, and on an accelerator it waits for
+  the result; ``python -O`` skips it.
+
+With ``corrected=True``, levels are made of whole blocks of 2x2 pixels, the sum of losses is the sum over the images,
+and pixels are not checked.
+
+Differences: complex images are refused, and losses are computed directly, not as one minus the score.
 """
 
 from __future__ import annotations
@@ -43,28 +48,34 @@ def ssim(
     *,
     corrected: bool = False,
 ) -> Tensor | list[Tensor]:
-    """SSIM of two batches ``[N, C, H, W]``.
+    """Computes SSIM of two batches of images, as ``piq.ssim``.
 
     Args:
-        x: images.
-        y: images of the same shape.
-        kernel_size: taps of the Gaussian, odd.
-        kernel_sigma: its standard deviation.
-        data_range: the images' range; by default 1, of integers that of their type.
-        reduction: over the batch: ``"mean"``, ``"sum"`` or ``"none"``.
-        full: whether to return the contrast sensitivity, too, reduced likewise.
-        downsample: whether images of more than 384 pixels are reduced by the means of blocks, to about 256.
-        k1: luminance constant.
-        k2: contrast constant.
-        corrected: whether to skip the check that pixels lie between zero and the range.
+        x: Images ``[N, C, H, W]`` with pixels in [0, ``data_range``].
+        y: Images of the same shape.
+        kernel_size: Number of taps of the Gaussian, odd.
+        kernel_sigma: Standard deviation of the Gaussian in pixels, > 0.
+        data_range: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 1 for
+            floats.
+        reduction: ``"mean"`` or ``"sum"`` over the batch, or ``"none"``.
+        full: If True, also return the contrast sensitivity, reduced in the same way.
+        downsample: If True, images whose smaller side has 384 pixels or more are reduced by block averages, to about
+            256 pixels.
+        k1: Luminance constant, ``c1 = (k1 L)^2``.
+        k2: Contrast constant, ``c2 = (k2 L)^2``.
+        corrected: If True, do not check that pixels lie between 0 and the range.
 
     Returns:
-        A scalar, or ``[N]`` without reduction; with ``full`` a list of it and the contrast sensitivity.
+        A scalar, or ``[N]`` without reduction. With ``full``, a list of it and the contrast sensitivity.
 
     Raises:
-        TypeError: something is no tensor, or no number.
-        ValueError: shapes differ or have other dimensions, an even ``kernel_size`` or one that the images do not hold,
-            pixels outside of the range, or another ``reduction``.
+        TypeError: An argument has the wrong type.
+        ValueError: The shapes differ or do not have four dimensions, ``kernel_size`` is even or too large for the
+            images, a pixel is outside the range, or ``reduction`` is unknown.
+        NotImplementedError: A dtype is not supported.
+
+    References:
+        piq, https://github.com/photosynthesis-team/piq.
 
     Example:
         >>> import torch
@@ -94,13 +105,16 @@ def multi_scale_ssim(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """MS-SSIM of two batches ``[N, C, H, W]``: the mean of each channel's product of levels, clamped at zero.
+    """Computes MS-SSIM of two batches of images ``[N, C, H, W]``, as ``piq.multi_scale_ssim``.
 
-    Arguments, result and errors as of :func:`ssim`. ``scale_weights`` are the levels' exponents ``[levels]``, divided
-    by their sum, by default the usual five as they are. Sides must be larger than ``(kernel_size - 1) 2^(levels - 1)``,
-    160 pixels for five levels of eleven taps. A level of which a side is odd gets its first row and its first column
-    twice before it is halved, which shifts it; with ``corrected`` the last row or column is dropped instead, and the
-    coarsest level has to hold the window, which takes 176 pixels.
+    The score of an image is the mean over its channels of the product of the levels, whose means are clamped at 0.
+
+    ``scale_weights`` is a tensor ``[levels]`` of exponents, which are divided by their sum; the default is the usual
+    five exponents, undivided. The other arguments, the result and the errors are those of :func:`ssim`.
+
+    Sides must be larger than ``(kernel_size - 1) 2^(levels - 1)``: 160 pixels for five levels and 11 taps. A level with
+    an odd side repeats its first row and column before it is halved, which shifts the image. With ``corrected``, the
+    last row or column is dropped instead, and the coarsest level must contain the window, which takes 176 pixels.
 
     Example:
         >>> import torch
@@ -117,7 +131,9 @@ def multi_scale_ssim(
 
 
 class SSIMLoss(nn.Module):
-    """One minus :func:`ssim`, of the same arguments; with ``corrected`` the sum is that of the images' losses.
+    """The loss of one minus :func:`ssim`, with the same arguments.
+
+    With ``reduction="sum"``, the loss is one minus the sum of the scores, or with ``corrected`` the sum of the losses.
 
     Example:
         >>> import torch
@@ -156,9 +172,10 @@ class SSIMLoss(nn.Module):
 
 
 class MultiScaleSSIMLoss(nn.Module):
-    """One minus :func:`multi_scale_ssim`; as in the package, the default exponents are divided by their sum, too.
+    """The loss of one minus :func:`multi_scale_ssim`, with the same arguments.
 
-    They are a buffer, ``scale_weights``, as in the package's checkpoints.
+    As in piq, the default exponents are also divided by their sum, and the exponents are a buffer ``scale_weights``, so
+    that checkpoints are compatible.
 
     Example:
         >>> import torch
@@ -188,13 +205,13 @@ class MultiScaleSSIMLoss(nn.Module):
         self.kernel_size, self.kernel_sigma, self.k1, self.k2 = kernel_size, kernel_sigma, k1, k2
         self.reduction, self.data_range, self.corrected = reduction, data_range, corrected
         weights = torch.tensor(BETAS) if scale_weights is None else scale_weights
-        _exponents(weights, weights)  # checks them
+        _exponents(weights, weights)  # only for its checks
         self.register_buffer("scale_weights", weights)
         self._known: tuple[Tensor, int, Sequence[float] | Tensor] | None = None
         self._update_exponents(self.scale_weights)
 
     def _update_exponents(self, of: Tensor) -> Sequence[float] | Tensor:
-        """The exponents, read from the buffer when it has changed: that may wait for a device."""
+        """Returns the exponents. It reads the buffer only after a change, because reading may wait for a device."""
         known = self._known
         if known is None or (not torch.compiler.is_compiling() and (known[0] is not of or known[1] != of._version)):
             known = self._known = (of, of._version, _exponents(of, of))
@@ -212,7 +229,7 @@ class MultiScaleSSIMLoss(nn.Module):
 
 
 def _as_package_sums(loss: Tensor, x: Tensor, reduction: str, corrected: bool) -> Tensor:
-    """The sum of losses, or as in the package one minus the sum of scores."""
+    """Turns a sum of losses into one minus the sum of the scores, as in piq, unless ``corrected``."""
     return loss if corrected or reduction != "sum" else loss - (x.shape[0] - 1)
 
 
@@ -229,7 +246,7 @@ def _prepared(
     x: Tensor, y: Tensor, kernel_size: int, kernel_sigma: float, data_range: float, reduction: str, downsample: bool,
     k1: float, k2: float, levels: int = 1, corrected: bool = False,
 ) -> tuple[Tensor, Tensor, Window]:  # fmt: skip
-    """Both images as they are compared, and the window."""
+    """Checks the arguments; returns both images, downsampled if required, and the window."""
     size, sigma, (k1, k2) = _check(kernel_size, kernel_sigma, k1, k2, reduction)
     arguments.check_images(x, y, _NAMES)
     number = arguments.check_range("data_range", data_range, x, y, _NAMES, takes_wide_integers=True)
@@ -249,7 +266,7 @@ def _prepared(
 
 
 def _check_pixels(x: Tensor, y: Tensor, data_range: float) -> None:
-    """Refuses what lies outside of the range, unless that cannot be known: in a trace or a transform."""
+    """Refuses pixels outside the range. It is skipped in traces, transforms and captures, which cannot read pixels."""
     if torch.compiler.is_compiling() or x.numel() == 0 or x.is_meta or torch._C._are_functorch_transforms_active():
         return
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -257,19 +274,19 @@ def _check_pixels(x: Tensor, y: Tensor, data_range: float) -> None:
     for name, image in zip(_NAMES, (x, y), strict=True):
         if image.dtype in (torch.uint8, torch.bool) and data_range >= 255:
             continue
-        # PyTorch has no extremes of uint16.
+        # PyTorch has no aminmax of uint16.
         low, high = torch.stack(
             torch.aminmax(image.detach().float() if image.dtype == torch.uint16 else image.detach())
         )
         if low < 0 or high > data_range:
             raise ValueError(
                 f"`{name}` has pixels from {low.item():g} to {high.item():g}, expected 0 to the `data_range`, "
-                f"{data_range:g}: pass the `data_range` that the images have, or clamp them."
+                f"{data_range:g}: pass the `data_range` of the images, or clamp them."
             )
 
 
 def _exponents(weights: Tensor | None, like: Tensor) -> Sequence[float] | Tensor:
-    """The levels' exponents, divided by their sum; a tensor if they have a gradient."""
+    """Returns the exponents of the levels, divided by their sum; a tensor if they require a gradient."""
     if weights is None:
         return BETAS
     if not isinstance(weights, Tensor):
@@ -288,7 +305,7 @@ def _multi_scale(
     x: Tensor, y: Tensor, window: Window, reduction: str, exponents: Sequence[float] | Tensor, corrected: bool,
     as_distance: bool = False,
 ) -> Tensor:  # fmt: skip
-    """MS-SSIM, or one minus it, reduced over the images."""
+    """Returns MS-SSIM, or with ``as_distance`` one minus it, reduced over the batch."""
     levels, is_mean = len(exponents), reduction == "mean"
     is_even = windows.halves_evenly(x.shape[2:], levels) and min(x.shape[2:]) >= window.kernel_size[0] << levels - 1
     if not isinstance(exponents, Tensor) and (corrected or is_even):
@@ -311,7 +328,7 @@ def _multi_scale(
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Means of 2x2 pixels; if a side is odd, the first row and the first column count twice."""
+    """Averages blocks of 2x2 pixels. If a side is odd, the first row and the first column are repeated."""
     more = max(n % 2 for n in image.shape[2:])
     return F.avg_pool2d(F.pad(image, (more, 0, more, 0), mode="replicate"), 2)
 

@@ -1,12 +1,13 @@
-"""pytorch-msssim 1.0.0: ``ssim``, ``ms_ssim``, ``SSIM`` and ``MS_SSIM``, without padding, a power for each channel.
+"""Drop-in for pytorch-msssim 1.0.0: ``ssim``, ``ms_ssim``, ``SSIM`` and ``MS_SSIM``.
 
-As in the package, the window is rounded to float32, so that it does not sum to one, levels of odd sides are padded by
-zeros that count, and an axis shorter than the window is not filtered. With ``corrected=True`` the window is exact, and
-each level is the mean of whole blocks of 2x2 pixels.
+Images are not padded, and MS-SSIM multiplies the levels of each channel. As in pytorch-msssim, the window is rounded to
+float32, so that its sum is not 1; levels with odd sides are padded by zeros that enter the averages; and an axis
+shorter than the window is not filtered. With ``corrected=True`` the window is exact, and levels are made of whole
+blocks of 2x2 pixels.
 
-What differs: float16 and bfloat16 are computed in float32, with an exact window. In float32 the rounding of the window
-changes the value (by some 1e-6), not the gradient (by less than float32 rounds). The gradient of a level that is
-clamped at zero is zero, not NaN. Fewer than five weights take smaller images than the package does.
+Differences: float16 and bfloat16 are computed in float32, with an exact window. In float32 the rounding of the window
+changes the value by about 1e-6; its effect on the gradient, which is below the rounding error of float32, is left out.
+The gradient of a level that is clamped at 0 is 0, not NaN. With fewer than five weights, smaller images are accepted.
 """
 
 from __future__ import annotations
@@ -43,28 +44,34 @@ def ssim(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """SSIM of two batches.
+    """Computes SSIM of two batches of images or volumes, as ``pytorch_msssim.ssim``.
 
     Args:
-        X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; axes of one pixel are dropped.
-        Y: images of the same shape.
-        data_range: the images' range; by default 255, of integers that of their type.
-        size_average: whether to return the mean of the batch, not a value for each image.
-        win_size: taps of the Gaussian, odd. An axis that is shorter is not filtered, after a warning.
-        win_sigma: its standard deviation.
-        win: a custom window in its place, ``[C, 1, ..., 1, taps]``.
-        K: the constants k1 and k2.
-        nonnegative_ssim: whether a channel's negative value counts as zero.
-        corrected: whether the window is exact and sums to one. By default it is rounded to float32, as in the package;
-            the operators' windows sum to one, so that this takes four more passes without a gradient, in float64 with.
+        X: Images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``. Axes of one pixel are dropped.
+        Y: Images of the same shape.
+        data_range: The range of the pixel values, > 0. The default is the range of the dtype for integers, and 255 for
+            floats.
+        size_average: If True, return the mean over the batch instead of one value per image.
+        win_size: Number of taps of the Gaussian, odd. An axis that is shorter is not filtered, with a warning.
+        win_sigma: Standard deviation of the Gaussian in pixels, > 0.
+        win: A custom window ``[C, 1, ..., 1, taps]`` instead of the Gaussian.
+        K: The constants k1 and k2, >= 0.
+        nonnegative_ssim: If True, a negative value of a channel counts as 0.
+        corrected: If True, use an exact window that sums to 1. By default it is rounded to float32, as in
+            pytorch-msssim. The windows of the operators sum to 1, so the default takes four more passes over the
+            images, which enter the gradient in float64 only.
 
     Returns:
-        A scalar, or ``[N]``.
+        A scalar, or ``[N]`` if ``size_average`` is False.
 
     Raises:
-        TypeError: something is no tensor, or no number.
-        ValueError: shapes differ or have other dimensions, the window is even, or a number is out of its range.
-        NotImplementedError: a dtype that is not one of the floating-point ones or an integer of 8 or 16 bits.
+        TypeError: An argument has the wrong type.
+        ValueError: The shapes differ or do not have four or five dimensions, the window is even, or a number is out of
+            its range.
+        NotImplementedError: A dtype is not supported: neither floating point nor an 8- or 16-bit integer.
+
+    References:
+        pytorch-msssim, https://github.com/VainF/pytorch-msssim.
 
     Example:
         >>> import torch
@@ -101,13 +108,16 @@ def ms_ssim(
     *,
     corrected: bool = False,
 ) -> Tensor:
-    """MS-SSIM of two batches: of each channel the product of its levels, clamped at zero, to the powers ``weights``.
+    """Computes MS-SSIM of two batches of images or volumes, as ``pytorch_msssim.ms_ssim``.
 
-    Arguments, result and errors as of :func:`ssim`. ``weights`` are the levels' exponents, the finest level's first.
-    The smaller side must be larger than ``16 (win_size - 1)``, as in the package, or, with fewer weights, such that the
-    coarsest level holds the window. A level with an odd side is padded by zeros at both ends before it is halved, which
-    darkens its border; with ``corrected`` the last row or column is dropped instead, and the coarsest level has to hold
-    the window, so that five levels of eleven taps need 176 pixels.
+    The score of an image is the mean over its channels of the product of the levels, whose means are clamped at 0 and
+    raised to the exponents ``weights``, the finest level first. The other arguments, the result and the errors are
+    those of :func:`ssim`.
+
+    The smaller side must be larger than ``16 (win_size - 1)``, as in pytorch-msssim; with fewer than five weights it is
+    enough that the coarsest level contains the window. A level with an odd side is padded by zeros at both ends before
+    it is halved, which darkens its border. With ``corrected``, the last row or column is dropped instead, and the
+    coarsest level must contain the window, so that five levels and 11 taps need 176 pixels.
 
     Example:
         >>> import torch
@@ -142,7 +152,7 @@ def ms_ssim(
 
 
 class SSIM(nn.Module):
-    """:func:`ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed.
+    """:func:`ssim` as a module. ``channel`` and ``spatial_dims`` are ignored, because the images determine them.
 
     Example:
         >>> import torch
@@ -182,7 +192,7 @@ class SSIM(nn.Module):
 
 
 class MS_SSIM(nn.Module):  # noqa: N801
-    """:func:`ms_ssim` as a module. ``channel`` and ``spatial_dims`` are those of the images, and not needed.
+    """:func:`ms_ssim` as a module. ``channel`` and ``spatial_dims`` are ignored, because the images determine them.
 
     Example:
         >>> import torch
@@ -222,7 +232,7 @@ class MS_SSIM(nn.Module):  # noqa: N801
 
 
 def _prepared(x: Tensor, y: Tensor, data_range: float, k: Sequence[float]) -> tuple[Tensor, Tensor, windows.Constants]:
-    """Both images without axes of one pixel, and the constants."""
+    """Checks the images; returns both without axes of one pixel, and the constants."""
     names = ("X", "Y")
     arguments.check_images(x, y, names, {n: " or ".join(_SHAPES.values()) for n in range(2, 12)})
     number = arguments.check_range("data_range", data_range, x, y, names)
@@ -239,7 +249,10 @@ def _prepared(x: Tensor, y: Tensor, data_range: float, k: Sequence[float]) -> tu
 
 
 def _for_window(x: Tensor, y: Tensor, filters: Sequence[Filter]) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both images, and the results' dtype; in float64 for a window whose sum is not one up to float32's rounding."""
+    """Returns both images and the dtype of the results.
+
+    The images are in float64 if the sum of a window differs from 1 by more than the rounding errors of float32.
+    """
     dtype = windows.readable(x, y)[2]
     if any(abs(f.total - 1) > 1e-6 for f in filters):
         x, y = x.double(), y.double()
@@ -249,7 +262,7 @@ def _for_window(x: Tensor, y: Tensor, filters: Sequence[Filter]) -> tuple[Tensor
 def _of_channels(
     x: Tensor, y: Tensor, filters: Sequence[Filter], constants: windows.Constants, is_contrast: bool = False
 ) -> Tensor:
-    """SSIM or contrast sensitivity ``[N, C]``."""
+    """Returns SSIM or the contrast sensitivity ``[N, C]``."""
     if len(filters) == 1:
         return _level(x, y, filters[0], constants, is_contrast)
     channels = [
@@ -267,7 +280,7 @@ def _level(
     reduction: str = "none",
     per_channel: bool = True,
 ) -> Tensor:
-    """SSIM or contrast sensitivity ``[N, C]``, or as ``reduction`` and ``per_channel`` say."""
+    """Returns SSIM or the contrast sensitivity of one level, ``[N, C]`` or as ``reduction`` and ``per_channel`` say."""
     sides = x.shape[2:]
     window, missing = of.window(sides, constants), of.missing(sum(n >= of.size for n in sides))
     means_of = windows.contrast_alone(window) if is_contrast else window
@@ -282,7 +295,7 @@ def _level(
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Means of 2x2 pixels; an odd side is padded at both ends by zeros, which count."""
+    """Averages blocks of 2x2 pixels; an odd side is padded at both ends by zeros, which enter the averages."""
     return _POOL[image.ndim - 2](image, 2, padding=[n % 2 for n in image.shape[2:]])
 
 
@@ -291,16 +304,14 @@ def _halved_in_blocks(image: Tensor) -> Tensor:
 
 
 def _exponents(weights: Sequence[float]) -> list[float]:
-    values = weights.tolist() if isinstance(weights, Tensor) else weights
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ValueError(f"`weights` is {weights!r}, expected a sequence of numbers, one for each level.")
-    return [arguments.check_number("weights", value) for value in values]
+    return arguments.check_exponents("weights", weights.tolist() if isinstance(weights, Tensor) else weights)
 
 
 def _check_levels(given: Tensor, x: Tensor, size: int, levels: int, corrected: bool) -> None:
-    """The package's bound, which is that of five levels; or that the coarsest level holds the window.
+    """Checks the size of the images: pytorch-msssim's bound for five levels, or that of the coarsest level.
 
-    The package does not bound the depth, along which it skips what is too short; but PyTorch does not halve one voxel.
+    pytorch-msssim does not bound the depth, because it does not filter an axis that is too short. PyTorch however
+    cannot halve an axis of one voxel.
     """
     why = f"{levels} `weights` and a window of {size} taps: use fewer `weights` or a smaller `win_size`"
     least = size << levels - 1 if corrected else min(16 * (size - 1) + 1, (size - 1 << levels - 1) + 1)
@@ -314,7 +325,7 @@ def _warn_of_short_axes(given: Tensor, shape: Sequence[int], size: int) -> None:
     for n in shape[2:]:
         if n < size:
             warnings.warn(
-                f"An axis of `X` {tuple(given.shape)} has {n} pixels, fewer than the window's {size}: it is not "
-                "filtered.",
+                f"An axis of `X` {tuple(given.shape)} has {n} pixels, fewer than the {size} taps of the window: it is "
+                "not filtered.",
                 stacklevel=4,
             )

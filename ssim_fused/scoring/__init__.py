@@ -1,7 +1,7 @@
-"""Scores of pictures, folders and videos: the kernels, fed by decoders that keep up.
+"""Scores pictures, folders and videos: reads files, decodes them in threads, and runs the kernels in batches.
 
-What the command ``ssim-fused compare`` prints, :func:`compare` returns; :func:`score` is the generator beneath. Needs
-the extra ``[scoring]``.
+:func:`compare` returns what the command ``ssim-fused compare --format json`` prints. :func:`score` is the generator
+below it, which yields scores as they are computed. Requires ``pip install 'ssim_fused[scoring]'``.
 """
 
 from ssim_fused.scoring.decoding import Failed, Noted

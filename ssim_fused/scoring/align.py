@@ -1,7 +1,8 @@
-"""Which frame of one sequence meets which of the other: by number, or by time.
+"""Matches the frames of two sequences, by number or by time.
 
-By time, both clocks start at the first frame. Each distorted frame meets the reference frame that is on display then:
-the last one that begins no later than half a frame after it, at the higher of both frame rates.
+When frames are matched by time, both clocks start at the first frame. Each distorted frame is compared with the
+reference frame on display at that time: the last one that starts at most half a frame later, where a frame's duration
+is that of the higher frame rate.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ class UnequalError(PairError):
 
 
 def by_number(left: Iterator[Numbered], right: Iterator[Numbered], describe: Callable[[int, int], str]) -> Iterator:
-    """Both sequences' frames in pairs ``(number, left, right)``.
+    """Yields the frames of both sequences in pairs ``(number, left, right)``.
 
     Raises:
-        UnequalError: one has more frames; ``describe`` makes the message of how many each has, for which all are read.
+        UnequalError: one sequence has more frames. The rest is read to count them, and ``describe(left, right)``
+            returns the message for the two counts.
 
     """
     met = 0
@@ -42,12 +44,12 @@ def by_number(left: Iterator[Numbered], right: Iterator[Numbered], describe: Cal
 
 @dataclass
 class Clock:
-    """How time is read off frames, and how exactly.
+    """The frame rates of two videos and the precision of their time stamps.
 
     Attributes:
-        reference: frames a second.
-        distorted: the same.
-        tick: seconds by which rounding may have moved a time stamp.
+        reference: frames per second of the reference, or None if unknown.
+        distorted: frames per second of the distorted video, or None if unknown.
+        tick: the largest rounding error of a time stamp, in seconds.
 
     """
 
@@ -57,20 +59,20 @@ class Clock:
 
     @property
     def slack(self) -> Fraction:
-        """How much later than the distorted frame its reference frame may begin."""
+        """The time in seconds by which a reference frame may start later than the distorted frame it is matched to."""
         rates = [rate for rate in (self.reference, self.distorted) if rate]
         half = Fraction(1, 2) / max(rates) if rates else Fraction(0)
         return half + (self.tick if self.tick * 4 < half else 0)
 
 
 class ByTime:
-    """Pairs ``(number, reference, distorted)``, the number being the distorted frame's.
+    """Iterates over pairs ``(number, reference, distorted)``, where ``number`` is that of the distorted frame.
 
     Args:
-        reference: frames with numbers, from the first.
-        distorted: the same.
-        clock: their rates.
-        frames: which frames of the distorted one are compared: start, stop and step.
+        reference: numbered frames of the reference, starting at the first.
+        distorted: numbered frames of the distorted video, starting at the first.
+        clock: the frame rates of both.
+        frames: the distorted frames to compare, as start, stop and step.
 
     """
 
@@ -116,29 +118,29 @@ class ByTime:
         return frame
 
     def _is_over(self, last: Any, zero: Fraction, now: Fraction) -> bool:
-        """Whether the frame after the reference's last one would be on display."""
+        """Returns whether the reference has ended, so that its last frame is no longer on display."""
         if not self._clock.reference:
             return False
         return now + self._clock.slack >= time_of(last, "reference") - zero + 1 / self._clock.reference
 
     def notes(self) -> Iterator[str]:
-        """What remained without a partner."""
+        """Yields a sentence about the frames of each video that were not compared."""
         left = self._passed - self._shown
         if left and self._frames == (0, None, 1):
-            yield f"matched by time: {left} of the reference's {self._passed} frames met no distorted frame"
+            yield f"matched by time: {left} of the {self._passed} reference frames match no distorted frame"
         if self._beyond:
-            yield f"matched by time: after the reference's end, distorted frames were not scored: {self._beyond}"
+            yield f"matched by time: {self._beyond} distorted frames after the end of the reference were not scored"
 
 
 def time_of(shot: Any, whose: str) -> Fraction:
-    """Seconds on the clock of a shot's own video.
+    """Returns the time stamp of a frame in seconds, on the clock of its video.
 
     Raises:
-        PairError: the frame has no time stamp, as that of a folder or of bare H.264.
+        PairError: the frame has no time stamp, such as one from a folder or from an H.264 elementary stream.
 
     """
     frame = shot.frame
     stamp = None if frame is None else frame.pts if frame.pts is not None else frame.dts
     if frame is None or stamp is None or not frame.time_base:
-        raise PairError(f"the {whose} has no time stamps, so that --align pts cannot match its frames")
+        raise PairError(f"the {whose} has no time stamps, which --align pts needs; use --align number")
     return stamp * Fraction(frame.time_base)

@@ -1,6 +1,7 @@
-"""How fast this machine scores, and where the time goes: the kernels, decoding, and both together, of 1080p.
+"""Measures the scoring speed of this machine at 1080p: the kernels alone, decoding alone, and both together.
 
-The pictures are noise of all scales, which compresses about as photographs do, and are written to a temporary folder.
+The test pictures are noise at all scales, which compresses about as well as photographs. They are written to a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from ssim_fused.scoring.settings import Settings
 
 WIDTH, HEIGHT = 1920, 1080
 PAIRS, FRAMES = 16, 48
-QUALITIES = (95, 60)  # of the JPEG files, reference and distorted
-BITRATES = (16_000_000, 4_000_000)  # of the videos
+QUALITIES = (95, 60)  # JPEG quality of the reference and the distorted file
+BITRATES = (16_000_000, 4_000_000)  # bits per second of the reference and the distorted video
 
 
 def bench(seconds: float) -> None:
-    """Measures and prints, taking about ``seconds`` for each of nine figures."""
+    """Measures and prints nine figures, spending about ``seconds`` on each."""
     device = choose_device("auto")
     settings = Settings()
-    print(f"1920x1080 on {device}, {settings.workers} threads to decode, {torch.get_num_threads()} to compute\n")
+    print(f"1920x1080 on {device}, {settings.workers} decoding threads, {torch.get_num_threads()} computing threads\n")
     with tempfile.TemporaryDirectory(prefix="ssim_fused") as folder:
         pictures, videos = write_pictures(Path(folder)), write_videos(Path(folder))
         for title, call in _kernels(device):
-            print(f"{title:<40} {1e3 * _time(call, seconds):8.2f} ms a pair", flush=True)
+            print(f"{title:<40} {1e3 * _time(call, seconds):8.2f} ms per pair", flush=True)
         for title, pairs, frames, options in (
             ("JPEG, RGB", pictures, PAIRS, settings),
             ("H.264, luma", videos, FRAMES, replace(settings, luma="bt601")),
@@ -44,13 +45,13 @@ def bench(seconds: float) -> None:
             decode = _time(lambda p=pairs, o=options: exhaust(decoded(whole(p, o), o)), seconds) / frames
             every = _time(lambda p=pairs, o=options: exhaust(score(p, o)), seconds) / frames
             print(
-                f"\n{title}: decoding alone {1e3 * decode:.2f} ms a pair, with SSIM {1e3 * every:.2f} ms, "
-                f"{1 / every:.1f} pairs a second; decoding is {decode / every:.0%} of it"
+                f"\n{title}: decoding alone {1e3 * decode:.2f} ms per pair, decoding and SSIM {1e3 * every:.2f} ms "
+                f"({1 / every:.1f} pairs per second); decoding is {decode / every:.0%} of the time"
             )
 
 
 def exhaust(elements: Iterator) -> int:
-    """Takes all elements; returns how many there were."""
+    """Consumes an iterator and returns the number of its elements."""
     return sum(1 for _ in elements)
 
 
@@ -66,7 +67,7 @@ def _kernels(device: torch.device) -> Iterator[tuple[str, Callable[[], object]]]
 
 
 def _time(call: Callable[[], object], seconds: float) -> float:
-    """The median time of a call, in seconds, of as many as fit, after one to warm up."""
+    """Returns the median time of a call in seconds, over the calls that fit into ``seconds``, after a warm-up call."""
     call()
     times, end = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -77,7 +78,7 @@ def _time(call: Callable[[], object], seconds: float) -> float:
 
 
 def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Noise whose amplitude falls with its frequency, as in photographs: ``[height, width, 3]`` of uint8."""
+    """Returns noise whose amplitude falls with frequency, as in photographs: ``[height, width, 3]``, uint8."""
     from PIL import Image
 
     generator = np.random.default_rng(seed)
@@ -91,7 +92,7 @@ def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def write_pictures(folder: Path, count: int = PAIRS) -> list[Pair]:
-    """Pairs of JPEG files."""
+    """Writes ``count`` pairs of JPEG files of the two ``QUALITIES``."""
     from PIL import Image
 
     pairs = []
@@ -105,7 +106,7 @@ def write_pictures(folder: Path, count: int = PAIRS) -> list[Pair]:
 
 
 def write_videos(folder: Path, count: int = FRAMES) -> list[Pair]:
-    """One pair of videos: a camera that moves over a picture."""
+    """Writes one pair of videos of ``count`` frames: a camera that moves over a picture."""
     large = picture(99, HEIGHT + count, WIDTH + 2 * count)
     frames = [np.ascontiguousarray(large[k : k + HEIGHT, 2 * k : 2 * k + WIDTH]) for k in range(count)]
     paths = [str(folder / f"{rate}.mp4") for rate in BITRATES]

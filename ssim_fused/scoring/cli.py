@@ -1,8 +1,8 @@
 """The command line: ``ssim-fused compare | info | bench``.
 
-Exit statuses: 0; 1 if a score lies below ``--fail-under``; 2 for a wrong call, a pair that could not be scored, or a
-result that could not be written; 3 for a bug in this program; 130 if the run was interrupted. Results go to standard
-output; progress and errors to standard error.
+Exit status: 0 for success; 1 if a score is below ``--fail-under``; 2 for a usage error, a pair that could not be
+scored, or a result that could not be written; 3 for a bug in this program; 130 if the run was interrupted. Results go
+to standard output, progress and errors to standard error.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from ssim_fused._version import __version__
 from ssim_fused.scoring.destination import complain, destination, let_go_of_standard_output
@@ -23,15 +23,11 @@ from ssim_fused.scoring.ignored import Rectangle, parsed
 from ssim_fused.scoring.output import FORMATS
 from ssim_fused.scoring.settings import ALIGNMENTS, CONVENTIONS, LUMAS, METRICS, PADDINGS, WINDOWS, Settings
 
-# Options whose value may start with a minus, and must not be taken for an option then: their own check refuses it.
-NUMBERS = ("--batch", "--crop", "--data-range", "--fail-under", "--frames", "--ignore", "--kernel-size", "--max-pixels",
-           "--sigma", "--workers")  # fmt: skip
-
 OK, BELOW, FAILED, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status."""
+    """Runs a command and returns its exit status."""
     try:
         try:
             options = _parsed(sys.argv[1:] if arguments is None else arguments)
@@ -40,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         return status
-    except BrokenPipeError:  # `| head` has seen enough; nothing more is to be written, on closing neither
+    except BrokenPipeError:  # the reader has exited, as in `| head`: write no more, not even when closing the file
         let_go_of_standard_output()
         return OK
-    except (UsageError, OSError) as error:  # OSError: of writing; what cannot be read is a pair's error
+    except (UsageError, OSError) as error:  # an OSError comes from writing; an unreadable input is a PairError
         let_go_of_standard_output()
         complain(str(error))
         return FAILED
@@ -52,24 +48,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and lacks_extra(error):
-            complain(f"{error.name} is missing; pip install 'ssim_fused[scoring]'")
+            complain(f"{error.name} is not installed; run: pip install 'ssim_fused[scoring]'")
             return FAILED
         traceback.print_exc()
-        complain("this is a bug; please report it with the lines above and what `ssim-fused info` prints")
+        complain("this is a bug; please report it with the traceback above and the output of `ssim-fused info`")
         return BUG
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that fails if its help cannot be written, which argparse's own passes over."""
+    """An argument parser that reports a usage error in one line, and a failure to write its help as an error."""
 
     def print_help(self, file: Any = None) -> None:
+        """Writes the help. ``argparse`` ignores an ``OSError`` here; the command must report a full disk."""
         target = file or sys.stdout
         if target is not None:
             target.write(self.format_help())
 
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and the command that prints the help, in one line, and exits."""
+        complain(f"{message}; see {self.prog} --help")
+        sys.exit(FAILED)
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``command`` of what it returns is the function to call."""
+    def numeric_options(self) -> set[str]:
+        """Returns the options of this parser and of its commands whose value may start with a minus sign."""
+        names: set[str] = set()
+        for action in self._actions:
+            if action.type in (int, float, _frames, _rectangle):
+                names.update(action.option_strings)
+            elif isinstance(action.choices, dict):  # of the commands: their parsers, by name
+                for choice in action.choices.values():
+                    names |= choice.numeric_options() if isinstance(choice, Parser) else set()
+        return names
+
+
+def make_parser() -> Parser:
+    """Returns the parser of all commands. The parsed options have ``command``, the function that runs the command."""
     parser = Parser("ssim-fused", description="Compute SSIM, MS-SSIM and PSNR of pictures, folders and videos.")
     parser.add_argument("--version", action="version", version=f"ssim-fused {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -77,22 +90,25 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "compare",
             help="score distorted pictures, folders or videos against a reference",
+            usage="%(prog)s [OPTIONS] REFERENCE DISTORTED [DISTORTED ...]\n       %(prog)s [OPTIONS] --pairs LIST.CSV",
             description="Score distorted pictures, folders or videos against a reference.",
-            epilog="Exit statuses: 0 success; 1 a score below --fail-under; 2 a wrong call, a pair that was not "
-            "scored, or a result that cannot be written; 3 a bug; 130 interrupted.",
+            epilog="Exit status: 0 success; 1 a score is below --fail-under; 2 a usage error, a pair that could not be "
+            "scored, or a result that could not be written; 3 a bug; 130 interrupted.",
         )
     )
-    info = commands.add_parser("info", help="print what is built and would be used, for a bug report")
-    info.set_defaults(command=_info)
-    bench = commands.add_parser("bench", help="measure in a minute how fast this machine is, and where the time goes")
-    bench.add_argument("--seconds", type=float, default=5, help="time for each measurement (default %(default)g)")
-    bench.set_defaults(command=_bench)
+    about = "print versions, build options and devices, for a bug report"
+    info = commands.add_parser("info", help=about, description=f"{about.capitalize()}.")
+    info.set_defaults(command=_info, parser=info)
+    about = "measure decoding and scoring speed on this machine, in about a minute"
+    bench = commands.add_parser("bench", help=about, description=f"{about.capitalize()}.")
+    bench.add_argument("--seconds", type=float, default=5, help="spend this long on each figure (default %(default)g)")
+    bench.set_defaults(command=_bench, parser=bench)
     return parser
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    """Adds the options; one whose name is a field of ``Settings`` reaches it without more ado."""
-    parser.set_defaults(command=_compare)
+    """Adds the options. An option named after a field of ``Settings`` sets that field."""
+    parser.set_defaults(command=_compare, parser=parser)
     for add_group in (_add_inputs, _add_scores, _add_results, _add_resources):
         add_group(parser)
 
@@ -100,77 +116,94 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inputs")
     add = group.add_argument
-    add("reference", nargs="?", help="a picture, a folder, a video, or - for a y4m stream on standard input")
-    add("distorted", nargs="*", help="one or several to compare with it; each is pooled by itself")
-    add("--pairs", metavar="LIST.CSV", help="read lines reference,distorted[,mask] from this file instead")
-    add("--frames", type=_frames, metavar="A:B:STEP", help="score frames A to B - 1 of videos, every STEP-th")
-    add("--align", choices=ALIGNMENTS, help="match frames of two videos by number (the default), or by pts: their time")
-    add("--size", metavar="WxH", help="set the size of the frames of raw .yuv files")
-    add("--pix-fmt", metavar="FMT", help="set their pixel format, as FFmpeg names it: yuv420p10le")
-    add("--mask", metavar="PATH", help="weigh the pixels by this picture, or by the pictures of this folder")
+    add(
+        "reference",
+        nargs="?",
+        metavar="REFERENCE",
+        help="picture, folder or video; - is a y4m stream on standard input",
+    )
+    add(
+        "distorted",
+        nargs="*",
+        metavar="DISTORTED",
+        help="pictures, folders or videos to score; each is pooled by itself",
+    )
+    add("--pairs", metavar="LIST.CSV", help="read the pairs from this file, with columns reference,distorted[,mask]")
+    add("--frames", type=_frames, metavar="A:B:STEP", help="score every STEP-th frame of videos from A up to B - 1")
+    add("--align", choices=ALIGNMENTS, help="match the frames of two videos by number (default) or by time (pts)")
+    add("--size", metavar="WxH", help="set the frame size of raw video files (.yuv)")
+    add("--pix-fmt", metavar="FMT", help="set the pixel format of raw video files: an FFmpeg name such as yuv420p10le")
+    add("--mask", metavar="PATH", help="weight the pixels by this picture, or by the pictures in this folder")
     add("--ignore", action="append", type=_rectangle, metavar="X,Y,W,H",
-        help="leave out this rectangle, in pixels of the picture; may be repeated")  # fmt: skip
-    add("--crop", type=int, metavar="N", help="cut N pixels off each side first")
+        help="exclude a rectangle, given in pixels before --crop; may be repeated")  # fmt: skip
+    add("--crop", type=int, metavar="N", help="remove N pixels from each side before scoring")
     add("--resize", action="store_true", default=None, help="scale the distorted picture to the reference's size")
-    add("--data-range", type=float, metavar="R", help="set the value of white of float pictures, and of 12 bits in 16")
-    add("--max-pixels", type=int, metavar="N", help=f"refuse larger pictures (default {Settings.max_pixels})")
+    add("--data-range", type=float, metavar="R",
+        help="set the value of white: required for float pictures; 4095 for 12-bit data in a 16-bit file")  # fmt: skip
+    add("--max-pixels", type=int, metavar="N",
+        help=f"refuse pictures of more than N pixels (default {Settings.max_pixels})")  # fmt: skip
 
 
 def _add_scores(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scores")
     add = group.add_argument
-    add("--metric", type=_names, metavar="NAMES", help=f"compute these, of {','.join(METRICS)} (default ssim)")
-    add("--convention", choices=CONVENTIONS, help="compute what this library computes (default torchmetrics)")
-    add("--padding", choices=PADDINGS, help="continue pictures beyond their borders like this")
+    add("--metric", type=_names, metavar="NAMES",
+        help=f"compute these metrics, separated by commas: {', '.join(METRICS)} (default ssim)")  # fmt: skip
+    add("--convention", choices=CONVENTIONS, help="match the scores of this library (default torchmetrics)")
+    add("--padding", choices=PADDINGS, help="pad the borders this way; valid: no padding")
     add("--window", choices=WINDOWS, help="average over a window of this shape")
-    add("--sigma", type=float, help="set the Gaussian window's standard deviation, in pixels")
-    add("--kernel-size", type=int, metavar="N", help="set the side of the uniform window, odd")
+    add("--sigma", type=float, metavar="PIXELS", help="set the standard deviation of the Gaussian window (default 1.5)")
+    add("--kernel-size", type=int, metavar="N", help="set the side of the uniform window, an odd number")
     add("--luma", nargs="?", choices=LUMAS, const="bt601",
-        help="score luma alone: by this formula (bt601) of RGB, the plane Y of two videos")  # fmt: skip
-    add("--rgb", action="store_true", default=None, help="score two videos by RGB instead of their planes Y, U and V")
+        help="score luma only: of RGB by this formula (default bt601), of two videos the Y plane")  # fmt: skip
+    add("--rgb", action="store_true", default=None, help="score two videos as RGB instead of by plane (Y, U, V)")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     add = group.add_argument
-    add("--format", choices=FORMATS, default="table", help="print results like this (default %(default)s)")
+    add("--format", choices=FORMATS, default="table", help="print results in this format (default %(default)s)")
     add("--output", metavar="FILE", help="write results to this file instead of standard output")
     add("--per-frame", action="store_true", help="include the scores of each frame")
-    pools = "of mean,min,max,median,harmonic,p0..p100; the first makes a video's score"
-    add("--pool", type=_names, default=("mean",), metavar="NAMES", help=f"pool frames by these, {pools}")
-    add("--db", action="store_true", help="include -10 log10(1 - SSIM)")
-    add("--dssim", action="store_true", help="include (1 - SSIM) / 2")
-    add("--map", metavar="DIR", help="write each pair's heat map, next to its pictures, into this folder")
-    add("--report", metavar="FILE.html", help="write a page to look at")
-    add("--fail-under", type=float, metavar="VALUE", help="exit with status 1 if any score is below VALUE")
+    pools = "mean, min, max, median, harmonic, p0 to p100; the first is the score of a video (default mean)"
+    add("--pool", type=_names, default=("mean",), metavar="NAMES", help=f"combine the scores of frames by {pools}")
+    add("--db", action="store_true", help="include SSIM in decibels, -10 log10(1 - SSIM)")
+    add("--dssim", action="store_true", help="include DSSIM, (1 - SSIM) / 2")
+    add("--map", metavar="DIR", help="write a PNG of each pair and its heat map into this folder")
+    add("--report", metavar="FILE.html", help="write an HTML report with the worst pairs, heat maps and plots")
+    add("--fail-under", type=float, metavar="VALUE",
+        help="exit with status 1 if a pair's first metric is below VALUE")  # fmt: skip
 
 
 def _add_resources(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     add = group.add_argument
-    add("--device", help="compute on auto, cpu, cuda or cuda:N (default auto)")
-    add("--batch", type=int, metavar="N", help=f"score up to N pairs in a call (default {Settings.batch})")
-    add("--workers", type=int, metavar="N", help="decode in N threads (default: one for each core)")
+    add("--device", metavar="NAME", help="compute on auto, cpu, cuda or cuda:N (default auto)")
+    add("--batch", type=int, metavar="N", help=f"score up to N pairs per kernel call (default {Settings.batch})")
+    add("--workers", type=int, metavar="N", help="decode in N threads (default: one per core)")
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options; paths may stand before, between and behind them, which argparse's own commands refuse."""
+    """Parses the options. Paths may come before, between and after them, which ``argparse`` subcommands reject."""
     parser = make_parser()
-    options, rest = parser.parse_known_args(_with_values(_with_formula(arguments)))
-    before = rest[: rest.index("--")] if "--" in rest else rest  # what follows are paths, whatever they start with
-    unknown = any(word.startswith("-") and word != "-" for word in before)
+    options, rest = parser.parse_known_args(_with_values(_with_formula(arguments), parser.numeric_options()))
+    before = rest[: rest.index("--")] if "--" in rest else rest  # everything after "--" is a path
+    unknown = [word for word in before if word.startswith("-") and word != "-"]
     if unknown or (rest and not hasattr(options, "distorted")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:
         options.distorted += before + rest[len(before) + 1 :]
     return options
 
 
-def _with_values(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments with each value that starts with a minus joined to its option, since argparse takes it for one."""
+def _with_values(arguments: Sequence[str], numeric: Collection[str]) -> Sequence[str]:
+    """Joins a value that starts with a minus sign to its option: ``argparse`` would read the value as an option.
+
+    The option's own check then refuses the value, or accepts it.
+    """
     words: list[str] = []
     for word in arguments:
-        if words and words[-1] in NUMBERS and re.match(r"-[\d.,:]", word):
+        if words and words[-1] in numeric and re.match(r"-[\d.,:]", word):
             words[-1] += f"={word}"
         else:
             words.append(word)
@@ -178,7 +211,7 @@ def _with_values(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def _with_formula(arguments: Sequence[str]) -> list[str]:
-    """The arguments with a formula for each ``--luma`` that a path or nothing follows, so that it does not take it."""
+    """Gives each ``--luma`` without a formula its default, so that it does not consume the path after it."""
     given = [*arguments, "-"]
     return [
         "--luma=bt601"
@@ -196,7 +229,7 @@ def _rectangle(text: str) -> Rectangle:
     try:
         return parsed(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected four whole numbers X,Y,W,H") from error
+        raise argparse.ArgumentTypeError(f"{text!r}; expected four integers X,Y,W,H") from error
 
 
 def _frames(text: str) -> tuple[int, int | None, int]:
@@ -214,7 +247,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     try:
         ended = compare_files(options)
-    except BrokenPipeError as error:  # not of standard output, whose reader may leave: of another process
+    except BrokenPipeError as error:  # of a worker process; `main` would attribute it to standard output
         raise OutputError(str(error)) from error
     if ended.interrupted:
         return INTERRUPTED

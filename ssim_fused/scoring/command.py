@@ -1,4 +1,4 @@
-"""``ssim-fused compare``: from the options to a run, and from its results to files and messages."""
+"""Implements ``ssim-fused compare``: options to a run, and its results to files and messages."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ssim_fused.scoring.run import Sink, Wanted, run
 from ssim_fused.scoring.sequence import open_sequence
 from ssim_fused.scoring.settings import Settings
 
-EXHIBITS = 12  # pairs, the worst, that a report shows
-SIDECAR = "-metadata.json"  # what the W3C's recommendation on tabular data appends to a CSV file's name
+EXHIBITS = 12  # the number of worst pairs that a report shows as images
+SIDECAR = "-metadata.json"  # appended to the name of a CSV file, as in the W3C recommendation on tabular data
 
 
 @dataclass
 class Ended:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        interrupted: whether it was.
-        failed: whether a pair was not scored, or a result not written.
-        below: whether a score lies below the bound.
+        interrupted: whether the run was interrupted.
+        failed: whether a pair was not scored, or a result was not written.
+        below: whether a score is below ``--fail-under``.
 
     """
 
@@ -48,13 +48,13 @@ class Ended:
 
 @dataclass
 class Written:
-    """Results on their way to a destination.
+    """A file of results that is being written.
 
     Attributes:
-        destination: where they go.
-        end: writes what is known when all is scored.
-        sink: takes each pair's result, or None.
-        begin: writes what stands above the results.
+        destination: the file, or standard output.
+        end: writes what follows the results, once all pairs are scored.
+        sink: receives the result of each pair, or None if only totals are written.
+        begin: writes what precedes the results.
 
     """
 
@@ -65,7 +65,7 @@ class Written:
 
 
 def compare_files(options: argparse.Namespace) -> Ended:
-    """Runs the command with the parsed options."""
+    """Runs ``ssim-fused compare`` with the parsed options."""
     settings = _settings(options)
     pools = check_pools(options.pool)
     threshold = None
@@ -100,17 +100,24 @@ def _settings(options: argparse.Namespace) -> Settings:
         **{name: value for name, value in given.items() if value is not None} | {"channels": options.format == "ffmpeg"}
     )
     if options.format == "ffmpeg" and "ssim" not in settings.metric:
-        raise UsageError("--format ffmpeg prints ssim, which --metric leaves out.")
+        given = ",".join(settings.metric)
+        raise UsageError(f"--metric is {given}, but --format ffmpeg prints ssim; add ssim to --metric.")
     return settings
 
 
 def _pairs(options: argparse.Namespace) -> list[Pair]:
     if options.pairs is not None:
         if options.reference is not None:
-            raise UsageError("--pairs lists what is compared; leave out the other arguments.")
+            raise UsageError(
+                f"--pairs is {options.pairs!r}, but REFERENCE {options.reference!r} is given as well; give only one of "
+                "the two."
+            )
         return read_pairs(options.pairs, options.mask)
     if options.reference is None or not options.distorted:
-        raise UsageError("give a REFERENCE and what is compared with it, or --pairs LIST.CSV.")
+        missing = "REFERENCE and DISTORTED are" if options.reference is None else "DISTORTED is"
+        raise UsageError(
+            f"{missing} missing; expected REFERENCE and DISTORTED, or --pairs LIST.CSV; see ssim-fused compare --help"
+        )
     return find_pairs(options.reference, options.distorted, options.mask)
 
 
@@ -118,7 +125,7 @@ def _pairs(options: argparse.Namespace) -> list[Pair]:
 def _written(
     options: argparse.Namespace, pairs: Sequence[Pair], rows: Rows, made: dict[str, Any], first: bool
 ) -> Generator[list[Written]]:
-    """The results' files, opened before the work; all are as they were after an exception. Rank 0 alone writes."""
+    """Opens the result files before scoring starts, and restores all of them after an exception. Only rank 0 writes."""
     written: list[Written] = []
     try:
         if first:
@@ -151,23 +158,23 @@ def _open_all(
 
 
 def _check_distinct(options: argparse.Namespace, pairs: Sequence[Pair], written: Sequence[Written]) -> None:
-    """Refuses to replace a file that is read, or to write two results to one."""
+    """Refuses to overwrite an input, or to write two results to the same file."""
     targets = [one.destination.regular for one in written if one.destination.regular]
     if len(set(targets)) < len(targets):
-        raise UsageError(f"--output and --report are both {options.output!r}; give each a file of its own.")
+        raise UsageError(f"--output and --report are both {options.output!r}; give two different files.")
     if not any(os.path.exists(target) for target in targets):
         return
     arguments = [options.reference, *options.distorted, options.pairs, options.mask]
     inputs = {os.path.realpath(path): path for path in arguments if path}
-    # The files of folders and lists may be a million, so links among them are not resolved.
+    # Folders and lists may name a million files, so their links are not resolved.
     inputs |= {os.path.abspath(path): path for pair in pairs for path in (pair.reference, pair.distorted)}
     for target in targets:
         if target in inputs:
-            raise UsageError(f"{inputs[target]!r} is compared and would be replaced by the results; give another file.")
+            raise UsageError(f"{inputs[target]!r} is an input, which the results would overwrite; give another file.")
 
 
 def _completed(written: Written, totals: Totals) -> list[OutputError]:
-    """Writes the end of one result; a failure is returned, so that it does not cost the others."""
+    """Completes one file. Returns a failure instead of raising it, so that the other files are still completed."""
     try:
         written.end(totals)
         written.destination.close()
@@ -181,7 +188,7 @@ def _sum_up(totals: Totals, pairs: int, interrupted: bool, threshold: Threshold 
     if interrupted:
         complain(f"interrupted after {totals.scored + totals.failed} of {pairs} pairs")
     if totals.failed:
-        complain(f"{totals.failed} of {pairs} pairs were not scored")
+        complain(f"{totals.failed} of {pairs} {'pair' if pairs == 1 else 'pairs'} could not be scored")
     below = threshold.sentence(totals.scored) if threshold else None
     if below:
         complain(below)
@@ -189,7 +196,7 @@ def _sum_up(totals: Totals, pairs: int, interrupted: bool, threshold: Threshold 
 
 @dataclass
 class _Complaints:
-    """A line on standard error for every pair that was not scored, and for what is to be known of one that was."""
+    """Prints a line on standard error for each pair that could not be scored, and for each note on one that was."""
 
     bar: Any
 
@@ -203,7 +210,7 @@ class _Complaints:
 
 @contextmanager
 def _progress(pairs: Sequence[Pair], settings: Settings, first: bool) -> Generator[Any]:
-    """A bar over frames on standard error, if that is a terminal."""
+    """Shows a progress bar over frames on standard error, if that is a terminal."""
     from tqdm import tqdm
 
     visible = first and sys.stderr is not None and sys.stderr.isatty()
@@ -213,7 +220,7 @@ def _progress(pairs: Sequence[Pair], settings: Settings, first: bool) -> Generat
 
 
 def _frames_of(pairs: Sequence[Pair], settings: Settings) -> int | None:
-    """How many frames there are, if that is soon known."""
+    """Returns the number of frames, or None if it cannot be determined quickly."""
     sequences = [pair for pair in pairs if pair.sequence and not pair.error]
     try:
         opened = [open_sequence(pair.reference, limits=settings.limits(), raw=settings.raw) for pair in sequences[:100]]

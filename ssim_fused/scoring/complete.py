@@ -1,7 +1,8 @@
-"""Whether a video file ends where its container says it does.
+"""Detects video files that are shorter than their container states.
 
-FFmpeg reads a file that was cut off without an error, and its decoder may make a whole frame of the rest of the last
-packet. So the sizes that the outermost structures of the common containers have are compared with the file's.
+FFmpeg reads a truncated file without an error, and its decoder may make a whole frame of what is left of the last
+packet. So this module compares the size of the file with the sizes stated by the outermost structures of common
+containers.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ import re
 from typing import BinaryIO
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_PACKETS = {0: 188, 4: 192}  # bytes of a packet of a transport stream, by the offset of its first sync byte
+_PACKETS = {0: 188, 4: 192}  # offset of the first sync byte of a transport stream to its bytes per packet
 _SYNC = 0x47
-# Of y4m's names of formats: the number of chroma planes, and how many pixels share a chroma sample across and down.
+# y4m format name to the number of chroma planes, and the horizontal and vertical chroma subsampling.
 _Y4M_CHROMA = {b"420": (2, 2, 2), b"422": (2, 2, 1), b"444": (2, 1, 1), b"411": (2, 4, 1), b"mono": (0, 1, 1)}
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
 
 
 def missing_bytes(path: str) -> int:
-    """How many bytes a file is shorter than it says, 0 if it is whole or says nothing.
+    """Returns the number of bytes missing at the end of a file: 0 if it is complete, or does not state its size.
 
     Args:
-        path: of the file: Matroska, MP4 and its kin, AVI, FLV, y4m, or a transport stream.
+        path: a file in Matroska, MP4 or a related format, AVI, FLV, y4m, or an MPEG transport stream.
 
     """
     size = os.path.getsize(path)
@@ -44,13 +45,13 @@ def missing_bytes(path: str) -> int:
 
 
 def _end_of_y4m(file: BinaryIO, size: int) -> int:
-    """The offset behind the last frame; one byte more than the file has if anything but a frame follows a frame."""
+    """Returns the offset after the last frame. If something other than a frame follows, returns ``size + 1``."""
     file.seek(0)
     fields = {field[:1]: field[1:] for field in file.readline(1 << 12).split()[1:]}
     chroma = fields.get(b"C", b"420")
     scale = next((_Y4M_CHROMA[name] for name in _Y4M_CHROMA if chroma.startswith(name)), None)
     if scale is None or not (fields.get(b"W", b"").isdigit() and fields.get(b"H", b"").isdigit()):
-        return 0  # FFmpeg says what it makes of this header
+        return 0  # FFmpeg reports what is wrong with the header
     width, height = int(fields[b"W"]), int(fields[b"H"])
     planes, across, down = scale
     samples = width * height * (2 if chroma == b"444alpha" else 1) + planes * -(-width // across) * -(-height // down)
@@ -63,7 +64,7 @@ def _end_of_y4m(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_matroska(file: BinaryIO) -> int:
-    """The offset behind the segment; 0 if a live recording left it open."""
+    """Returns the offset after the segment, or 0 if a live recording left its size open."""
     file.seek(4)
     length = _variable(file)
     if length is None:
@@ -76,7 +77,7 @@ def _end_of_matroska(file: BinaryIO) -> int:
 
 
 def _variable(file: BinaryIO) -> int | None:
-    """An EBML number, whose first byte's leading zeros count the bytes that follow; None for unknown."""
+    """Reads an EBML number, where leading zeros of the first byte count the bytes that follow; None if unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -86,7 +87,7 @@ def _variable(file: BinaryIO) -> int | None:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """The offset behind the last box."""
+    """Returns the offset after the last box."""
     place = 0
     while place < size:
         file.seek(place)
@@ -94,14 +95,14 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if length == 0 or not head[4:8].isalnum():  # up to the end of the file; or no box, but what someone appended
+        if length == 0 or not head[4:8].isalnum():  # the box reaches the end of the file, or is other, appended data
             return size
         place += max(length, 8)
     return place
 
 
 def _ends_with_a_tag(file: BinaryIO, size: int) -> bool:
-    """Whether the last four bytes are the size of a tag that lies before them, or 0, as some programs write."""
+    """Returns whether the last four bytes are the size of the tag before them, or 0, as some programs write."""
     file.seek(size - 4)
     length = int.from_bytes(file.read(4), "big")
     if length == 0:

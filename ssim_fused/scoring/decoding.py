@@ -1,6 +1,6 @@
-"""From pairs to pixels: pictures are read ahead in threads, sequences by threads of their own, in the pairs' order.
+"""Decodes pairs to pixels. Pictures are read ahead in a thread pool, sequences in their own threads, in pair order.
 
-What cannot be read is a :class:`Failed` where it happens; the others go on.
+A file that cannot be read yields a :class:`Failed` in its position, and decoding goes on with the next pair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ssim_fused.scoring.picture import Picture, SeveralFramesError, cropped, mat
 from ssim_fused.scoring.planes import Matched, rgb_of
 from ssim_fused.scoring.readers.samples import Limits
 from ssim_fused.scoring.sequence import Animation, Folder
-from ssim_fused.scoring.settings import Settings
+from ssim_fused.scoring.settings import Settings, range_text
 from ssim_fused.scoring.stream import is_stream
 from ssim_fused.scoring.video import Video
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A pair of pictures ready to be scored.
+    """A pair of pictures or frames, ready to be scored.
 
     Attributes:
-        pair: the number of the pair.
+        pair: the index of the pair, from 0.
         number: the number of the frame; 0 for a picture.
         reference: pixels ``[C, H, W]``.
-        distorted: pixels of the same size and type.
+        distorted: pixels of the same shape and dtype.
         mask: weights ``[H, W]`` in 0..1, or None.
-        chroma: of two videos both frames' planes U, then V; empty where they are not compared.
-        in_color: makes RGB of both frames of two videos, or None.
-        channels: whether the scores of red, green and blue are reported, too: of two RGB videos.
+        chroma: for two videos, the U planes of both frames, then their V planes; empty if chroma is not compared.
+        in_color: for two videos, a function that converts both frames to RGB; otherwise None.
+        channels: whether the scores of red, green and blue are reported as well, as for two RGB videos.
 
     """
 
@@ -57,17 +57,17 @@ class Frame:
     channels: bool = False
 
     def shown(self) -> tuple[Picture, Picture]:
-        """Both pictures to be looked at, as large as those that are scored."""
+        """Returns both pictures for display, in the size in which they are scored."""
         return self.in_color() if self.in_color else (self.reference, self.distorted)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a pair was not scored, or not to its end.
+    """A pair that could not be scored, or not to its end.
 
     Attributes:
-        pair: the number of the pair, from 0.
-        error: the reason, in a sentence.
+        pair: the index of the pair, from 0.
+        error: the reason, as a sentence.
 
     Example:
         >>> from ssim_fused.scoring import Pair, score
@@ -83,11 +83,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What is to be known of a pair of videos that was scored nevertheless.
+    """A note on a pair of videos that was scored, such as "alpha is not compared".
 
     Attributes:
-        pair: the number of the pair, from 0.
-        note: a sentence.
+        pair: the index of the pair, from 0.
+        note: the note, as a sentence.
 
     Example:
         >>> from ssim_fused.scoring import Noted
@@ -105,7 +105,7 @@ Decoded = Frame | Failed | Noted
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A pair with its number, and which frames of a sequence: those asked for, or of them one process's range."""
+    """A pair, its index, and the frames of a sequence to score: all requested ones, or the range of one process."""
 
     pair: Pair
     number: int
@@ -114,12 +114,12 @@ class Part:
 
 
 def whole(pairs: Iterable[Pair], settings: Settings) -> Iterator[Part]:
-    """Each pair with all the frames that the settings ask for."""
+    """Yields each pair with all frames that the settings request."""
     return (Part(pair, number, settings.frames) for number, pair in enumerate(pairs))
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable, elements: Iterable, depth: int) -> Iterator:
-    """``map(work, elements)`` in threads, in order, with at most ``depth`` results waiting."""
+    """Yields ``map(work, elements)`` in order, computed in threads, with at most ``depth`` results pending."""
     waiting: deque[Future] = deque()
     try:
         for element in elements:
@@ -134,12 +134,12 @@ def in_order(pool: ThreadPoolExecutor, work: Callable, elements: Iterable, depth
 
 
 def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Decoded]:
-    """Frames of all parts in order, with failures where they happen."""
+    """Yields the frames of all parts in order, with each failure in its position."""
     with ThreadPoolExecutor(settings.workers, "decode") as pool:
         still: list[Part] = []
 
         def pictures() -> Iterator[Part]:
-            # Up to the next sequence, which is decoded by threads of its own.
+            # Stops at the next sequence, which is decoded in its own threads.
             for part in stream:
                 if part.pair.sequence and not part.pair.error:
                     still.append(part)
@@ -160,7 +160,7 @@ def decoded(parts: Iterable[Part], settings: Settings) -> Generator[Decoded]:
 
 
 def _read_pair(part: Part, settings: Settings) -> Frame | Failed | Part:
-    """Two still pictures ready to be scored, or the part itself where either has several frames."""
+    """Reads two still pictures. Returns the part itself if either file has several frames."""
     pair, limits = part.pair, settings.limits()
     try:
         if pair.error:
@@ -175,19 +175,19 @@ def _read_pair(part: Part, settings: Settings) -> Frame | Failed | Part:
 
 
 def read_mask(path: str | None, settings: Settings) -> Tensor | None:
-    """The brightness of a picture in 0..1, cropped as the pictures are, as weights ``[H, W]``."""
+    """Reads a mask: the luma of a picture in 0..1, cropped like the pictures, as weights ``[H, W]``."""
     if path is None:
         return None
-    limits = replace(settings.limits(), data_range=1.0)  # that of a mask of floating point
+    limits = replace(settings.limits(), data_range=1.0)  # white of a floating-point mask
     picture = _read(path, limits)
     if picture.pixels.is_floating_point() and (picture.pixels.min() < 0 or picture.pixels.max() > 1):
-        raise PairError(f"{path}: has weights outside of 0..1")
+        raise PairError(f"{path}: the mask has values outside of 0..1; expected weights, where 1 counts fully")
     picture = cropped(to_luma(picture, "bt601"), settings.crop)
     return picture.pixels[0].float() / picture.peak
 
 
 def _read(path: str, limits: Limits) -> Picture:
-    """The picture; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
+    """Reads a picture. Any exception of a decoder becomes an error of the file, so that the run goes on."""
     try:
         return read_picture(path, limits)
     except Exception as error:
@@ -195,13 +195,13 @@ def _read(path: str, limits: Limits) -> Picture:
 
 
 def frame_count(sequence: Video | Folder | Animation) -> int | None:
-    """How many frames there are, or None where that is not known without decoding, or at all."""
+    """Returns the number of frames, or None if it is unknown, or known only after decoding."""
     try:
         return None if is_stream(sequence.path) else sequence.count()
     except Exception as error:
         if lacks_extra(error):
             raise
-        return None  # decoding gives the reason
+        return None  # decoding reports the reason
 
 
 def _ready(
@@ -217,12 +217,15 @@ def _ready(
 def _finished(
     pair: int, number: int, reference: Picture, distorted: Picture, mask: Tensor | None, settings: Settings
 ) -> Frame:
-    """Two pictures of one size, cropped, with their mask."""
+    """Crops two pictures of the same size and applies the mask and the ignored rectangles."""
     reference, distorted = cropped(reference, settings.crop), cropped(distorted, settings.crop)
     if mask is not None and mask.shape != reference.pixels.shape[1:]:
-        raise PairError(f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures {reference.size}")
+        raise PairError(
+            f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, the pictures have {reference.size}; expected a mask "
+            "of the same size"
+        )
     if mask is not None and not mask.any():
-        raise PairError("the mask is black everywhere, so that no pixel counts")
+        raise PairError("the mask is black everywhere, so that no pixel is scored; expected some white pixels")
     size = reference.pixels.shape[1], reference.pixels.shape[2]
     mask = without(mask, settings.ignore, size, settings.crop)
     return Frame(pair, number, reference, distorted, mask)
@@ -241,7 +244,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Decoded]:
             else:
                 yield _ready(part.number, number, *pixels, mask, settings)
         if none:
-            raise PairError("no frames in the range that was asked for")
+            raise PairError(f"--frames {range_text(settings.frames)} selects no frame; expected at least one")
     except PairError as error:
         yield Failed(part.number, str(error))
     finally:
@@ -252,7 +255,7 @@ def _read_sequences(part: Part, settings: Settings) -> Iterator[Decoded]:
 
 
 def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, settings: Settings) -> Frame:
-    """A frame whose planes are as large as one another, cropped and weighed as pictures are."""
+    """Makes a frame of matched planes, cropped and masked like pictures."""
     reference, distorted = matched(planes.reference, planes.distorted, settings.resize)
     frame = _finished(pair, number, reference, distorted, mask, settings)
     chroma = []
@@ -261,7 +264,7 @@ def _planes_ready(pair: int, number: int, planes: Matched, mask: Tensor | None, 
         steps = [round(whole / part) for whole, part in zip((height, width), both[0].pixels.shape[1:], strict=True)]
         if any(settings.crop % step for step in steps):
             raise PairError(
-                f"--crop {settings.crop} cuts through the pixels of chroma, which are {steps[1]}x{steps[0]} of luma; "
+                f"--crop {settings.crop} cuts through chroma pixels, which cover {steps[1]}x{steps[0]} luma pixels; "
                 "give a multiple, or --luma"
             )
         x, y = matched(*both, settings.resize)

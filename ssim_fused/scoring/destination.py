@@ -1,7 +1,8 @@
-"""Where results are written: standard output, a file, or a device.
+"""Writes results to standard output, a file, or a device.
 
-A regular file appears under its name when it is complete, with the permissions it had, at the end of its links.
-Whatever else has the name, a device or a FIFO, is written through. All is checked when it is opened, before the work.
+A regular file appears under its name only when it is complete. It keeps the permissions of the file that it replaces,
+and links are followed. Devices and FIFOs are written to directly. Errors are detected when a destination is opened,
+before scoring starts.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from typing import TextIO
 
 from ssim_fused.scoring.errors import OutputError, UsageError, one_line
 
-# Undecodable bytes in file names, and what another encoding lacks, are escaped: the results stay readable as text.
+# Undecodable bytes in file names, and characters that the encoding lacks, are escaped, so that writing never fails.
 _ERRORS = "backslashreplace"
 
 
 class Destination:
-    """Takes text.
+    """A destination of text.
 
     Args:
-        path: of the file, or None for standard output.
+        path: path of the file, or None for standard output.
 
     Attributes:
-        gone: whether the reader has left (``| head``); what is written then is dropped.
-        regular: whether it is a file that is replaced, at this path.
+        gone: whether the reader has exited (``| head``). Text written after that is dropped.
+        regular: path of the regular file that is replaced, or None for any other destination.
 
     Raises:
-        UsageError: it cannot be written, or standard output is closed.
+        UsageError: the path cannot be written, or standard output is closed.
 
     """
 
@@ -50,19 +51,20 @@ class Destination:
             self._file = self._opened(path)
         except UsageError:
             raise
-        except (OSError, ValueError) as error:  # ValueError: a null byte
+        except (OSError, ValueError) as error:  # ValueError: the path has a null byte
             raise UsageError(f"{path!r} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
 
     def _opened(self, path: str) -> TextIO:
-        # A link in /dev or /proc, such as /dev/stdout, may lead to a regular file that the shell has opened.
+        # A link in /dev or /proc, such as /dev/stdout, may lead to a regular file that the shell has opened. Replacing
+        # that file would bypass the shell's descriptor.
         named_in = os.path.realpath(os.path.dirname(path) or ".")
         if named_in == "/dev" or named_in.startswith("/proc/"):
             return self._through(path)
         target = os.path.realpath(path)
         with contextlib.suppress(FileNotFoundError):
-            os.stat(target)  # which refuses a name that is too long; the temporary file's is short
+            os.stat(target)  # rejects a name that is too long, before scoring; that of the temporary file is short
         if os.path.isdir(target) or path.endswith(os.sep):
-            raise UsageError(f"{path!r} is a folder; give the path of a file.")
+            raise UsageError(f"{path!r} is a folder; expected the path of a file.")
         if os.path.exists(target) and not os.path.isfile(target):
             return self._through(path)
         if os.path.exists(target) and not os.access(target, os.W_OK):
@@ -74,13 +76,13 @@ class Destination:
         return self._replacing(target)
 
     def _through(self, path: str) -> TextIO:
-        """What is no regular file, as it is: nothing is truncated, created or replaced."""
+        """Opens a device or a FIFO, without truncating, creating or replacing anything."""
         file = _text_file(os.open(path, os.O_WRONLY | os.O_APPEND))
         self._finish, self._undo = file.close, lambda: _close(file)
         return file
 
     def _in_place(self, target: str) -> TextIO:
-        """A file whose folder takes no new files: its content is replaced at the end."""
+        """Opens a file in a folder without write permission: the text is kept in memory and written at the end."""
         kept = io.StringIO(newline="")
 
         def finish() -> None:
@@ -91,6 +93,7 @@ class Destination:
         return kept
 
     def _replacing(self, target: str) -> TextIO:
+        """Opens a temporary file, which replaces ``target`` at the end."""
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".ssim_fused.")
         file = _text_file(handle)
 
@@ -112,7 +115,7 @@ class Destination:
         """Writes text.
 
         Raises:
-            OutputError: a full disk, or another error of the operating system.
+            OutputError: the text cannot be written, for example because the disk is full.
 
         """
         if not self.gone:
@@ -120,13 +123,18 @@ class Destination:
                 self._file.write(text)
 
     def flush(self) -> None:
-        """Hands on what was written, so that it is known whether there is still a reader."""
+        """Flushes the text, which also detects whether a reader still exists."""
         if not self.gone:
             with self._errors():
                 self._file.flush()
 
     def close(self) -> None:
-        """Completes the file; raises :class:`OutputError` where it cannot be."""
+        """Completes the file.
+
+        Raises:
+            OutputError: the file cannot be completed. It is left as it was before.
+
+        """
         try:
             self.flush()
             with self._errors():
@@ -136,7 +144,7 @@ class Destination:
             raise
 
     def discard(self) -> None:
-        """Leaves what was there before."""
+        """Drops the text and leaves the file as it was before."""
         self._undo()
 
     @contextmanager
@@ -156,18 +164,18 @@ class Destination:
 
 
 def complain(message: str) -> None:
-    """Prints a line on standard error; if nobody reads that, the exit status must still be right."""
+    """Prints a line on standard error. A closed standard error is ignored, so that the exit status stays correct."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             print(f"ssim-fused: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def let_go_of_standard_output() -> None:
-    """Sends what is left in its buffer nowhere, since the interpreter would fail to write it once more at its end."""
+    """Discards the buffer of standard output if it cannot be written; the interpreter would fail on it at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError, ValueError):  # of an object that has no descriptor
+        with contextlib.suppress(OSError, ValueError):  # standard output may be an object without a descriptor
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, sys.stdout.fileno())
             os.close(nothing)
@@ -180,7 +188,7 @@ def _text_file(handle: int) -> TextIO:
 
 
 def _close(file: TextIO) -> None:
-    """Closes a file whose content does not matter; a full disk is reported once."""
+    """Closes a file whose content does not matter. Its error, such as a full disk, was reported before."""
     with contextlib.suppress(OSError):
         file.close()
 
@@ -194,7 +202,7 @@ def _standard_output() -> TextIO:
 
 
 def _take_permissions(handle: int, target: str) -> None:
-    """Gives a temporary file the permissions of what it replaces, or of a new file."""
+    """Gives a temporary file the permissions of the file that it replaces, or those of a new file."""
     try:
         before = os.stat(target)
     except FileNotFoundError:
@@ -202,14 +210,14 @@ def _take_permissions(handle: int, target: str) -> None:
         os.umask(mask)
         os.fchmod(handle, 0o666 & ~mask)
         return
-    with contextlib.suppress(PermissionError):  # only root gives files away
+    with contextlib.suppress(PermissionError):  # only root may change the owner
         os.fchown(handle, before.st_uid, before.st_gid)
     os.fchmod(handle, stat.S_IMODE(before.st_mode))
 
 
 @contextmanager
 def destination(path: str | None) -> Generator[Destination]:
-    """A destination that is complete at the end of the block, or, after an exception, as it was before."""
+    """Opens a destination, which is complete after the block, or unchanged if the block raises."""
     target = Destination(path)
     try:
         yield target

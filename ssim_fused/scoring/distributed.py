@@ -1,7 +1,7 @@
-"""The same run in many processes, as ``torchrun`` starts them: pairs, or the frames of videos, are shared out.
+"""Distributes a run over the processes started by ``torchrun``: each scores some of the pairs, or of a video's frames.
 
-Each process scores its share on its own device, and rank 0 gathers the results in the order of the pairs, so that what
-it prints is what one process would. By ``torch.distributed`` alone, over gloo, since what travels is numbers.
+Each process uses its own device. Rank 0 gathers the results in pair order, so that the output is the same as that of
+one process. Communication uses ``torch.distributed`` with gloo, because only numbers are exchanged.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from ssim_fused.scoring.stream import is_stream
 
 
 class Alone:
-    """One process."""
+    """A run in a single process."""
 
     rank, size = 0, 1
 
     def gathered(self, results: Iterable[PairResult], metric: str) -> Iterable[PairResult]:
-        """The results as they come."""
+        """Returns the results unchanged."""
         return results
 
 
 class Group(Alone):
-    """One of many processes."""
+    """One process of a distributed run."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
 
     def gathered(self, results: Iterable[PairResult], metric: str) -> Iterable[PairResult]:
-        """In rank 0 the results of all processes, in order; elsewhere none."""
+        """Returns the results of all processes in pair order on rank 0, and none on other ranks."""
         shares: list[list[PairResult]] | None = [[]] * self.size if self.rank == 0 else None
         torch.distributed.gather_object(list(results), shares)
         return merged(shares or [], metric)
 
 
 def rank() -> int:
-    """The number of this process, known before it has joined the others."""
+    """Returns the rank of this process. It is known before the process group exists."""
     return int(os.environ.get("RANK", 0))
 
 
 @contextmanager
 def joined(settings: Settings) -> Generator[tuple[Settings, Alone]]:
-    """The group that ``torchrun`` made of this process and others, with each on a device of its own."""
+    """Joins the process group of ``torchrun``, if any, and yields the settings with this process's own device."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         yield settings, Alone()
         return
@@ -62,7 +62,7 @@ def joined(settings: Settings) -> Generator[tuple[Settings, Alone]]:
     try:
         group = Group(torch.distributed.get_rank(), torch.distributed.get_world_size())
         yield _on_own_device(settings), group
-        if started:  # not after an error, which the others could not hear of here
+        if started:  # not after an error: this process then exits, and torchrun stops the others
             torch.distributed.destroy_process_group()
     except UsageError:
         if started:
@@ -78,10 +78,13 @@ def _on_own_device(settings: Settings) -> Settings:
 
 
 def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]:
-    """What this process scores: every size-th pair, and of sequences that are fewer than the processes a range each.
+    """Returns the parts that this process scores.
+
+    Each process takes every ``size``-th pair. If there are fewer sequences than processes, each process takes a range
+    of frames of every sequence instead.
 
     Raises:
-        UsageError: one of the pairs is a stream, which processes cannot share.
+        UsageError: a pair has a stream, which only one process can read.
 
     """
     parts = list(whole(pairs, settings))
@@ -89,7 +92,7 @@ def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]
         return parts
     for path in {path for pair in pairs if pair.sequence for path in (pair.reference, pair.distorted)}:
         if is_stream(path):
-            raise UsageError(f"{path!r} is a stream, which one process alone can read; under torchrun give files.")
+            raise UsageError(f"{path!r} is a stream, which only one process can read; under torchrun give files.")
     cut = [part for part in parts if part.pair.sequence and not part.pair.error]
     if len(cut) >= group.size:
         return parts[group.rank :: group.size]
@@ -99,7 +102,7 @@ def share(pairs: Sequence[Pair], settings: Settings, group: Alone) -> list[Part]
 
 
 def _range_of(part: Part, group: Alone, settings: Settings) -> list[Part]:
-    """The frames of a sequence for this process; the first takes one whole whose number of frames is unknown."""
+    """Returns this process's range of frames of a sequence. If the length is unknown, rank 0 takes all of it."""
     start, stop, step = part.frames
     try:
         paths = part.pair.reference, part.pair.distorted
@@ -112,13 +115,13 @@ def _range_of(part: Part, group: Alone, settings: Settings) -> list[Part]:
         return [part] if group.rank == 0 else []
     frames = range(start, ends[0], step)
     first, last = (len(frames) * (group.rank + i) // group.size for i in (0, 1))
-    # The last process reads to the end, and so finds what one has more than the other.
+    # The last process reads to the end, so that it detects sequences of unequal length.
     end = frames[last] if last < len(frames) else stop
     return [replace(part, frames=(frames[first], end, step), shared=True)]
 
 
 def merged(shares: Sequence[Sequence[PairResult]], metric: str) -> Iterator[PairResult]:
-    """All shares in the order of the pairs; the ranges of a sequence become one result."""
+    """Yields the results of all processes in pair order, and joins the ranges of a sequence to one result."""
     results = sorted((result for share in shares for result in share), key=lambda r: (r.number, r.numbers[:1]))
     whole: PairResult | None = None
     for result in results:

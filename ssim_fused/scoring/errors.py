@@ -1,37 +1,37 @@
-"""What goes wrong while scoring: one pair's trouble, which leaves the others alone, a wrong call, a failed write."""
+"""Exceptions of scoring: an error of one pair, which does not stop the run, a usage error, and a failed write."""
 
 from __future__ import annotations
 
-# The modules of the extra [scoring], by the names they are imported by.
+# Import names of the modules that the extra [scoring] installs.
 EXTRA = (
     "OpenEXR", "PIL", "av", "imagecodecs", "jinja2", "matplotlib", "netpbmfile", "numpy", "pi_heif", "tifffile", "tqdm",
 )  # fmt: skip
 
 
 class PairError(Exception):
-    """Why one pair cannot be scored; its message stands in the results, and the next pair is scored."""
+    """A pair that cannot be scored. Its message is printed with the results, and the run goes on with the next pair."""
 
 
 class UsageError(ValueError):
-    """A call that cannot be meant: options that contradict each other, or an argument that does not exist."""
+    """An invalid call: an invalid or contradictory argument, or a path that does not exist."""
 
 
 class OutputError(OSError):
-    """A result that cannot be written: a full disk, a closed standard output."""
+    """A result that cannot be written, for example because the disk is full."""
 
 
 def one_line(text: str) -> str:
-    """The text with line ends, control characters and undecodable bytes escaped, so that it stays on one line."""
+    """Escapes line breaks, control characters and undecodable bytes, so that the text stays on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def lacks_extra(error: Exception) -> bool:
-    """Whether a module of the extra is not installed, which concerns the run and not a file."""
+    """Returns whether the error is a missing module of the extra [scoring], which is not the fault of any file."""
     return isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA
 
 
 def reading(path: str, error: Exception) -> Exception:
-    """What a reader's exception says of a file, whatever its type; of a module that is missing, itself."""
+    """Converts a reader's exception to a :class:`PairError` that names the file; returns a missing module unchanged."""
     if isinstance(error, PairError) or lacks_extra(error):
         return error
     if isinstance(error, OSError) and error.strerror:

@@ -1,7 +1,8 @@
-"""The files of a folder and of those within it, by relative path without ending, for pairing.
+"""Lists the files of a folder and its subfolders by relative path without extension, for pairing.
 
-Links to folders are followed, and each real folder is read once, so that a link to a parent ends. What systems leave
-in folders (previews, resource forks, recycle bins) is left out. A folder that cannot be read is kept with the reason.
+Links to folders are followed, and each real folder is read once, so that a link to a parent does not loop. Files that
+operating systems leave in folders (previews, resource forks, recycle bins) are skipped. A folder that cannot be read is
+recorded with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from fnmatch import translate
 
-# Files and folders that nobody put there to be scored: of macOS, Windows, Synology, GNOME, Jupyter, and file systems.
+# Files and folders created by macOS, Windows, Synology, GNOME, Jupyter and file systems, which are never scored.
 JUNK = (
     "._*", ".DS_Store", "__MACOSX", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "Icon\r",
     "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information",
@@ -26,13 +27,13 @@ _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
 
 
 def is_junk(name: str) -> bool:
-    """Whether an operating system left this file or folder there."""
+    """Returns whether an operating system or a program created this file or folder for its own use."""
     return _JUNK.match(name) is not None
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts ``frame10`` behind ``frame9``; names whose numbers tie (``f1``, ``f01``) are sorted as text."""
-    # A number is compared by its count of digits, then as text: it may be longer than int() takes.
+    """Sort key that puts ``frame10`` after ``frame9``; names with equal numbers (``f1``, ``f01``) sort as text."""
+    # Numbers are compared by their count of digits, then as text: int() rejects numbers of more than 4300 digits.
     parts = re.split(r"([0-9]+)", name)
     digits = [part.lstrip("0") for part in parts]
     keys = [(0, len(digits[k]), digits[k]) if k % 2 else (1, 0, part) for k, part in enumerate(parts) if part]
@@ -40,25 +41,26 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def stem_of(relative: str) -> str:
-    """A relative path without its ending."""
+    """Returns a relative path without its file extension."""
     return os.path.splitext(relative)[0]
 
 
 def key_of(stem: str) -> str:
-    """What stems are compared by: Unicode's composed form, since macOS writes names decomposed."""
+    """Returns the key that stems are compared by: Unicode's composed form, because macOS decomposes names."""
     return unicodedata.normalize("NFC", stem)
 
 
 @dataclass
 class Tree:
-    """What lies in a folder.
+    """The contents of a folder.
 
     Attributes:
-        folder: its path.
-        files: relative paths, by :func:`key_of` their stems.
-        aliases: relative paths of links to folders that are in the tree already, and where they are.
-        unreadable: relative paths of folders that cannot be read, and why.
-        special: relative paths of what has such a name but is no file; to read a FIFO would wait for its writer.
+        folder: path of the folder.
+        files: relative paths of the files, by :func:`key_of` of their stem.
+        aliases: links to folders that are in the tree already: relative path of the link to that of the folder.
+        unreadable: folders that cannot be read: relative path to the reason.
+        special: relative paths that are neither files nor folders. They are not opened: reading a FIFO would block
+            until something writes to it.
 
     """
 
@@ -69,7 +71,7 @@ class Tree:
     special: set[str] = field(default_factory=set)
 
     def find(self, key: str) -> list[str]:
-        """The relative paths with this key, also below a link to a folder that is in the tree by another name."""
+        """Returns the relative paths with this key, also below a link to a folder listed under another name."""
         if key in self.files:
             return self.files[key]
         for alias, target in self.aliases.items():
@@ -79,23 +81,24 @@ class Tree:
         return []
 
     def missing(self, key: str) -> str:
-        """Why there is no file with this key."""
+        """Returns the reason why there is no file with this key."""
         for relative, reason in self.unreadable.items():
             if key.startswith(key_of(relative) + "/"):
                 return f"{self.path(relative)} cannot be read: {reason}"
-        return f"{self.folder} has no file of this name"
+        return f"{self.folder} has no file with this name"
 
     def path(self, relative: str) -> str:
+        """Joins a relative path to that of the folder."""
         return os.path.join(self.folder, relative)
 
 
 def read_tree(folder: str, endings: Container[str]) -> Tree:
-    """The files with one of these endings (lower case) in a folder and in those within it."""
+    """Lists the files with one of these extensions (in lower case) in a folder and its subfolders."""
     tree = Tree(folder)
     seen: dict[tuple[int, int], str] = {}
     real, links = [""], deque[str]()
     while real or links:
-        # Real folders come before links, so that files are found by their own names.
+        # Real folders come before links, so that files are listed under their real paths.
         relative = real.pop() if real else links.popleft()
         try:
             about = os.stat(tree.path(relative))
@@ -122,7 +125,7 @@ def read_tree(folder: str, endings: Container[str]) -> Tree:
 
 
 def _is_file(entry: os.DirEntry) -> bool:
-    """Whether it is a file, or a link whose target is missing, which its reader says."""
+    """Returns whether an entry is a file, or a broken link, which its reader reports."""
     try:
         return entry.is_file() or not os.path.exists(entry.path)
     except OSError:
@@ -130,7 +133,7 @@ def _is_file(entry: os.DirEntry) -> bool:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a folder or a link to one; what cannot be told is a file, whose reader gives the reason."""
+    """Returns whether an entry is a folder or a link to one. If that fails, its reader reports the reason."""
     try:
         return entry.is_dir()
     except OSError:

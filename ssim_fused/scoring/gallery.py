@@ -1,6 +1,7 @@
-"""Heat maps: where two pictures differ, drawn beside them; for ``--map`` and for the report.
+"""Draws heat maps of the difference between two pictures, for ``--map`` and for the report.
 
-A map shows ``1 - SSIM`` of each pixel, from dark (alike) to bright (unlike). Of a sequence it is its worst frame's.
+A map shows ``1 - SSIM`` of each pixel, from dark (similar) to bright (different). Of a sequence, the worst frame is
+drawn.
 """
 
 from __future__ import annotations
@@ -27,35 +28,35 @@ from ssim_fused.scoring.results import Exhibit, PairResult
 from ssim_fused.scoring.settings import Settings
 from ssim_fused.scoring.stream import STREAM
 
-COLORS = "magma"  # of matplotlib; its brightness rises evenly, in print and for the color-blind
-WIDEST = 960  # pixels of a picture in the report: what a screen shows of three side by side
+COLORS = "magma"  # matplotlib color map, perceptually uniform, also in print and for color-blind readers
+WIDEST = 960  # pixels per side of a picture in the report; three of them fit side by side on a screen
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-GREY = 128  # of what does not count; no color of the map is grey
-LONGEST_NAME = 255  # bytes, of nearly every file system
+GREY = 128  # color of pixels that are not scored; no color of the map is grey
+LONGEST_NAME = 255  # bytes; the limit of nearly every file system
 
 _GAP = 8  # pixels between the pictures
 
 
 class Gallery:
-    """Draws the maps of the results that pass through it.
+    """Draws the heat maps of a stream of results.
 
     Args:
-        settings: the definition of the map.
-        device: where it is computed.
-        folder: where each pair's map is written, or None.
-        exhibits: how many of the pairs, the worst, get an exhibit for the report.
-        pairs: how many there are, for the file names' digits.
+        settings: the definition of SSIM.
+        device: the device that computes the maps.
+        folder: the folder that the map of each pair is written to, or None.
+        exhibits: the number of worst pairs that get an :class:`Exhibit` for the report.
+        pairs: the number of pairs, which determines the number of digits in file names.
 
     Raises:
-        UsageError: the folder cannot be made.
+        UsageError: the folder cannot be created or written.
 
     """
 
     def __init__(self, settings: Settings, device: torch.device, folder: str | None, exhibits: int, pairs: int) -> None:
         self._measure, self._metric, self._workers = Measure(settings, device), settings.metric[0], settings.workers
         self._folder, self._exhibits, self._digits = folder, exhibits, len(str(max(pairs - 1, 0)))
-        self._worst: list[tuple[float, int]] = []  # negated, since heapq keeps the least at the top
+        self._worst: list[tuple[float, int]] = []  # negated, because heapq is a min-heap
         self._lock = threading.Lock()
         if folder:
             try:
@@ -66,7 +67,7 @@ class Gallery:
                 raise UsageError(f"--map {folder}: Permission denied.")
 
     def shown(self, results: Iterator[PairResult]) -> Iterator[PairResult]:
-        """The results, in order, with maps on disk and exhibits attached, and without the pixels."""
+        """Yields the results in order, after writing maps, attaching exhibits and dropping the pixels."""
         with ThreadPoolExecutor(self._workers, "draw") as pool:
             yield from in_order(pool, self._shown, results, self._workers)
 
@@ -88,7 +89,7 @@ class Gallery:
         return result
 
     def write(self, result: PairResult) -> None:
-        """Writes the map that the result carries, if any."""
+        """Writes the map of a result, if it has one."""
         if result.map and self._folder:
             stem = "stream" if result.distorted == STREAM else Path(result.distorted).stem
             path = Path(self._folder, file_name(f"{result.number:0{self._digits}}_{stem}", ".png"))
@@ -99,7 +100,7 @@ class Gallery:
             result.map = None
 
     def _is_among_the_worst(self, result: PairResult) -> bool:
-        """Whether the result is among the worst so far; whoever is in the end was at any time before."""
+        """Returns whether a result is among the worst so far, as each of the final worst was when it arrived."""
         if not self._exhibits:
             return False
         entry = (-result.lowest(self._metric), -result.number)
@@ -111,7 +112,7 @@ class Gallery:
 
 
 def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
-    """Reference, distorted picture and map side by side, with a line of text below each, and the map's colors."""
+    """Draws reference, distorted picture and map side by side, with a line of text below each and a color scale."""
     pictures = [*(to_image(picture) for picture in frame.shown()), heat]
     width, height = pictures[0].size
     size = max(12, height // 40)
@@ -125,14 +126,14 @@ def panel(frame: Frame, heat: Image.Image, result: PairResult) -> Image.Image:
         left = place * (width + _GAP)
         sheet.paste(picture, (left, 0))
         draw.text((left, height + size // 3), _fitting(one_line(text), draw, font, width), "black", font)
-    legend = "map: 1 - SSIM; grey pixels do not count"
+    legend = "map: 1 - SSIM; grey pixels are not scored"
     draw.text((0, height + 2 * size), _fitting(legend, draw, font, 2 * width), "black", font)
     _draw_scale(draw, font, (2 * (width + _GAP), height + 2 * size), width, size)
     return sheet
 
 
 def _draw_scale(draw: ImageDraw.ImageDraw, font: Font, place: tuple[int, int], width: int, size: int) -> None:
-    """A bar of the map's colors with numbers below it."""
+    """Draws a color bar with numbers below it."""
     left, top = place
     for x in range(width):
         color = tuple(int(value) for value in _palette()[255 * x // max(1, width - 1)])
@@ -140,7 +141,7 @@ def _draw_scale(draw: ImageDraw.ImageDraw, font: Font, place: tuple[int, int], w
     marks = ("0", "0.25", "0.5", "0.75", "1") if width > 12 * size else ("0", "1")
     for number, mark in enumerate(marks):
         share = number / (len(marks) - 1)
-        # Each number is centred below its color, as far as it stays below the bar.
+        # Numbers are centred below their color, except at the ends, where they stay within the bar.
         x = left + share * width - share * draw.textlength(mark, font)
         draw.text((x, top + size * 1.25), mark, "black", font)
 
@@ -152,20 +153,20 @@ def _fitting(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> st
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """A picture of 8 bits, RGB, to look at."""
+    """Converts a picture to an 8-bit RGB image for display."""
     pixels = picture.pixels.cpu().float() * (255 / picture.peak)
     array = pixels.clamp(0, 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(array.numpy()))
 
 
 def file_name(stem: str, ending: str) -> str:
-    """A name that a file can have: on one line, in UTF-8, of 255 bytes at most."""
+    """Returns a valid file name: one line of UTF-8 without slashes, of at most 255 bytes."""
     clean = one_line(stem).replace("/", "_").replace("\\", "_").encode()
     return clean[: LONGEST_NAME - len(ending)].decode(errors="ignore") + ending
 
 
 def colored(similarity: Tensor, picture: Picture, mask: Tensor | None = None) -> Image.Image:
-    """The map as large as its picture. What does not count is grey: masked pixels, a border without windows."""
+    """Colors a map in the size of its picture. Masked pixels, and a border without windows, are grey."""
     height, width = picture.pixels.shape[1:]
     levels = ((1 - similarity.clamp(0, 1)) * 255).round().to(torch.uint8).numpy()
     sheet = np.full((height, width, 3), GREY, np.uint8)
@@ -184,7 +185,7 @@ def _palette() -> np.ndarray:  # [256, 3]
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    small = image.copy()  # thumbnail() shrinks in place, and the sheet of --map needs the whole
+    small = image.copy()  # thumbnail() works in place, and --map needs the full size
     small.thumbnail((WIDEST, WIDEST))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=88)

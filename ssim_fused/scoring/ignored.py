@@ -1,4 +1,4 @@
-"""Rectangles of a picture that don't count: ``--ignore x,y,w,h``."""
+"""Rectangles of a picture that are excluded from the score: ``--ignore x,y,w,h``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Rectangle = tuple[int, int, int, int]  # x, y, width, height
 
 
 def parsed(text: str) -> Rectangle:
-    """The rectangle of the words ``x,y,w,h``.
+    """Parses a rectangle ``x,y,w,h``.
 
     Raises:
-        ValueError: they are not four whole numbers.
+        ValueError: the text is not four integers.
 
     """
     x, y, width, height = (int(number) for number in text.split(","))
@@ -24,31 +24,31 @@ def parsed(text: str) -> Rectangle:
 
 
 def check(rectangles: tuple[Rectangle, ...]) -> None:
-    """Checks all that can be known of rectangles without a picture.
+    """Checks rectangles as far as possible without a picture.
 
     Raises:
-        UsageError: one is not four whole numbers, has no pixels, or begins before the picture.
+        UsageError: a rectangle is not four integers, is empty, or has a negative x or y.
 
     """
     for rectangle in rectangles:
         if len(rectangle) != 4 or not all(isinstance(number, int) for number in rectangle):
-            raise UsageError(f"ignore has {rectangle!r}; expected four whole numbers (x, y, w, h).")
+            raise UsageError(f"ignore has {rectangle!r}; expected four integers (x, y, w, h).")
         x, y, width, height = rectangle
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(f"ignore is {x},{y},{width},{height}; expected x, y >= 0 and w, h >= 1.")
 
 
 def without(mask: Tensor | None, rectangles: tuple[Rectangle, ...], size: tuple[int, int], crop: int) -> Tensor | None:
-    """The weights of a cropped picture ``[H, W]`` with zeros in the rectangles; None if all pixels count.
+    """Returns the weights of a cropped picture ``[H, W]``, zero in the rectangles, or None if all pixels count.
 
     Args:
-        mask: the weights without the rectangles, or None.
-        rectangles: in pixels of the picture before it was cropped.
-        size: height and width of the picture after that.
-        crop: pixels cut off each side.
+        mask: weights ``[H, W]`` before the rectangles are applied, or None for all ones.
+        rectangles: in pixels of the picture before cropping.
+        size: height and width of the picture after cropping.
+        crop: pixels removed from each side.
 
     Raises:
-        PairError: a rectangle reaches beyond the picture, or nothing is left.
+        PairError: a rectangle does not fit into the picture, or no pixel is left.
 
     """
     if not rectangles:
@@ -56,16 +56,16 @@ def without(mask: Tensor | None, rectangles: tuple[Rectangle, ...], size: tuple[
     weights = _weights(rectangles, size, crop)
     weights = weights if mask is None else mask * weights
     if not weights.any():
-        raise PairError("--ignore leaves no pixel that counts")
+        raise PairError("--ignore and the mask exclude all pixels; leave some to be scored")
     return weights
 
 
-@lru_cache(maxsize=8)  # for the frames of a video
+@lru_cache(maxsize=8)  # all frames of a video have the same weights
 def _weights(rectangles: tuple[Rectangle, ...], size: tuple[int, int], crop: int) -> Tensor:
     height, width = (side + 2 * crop for side in size)
     weights = torch.ones(height, width)
     for x, y, w, h in rectangles:
         if x + w > width or y + h > height:
-            raise PairError(f"--ignore {x},{y},{w},{h} reaches beyond the picture of {width}x{height} pixels")
+            raise PairError(f"--ignore {x},{y},{w},{h} does not fit into the picture of {width}x{height} pixels")
         weights[y : y + h, x : x + w] = 0
     return weights[crop : height - crop, crop : width - crop]

@@ -1,4 +1,4 @@
-"""What is built, what would be used, and in which versions: what a bug report needs."""
+"""Collects what a bug report needs: versions, build options, and the devices and threads that would be used."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PACKAGES = ("torch", "numpy", "pillow", "av", "tqdm", "jinja2", "matplotlib", "i
 
 
 def info() -> str:
-    """Lines of a name and what it is."""
+    """Returns lines of a name and its value."""
     lines = {"ssim_fused": ssim_fused.__version__}
     lines |= {f"built: {name}": str(value) for name, value in ssim_fused.build_info().items()}
     used = choose_device("auto"), Settings().workers, torch.get_num_threads()
-    lines["would use"] = "{}, {} threads to decode, {} to compute".format(*used)
+    lines["would use"] = "{}, {} decoding threads, {} computing threads".format(*used)
     lines |= {name: _version(name) for name in PACKAGES}
     lines["FFmpeg"] = _ffmpeg()
     lines |= _gpus()
@@ -48,7 +48,7 @@ def _ffmpeg() -> str:
 
 def _gpus() -> dict[str, str]:
     if not torch.cuda.is_available():
-        return {"GPU": "none that torch sees"}
+        return {"GPU": "none visible to torch"}
     gpus = {}
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
@@ -58,9 +58,9 @@ def _gpus() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """Returns the name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):  # another system, or another architecture's names
+    except (OSError, StopIteration):  # no /proc, or an architecture that names this line differently
         return platform.processor() or platform.machine()

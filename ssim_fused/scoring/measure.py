@@ -1,4 +1,4 @@
-"""The scores of a batch of equally large pairs, on the CPU or a GPU: from pixels to numbers."""
+"""Computes the scores of a batch of pairs of equal size, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from ssim_fused._core.multiscale import BETAS
 from ssim_fused.compat import ffmpeg
 from ssim_fused.scoring.settings import Settings
 
-# Values of a block whose squared differences are summed: below 2^21, so that those of 16 bits sum up to less than 2^53.
+# Values per block of squared differences. A block has fewer than 2^21 values, so that squares of 16-bit differences
+# sum to less than 2^53 and float64 is exact.
 BLOCK_VALUES = {"cpu": 1 << 15, "cuda": 1 << 20}
 
 
 class Measure:
-    """What the settings ask for, as one call for a batch.
+    """Computes the metrics of the settings for a batch of pairs.
 
     Args:
         settings: the metrics and their definition.
-        device: where to compute.
+        device: the device to compute on.
 
     """
 
@@ -50,14 +51,14 @@ class Measure:
         masks: Sequence[Tensor] | None = None,
         channels: bool = False,
     ) -> list[dict[str, float]]:
-        """One dictionary of scores for each pair, by the names of the metrics.
+        """Returns a dictionary of scores for each pair, by metric.
 
         Args:
-            reference: pictures ``[C, H, W]`` of one size and type, in 0..peak.
-            distorted: as many of the same.
-            peak: the range L.
+            reference: pictures ``[C, H, W]`` of the same shape and dtype, in 0..peak.
+            distorted: the distorted pictures, in the same number, shape and dtype.
+            peak: the data range L.
             masks: weights ``[H, W]`` in 0..1, one for each pair, or None.
-            channels: add the scores of each channel, ``"ssim/R"`` and so on, even if the settings leave them out.
+            channels: add the scores of each channel, such as ``"ssim/R"``, even if the settings do not request them.
 
         """
         return self._rows(reference, distorted, peak, masks, self._metrics, self._channels or channels)
@@ -89,14 +90,15 @@ class Measure:
         peak: float,
         masks: Sequence[Tensor] | None = None,
     ) -> list[dict[str, float]]:
-        """The scores of frames of luma and chroma: each plane's, and all planes' weighted by their pixels.
+        """Returns the scores of YUV frames: those of each plane, and their mean weighted by the planes' pixel counts.
 
-        MS-SSIM is that of luma alone, as in VMAF; PSNR is that of the weighted mean of squares, as FFmpeg has it.
+        MS-SSIM is computed of luma only, as in VMAF. PSNR is computed from the weighted mean squared error, as in
+        FFmpeg.
 
         Args:
-            planes: for Y, U and V the reference's and the distorted frames' ``[1, H, W]``.
-            peak: the range L.
-            masks: weights ``[H, W]`` of luma in 0..1, one for each pair, or None; chroma takes their means.
+            planes: for each of Y, U and V, the planes ``[1, H, W]`` of the reference and of the distorted frames.
+            peak: the data range L.
+            masks: weights ``[H, W]`` of luma in 0..1, one for each pair, or None. They are averaged down for chroma.
 
         """
         split = [metric for metric in self._metrics if metric != "ms-ssim"]
@@ -109,7 +111,7 @@ class Measure:
         return [_weighted(frame, weights) for frame in zip(*rows, strict=True)]
 
     def map(self, reference: Tensor, distorted: Tensor, peak: float, mask: Tensor | None = None) -> Tensor:
-        """The SSIM of each pixel ``[H, W]``, the mean over channels; smaller than the picture without padding."""
+        """Returns the SSIM of each pixel, averaged over channels: ``[H, W]``, or smaller with padding "valid"."""
         x, y = self._batch([reference]), self._batch([distorted])
         if self._blocks:
             return ffmpeg.similarity(y, x, peak)[0].mean(0).cpu()
@@ -131,7 +133,7 @@ class Measure:
         ssim = ssim_fused.structural_similarity_index_measure
         if self._blocks:
             if weights is not None:
-                raise ValueError("convention ffmpeg takes no mask, as FFmpeg's filter takes none")
+                raise ValueError("a mask is given, but convention ffmpeg does not support masks; remove the mask")
             single = ffmpeg.ssim(y, x, peak)
         elif channels:
             single = self._scores(ssim, x, y, peak, weights, per_channel=True)
@@ -143,11 +145,13 @@ class Measure:
         if not self._padded_pooling:
             return self._score(self._multiscale, x, y, peak, weights)
         if weights is not None:
-            raise ValueError("ms-ssim as pytorch-msssim has it takes no mask")
+            raise ValueError(
+                "a mask is given, but ms-ssim with convention pytorch-msssim does not support masks; remove the mask"
+            )
         return _means(self._padded_ms_ssim(x, y, peak))
 
     def _padded_ms_ssim(self, x: Tensor, y: Tensor, peak: float) -> Tensor:
-        """``[B, C]``: each channel's product, with zeros beside odd sides that the means of 2x2 pixels count."""
+        """Returns ``[B, C]``, the product of the levels per channel. Odd sides are zero-padded before 2x2 averaging."""
         product = torch.ones(())
         for level, beta in enumerate(BETAS):
             last = level == len(BETAS) - 1
@@ -168,33 +172,33 @@ class Measure:
     def _scores(
         self, function: Any, x: Tensor, y: Tensor, peak: float, weights: Tensor | None, **arguments: Any
     ) -> Tensor:
-        """``[B]``, or ``[B, C]`` where ``per_channel`` is among the arguments."""
+        """Returns ``[B]``, or ``[B, C]`` if ``arguments`` has ``per_channel``."""
         if weights is not None:
             arguments["mask"] = weights
         return function(y, x, data_range=float(peak), reduction="none", **self._arguments, **arguments)
 
 
 def _means(channels: Tensor) -> list[float]:
-    """Of ``[B, C]`` the means over channels, one image at a time, so that they do not depend on the batch."""
+    """Returns the mean over channels of ``[B, C]``, one image at a time, so that it does not depend on the batch."""
     return [math.fsum(row) / len(row) for row in channels.tolist()]
 
 
 def _reduced(masks: Sequence[Tensor] | None, size: Sequence[int]) -> list[Tensor] | None:
-    """Weights of a plane of this size: the means of the weights of the pixels that its pixels cover."""
+    """Averages masks down to the size of a chroma plane."""
     if masks is None:
         return None
     return [interpolate(mask[None, None], tuple(size), mode="area")[0, 0] for mask in masks]
 
 
 def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dict[str, float]:
-    """One frame's scores from those of its planes."""
+    """Returns the scores of a frame from those of its planes, weighted by their number of pixels."""
     scores: dict[str, float] = {}
     for metric in planes[0]:
-        if "/" in metric:  # a single plane's, which is its score
+        if "/" in metric:  # the score of a single channel, which the plane's own score repeats
             continue
         values = [plane[metric] for plane in planes if metric in plane]
         if metric == "psnr":
-            errors = [w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)]  # mean squares, of L^2
+            errors = [w * 10 ** (-v / 10) for w, v in zip(weights, values, strict=True)]  # mean squared errors / L^2
             error = math.fsum(errors) / sum(weights)
             scores[metric] = math.inf if error == 0 else -10 * math.log10(error)
         elif metric == "ssim":
@@ -207,13 +211,13 @@ def _weighted(planes: Sequence[dict[str, float]], weights: Sequence[int]) -> dic
 
 
 def _by_letter(metric: str, columns: Sequence[list[float]]) -> dict[str, list[float]]:
-    """The scores of each channel by name: that of a single one is Y, those of three are R, G and B."""
+    """Returns the scores of each channel by name: Y for a single channel; R, G and B for three."""
     letters = "Y" if len(columns) == 1 else "RGB"
     return {f"{metric}/{letter}": column for letter, column in zip(letters, columns, strict=True)}
 
 
 def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: bool) -> dict[str, list[float]]:
-    """``10 log10(peak^2 / MSE)`` in dB, infinite where nothing differs."""
+    """Returns ``10 log10(peak^2 / MSE)`` in dB, infinite for identical images."""
     if weights is None and not x.is_floating_point():
         squares = [[_squares(*planes) for planes in zip(*image, strict=True)] for image in zip(x, y, strict=True)]
         count = x[0, 0].numel()
@@ -222,7 +226,7 @@ def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: b
     else:
         differences = (x.double() - y.double()).square_()
         mask = torch.ones_like(differences[:, :1]) if weights is None else weights.double()
-        # One plane at a time, so that the order of the sum is the same whatever the batch.
+        # One plane at a time, so that the order of summation does not depend on the batch.
         errors = [
             [float((plane * m[0]).sum() / m.sum()) for plane in image]
             for image, m in zip(differences, mask, strict=True)
@@ -233,15 +237,15 @@ def _psnr(x: Tensor, y: Tensor, peak: float, weights: Tensor | None, channels: b
 
 
 def _squares(x: Tensor, y: Tensor) -> int:
-    """The sum of squared differences of two planes ``[H, W]`` of integers, exact in any order of the sum.
+    """Returns the sum of squared differences of two integer planes ``[H, W]``, exactly, in any order of summation.
 
-    Blocks that stay in the cache take an eighth of the time of the whole plane at once.
+    Blocks that fit into the cache take an eighth of the time of the whole plane at once.
     """
     rows = max(1, BLOCK_VALUES[x.device.type] // x.shape[1])
     total = 0
     for a, b in zip(x.split(rows), y.split(rows), strict=True):
         difference = a.double().sub_(b).reshape(-1)
-        total += int(torch.dot(difference, difference))  # below 2^53, so that float64 holds every partial sum
+        total += int(torch.dot(difference, difference))  # below 2^53, so that every partial sum is exact in float64
     return total
 
 

@@ -1,4 +1,4 @@
-"""Two sequences of frames, opened together: how they are compared, and their frames in pairs of equal planes."""
+"""Opens two sequences of frames, decides how they are compared (by plane, luma or RGB), and pairs their frames."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ssim_fused.scoring.video import Facts, Video
 
 
 class Meeting:
-    """Two sequences of frames.
+    """Two sequences of frames that are compared.
 
     Args:
         reference: path of a video or a folder of frames, or ``-``.
-        distorted: the same.
+        distorted: path of a video or a folder of frames, or ``-``.
         settings: how they are compared.
 
     Raises:
-        PairError: one cannot be opened.
+        PairError: a sequence cannot be opened.
 
     """
 
@@ -49,7 +49,7 @@ class Meeting:
         self._opened: list[Ahead] = []
 
     def _choose(self) -> Mode:
-        """Planes if two videos both have luma and chroma, or both RGB; else RGB."""
+        """Chooses planes if both videos are YUV or both are RGB, and RGB otherwise."""
         luma = self._settings.resolved().luma
         if len(self._videos) < 2:
             return "rgb"
@@ -57,16 +57,16 @@ class Meeting:
         if self._settings.rgb:
             return "planes" if kinds == {True} else "rgb"
         if len(kinds) > 1 and not luma:
-            self._notes.append("one video is RGB, the other luma and chroma; both are compared as RGB")
+            self._notes.append("one video is RGB and the other YUV; both are compared as RGB")
         if kinds == {False}:
             return "luma" if luma else "planes"
         return "planes" if kinds == {True} and not luma else "rgb"
 
     def frames(self, frames: tuple[int, int | None, int]) -> Iterator[tuple[int, Matched | tuple[Picture, Picture]]]:
-        """The frames' numbers and pixels: planes that match, or two pictures.
+        """Yields each frame's number and pixels: matched planes, or two pictures.
 
         Raises:
-            PairError: what cannot be read, decoded or matched, or another number of frames.
+            PairError: a frame cannot be read, decoded or matched, or the numbers of frames differ.
 
         """
         by_time = self._settings.align == "pts"
@@ -87,19 +87,19 @@ class Meeting:
             self._notes += matcher.notes()
 
     def take_notes(self) -> list[str]:
-        """What was noted since the last call, in sentences."""
+        """Returns the notes made since the last call, as sentences."""
         notes, self._notes = self._notes, []
         return notes
 
     def close(self) -> None:
-        """Ends the threads that decode."""
+        """Stops the decoding threads."""
         for sequence in self._opened:
             sequence.close()
 
     def _shots(
         self, sequence: Video | Folder | Animation, span: tuple[int, int | None, int]
     ) -> Iterator[tuple[int, Shot]]:
-        """The frames; a decoder's exception, whatever its type, is the file's trouble and not the run's."""
+        """Yields the frames. Any exception of a decoder becomes an error of the file, so that the run goes on."""
         try:
             if isinstance(sequence, Video):
                 convert = self._converter()
@@ -112,7 +112,7 @@ class Meeting:
     def _converter(self) -> Callable[[Any], Picture | None]:
         if self.mode != "rgb":
             return lambda frame: None
-        # Beside pictures a frame is what the ffmpeg program would have written to a picture.
+        # Next to pictures, a frame has the pixels that the ffmpeg program would have written to a picture file.
         return deep_rgb_of if len(self._videos) == 2 else rgb_of
 
     def _matched(self, first: Shot, second: Shot) -> Matched | tuple[Picture, Picture]:
@@ -122,7 +122,7 @@ class Meeting:
 
     def _clock(self) -> Clock:
         if len(self._videos) < 2:
-            raise PairError("--align pts matches the frames of two videos; folders and animations have no time stamps")
+            raise PairError("--align is pts, but folders and animations have no time stamps; use --align number")
         facts = [video.facts for video in self._videos]
         return Clock(facts[0].rate, facts[1].rate, max(f.tick for f in facts))
 
@@ -130,21 +130,21 @@ class Meeting:
         paths = [sequence.path for sequence in self._both]
         start, stop, step = frames
         whole = stop is None and step == 1 and (start == 0 or all(counts))
-        within = "" if whole else " in the range of --frames"
+        within = "" if whole else " within --frames"
         left, right = (count + (start if whole else 0) for count in counts)
         told = f"{paths[0]} has {left} {'frame' if left == 1 else 'frames'}{within}, {paths[1]} has {right}"
         rates = [video.facts.rate for video in self._videos]
         if len(rates) < 2:
-            return f"{told}; a folder or an animation needs a picture for every frame"
+            return f"{told}; expected equal numbers of frames: a folder or an animation needs a picture for every frame"
         if rates[0] and rates[1] and rates[0] != rates[1]:
-            told += f", at {_text(rates[0])} and {_text(rates[1])} frames a second"
-        return f"{told}; --align pts matches frames by their time"
+            told += f", at {_text(rates[0])} and {_text(rates[1])} frames per second"
+        return f"{told}; expected equal numbers of frames, or use --align pts to match frames by time"
 
 
 def planes_of(pair: Pair, settings: Settings) -> str:
-    """The planes that the scores of a pair have columns for: ``"YUV"``, ``"RGB"``, or none.
+    """Returns the planes that a pair's scores have columns for: ``"YUV"``, ``"RGB"``, or ``""``.
 
-    Files are opened for it, except streams: of these the other file's planes are expected.
+    Files are opened to find out. A stream is not; it is assumed to have the planes of the other file.
     """
     if not pair.sequence or pair.error or settings.resolved().luma:
         return ""
@@ -156,14 +156,14 @@ def planes_of(pair: Pair, settings: Settings) -> str:
     except Exception as error:
         if lacks_extra(error):
             raise
-        return ""  # scoring the pair gives the reason
+        return ""  # scoring the pair reports the reason
     if len(kinds) > 1 or kinds == {"Y"} or (settings.rgb and kinds == {"YUV"}):
         return ""
     return kinds.pop()
 
 
 def _facts_of(video: Video) -> Facts:
-    """What the header says, read in another thread: FFmpeg loses an interruption while it waits for standard input."""
+    """Reads a header in another thread, because FFmpeg drops a keyboard interrupt while it waits for standard input."""
     try:
         return next(Ahead((opened.facts for opened in (video,)), 1))
     except Exception as error:

@@ -1,6 +1,6 @@
-"""The formats: a table to read, JSON, JSON lines, CSV, Markdown, and the lines of FFmpeg's ``ssim`` filter.
+"""Output formats: a table, JSON, JSON lines, CSV, Markdown, and the lines of FFmpeg's ``ssim`` filter.
 
-Each is written as the results come, so that what was scored before an interruption has been printed.
+Results are written as they arrive, so that an interrupted run has printed all pairs scored before the interruption.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ssim_fused.scoring.results import PairResult, Pooled, Threshold, Totals
 
 
 class Rows:
-    """What a result looks like as names and numbers: the one place that says what is printed.
+    """Converts results to names and numbers. All formats print these.
 
     Args:
-        columns: the scores that are shown.
-        pool: how a sequence's frames make its score.
-        per_frame: with the scores of each frame.
-        threshold: the bound that marks the rows below it, or None.
-        planes_of: the planes that a pair's scores will have, for columns that are named before the first score.
+        columns: the scores to show.
+        pool: the pool that makes the score of a sequence from those of its frames.
+        per_frame: include the scores of each frame.
+        threshold: the ``--fail-under`` threshold, by which rows are marked, or None.
+        planes_of: returns the planes that a pair's scores will have. CSV names its columns before the first score.
 
     """
 
@@ -45,6 +45,7 @@ class Rows:
         self._planes_of = planes_of
 
     def pair(self, result: PairResult) -> dict[str, Any]:
+        """Returns the row of a pair, or its error."""
         row: dict[str, Any] = {"reference": result.reference, "distorted": result.distorted}
         if result.error:
             return row | {"error": result.error}
@@ -56,29 +57,31 @@ class Rows:
         return row | {"frames": self.frames(result)} if self.per_frame else row
 
     def below(self, result: PairResult) -> bool:
-        """Whether the result lies below the bound, if there is one."""
+        """Returns whether the result is below ``--fail-under``; False without that option."""
         return self.threshold is not None and self.threshold.fails(result)
 
     def scores(self, result: PairResult) -> dict[str, float | None]:
+        """Returns the pooled scores of a pair by column."""
         return _numbers(self.columns.of(result.pooled(self._pool)))
 
     def frames(self, result: PairResult) -> list[dict[str, Any]]:
+        """Returns the number and the scores of each frame."""
         shown = zip(result.numbers, result.scores, strict=True)
         return [{"frame": number} | _numbers(self.columns.of(scores)) for number, scores in shown]
 
     def pooled(self, pooled: Pooled, pools: Sequence[str]) -> dict[str, dict[str, float | None]]:
-        """By column, then by pool."""
+        """Returns pooled scores by column, then by pool."""
         by_pool = {name: _numbers(self.columns.of(scores)) for name, scores in pooled.pooled(pools).items()}
         first = next(iter(by_pool.values()), {})
         columns = self.header(first)
         return {column: {name: row[column] for name, row in by_pool.items()} for column in columns}
 
     def header(self, scores: Collection[str]) -> list[str]:
-        """The names of the columns, of planes those that the scores have."""
+        """Returns the names of the columns. Planes have a column only if the scores have that plane."""
         return [*self.columns.names, *(name for name in self.columns.planes.values() if name in scores)]
 
     def expected_header(self, pairs: Sequence[Pair]) -> list[str]:
-        """The names of the columns that the scores of these pairs will fill."""
+        """Returns the names of the columns that the scores of these pairs will fill."""
         planes: set[str] = set()
         for pair in pairs if self.columns.planes else ():
             planes |= {*self._planes_of(pair)}
@@ -87,9 +90,9 @@ class Rows:
         return self.header([name for score, name in self.columns.planes.items() if score[-1] in planes])
 
     def summary(self, totals: Totals, made: dict[str, Any]) -> dict[str, Any]:
-        """What is known at the end: the pooled scores of each distorted input, and how all was made.
+        """Returns the pooled scores of each distorted input, and the settings of the run.
 
-        ``pooled`` is there if there is one input: one number for several encodes would mean nothing.
+        ``pooled`` is present only for a single input, because one number for several encodes would be meaningless.
         """
         inputs = [
             {"distorted": name, "pairs": one.scored, "failed": one.failed, "pooled": self.pooled(one, totals.pools)}
@@ -101,7 +104,7 @@ class Rows:
 
 
 def _numbers(scores: dict[str, float]) -> dict[str, float | None]:
-    """Seven digits, which float32 has; None for infinity (dB of identical pictures), which JSON lacks."""
+    """Rounds to seven digits, the precision of float32. Infinity (identical pictures in dB), not in JSON, is None."""
     return {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in scores.items()}
 
 
@@ -110,12 +113,12 @@ def _text(value: float | None) -> str:
 
 
 class Writer:
-    """A format: ``begin``, every pair's result, ``end``.
+    """A format. The caller calls :meth:`begin`, then :meth:`pair` for each result, then :meth:`end`.
 
     Args:
-        file: takes the text.
-        rows: how results are shown.
-        made: how they were made, from :func:`provenance.describe`.
+        file: the destination of the text.
+        rows: converts results to rows.
+        made: the settings of the run, from :func:`provenance.describe`.
 
     """
 
@@ -123,17 +126,18 @@ class Writer:
         self.file, self.rows, self.made = file, rows, made
 
     def begin(self, pairs: Sequence[Pair]) -> None:
-        """Writes what stands above the results of these pairs."""
+        """Writes what precedes the results of these pairs."""
 
     def pair(self, result: PairResult) -> None:
+        """Writes the result of one pair."""
         raise NotImplementedError
 
     def end(self, totals: Totals) -> None:
-        """Writes what stands below them."""
+        """Writes what follows the results."""
 
 
 class Json(Writer):
-    """One object: ``pairs``, ``failed``, then :meth:`Rows.summary`."""
+    """One JSON object with ``pairs``, ``failed``, and the keys of :meth:`Rows.summary`."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         self._failed: list[dict[str, Any]] = []
@@ -156,7 +160,7 @@ class Json(Writer):
 
 
 class JsonLines(Writer):
-    """A line a pair, which says how it was made, so that lines can be merged and sorted; a failure has ``error``."""
+    """One JSON line per pair, with the settings, so that lines can be merged and sorted. A failure has ``error``."""
 
     def pair(self, result: PairResult) -> None:
         made = with_range(self.made, [] if result.peak is None else [result.peak])
@@ -164,7 +168,7 @@ class JsonLines(Writer):
 
 
 class Csv(Writer):
-    """A row a pair, or a frame; one that failed has ``error``."""
+    """One CSV row per pair, or per frame. A failure has ``error``."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         frame = ["frame"] if self.rows.per_frame else []
@@ -183,7 +187,7 @@ class Csv(Writer):
 
 
 class Ffmpeg(Writer):
-    """``n:1 Y:0.98 U:0.98 V:0.98 All:0.98 (17.2)``, as FFmpeg's filter writes to its ``stats_file``; SSIM alone."""
+    """Lines ``n:1 Y:0.98 U:0.98 V:0.98 All:0.98 (17.2)``, as in the ``stats_file`` of FFmpeg's filter; SSIM only."""
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         self._lines = 0
@@ -196,9 +200,9 @@ class Ffmpeg(Writer):
 
 
 class Table(Writer):
-    """For eyes: names and scores in columns, then the pooled scores and how many pairs were not scored."""
+    """A text table: paths and scores in columns, then the pooled scores and the number of pairs that failed."""
 
-    WIDEST = 48  # characters of a path, whose end tells more than its beginning
+    WIDEST = 48  # characters of a path; longer ones lose their beginning, which says less than their end
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         paths = [("reference", "distorted"), *((pair.reference, pair.distorted) for pair in pairs)]
@@ -212,7 +216,7 @@ class Table(Writer):
         return "  ".join(f"{_end_of(path, width):<{width}}" for path, width in sides) + f"{shown}{numbers}{mark}\n"
 
     def _head(self, scores: Collection[str]) -> None:
-        """Writes a line that names the columns, if those above are others."""
+        """Writes the column names, unless the lines above have the same columns."""
         header = self.rows.header(scores)
         if header != self._header:
             self.file.write(self._line("reference", "distorted", header, "frame"))
@@ -247,15 +251,15 @@ def _end_of(path: str, width: int) -> str:
 
 
 class Markdown(Writer):
-    """For a pull request: a headline, the pooled scores, what is below the bound or was not scored, then the rest.
+    """A summary for a pull request: headline, pooled scores, pairs below ``--fail-under``, failed pairs, all others.
 
-    Long runs show the lowest ``ROWS`` pairs, since GitHub cuts a summary at a mebibyte.
+    Only the lowest ``ROWS`` pairs are shown, because GitHub rejects a job summary of more than 1 MiB.
     """
 
     ROWS = 200
 
     def begin(self, pairs: Sequence[Pair]) -> None:
-        # Negated scores first, for a heap whose top is the highest.
+        # Scores are negated, so that the top of the min-heap is the highest score.
         self._rows: list[tuple[float, int, bool, list[str], dict[str, str]]] = []
         self._failed: list[str] = []
         self._below = 0
@@ -306,7 +310,8 @@ class Markdown(Writer):
 def _headline(totals: Totals, below: int, threshold: Threshold | None) -> str:
     parts = [_counted(totals)]
     if threshold:
-        parts.append(f"{below} below {threshold.metric} {threshold.least:g} ❌" if below else "none below the bound ✅")
+        bound = f"{threshold.metric} {threshold.least:g}"
+        parts.append(f"{below} below {bound} ❌" if below else f"none below {bound} ✅")
     return ", ".join(parts)
 
 
@@ -316,7 +321,7 @@ def _counted(results: Totals | Pooled) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text for a cell of a table in Markdown, whose characters mean nothing."""
+    """Escapes text for a cell of a Markdown table."""
     escaped = re.sub(r"([\\`*_{}\[\]()#+!|~$@])", r"\\\1", one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -326,7 +331,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _markdown_table(names: Sequence[str], rows: Sequence[str]) -> str:
-    """A table, whose columns of numbers stand at the right; nothing without rows."""
+    """Returns a Markdown table with right-aligned numbers, or an empty text if there are no rows."""
     if not rows:
         return ""
     marks = ["---" if name in ("", "reference", "distorted", "not scored") else "---:" for name in names]

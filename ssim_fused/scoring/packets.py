@@ -1,8 +1,8 @@
-"""The packets of a video, read without decoding: which frame has which number, and where decoding may start.
+"""Reads the packets of a video without decoding them, to number frames and to find where decoding may start.
 
-A seek of FFmpeg lands anywhere, and a packet is not always a frame. So a number is taken from the packets only if
-they are regular: every packet has a time stamp of its own, and the stamps are equally far apart. Then the frame of the
-k-th smallest stamp is frame k, and decoding may start at a key frame before it. The frames of all other files are
+FFmpeg's seek does not land on an exact packet, and a packet is not always a frame. So frames are numbered by packets
+only if these are regular: every packet has its own time stamp, and the stamps are equally spaced. Then the frame with
+the k-th smallest stamp is frame k, and decoding may start at a key frame before it. In all other files frames are
 counted from the first one.
 """
 
@@ -21,15 +21,15 @@ _IDR = 5  # nal_unit_type of a coded slice of an IDR picture, ITU-T H.264, table
 
 
 class LostError(PairError):
-    """A seek did not lead to the packets that were expected; the frames are to be counted instead."""
+    """A seek did not lead to the expected packets. The caller must count frames from the first one instead."""
 
     def __init__(self) -> None:
-        super().__init__("other packets follow a seek than follow without one; remux the video")
+        super().__init__("the packets after a seek differ from those of the whole file; remux the video")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key frame: its place in the order of decoding, and its time stamp."""
+    """A key frame: its index in decoding order, and its time stamp."""
 
     place: int
     stamp: int
@@ -37,13 +37,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Index:
-    """The packets of one stream.
+    """The packets of one video stream.
 
     Attributes:
-        stamps: time stamps in the order of decoding.
-        order: the same, in the order of display.
-        entries: the key frames from which later frames are decoded exactly.
-        regular: whether the stamps tell the number of each frame.
+        stamps: time stamps in decoding order.
+        order: time stamps in display order.
+        entries: key frames from which later frames are decoded exactly.
+        regular: whether time stamps determine frame numbers.
 
     """
 
@@ -53,21 +53,21 @@ class Index:
     regular: bool = False
 
     def number(self, stamp: int | None) -> int | None:
-        """The number of the frame of this time stamp, or None."""
+        """Returns the number of the frame with this time stamp, or None."""
         if stamp is None:
             return None
         place = bisect_right(self.order, stamp) - 1
         return place if place >= 0 and self.order[place] == stamp else None
 
     def entries_before(self, number: int) -> list[Entry]:
-        """The key frames from which frame ``number`` can be decoded, the nearest first."""
+        """Returns the key frames from which frame ``number`` can be decoded, nearest first."""
         return [entry for entry in reversed(self.entries) if entry.stamp <= self.order[number]]
 
     def packets_from(self, container: Any, stream: Any, entry: Entry) -> Iterator[Any]:
-        """The packets from ``entry`` on, each checked against the index.
+        """Yields the packets from ``entry`` on, each checked against the index.
 
         Raises:
-            LostError: no seek reaches the entry, or other packets follow it than without a seek.
+            LostError: no seek reaches the entry, or the packets after it differ from the index.
 
         """
         for place, packet in enumerate(self._sought(container, stream, entry), start=entry.place):
@@ -76,7 +76,7 @@ class Index:
             yield packet
 
     def _sought(self, container: Any, stream: Any, entry: Entry) -> Iterator[Any]:
-        """Seeks to the entry, from ever earlier times as long as FFmpeg lands behind it; the packets from it on."""
+        """Seeks to the entry and returns the packets from it on. Seeks to earlier times while FFmpeg lands after it."""
         import av
 
         places = {stamp: place for place, stamp in enumerate(self.stamps)}
@@ -88,20 +88,20 @@ class Index:
                 raise LostError from error
             packets = container.demux(stream)
             for packet in packets:
-                place = places.get(packet.pts)  # None for the rest of a packet in whose middle the seek landed
+                place = places.get(packet.pts)  # None if the seek landed in the middle of a packet
                 if packet.is_keyframe and place == entry.place:
                     return chain([packet], packets)
                 if not packet.size or (place is not None and place > entry.place):
                     break
             if at == 0:
                 raise LostError
-            # MPEG program and transport streams land late, so the next seek asks for an earlier time.
+            # In MPEG program and transport streams a seek lands late, so the next one requests an earlier time.
             back = 2 * back + 1
             at = max(0, at - back)
 
 
 def read_index(container: Any, stream: Any) -> Index:
-    """Reads all packets of the stream. The index is regular by its stamps alone; whether frames follow them is open."""
+    """Reads all packets of a stream. Checks only their stamps; the caller must compare these with decoded frames."""
     stamps: list[int | None] = []
     keys: list[tuple[int, bool]] = []
     clean = _is_clean_of(stream)
@@ -125,7 +125,8 @@ def _entries(keys: list[tuple[int, bool]], stamps: list[int | None]) -> list[Ent
         stamp = stamps[place]
         if stamp is None or (entries and stamp <= entries[-1].stamp):
             continue
-        # Behind another key frame than an IDR, H.264 may refer to frames before it, but hardly to those of two before.
+        # After a key frame that is not an IDR frame, H.264 may refer to frames before it, but rarely to those before
+        # the previous key frame.
         entries.append(Entry(place if clean else before, stamp))
     return entries
 
@@ -134,7 +135,7 @@ def _equally_far_apart(order: list[int]) -> bool:
     if len(order) < 2:
         return len(order) == 1
     apart = (order[-1] - order[0]) / (len(order) - 1)
-    # Matroska rounds to milliseconds; the time stamps of an irregular file are off by a good part of a frame.
+    # Matroska rounds to milliseconds. In an irregular file, time stamps differ by a large part of a frame.
     slack = min(1.0, 0.25 * apart) + 1e-6
     expected = (order[0] + apart * number for number in range(len(order)))
     return all(a < b for a, b in pairwise(order)) and all(
@@ -143,7 +144,7 @@ def _equally_far_apart(order: list[int]) -> bool:
 
 
 def _is_clean_of(stream: Any) -> Any:
-    """Whether a key frame's packet cuts all references, as a function of the packet."""
+    """Returns a function that tells whether no frame after a key frame refers to frames before it."""
     context = stream.codec_context
     if context.name not in ("h264", "libx264"):
         return lambda packet: True
@@ -153,7 +154,7 @@ def _is_clean_of(stream: Any) -> Any:
 
 
 def _lengthy_units(data: bytes, length: int) -> Iterator[int]:
-    """The types of NAL units that follow their length, as in MP4 and Matroska."""
+    """Yields the types of NAL units with a length prefix, as in MP4 and Matroska."""
     place = 0
     while place + length < len(data):
         yield data[place + length] & 31
@@ -161,7 +162,7 @@ def _lengthy_units(data: bytes, length: int) -> Iterator[int]:
 
 
 def _started_units(data: bytes) -> Iterator[int]:
-    """The types of NAL units behind start codes, as in transport streams."""
+    """Yields the types of NAL units after start codes, as in transport streams."""
     place = data.find(_ANNEX_B_START)
     while 0 <= place < len(data) - 3:
         yield data[place + 3] & 31

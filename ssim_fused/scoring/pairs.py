@@ -1,7 +1,8 @@
-"""Which files are compared with which: pairs of pictures, of folders, of videos.
+"""Determines which files are compared: pairs of pictures, of folders, of videos.
 
-Folders are paired by relative path without its ending, so that ``a/x.png`` meets ``b/x.jpg``; a folder beside a video
-is the folder of its frames. What a file is, its ending says; files are opened here only if their ending is unknown.
+The files of two folders are paired by relative path without extension, so that ``a/x.png`` is compared with
+``b/x.jpg``. A folder compared with a video holds its frames. The type of a file follows from its extension. Files are
+opened here only if their extension is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ssim_fused.scoring.readers.formats import ENDINGS
 from ssim_fused.scoring.stream import STREAM, is_stream
 from ssim_fused.scoring.video import RAW_ENDINGS, can_open
 
-# What FFmpeg's demuxers do not list by ending in one place, and people have on disk.
+# File extensions of common videos; FFmpeg offers no list of them.
 VIDEO_ENDINGS = frozenset({
     ".264", ".265", ".266", ".3g2", ".3gp", ".amv", ".asf", ".avc", ".avi", ".divx", ".drc", ".dv", ".f4v", ".flv",
     ".gxf", ".h261", ".h263", ".h264", ".h265", ".h266", ".hevc", ".ismv", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v",
@@ -31,15 +32,15 @@ VIDEO_ENDINGS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two pictures, or two sequences of frames, as paths; ``error`` where there is nothing to compare.
+    """Paths of two pictures, or of two sequences of frames, that are compared.
 
     Attributes:
-        reference: path of the undistorted picture, video or folder of frames, or ``-``.
-        distorted: path of what is compared with it.
-        sequence: whether both are sequences of frames: videos, a folder of frames, a stream.
-        mask: path of a picture whose brightness weighs the pixels, or None.
-        error: why the pair cannot be scored, known before any file is opened.
-        input: the distorted file or folder, or the list, that the pair is part of; scores are pooled by it.
+        reference: path of the reference picture, video or folder of frames; ``-`` is standard input.
+        distorted: path of the distorted picture, video or folder of frames; ``-`` is standard input.
+        sequence: whether both are sequences of frames: videos, folders of frames, or streams.
+        mask: path of a picture whose luma weights the pixels, or None.
+        error: the reason why the pair cannot be scored, if it is known before any file is opened.
+        input: the distorted file or folder, or the list, that the pair belongs to. Scores are pooled per input.
         origin: the file and line that list the pair, or None.
 
     Example:
@@ -61,7 +62,7 @@ class Pair:
 
 @cache
 def picture_endings() -> frozenset[str]:
-    """The endings of pictures that are read, less those of videos (MPEG is among Pillow's stubs)."""
+    """Returns the file extensions of readable pictures, without those of videos (Pillow registers a stub for MPEG)."""
     from PIL import Image
 
     readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
@@ -69,7 +70,7 @@ def picture_endings() -> frozenset[str]:
 
 
 def is_video(path: str) -> bool:
-    """Whether the path is a stream or a video: by its ending, or by its content if no one knows the ending."""
+    """Returns whether a path is a stream or a video, by its extension, or by its content if that is unknown."""
     ending = Path(path).suffix.lower()
     if path == STREAM or ending in VIDEO_ENDINGS:
         return True
@@ -79,11 +80,11 @@ def is_video(path: str) -> bool:
         return True
     if not Path(path).is_file():
         return False
-    return not is_picture(path) and can_open(path)  # FFmpeg opens pictures as well
+    return not is_picture(path) and can_open(path)  # FFmpeg opens pictures, too
 
 
 def frames_of(folder: str) -> list[str]:
-    """A folder's pictures in the order of their numbers: a sequence of frames.
+    """Lists the pictures of a folder in the order of the numbers in their names, as a sequence of frames.
 
     Raises:
         PairError: the folder cannot be read.
@@ -97,16 +98,16 @@ def frames_of(folder: str) -> list[str]:
 
 
 def find_pairs(reference: str, distorted: Sequence[str], mask: str | None = None) -> list[Pair]:
-    """Pairs of one reference with one or more distorted versions of it.
+    """Pairs a reference with one or more distorted versions of it.
 
     Args:
-        reference: a picture, a folder, a video, or ``-``.
-        distorted: of the same kind each; a folder beside a video holds its frames.
-        mask: a picture for all pairs, or a folder whose pictures are paired with the reference's by relative path
-            without ending.
+        reference: path of a picture, folder or video; ``-`` is standard input.
+        distorted: paths of the same kind. A folder compared with a video holds its frames.
+        mask: path of a mask for all pairs, or of a folder of masks, which are paired with the reference files by
+            relative path without extension.
 
     Raises:
-        UsageError: a path that does not exist, or a picture beside a folder or a video.
+        UsageError: a path does not exist, or a picture is compared with a folder or a video.
 
     Example:
         >>> from ssim_fused.scoring import find_pairs
@@ -122,18 +123,20 @@ def find_pairs(reference: str, distorted: Sequence[str], mask: str | None = None
 
 
 def _check_streams(reference: str, distorted: Sequence[str]) -> None:
-    """Refuses to read a stream twice."""
+    """Refuses streams that would have to be read twice."""
     if [reference, *distorted].count(STREAM) > 1:
-        raise UsageError("'-' is given twice; there is one standard input, so one of the two must be a file.")
+        raise UsageError(
+            "'-' is given twice, but standard input can be read only once; give a file for one of the two."
+        )
     if len(distorted) > 1 and is_stream(reference):
         raise UsageError(
-            f"the reference {reference!r} is a stream, which can be read once, and {len(distorted)} distorted inputs "
-            "are given; give a file as the reference, or one distorted input."
+            f"the reference {reference!r} is a stream, which can be read only once, but {len(distorted)} distorted "
+            "inputs are given; give a file as the reference, or one distorted input."
         )
     streams = [path for path in (reference, *distorted) if is_stream(path)]
     for path in streams:
         if streams.count(path) > 1:
-            raise UsageError(f"the stream {path!r} is given twice, and can be read once; give a file.")
+            raise UsageError(f"the stream {path!r} is given twice, but can be read only once; give a file.")
 
 
 def _check_there(path: str) -> None:
@@ -142,13 +145,13 @@ def _check_there(path: str) -> None:
     try:
         os.stat(path)
     except FileNotFoundError as error:
-        raise UsageError(f"{path!r} does not exist.") from error
-    except (OSError, ValueError) as error:  # no permission, a name too long, a null byte
+        raise UsageError(f"{path!r} does not exist; expected a picture, a folder or a video.") from error
+    except (OSError, ValueError) as error:  # no permission, a name that is too long, a null byte
         raise UsageError(f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 class Masks:
-    """The mask of each reference: the same for all, or a folder's picture of the same name."""
+    """Finds the mask of each reference: the same for all, or the picture with the same name in a folder."""
 
     def __init__(self, mask: str | None) -> None:
         self._file = mask if mask and not Path(mask).is_dir() else None
@@ -156,12 +159,14 @@ class Masks:
         self._tree = read_tree(mask, picture_endings()) if mask and self._folder else None
 
     def of(self, relative: str) -> str | None:
+        """Returns the path of the mask of a reference, given by its relative path, or None."""
         found = self._tree.find(key_of(stem_of(relative))) if self._tree else []
         return self._tree.path(found[0]) if self._tree and found else self._file
 
     def missing(self, mask: str | None, relative: str) -> str | None:
+        """Returns an error if a folder of masks is given and has none for this reference."""
         if mask is None and self._folder:
-            return f"--mask {self._folder} has no picture {stem_of(os.path.basename(relative))!r}"
+            return f"--mask {self._folder} has no picture with the name {stem_of(os.path.basename(relative))!r}"
         return None
 
 
@@ -170,8 +175,8 @@ def _pairs_of_two(reference: str, distorted: str, masks: Masks) -> Iterator[Pair
     videos = [is_video(path) and not folder for path, folder in zip((reference, distorted), folders, strict=True)]
     for here, other, path in ((0, distorted, reference), (1, reference, distorted)):
         if path != STREAM and is_stream(path) and is_picture(other) and not is_animation(other):
-            videos[here] = False  # what a FIFO has in it is not known; next to a picture it is one
-    if any(folders) or any(videos):  # An animation is a video where the other one is a sequence of frames.
+            videos[here] = False  # The content of a FIFO is unknown. Compared with a picture, it holds a picture.
+    if any(folders) or any(videos):  # An animation is a video if the other input is a sequence of frames.
         videos = [video or (not folder and is_animation(path))
                   for path, video, folder in zip((reference, distorted), videos, folders, strict=True)]  # fmt: skip
     if all(folders):
@@ -180,7 +185,7 @@ def _pairs_of_two(reference: str, distorted: str, masks: Masks) -> Iterator[Pair
     kinds = ["a folder" if f else "a video" if v else "a picture" for f, v in zip(folders, videos, strict=True)]
     if kinds != ["a picture"] * 2 and ("a picture" in kinds or not any(videos)):
         raise UsageError(
-            f"{reference!r} is {kinds[0]} and {distorted!r} is {kinds[1]}; compare two pictures, two folders, two "
+            f"{reference!r} is {kinds[0]}, but {distorted!r} is {kinds[1]}; expected two pictures, two folders, two "
             "videos, or a video and a folder of its frames."
         )
     mask = masks.of(os.path.basename(reference))
@@ -192,7 +197,7 @@ def _pairs_of_folders(reference: str, distorted: str, masks: Masks) -> Iterator[
     ours, theirs = read_tree(reference, endings), read_tree(distorted, endings)
     unreadable = ours.unreadable.keys() | theirs.unreadable.keys()
     if not ours.files and not theirs.files and not unreadable:
-        raise UsageError(f"neither {reference!r} nor {distorted!r} has a picture or a video in it.")
+        raise UsageError(f"the folders {reference!r} and {distorted!r} have no pictures or videos; check the paths.")
     for relative in sorted(unreadable, key=natural):
         reasons = [f"{tree.path(relative)} cannot be read: {tree.unreadable[relative]}"
                    for tree in (ours, theirs) if relative in tree.unreadable]  # fmt: skip
@@ -205,7 +210,7 @@ def _pairs_of_folders(reference: str, distorted: str, masks: Masks) -> Iterator[
 def _by_exact_name(
     key: str, first: Sequence[str], second: Sequence[str]
 ) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
-    """The candidates of both folders; where one has several Unicode forms of a name, each form is a pair of its own."""
+    """Yields the candidates of both folders. If a name exists in several Unicode forms, each form is its own pair."""
     forms = [{stem_of(path) for path in side} for side in (first, second)]
     if max(len(form) for form in forms) < 2:
         yield key, first, second
@@ -223,7 +228,7 @@ def _pair_of_files(
     error = _unpaired(stem, (ours, first), (theirs, second)) or masks.missing(mask, stem)
     sequence = any(is_video(path) for path in (*first, *second))
     if not error and sequence and not all(is_video(path) for path in paths):
-        error = "one is a video, the other a picture"
+        error = "one is a video and the other a picture; expected two files of the same kind"
     return Pair(*paths, sequence, mask, error, theirs.folder)
 
 
@@ -232,13 +237,13 @@ def _unpaired(stem: str, *sides: tuple[Tree, Sequence[str]]) -> str | None:
         if not found:
             return tree.missing(key_of(stem))
         if len(found) > 1:
-            return "ambiguous: " + " and ".join(map(tree.path, found)) + " differ in their endings only"
+            return "ambiguous: " + " and ".join(map(tree.path, found)) + " differ only in their extensions; keep one"
         if found[0] in tree.special:
             return f"{tree.path(found[0])} is a device, a socket or a FIFO; only files are read from folders"
     return None
 
 
 def check_any(pairs: Iterable[Pair], where: str) -> None:
-    """Refuses a list without pairs: a run that compares nothing must not end well."""
+    """Refuses a list without pairs, because a run that compares nothing must not succeed."""
     if not any(True for _ in pairs):
-        raise UsageError(f"{where} has no pairs in it.")
+        raise UsageError(f"{where} has no pairs; expected at least one.")

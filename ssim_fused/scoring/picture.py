@@ -1,7 +1,7 @@
-"""Pixels of one picture or frame, as they are in the file, and how two of them are made comparable.
+"""Reads the pixels of a picture file, and converts two pictures or frames to a common size, range and type.
 
-``[C, H, W]`` of uint8 or uint16, or of float32 or float64 from files of floating point, with one channel (grey, or a
-video's luma) or three (RGB). ``readers/`` has the readers of all formats.
+Pixels are ``[C, H, W]``: uint8 or uint16, or float32 or float64 from floating-point files, with one channel (grey, or
+the luma of a video) or three (RGB). The readers of the formats are in ``readers/``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-NO_LIMITS = Limits()  # Pillow's number of pixels, and no range for floating point
+NO_LIMITS = Limits()  # Pillow's limit on the number of pixels, and no range for floating-point files
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Pixels ``[C, H, W]`` and what the largest of them means.
+    """Pixels ``[C, H, W]`` and their range.
 
     Attributes:
-        pixels: uint8, uint16, float32 or float64, in 0..peak, those of floating point also outside; of any strides.
+        pixels: uint8, uint16, float32 or float64, with any strides. Integers are in 0..peak; floats may be outside.
         peak: the value of white: 255, 65535, ``2 ** bits - 1``, or ``--data-range``.
-        full_range: False for a plane of a video whose black is 16 and white 235 (of 255).
+        full_range: False for a plane of a limited-range video, whose black is 16 and white 235 (of 255).
 
     """
 
@@ -45,20 +45,21 @@ class Picture:
 
     @property
     def size(self) -> str:
+        """The size as ``WxH``, for messages."""
         return f"{self.pixels.shape[2]}x{self.pixels.shape[1]}"
 
 
 class SeveralFramesError(PairError):
-    """A file of several frames where a still picture is expected."""
+    """A file has several frames, but a still picture is expected."""
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture file whose header was read.
+    """A picture file whose header has been read.
 
     Attributes:
-        path: its name.
-        count: the number of frames: more than one for animations, and for TIFF of several pages.
+        path: path of the file.
+        count: the number of frames: more than one for animations and for multi-page TIFF files.
 
     """
 
@@ -70,7 +71,7 @@ class PictureFile:
         """Decodes a frame.
 
         Raises:
-            PairError: the file is broken, or has pixels without a range.
+            PairError: the file is broken, or its pixels have no range.
 
         """
         with _named(self.path):
@@ -80,15 +81,15 @@ class PictureFile:
 
 @contextmanager
 def opened_picture(path: str, limits: Limits) -> Generator[PictureFile]:
-    """Opens a picture file of any format, in a worker process where its decoder may crash.
+    """Opens a picture file of any format. Decoders that may crash run in a worker process.
 
     Raises:
-        PairError: the file is missing, broken, too large, or has what its reader does not read.
+        PairError: the file is missing, broken or too large, or has a feature that its reader does not support.
 
     """
     with ExitStack() as stack:
         with _named(path):
-            data = Path(path).read_bytes()  # Read at once: one call for the operating system.
+            data = Path(path).read_bytes()  # at once, in a single system call
             name = formats.format_of(data)
             if name in formats.IN_PROCESS and not (name == "PNG" and png.interlaced(data)):
                 from ssim_fused.scoring.readers.rules import finished
@@ -106,7 +107,7 @@ def opened_picture(path: str, limits: Limits) -> Generator[PictureFile]:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a regular file starts as one of the picture formats does; a file that cannot be read is none."""
+    """Returns whether a regular file starts with the signature of a picture format; False if it cannot be read."""
     try:
         if not Path(path).is_file():
             return False
@@ -117,7 +118,7 @@ def is_picture(path: str) -> bool:
 
 
 def is_animation(path: str) -> bool:
-    """Whether a picture file has several frames; a file that cannot be read is none."""
+    """Returns whether a picture file has several frames; False if it cannot be read."""
     try:
         with opened_picture(path, NO_LIMITS) as file:
             return file.count > 1
@@ -126,27 +127,27 @@ def is_animation(path: str) -> bool:
 
 
 def read_picture(path: str, limits: Limits = NO_LIMITS) -> Picture:
-    """The pixels of a still picture, upright, opaque, grey or RGB, at the depth of the file.
+    """Reads a still picture as grey or RGB, upright and opaque, at the bit depth of the file.
 
     Raises:
         SeveralFramesError: the file is an animation, or has several pages.
-        PairError: the file is missing or broken, or has pixels without a range.
+        PairError: the file is missing or broken, or its pixels have no range.
 
     """
     with opened_picture(path, limits) as file:
         if file.count != 1:
-            raise SeveralFramesError(f"{path}: has {file.count} frames; a still picture is expected here")
+            raise SeveralFramesError(f"{path}: has {file.count} frames; expected a still picture")
         return file.frame(0)
 
 
 @contextmanager
 def _named(path: str) -> Generator[None]:
-    """Puts the file's name before what is wrong with it."""
+    """Converts exceptions of a reader to a :class:`PairError` that starts with the name of the file."""
     try:
         yield
     except ReadError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and lacks_extra(error.__cause__):
-            raise error.__cause__ from None  # the run's trouble, not the file's
+            raise error.__cause__ from None  # stops the run: the file is not at fault
         raise PairError(f"{path}: {error}") from error
     except OSError as error:
         raise PairError(f"{path}: {error.strerror or error}") from error
@@ -155,42 +156,42 @@ def _named(path: str) -> Generator[None]:
 
 
 def channels_first(array: np.ndarray) -> Tensor:
-    """Pixels ``[H, W]`` or ``[H, W, C]`` as ``[C, H, W]``."""
+    """Converts pixels ``[H, W]`` or ``[H, W, C]`` to ``[C, H, W]``."""
     import numpy as np
 
     if array.ndim == 3:
-        # A plane a channel: the copy takes less than what the kernel loses on pixels that lie three apart. NumPy makes
-        # it, since PyTorch would start threads of its own in each thread that decodes.
+        # The copy costs less than the kernel would lose on interleaved channels. NumPy makes it, because PyTorch would
+        # start its own threads in each decoding thread.
         array = np.ascontiguousarray(array.transpose(2, 0, 1))
     pixels = torch.from_numpy(array if array.flags.writeable else array.copy())
     return pixels[None] if pixels.ndim == 2 else pixels
 
 
 def cropped(picture: Picture, border: int) -> Picture:
-    """The picture less ``border`` pixels at each side."""
+    """Removes ``border`` pixels from each side."""
     if not border:
         return picture
     height, width = picture.pixels.shape[1:]
     if min(height, width) <= 2 * border:
-        raise PairError(f"--crop {border} leaves nothing of {picture.size} pixels")
+        raise PairError(f"--crop {border} leaves nothing of {picture.size} pixels; give a smaller number")
     return replace(picture, pixels=picture.pixels[:, border:-border, border:-border])
 
 
 def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Picture, Picture]:
-    """Both pictures with as many channels, as many bits and of one size.
+    """Converts two pictures to the same number of channels, the same range and the same size.
 
-    Grey with RGB becomes RGB, the smaller range of integers is scaled to the larger one, and integers with floating
-    point are scaled to its range. With ``resize`` the distorted picture becomes as large as the reference, by a bicubic
-    filter with antialiasing.
+    Grey is expanded to RGB if the other picture is RGB. The smaller integer range is scaled to the larger one, and
+    integers are scaled to the range of floats. With ``resize``, the distorted picture is scaled to the size of the
+    reference by a bicubic filter with antialiasing.
 
     Raises:
-        PairError: the sizes differ, or one is a plane of full and the other of limited range.
+        PairError: the sizes differ without ``resize``, or one is a full-range and the other a limited-range plane.
 
     """
     if reference.full_range != distorted.full_range:
         raise PairError(
-            "one video's luma is of full range (0..255), the other's of limited range (16..235); without --luma both "
-            "are compared as RGB"
+            "the luma of one video has full range (0..255) and that of the other limited range (16..235); expected the "
+            "same range; without --luma both are compared as RGB"
         )
     channels = max(reference.pixels.shape[0], distorted.pixels.shape[0])
     peak, dtype = _common_range(reference, distorted)
@@ -199,8 +200,8 @@ def matched(reference: Picture, distorted: Picture, resize: bool) -> tuple[Pictu
         return reference, distorted
     if not resize:
         raise PairError(
-            f"sizes differ: {reference.size} and {distorted.size}; --resize scales the distorted one to the "
-            "reference's size"
+            f"sizes differ: {reference.size} and {distorted.size}; expected the same size, or use --resize to scale "
+            "the distorted picture to that of the reference"
         )
     height, width = reference.pixels.shape[1:]
     scaled = interpolate(_wide(distorted.pixels)[None], (height, width), mode="bicubic", antialias=True)[0]
@@ -214,18 +215,18 @@ def _widened(picture: Picture, channels: int) -> Picture:
 
 
 def _common_range(reference: Picture, distorted: Picture) -> tuple[float, torch.dtype]:
-    """The larger range of two, or that of floating point, and the type that holds both pictures' pixels."""
+    """Returns the larger of two ranges, or that of the floats, and a type that holds the pixels of both pictures."""
     floating = [p for p in (reference, distorted) if p.pixels.is_floating_point()]
     peak = max(p.peak for p in floating or (reference, distorted))
     types = {reference.pixels.dtype, distorted.pixels.dtype}
-    # Scaled integers, and those of two types, are of the wider one.
+    # The wider of both types.
     return peak, max(types, key=(torch.uint8, torch.uint16, torch.float32, torch.float64).index)
 
 
 def _converted(picture: Picture, peak: float, dtype: torch.dtype) -> Picture:
     if picture.peak == peak:
         return picture if picture.pixels.dtype == dtype else replace(picture, pixels=picture.pixels.to(dtype))
-    # Full range maps white to white; of a video's limited range every bit more doubles the numbers, by its standard.
+    # In full range, white is scaled to white. In limited range, the standard doubles values for each additional bit.
     scale = peak / picture.peak if picture.full_range else (peak + 1) // (picture.peak + 1)
     scaled = picture.pixels.double() * scale
     pixels = scaled.to(dtype) if dtype.is_floating_point else _rounded(scaled, peak, dtype)

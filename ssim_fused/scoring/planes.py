@@ -1,8 +1,8 @@
-"""From decoded frames to pixels: the planes of two frames as they are, or RGB.
+"""Converts decoded video frames to pixels: the planes of two frames as they are, or RGB.
 
-Planes are views of the decoder's memory if its format is planar and little-endian. What is packed is first laid out as
-planes by FFmpeg, which changes no value of the formats that are read; the order of bytes and the number of bits are
-changed here, since FFmpeg takes RGB by way of luma and chroma for that. RGB of luma and chroma is FFmpeg's conversion.
+If the pixel format is planar and little-endian, planes are views of the decoder's memory. Packed formats are first
+converted to planes by FFmpeg, which changes no value of the formats read here. Byte order and bit depth are converted
+here, because FFmpeg would convert RGB to YUV and back for that. YUV to RGB is converted by FFmpeg.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 Mode = Literal["planes", "luma", "rgb"]
 
-# Formats whose planes are read as they are; alpha is the last plane. "msb": the value lies in the high bits.
+# Formats whose planes are read as they are. Alpha is the last plane. "msb": values are in the high bits of a sample.
 _PLANAR = re.compile(r"(yuv[aj]?4\d\dp|gbra?p|gray)(9|10|12|14|16)?(msb)?(le|be)?")
 _DEEPEST = 16  # bits
-_CHROMA = {(0, 0): "444", (1, 0): "422", (1, 1): "420", (0, 1): "440", (2, 0): "411", (2, 2): "410"}  # by shifts
+# Log2 of the horizontal and vertical chroma subsampling, to FFmpeg's name.
+_CHROMA = {(0, 0): "444", (1, 0): "422", (1, 1): "420", (0, 1): "440", (2, 0): "411", (2, 2): "410"}
 _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
-_UNSPECIFIED = 2  # of matrix, primaries and transfer alike
-_BICUBIC = "BICUBIC"  # what the ffmpeg program converts with
+_UNSPECIFIED = 2  # the same value for matrix, primaries and transfer
+_BICUBIC = "BICUBIC"  # the interpolation that the ffmpeg program uses
 
-# ITU-T H.273; the names are those that ffprobe prints.
+# Code points of ITU-T H.273, with the names that ffprobe prints.
 _MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
              10: "bt2020c", 14: "ictcp"}  # fmt: skip
 _PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
@@ -48,13 +49,13 @@ _TAGS = (("matrix", "colorspace", _MATRICES), ("primaries", "color_primaries", _
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Two frames as planes of the same sizes and depth.
+    """The planes of two frames, converted to the same chroma subsampling and bit depth.
 
     Attributes:
-        reference: luma ``[1, H, W]``, or red, green and blue ``[3, H, W]``.
-        distorted: the same of the other frame.
-        chroma: both frames' planes U, then V, ``[1, h, w]``; empty if there are none or luma alone is scored.
-        frames: both as they were decoded, to be looked at in color.
+        reference: luma ``[1, H, W]``, or red, green and blue ``[3, H, W]``, of the reference.
+        distorted: luma, or red, green and blue, of the distorted frame.
+        chroma: the U planes of both frames, then their V planes, ``[1, h, w]``; empty if only luma is scored.
+        frames: both decoded frames, from which RGB is converted for display.
 
     """
 
@@ -66,12 +67,13 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class _Planar:
-    """One frame as FFmpeg's planes.
+    """A frame in a planar format of FFmpeg.
 
     Attributes:
-        frame: of a format that ``_PLANAR`` matches.
-        full: whether black is 0 and white the largest value.
-        stored: bits of red, green and blue where they are fewer than 8, of which the frame has the high ones; or empty.
+        frame: the frame, in a format that ``_PLANAR`` matches.
+        full: whether the range is full: black is 0 and white the largest value.
+        stored: bits of red, green and blue if they are fewer than 8, such as 5, 6 and 5. The frame has them as the
+            high bits of each byte. Empty otherwise.
 
     """
 
@@ -89,35 +91,35 @@ class _Planar:
 
     @property
     def chroma(self) -> tuple[int, int] | None:
-        """The binary logarithms of luma pixels a chroma pixel, in both directions; None without chroma."""
+        """Log2 of the horizontal and vertical chroma subsampling, or None without chroma."""
         return _shifts(self.frame.format) if self.frame.format.name.startswith("yuv") else None
 
 
 def matched_planes(reference: VideoFrame, distorted: VideoFrame, mode: Mode) -> Matched:
-    """The planes of two frames, of the larger of both depths.
+    """Returns the planes of two frames, at the larger of both bit depths.
 
-    A plane of fewer bits is shifted up, as the standards of limited range have it; luma and RGB of full range repeat
-    their high bits below, so that white stays white. If one has less chroma, the other's is reduced to that by FFmpeg's
-    conversion; if one has none, luma alone is compared.
+    Planes of fewer bits are shifted up, as the standards for limited range specify. In full range, the high bits of
+    luma and RGB are repeated in the low bits, so that white stays white. If one frame has less chroma, FFmpeg reduces
+    the chroma of the other. If one has none, only luma is compared.
 
     Raises:
-        PairError: one is of full and the other of limited range, or a format has no planes.
+        PairError: one frame has full and the other limited range, or a format has no integer planes.
 
     """
     frames = [_planar(reference), _planar(distorted)]
     if frames[0].full != frames[1].full:
         names = [_range_name(frame) for frame in frames]
         raise PairError(
-            f"the reference is of {names[0]}, the distorted video of {names[1]}, so that their planes mean different "
-            "things; --rgb compares both as RGB"
+            f"the reference has {names[0]}, the distorted video has {names[1]}; expected the same range, or use --rgb "
+            "to compare both as RGB"
         )
     if frames[0].rgb != frames[1].rgb:
-        raise PairError("one frame is RGB, the other luma and chroma; --rgb compares both as RGB")
+        raise PairError("one frame is RGB and the other YUV; expected the same, or use --rgb to compare both as RGB")
     chroma = [frame.chroma for frame in frames]
     if mode == "planes" and None not in chroma and chroma[0] != chroma[1]:
         coarsest = tuple(max(shifts) for shifts in zip(*chroma, strict=True))
         if any(orientation(frame)[0] for frame in (reference, distorted)):
-            coarsest = 1, 1  # a quarter turn exchanges the directions
+            coarsest = 1, 1  # a rotation by 90 degrees swaps the directions
         frames = [_with_chroma(frame, coarsest) for frame in frames]
     bits = max(frame.bits for frame in frames)
     x, y = (
@@ -142,10 +144,10 @@ def _picture(planes: Sequence[Array], bits: int, full: bool) -> Picture:
 
 def _planar(frame: VideoFrame) -> _Planar:
     name = frame.format.name
-    if name.startswith("yuvj"):  # the name alone says it
+    if name.startswith("yuvj"):  # "yuvj" formats have full range, whatever the frame's tag
         frame.color_range = _FULL
     laid_out = frame if _PLANAR.fullmatch(name) else _reformatted(frame, planar_format(frame.format))
-    # FFmpeg takes untagged grey for a picture's, which is of full range.
+    # FFmpeg treats grey without a range tag as full range, as in pictures.
     full = frame.color_range == _FULL or laid_out.format.is_rgb
     full |= laid_out.format.name.startswith("gray") and frame.color_range != _LIMITED
     stored = tuple(component.bits for component in frame.format.components[:3])
@@ -154,7 +156,7 @@ def _planar(frame: VideoFrame) -> _Planar:
 
 
 def _arrays(frame: _Planar, bits: int, mode: Mode) -> list[Array]:
-    """Red, green and blue, or luma and the chroma that the mode asks for, of a number of bits."""
+    """Returns red, green and blue, or luma and the chroma that the mode requires, converted to ``bits``."""
     form = frame.frame.format
     order = (2, 0, 1) if form.is_rgb else (0, 1, 2) if form.name.startswith("yuv") and mode == "planes" else (0,)
     arrays = [_array(frame.frame.planes[place], form.name, frame.bits) for place in order]
@@ -166,7 +168,7 @@ def _arrays(frame: _Planar, bits: int, mode: Mode) -> list[Array]:
 
 
 def _array(plane: Any, name: str, bits: int) -> Array:
-    """A view of the decoder's own memory, which the array keeps alive; a copy if its bytes or bits lie elsewhere."""
+    """Returns a view of the decoder's memory, which it keeps alive, or a copy if bytes or bits must be moved."""
     import numpy as np
 
     values = np.frombuffer(plane, np.uint8 if bits == 8 else ">u2" if name.endswith("be") else "<u2")
@@ -177,7 +179,7 @@ def _array(plane: Any, name: str, bits: int) -> Array:
 
 
 def _stretched(array: Array, bits: int) -> Array:
-    """Values whose high bits are given, of 8 bits: 31 of 5 bits becomes 255, which FFmpeg makes 248."""
+    """Scales values of fewer than 8 bits, stored in the high bits, to 0..255. FFmpeg makes 248 of 31 in 5 bits."""
     import numpy as np
 
     values = np.arange(1 << bits) * 255 / ((1 << bits) - 1)
@@ -185,7 +187,7 @@ def _stretched(array: Array, bits: int) -> Array:
 
 
 def _deepened(array: Array, few: int, bits: int, to_white: bool) -> Array:
-    """Values of more bits; with ``to_white`` the high bits are repeated below, so that white stays white."""
+    """Converts values to more bits. With ``to_white``, the high bits are repeated below, so that white stays white."""
     import numpy as np
 
     if few == bits:
@@ -195,15 +197,15 @@ def _deepened(array: Array, few: int, bits: int, to_white: bool) -> Array:
 
 
 def planar_format(form: VideoFormat) -> str:
-    """The planar format that holds what this one holds, without its alpha.
+    """Returns the planar format that holds the values of this one, without alpha.
 
     Raises:
-        PairError: there is none, because values are floats, or lie in no three planes.
+        PairError: there is none, because values are floats or are not stored as integer planes.
 
     """
-    bits = max((component.bits for component in form.components), default=0)  # none of frames on a GPU
+    bits = max((component.bits for component in form.components), default=0)  # 0 for frames on a GPU
     if not bits or bits > _DEEPEST or form.is_bayer or form.name.startswith("xyz") or "f16" in form.name:
-        raise PairError(f"pixel format {form.name} has no planes of integers that could be compared; convert the video")
+        raise PairError(f"pixel format {form.name} is not supported; expected integer planes; convert the video")
     depth = next(d for d in (8, 9, 10, 12, 14, 16) if d >= bits)
     suffix = "" if depth == 8 else f"{depth}le"
     if form.is_rgb or form.has_palette:
@@ -212,7 +214,7 @@ def planar_format(form: VideoFormat) -> str:
         return f"gray{suffix}"
     shifts = _shifts(form)
     if shifts not in _CHROMA:
-        raise PairError(f"pixel format {form.name} has no planes that could be compared; convert the video")
+        raise PairError(f"pixel format {form.name} has an unsupported chroma subsampling; convert the video")
     return f"yuv{_CHROMA[shifts]}p{suffix}"
 
 
@@ -228,14 +230,14 @@ def _with_chroma(frame: _Planar, shifts: tuple[int, ...]) -> _Planar:
 
 
 def _sampling(name: str) -> str:
-    """Of a planar format's name ``yuv420p``, or ``gray``."""
+    """Returns a planar format's name without bit depth and alpha, such as ``yuv420p``, or ``gray``."""
     return "gray" if name.startswith("gray") else f"yuv{name[name.index('4') :][:3]}p"
 
 
 def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:
     try:
-        # One thread: with several, swscale writes a few pixels past the end of a row while another thread writes the
-        # next one, so that the first pixels of a slice are sometimes wrong.
+        # One thread only: swscale writes a few pixels past the end of a row, while another thread writes the next row.
+        # The first pixels of a slice are then sometimes wrong.
         return frame.reformat(format=name, interpolation=_BICUBIC, threads=1)
     except (ValueError, OSError) as error:
         raise PairError(
@@ -244,45 +246,45 @@ def _reformatted(frame: VideoFrame, name: str) -> VideoFrame:
 
 
 def rgb_of(frame: VideoFrame) -> Picture:
-    """RGB as the ffmpeg program writes it to PNG files, of 16 bits if the frame has more than 8."""
+    """Returns RGB as the ffmpeg program writes it to PNG files: 16 bits if the frame has more than 8."""
     deep = max(component.bits for component in frame.format.components) > 8
     array = _reformatted(frame, "rgb48le" if deep else "rgb24").to_ndarray()
     return Picture(channels_first(turned(array, orientation(frame))), 65535 if deep else 255)
 
 
 def deep_rgb_of(frame: VideoFrame) -> Picture:
-    """RGB of 16 bits by one path for all depths, so that equal planes of any depth give equal pixels.
+    """Returns 16-bit RGB, converted the same way for all bit depths, so that equal planes give equal pixels.
 
-    FFmpeg interpolates the chroma of 8 bits otherwise than that of more; so all planes get 16 bits first.
+    FFmpeg interpolates 8-bit chroma differently from deeper chroma, so all planes are converted to 16 bits first.
     """
     planar = _planar(frame)
     if planar.rgb:
         arrays = [turned(array, orientation(frame)) for array in _arrays(planar, _DEEPEST, "rgb")]
         return _picture(arrays, _DEEPEST, full=True)
     sampling, deep = _sampling(planar.frame.format.name), planar.frame
-    if sampling in ("yuv440p", "yuv411p", "yuv410p"):  # which FFmpeg does not have of 16 bits
+    if sampling in ("yuv440p", "yuv411p", "yuv410p"):  # FFmpeg has no 16-bit format of these
         sampling = "yuv444p"
         deep = _reformatted(deep, sampling if planar.bits == 8 else f"{sampling}{planar.bits}le")
     array = _reformatted(_reformatted(deep, f"{sampling}{_DEEPEST}le"), "rgb48le").to_ndarray()
     return Picture(channels_first(turned(array, orientation(frame))), 65535)
 
 
-Turn = tuple[bool, bool, bool]  # exchange the axes, then reverse rows, then reverse columns
+Turn = tuple[bool, bool, bool]  # transpose, then reverse the rows, then reverse the columns
 UPRIGHT: Turn = (False, False, False)
 
 
 def orientation(frame: VideoFrame) -> Turn:
-    """What the display matrix asks players for.
+    """Returns the rotation and mirroring that the display matrix requests from players.
 
     Raises:
-        PairError: a turn by another angle than a multiple of 90 degrees.
+        PairError: the rotation is not a multiple of 90 degrees.
 
     """
     import numpy as np
     from av.sidedata.sidedata import SideDataContainer
 
-    # Not frame.side_data, which makes a reference cycle: frames would pile up until the garbage collector runs.
-    container: Any = SideDataContainer  # whose stub leaves out its argument
+    # frame.side_data would create a reference cycle: frames would pile up until the garbage collector runs.
+    container: Any = SideDataContainer  # its type stub lacks the argument
     data = container(frame).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
@@ -292,11 +294,11 @@ def orientation(frame: VideoFrame) -> Turn:
         return False, d < 0, a < 0
     if max(abs(a), abs(d)) * 100 < crossed:
         return True, b < 0, c < 0
-    raise PairError("the video's display matrix turns it by no multiple of 90 degrees; convert it to an upright one")
+    raise PairError("the display matrix rotates the video by an angle that is not a multiple of 90 degrees; convert it")
 
 
 def turned(array: Array, turn: Turn) -> Array:
-    """The array ``[H, W, ...]`` upright; itself if it is."""
+    """Returns the array ``[H, W, ...]`` upright, without a copy if it is upright already."""
     import numpy as np
 
     if turn == UPRIGHT:
@@ -308,7 +310,7 @@ def turned(array: Array, turn: Turn) -> Array:
 
 
 def differences(reference: VideoFrame, distorted: VideoFrame) -> Iterator[str]:
-    """Sentences on what the frames' headers say otherwise and the pixels do not show."""
+    """Yields a sentence for each difference of the frames' headers that pixels do not show, such as color tags."""
     tags = [
         [f"{what} {_tag(getattr(frame, name), names)}" for what, name, names in _TAGS]
         for frame in (reference, distorted)
@@ -317,25 +319,25 @@ def differences(reference: VideoFrame, distorted: VideoFrame) -> Iterator[str]:
         ours, theirs = (
             ", ".join(tag for tag, other in zip(*both, strict=True) if tag != other) for both in (tags, tags[::-1])
         )
-        yield f"the colour tags differ: {ours} in the reference, {theirs} in the distorted video"
+        yield f"the color tags differ: {ours} in the reference, {theirs} in the distorted video"
     if reference.interlaced_frame != distorted.interlaced_frame:
         which = "reference" if reference.interlaced_frame else "distorted video"
-        yield f"the {which} is interlaced, the other is not; frames are compared with both fields woven"
+        yield f"the {which} is interlaced and the other is not; frames are compared with both fields interleaved"
     formats = [frame.format for frame in (reference, distorted)]
     if any(component.is_alpha for form in formats for component in form.components):
         yield "alpha is not compared"
 
 
 def conversions(reference: VideoFrame, distorted: VideoFrame) -> Iterator[str]:
-    """Sentences on what is changed so that planes can be compared."""
+    """Yields a sentence for each conversion that makes the planes comparable."""
     frames = [_planar(reference), _planar(distorted)]
     names = f"{reference.format.name} and {distorted.format.name}"
     chroma = [frame.chroma for frame in frames]
     if not any(frame.rgb for frame in frames) and chroma[0] != chroma[1]:
-        kept = "luma alone is compared" if None in chroma else "chroma is compared at the lower resolution of both"
+        kept = "only luma is compared" if None in chroma else "chroma is compared at the lower resolution of both"
         yield f"the pixel formats are {names}; {kept}"
     if frames[0].bits != frames[1].bits:
-        yield f"the pixel formats are {names}; the fewer bits are scaled to the more"
+        yield f"the pixel formats are {names}; the smaller bit depth is scaled to the larger one"
 
 
 def _tag(value: int, names: dict[int, str]) -> str:

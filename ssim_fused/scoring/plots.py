@@ -1,7 +1,7 @@
-"""The report's plots, as SVG elements in the page's font and in the color of its text.
+"""Draws the plots of the report as SVG elements, in the font and text color of the page.
 
-Each is drawn twice, for a screen and for a phone, where the text of the wide one would be too small. Legends are the
-page's: names may be long, and matplotlib leaves out those that begin with an underscore.
+Each plot is drawn in two widths, because the text of the wide one would be too small on a phone. Legends are written
+in HTML: names may be long, and matplotlib omits those that start with an underscore.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 from ssim_fused.scoring.errors import one_line
 
-LINES = 8  # sequences in a plot
-NAMED = 10  # points in a plot whose names stand next to them
+LINES = 8  # the largest number of sequences in a plot
+NAMED = 10  # the largest number of points that are labeled with names
 COLORS = ("#2f81d6", "#e0862a", "#3a9e5b", "#d1493f", "#8f6bc2", "#a0674b", "#d667a8", "#8a8f3c")
 
-_INK = "#010203"  # drawn in this color, then in that of the page's text, which is dark or light
-_SHAPES = {"wide": (8, 2.8), "narrow": (4.4, 2.9)}  # inches, of 72 pixels
+_INK = "#010203"  # replaced by currentColor in the SVG, so that axes and text follow dark mode
+_SHAPES = {"wide": (8, 2.8), "narrow": (4.4, 2.9)}  # inches of 72 pixels
 
 
 @dataclass
 class Plot:
-    """A plot of the page.
+    """A plot of the report.
 
     Attributes:
-        title: above it.
-        svgs: by the name of its shape.
+        title: the heading above it.
+        svgs: the SVG element by shape, ``"wide"`` and ``"narrow"``.
         legend: colors and names.
 
     """
@@ -39,7 +39,14 @@ class Plot:
 
 
 def curves(lines: Sequence[tuple[str, list[int], list[float]]], metric: str, count: int) -> Plot:
-    """A score over the frames of sequences: names, numbers of frames, scores; ``count``: of how many sequences."""
+    """Plots a score over frames.
+
+    Args:
+        lines: for each sequence its name, its frame numbers and its scores.
+        metric: the name of the score.
+        count: the number of all sequences, of which ``lines`` has the first.
+
+    """
 
     def draw(axes: Any) -> None:
         for (_, numbers, values), color in zip(lines, COLORS, strict=False):
@@ -53,7 +60,7 @@ def curves(lines: Sequence[tuple[str, list[int], list[float]]], metric: str, cou
 
 
 def rate_distortion(points: dict[str, list[tuple[float, float, str]]], metric: str) -> Plot:
-    """Bit rate against score: a line for each reference, a point ``(kbit/s, score, name)`` for each encode."""
+    """Plots score against bit rate: a line for each reference, a point ``(kbit/s, score, name)`` for each encode."""
     shown = list(points.items())[:LINES]
     total = sum(len(encodes) for _, encodes in shown)
 
@@ -66,7 +73,7 @@ def rate_distortion(points: dict[str, list[tuple[float, float, str]]], metric: s
         axes.set_xlabel("bit rate, kbit/s", color=_INK)
         axes.set_ylabel(metric, color=_INK)
         axes.set_xlim(left=0)
-        axes.margins(y=0.15)  # which leaves room for names
+        axes.margins(y=0.15)  # leaves room for names
         axes.grid(alpha=0.25)
 
     some = f", the first {len(shown)} of {len(points)} references" if len(points) > len(shown) else ""
@@ -80,7 +87,7 @@ def _short(path: str) -> str:
 
 
 def histogram(values: Sequence[float], metric: str, kind: str) -> Plot:
-    """How the scores of all frames, or pictures, are distributed."""
+    """Plots the distribution of the scores of all frames or pictures."""
     import numpy as np
 
     finite = np.asarray(values)[np.isfinite(values)]
@@ -100,7 +107,7 @@ def _drawn(draw: Callable[[Any], None]) -> dict[str, str]:
 
     ours = {"svg.fonttype": "none", "svg.hashsalt": "ssim_fused", "font.family": "sans-serif", "text.parse_math": False}
     svgs = {}
-    with style.context(["default", ours]):  # whatever the user's matplotlibrc says
+    with style.context(["default", ours]):  # overrides the user's matplotlibrc
         for name, size in _SHAPES.items():
             figure = Figure(figsize=size, layout="constrained")
             axes = figure.subplots()

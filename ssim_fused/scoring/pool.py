@@ -1,4 +1,4 @@
-"""One number for many frames: means, percentiles, and what dB and DSSIM make of a score."""
+"""Pools the scores of frames to one number (means, percentiles), and converts scores to dB and DSSIM."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ssim_fused.scoring.errors import UsageError
 
-PLANES = "YUVRGB"  # of luma and chroma, or of RGB
+PLANES = "YUVRGB"  # the letters of planes in the names of scores
 
 _NAMES = re.compile(r"mean|min|max|median|harmonic|p(\d{1,2}|100)")
 
 
 def check_pools(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as they are; UsageError for one that is unknown."""
+    """Returns the names as a tuple.
+
+    Raises:
+        UsageError: a name is unknown, or there is none.
+
+    """
     for name in names:
         if not _NAMES.fullmatch(name):
             raise UsageError(f"pool is {name!r}; expected mean, min, max, median, harmonic or p0 to p100.")
@@ -24,10 +29,10 @@ def check_pools(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def pool(name: str, values: Sequence[float]) -> float:
-    """One number for at least one value.
+    """Pools one or more values to a number.
 
-    Percentiles lie between the two nearest values; the harmonic mean is that of ``1 + value`` less 1, as VMAF pools,
-    which SSIM's values below zero leave defined.
+    Percentiles are interpolated between the two nearest values. The harmonic mean is that of ``1 + value``, minus 1,
+    as in VMAF, so that it is defined for negative SSIM values as well.
     """
     if name == "mean":
         return math.fsum(values) / len(values)
@@ -40,7 +45,7 @@ def pool(name: str, values: Sequence[float]) -> float:
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
-    # Two infinite values, the PSNR of identical frames, must not be interpolated: their difference is NaN.
+    # Infinite values (the PSNR of identical frames) must not be interpolated, because their difference is NaN.
     ordered = sorted(values)
     place = (len(ordered) - 1) * percent / 100
     low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
@@ -48,23 +53,23 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 
 
 def to_db(score: float) -> float:
-    """``-10 log10(1 - score)``, as FFmpeg prints; infinite for 1."""
+    """Returns ``-10 log10(1 - score)``, as FFmpeg prints; infinite for 1."""
     return math.inf if score >= 1 else -10 * math.log10(1 - score)
 
 
 def to_dssim(score: float) -> float:
-    """``(1 - score) / 2``: 0 for identical pictures."""
+    """Returns ``(1 - score) / 2``, which is 0 for identical pictures."""
     return (1 - score) / 2
 
 
 class Columns:
-    """The columns of a table of scores: each metric, and behind it what is derived from it.
+    """The columns of a table of scores: each metric, followed by the values derived from it.
 
     Args:
-        metrics: the names, in order.
-        db: with each SSIM in dB, too: ``ssim-db``.
-        dssim: with each DSSIM, too: ``dssim``, ``ms-dssim``.
-        planes: the planes whose scores stand behind those of whole frames where videos have them.
+        metrics: the metrics, in order.
+        db: add a column in dB for each SSIM: ``ssim-db``.
+        dssim: add a column for each DSSIM: ``dssim``, ``ms-dssim``.
+        planes: the planes whose scores follow those of whole frames, if a video has them.
 
     """
 
@@ -82,14 +87,15 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
+        """The names of the columns, without those of planes."""
         return [name for name, _, _ in self._columns]
 
     @property
     def planes(self) -> dict[str, str]:
-        """The columns of planes, by the scores that they show."""
+        """The names of the columns of planes, by the score that they show."""
         return self._planes
 
     def of(self, scores: dict[str, float]) -> dict[str, float]:
-        """The row of a pair's, a frame's or the pooled scores; what is derived is so after pooling."""
+        """Returns a row of the scores of a pair or frame, or of pooled scores. Derived values follow pooling."""
         row = {name: derive(scores[metric]) for name, metric, derive in self._columns}
         return row | {name: scores[score] for score, name in self._planes.items() if score in scores}

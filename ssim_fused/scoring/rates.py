@@ -1,4 +1,4 @@
-"""Bit rates of videos, for the plot of rate against distortion."""
+"""Measures bit rates of videos, for the rate-distortion plot of the report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ssim_fused.scoring.video import is_raw, opened, video_stream
 
 
 def bit_rate(path: str) -> float | None:
-    """The kilobits a second of a file's video stream, from its packets; None where they have no times, or none."""
+    """Returns the bit rate of a file's video stream in kbit/s, from its packets, or None if it cannot be determined."""
     if is_stream(path) or has_pictures(path) or is_raw(path):
         return None
     try:
         return _bit_rate(path)
-    except Exception as error:  # a file that was scored and is gone, or whose packets cannot be listed
+    except Exception as error:  # the file has been deleted since it was scored, or its packets cannot be listed
         if lacks_extra(error):
             raise
         return None
@@ -29,6 +29,6 @@ def _bit_rate(path: str) -> float | None:
         if packets and all(pts is not None for _, pts, _ in packets):
             begin, end = min(pts for _, pts, _ in packets), max(pts + length for _, pts, length in packets)
             seconds = float((end - begin) * stream.time_base)
-        elif stream.average_rate:  # a raw stream has no times
+        elif stream.average_rate:  # an elementary stream has no time stamps
             seconds = len(packets) / float(stream.average_rate)
         return 8 * size / seconds / 1000 if seconds > 0 else None

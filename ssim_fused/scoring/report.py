@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, with a summary, plots, the pairs and the worst of them."""
+"""Writes the report: one self-contained HTML file with a summary, plots, a table of pairs, and the worst as images."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from ssim_fused.scoring.plots import LINES, Plot, curves, histogram, rate_distor
 from ssim_fused.scoring.rates import bit_rate
 from ssim_fused.scoring.results import PairResult, Totals
 
-ROWS = 1000  # pairs in the table, the worst; a page of more is slow to open
-EXHIBITS = 12  # pairs to look at
-FAILURES = 200  # pairs named that were not scored
+ROWS = 1000  # the worst pairs in the table; a page with more rows is slow to open
+EXHIBITS = 12  # the worst pairs shown as images
+FAILURES = 200  # pairs that could not be scored
 RATES = 200  # videos whose packets are read for their bit rates
-NAMED = 3  # distorted inputs in the title
+NAMED = 3  # distorted inputs named in the title
 IMAGES = ("reference", "distorted", "map")
 SUMMARY = ("mean", "min", "p1", "p5", "median", "max")
 
 
 class Report:
-    """Takes the results, and makes the page.
+    """Collects results and renders the page.
 
     Args:
-        rows: how results are shown.
-        made: how they were made, from :func:`provenance.describe`.
-        pairs: what is compared.
+        rows: converts results to rows.
+        made: the settings of the run, from :func:`provenance.describe`.
+        pairs: the pairs that are compared.
 
     """
 
     def __init__(self, rows: Rows, made: dict[str, Any], pairs: Sequence[Pair]) -> None:
         import jinja2
 
-        importlib.import_module("matplotlib")  # so that it is missed before the work, not after
+        importlib.import_module("matplotlib")  # fails before scoring, not after, if it is not installed
         loader = jinja2.PackageLoader("ssim_fused.scoring", "templates")
         environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._template = environment.get_template("report.html.j2")
@@ -54,6 +54,7 @@ class Report:
         self._failures: list[PairResult] = []
 
     def pair(self, result: PairResult) -> None:
+        """Adds the result of a pair."""
         if result.error:
             self._failures += [result] if len(self._failures) < FAILURES else []
             return
@@ -81,7 +82,7 @@ class Report:
         return float("inf") if value is None else value
 
     def page(self, totals: Totals) -> str:
-        """The HTML page."""
+        """Returns the HTML page."""
         rates = {distorted: bit_rate(distorted) for _, distorted, _ in self._videos}
         inputs = [
             {"name": name, "scored": one.scored, "failed": one.failed, "rate": rates.get(name or ""),
@@ -133,7 +134,7 @@ class Report:
 
 
 def _title(pairs: Sequence[Pair]) -> str:
-    """What is compared with what."""
+    """Returns a title that names the distorted inputs and the reference."""
     inputs = list(dict.fromkeys(pair.input or pair.distorted for pair in pairs))
     if pairs[0].origin:
         return f"Pairs of {inputs[0]}"
@@ -144,7 +145,7 @@ def _title(pairs: Sequence[Pair]) -> str:
 
 
 def _keep(heap: list, entry: tuple, size: int) -> None:
-    """Keeps the ``size`` greatest; numbers differ, so that what follows them is never compared."""
+    """Keeps the ``size`` greatest entries. Entries start with distinct numbers, so that rows are never compared."""
     if len(heap) < size:
         heapq.heappush(heap, entry)
     else:

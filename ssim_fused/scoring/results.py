@@ -1,4 +1,4 @@
-"""A pair's result, put together from the scores of its frames, and the pooled results of each distorted input."""
+"""Assembles the result of each pair from the scores of its frames, and pools results per distorted input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssim_fused.scoring.score import Outcome, Scored
 
 @dataclass(slots=True)
 class Exhibit:
-    """A pair to be looked at, as image files: both pictures and the map, and which frame of a sequence it is."""
+    """The images of a pair for the report, as JPEG files: both pictures and the map; ``frame`` is the frame number."""
 
     frame: int
     reference: bytes
@@ -25,23 +25,24 @@ class Exhibit:
 
 @dataclass(slots=True)
 class PairResult:
-    """What is known of a pair: its frames' scores, or why there are none.
+    """The result of a pair: the scores of its frames, or an error.
 
     Attributes:
-        number: of the pair.
-        reference: path.
-        distorted: path.
-        numbers: of the frames; ``[0]`` for a picture.
-        scores: of each frame, by name.
-        error: why the pair was not scored, or not to its end; None where it was.
-        worst: the frame of the lowest first score, where pixels are kept.
-        shared: whether other processes score other frames of it.
-        map: of a shared pair the heat map, a PNG file, until it is known whose frame is the worst.
-        exhibit: it, for the report.
-        input: the distorted input that the pair is part of.
+        number: the index of the pair, from 0.
+        reference: path of the reference.
+        distorted: path of the distorted picture or video.
+        sequence: whether the pair is a sequence of frames.
+        shared: whether other processes score other frames of the pair.
+        numbers: the numbers of the frames; ``[0]`` for a picture.
+        scores: the scores of each frame, by name.
+        error: the reason why the pair was not scored, or not to its end, or None.
+        worst: the frame with the lowest first score, if pixels are kept.
+        map: the heat map of a shared pair, a PNG file. It is kept until it is known which process has the worst frame.
+        exhibit: the images for the report, or None.
+        input: the distorted input that the pair belongs to.
         origin: the file and line that list the pair, or None.
-        peak: the data range L of its frames, or None before one is scored.
-        notes: sentences on what is to be known of the score of videos.
+        peak: the data range L of the frames, or None before the first one is scored.
+        notes: notes on the scores of videos, as sentences.
 
     """
 
@@ -62,30 +63,31 @@ class PairResult:
     notes: list[str] = field(default_factory=list)
 
     def pooled(self, name: str) -> dict[str, float]:
-        """One score for all frames, by metric."""
+        """Pools the scores of all frames, by metric."""
         return {metric: pool(name, [scores[metric] for scores in self.scores]) for metric in self.scores[0]}
 
     def lowest(self, metric: str) -> float:
+        """Returns the lowest score of all frames."""
         return min(scores[metric] for scores in self.scores)
 
     def add(self, scored: Scored, metric: str) -> None:
-        """Adds a frame. A score that is no number is an error: it would pass every bound."""
+        """Adds a frame. A NaN score is an error, because NaN is not below any ``--fail-under``."""
         if any(math.isnan(value) for value in scored.scores.values()):
             of_frame = f" of frame {scored.frame}" if self.sequence else ""
-            self.error = self.error or f"the score{of_frame} is not a number; are there NaN pixels?"
+            self.error = self.error or f"the score{of_frame} is NaN; expected a number; check the pixels for NaN"
             return
         self.peak = scored.peak if self.peak is None else self.peak
         if scored.pixels and (not self.scores or scored.scores[metric] < self.lowest(metric)):
             self.worst = scored.pixels
-        self.sequence |= scored.frame > 0  # An animation is found out when it is opened.
+        self.sequence |= scored.frame > 0  # an animation is recognized only when it is opened
         self.numbers.append(scored.frame)
         self.scores.append(scored.scores)
 
 
 def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric: str) -> Iterator[PairResult]:
-    """Results of the pairs, each once its last frame is scored, in order.
+    """Yields the result of each pair, in order, when its last frame has been scored.
 
-    When the run is interrupted, the pair that was being scored is handed on as far as it got.
+    If the run is interrupted, the frames scored so far of the current pair are yielded before the interrupt is raised.
     """
     by_number = {part.number: part for part in parts}
     current: PairResult | None = None
@@ -111,7 +113,7 @@ def collect(batches: Iterable[Iterable[Outcome]], parts: Sequence[Part], metric:
 
 
 def _empty(part: Part) -> PairResult:
-    """The result of a pair none of whose frames is scored yet."""
+    """Returns the result of a pair without any frames."""
     pair = part.pair
     return PairResult(
         part.number, pair.reference, pair.distorted, pair.sequence, part.shared, input=pair.input, origin=pair.origin
@@ -119,9 +121,9 @@ def _empty(part: Part) -> PairResult:
 
 
 class Pooled:
-    """The pooled result of the frames of one distorted input, or of several: every picture is one frame.
+    """The pooled scores of all frames of one or more distorted inputs, where a picture counts as one frame.
 
-    Takes eight bytes a score.
+    Uses eight bytes per score.
     """
 
     def __init__(self, metrics: Sequence[str]) -> None:
@@ -129,6 +131,7 @@ class Pooled:
         self.scored = self.failed = 0
 
     def add(self, result: PairResult) -> None:
+        """Adds the frames of a pair, or counts it as failed."""
         if result.error:
             self.failed += 1
             return
@@ -138,14 +141,14 @@ class Pooled:
                 self.values.setdefault(name, array("d")).append(value)
 
     def pooled(self, pools: Iterable[str]) -> dict[str, dict[str, float]]:
-        """By pool, then by metric; empty where nothing was scored."""
+        """Returns pooled scores by pool, then by metric; empty if nothing was scored."""
         if not self.scored:
             return {}
         return {name: {metric: pool(name, v) for metric, v in self.values.items() if v} for name in pools}
 
 
 class Totals:
-    """What a run came to: a pooled result for each distorted input, in their order."""
+    """The totals of a run: pooled scores of each distorted input, in order of appearance."""
 
     def __init__(self, metrics: Sequence[str], pools: Sequence[str]) -> None:
         self._metrics, self.pools = tuple(metrics), tuple(pools)
@@ -153,6 +156,7 @@ class Totals:
         self.peaks: set[float] = set()
 
     def add(self, result: PairResult) -> None:
+        """Adds the result of a pair."""
         if result.input not in self.inputs:
             self.inputs[result.input] = Pooled(self._metrics)
         self.inputs[result.input].add(result)
@@ -161,40 +165,42 @@ class Totals:
 
     @property
     def scored(self) -> int:
+        """The number of pairs scored."""
         return sum(pooled.scored for pooled in self.inputs.values())
 
     @property
     def failed(self) -> int:
+        """The number of pairs that could not be scored."""
         return sum(pooled.failed for pooled in self.inputs.values())
 
     def values(self, metric: str) -> list[float]:
-        """The scores of all frames."""
+        """Returns the scores of all frames."""
         return [value for pooled in self.inputs.values() for value in pooled.values[metric]]
 
 
 class Threshold:
-    """The bound of ``--fail-under``, on the first metric of a pair by the first pool.
+    """The threshold of ``--fail-under``. It applies to the first metric of a pair, pooled by the first pool.
 
     Raises:
-        UsageError: the bound lies outside of the metric's scale.
+        UsageError: the threshold is outside of the range of the metric.
 
     """
 
     def __init__(self, metric: str, pool: str, least: float) -> None:
         if metric != "psnr" and not -1 <= least <= 1:
-            raise UsageError(f"fail-under is {least:g}; {metric} is at most 1: give a number such as 0.9.")
+            raise UsageError(f"fail-under is {least:g}; expected -1 to 1, the range of {metric}, such as 0.9.")
         if not math.isfinite(least):
-            raise UsageError(f"fail-under is {least:g}; expected a number of dB.")
+            raise UsageError(f"fail-under is {least:g}; expected a finite number of dB.")
         self.metric, self.pool, self.least = metric, pool, least
         self.below = 0
         self._lowest: tuple[float, str] | None = None
 
     def fails(self, result: PairResult) -> bool:
-        """Whether the pair was scored and lies below."""
+        """Returns whether the pair was scored and is below the threshold."""
         return not result.error and not self._score(result) >= self.least
 
     def pair(self, result: PairResult) -> None:
-        """Counts a pair."""
+        """Counts a pair if it is below the threshold."""
         if self.fails(result):
             self.below += 1
             entry = self._score(result), result.distorted
@@ -204,7 +210,7 @@ class Threshold:
         return result.pooled(self.pool)[self.metric]
 
     def sentence(self, scored: int) -> str | None:
-        """How many lie below, and the lowest of them; None where all reach the bound."""
+        """Returns a sentence with the number of pairs below the threshold and the lowest score, or None if none is."""
         if self._lowest is None:
             return None
         score, path = self._lowest

@@ -1,4 +1,4 @@
-"""A whole run: pairs are scored, on this process's share of them, and the results go to whoever wants them."""
+"""Runs the scoring of pairs: scores those of this process and passes the results to sinks. Also :func:`compare`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a run hands out beside the scores.
+    """The outputs of a run in addition to scores.
 
     Attributes:
-        pool: how frames become one number; the first makes a video's score.
-        maps: folder of the heat maps, or None.
-        exhibits: how many pairs, the worst, are kept to be looked at.
+        pool: the pools; the first makes the score of a video.
+        maps: the folder for heat maps, or None.
+        exhibits: the number of worst pairs whose images are kept for the report.
 
     """
 
@@ -40,13 +40,13 @@ class Wanted:
 
 
 class Sink(Protocol):
-    """Takes the results in the order of the pairs."""
+    """Receives the results in pair order."""
 
     def pair(self, result: PairResult) -> None: ...
 
 
 class Ticker(Protocol):
-    """Is told of every scored frame, or failed pair."""
+    """Receives the number of scored frames and failed pairs, such as a ``tqdm`` bar."""
 
     def update(self, n: int) -> Any: ...
 
@@ -59,18 +59,18 @@ def run(
     ticker: Ticker | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> tuple[Totals, bool]:
-    """Scores pairs and hands every result to the sinks, in the process of rank 0.
+    """Scores pairs and passes each result to the sinks. Only rank 0 of a distributed run has results.
 
     Args:
-        pairs: what is compared.
-        settings: how.
-        wanted: what is made in addition to the scores.
-        sinks: who takes the results.
-        ticker: is told of every frame.
-        enough: is asked after each pair whether nobody takes the others.
+        pairs: the pairs to score.
+        settings: the settings of the run.
+        wanted: the outputs in addition to scores.
+        sinks: receive the results, in pair order.
+        ticker: receives the number of frames scored.
+        enough: called after each pair; if it returns True, the remaining pairs are not scored.
 
     Returns:
-        What all pairs together came to, and whether the run was interrupted.
+        The totals of all pairs, and whether the run was interrupted.
 
     """
     settings = replace(settings, keep=bool(wanted.maps or wanted.exhibits))
@@ -102,10 +102,10 @@ def _ticked(batches: Iterator[list], ticker: Ticker | None) -> Iterator[list]:
 
 
 def _gallery(pairs: int, settings: Settings, wanted: Wanted) -> Gallery | None:
-    """Who draws, where pictures are wanted."""
+    """Returns the gallery if maps or exhibits are requested."""
     if not settings.keep:
         return None
-    from ssim_fused.scoring.gallery import Gallery  # with what it draws with
+    from ssim_fused.scoring.gallery import Gallery  # imported late, because it imports Pillow and matplotlib
 
     return Gallery(settings, choose_device(settings.device), wanted.maps, wanted.exhibits, pairs)
 
@@ -120,29 +120,30 @@ def compare(
     per_frame: bool = False,
     db: bool = False,
     dssim: bool = False,
-    map: str | None = None,  # the option's name
+    map: str | None = None,  # named after the option
     **settings: Any,
 ) -> dict[str, Any]:
-    """Scores files as ``ssim-fused compare --format json`` does, and returns what that prints.
+    """Scores files and returns the dictionary that ``ssim-fused compare --format json`` prints.
 
     Args:
-        reference: a picture, a folder or a video.
-        distorted: one or several to compare with it.
-        pairs: instead of both, pairs, or the path of a CSV file that lists them.
-        mask: a picture that weighs the pixels, or a folder of them.
-        pool: how frames become one number: mean, min, max, median, harmonic, p0 to p100; the first makes a video's.
-        per_frame: return the scores of each frame, too.
-        db: return each SSIM in dB, too.
-        dssim: return each as DSSIM, too.
-        map: folder for a heat map of each pair.
-        **settings: those of :class:`Settings`.
+        reference: path of a picture, a folder or a video.
+        distorted: one or more paths to compare with the reference.
+        pairs: instead of ``reference`` and ``distorted``, a list of pairs, or the path of a CSV file that lists them.
+        mask: path of a picture that weights the pixels, or of a folder of such pictures.
+        pool: pools of the scores of frames: mean, min, max, median, harmonic, p0 to p100. The first makes the score of
+            a video.
+        per_frame: include the scores of each frame.
+        db: include each SSIM in dB.
+        dssim: include each DSSIM.
+        map: folder to write a heat map of each pair to.
+        **settings: fields of :class:`Settings`.
 
     Returns:
-        ``{"pairs": [...], "failed": [...], "pooled": {...}, "inputs": [...], "settings": {...}}``. With several
-        distorted ones, ``"inputs"`` has the pooled scores of each, and there is no ``"pooled"``.
+        ``{"pairs": [...], "failed": [...], "pooled": {...}, "inputs": [...], "settings": {...}}``. ``"inputs"`` has
+        the pooled scores of each distorted input. ``"pooled"`` is present only if there is a single one.
 
     Raises:
-        UsageError: what was asked for cannot be meant, or a path does not exist.
+        UsageError: an argument is invalid, or a path does not exist.
 
     Example:
         >>> from ssim_fused.scoring import compare
@@ -165,18 +166,20 @@ def compare(
 def _found(
     reference: str | None, distorted: Sequence[str], pairs: str | Sequence[Pair] | None, mask: str | None
 ) -> Sequence[Pair]:
-    if (pairs is None) == (reference is None) or (reference is not None and not distorted):
-        raise UsageError("give a reference and what is compared with it, or pairs.")
+    if pairs is not None and reference is not None:
+        raise UsageError(f"reference is {reference!r} and pairs is given as well; give only one of the two.")
+    if pairs is None and (reference is None or not distorted):
+        raise UsageError(f"reference is {reference!r} and distorted is {distorted!r}; expected both, or pairs.")
     if isinstance(pairs, str):
         return read_pairs(pairs, mask)
     if pairs is None:
         return find_pairs(str(reference), distorted, mask)
-    check_any(pairs, "the list")
+    check_any(pairs, "pairs")
     return pairs
 
 
 class Document:
-    """The results as one dictionary."""
+    """A sink that collects the results in one dictionary."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows

@@ -1,6 +1,6 @@
-"""From pairs to scores: the kernel takes batches of equally large pairs, while decoding runs ahead.
+"""Scores pairs: the kernel processes batches of pairs of equal size, while decoding threads read ahead.
 
-At any time at most ``2 workers + 2 batch`` pairs of pictures are in memory, whatever the number of pairs.
+At most ``2 workers + 2 batch`` pairs of pictures are in memory at any time, whatever the number of pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ssim_fused.scoring.measure import Measure
 from ssim_fused.scoring.pairs import Pair
 from ssim_fused.scoring.settings import Settings
 
-# A batch is for small pictures, where a call costs more than its pixels; above this many values it gains nothing.
+# The largest number of values in a batch. Batches help small pictures, where a call costs more than its pixels; larger
+# batches than this gain nothing.
 BATCH_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}
 
 
@@ -27,11 +28,11 @@ class Scored:
     """The scores of a picture or frame.
 
     Attributes:
-        pair: the number of the pair, from 0.
+        pair: the index of the pair, from 0.
         frame: the number of the frame; 0 for a picture.
-        scores: by the metric's name, those of planes or channels by ``ssim/Y``, ``ssim/R`` and so on.
-        pixels: both pictures where the settings keep them, or None.
-        peak: the data range L that the scores are relative to.
+        scores: scores by metric, such as ``"ssim"``. Those of a plane or channel have names such as ``"ssim/Y"``.
+        pixels: both pictures, if the settings keep them, or None.
+        peak: the data range L of the scores.
 
     Example:
         >>> from ssim_fused.scoring import Pair, score
@@ -52,17 +53,16 @@ Outcome = Scored | Failed | Noted
 
 
 def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[list[Outcome]]:
-    """Scores pairs, a batch at a time, in their order.
+    """Scores pairs in order and yields the results in batches.
 
-    A pair that cannot be scored yields a :class:`Failed` and leaves the others alone.
+    A pair that cannot be scored yields a :class:`Failed`, and scoring goes on with the next pair.
 
     Args:
-        pairs: from :func:`find_pairs`, or made by hand; read as they are needed.
-        settings: what to compute.
+        pairs: from :func:`find_pairs` or :func:`read_pairs`, or constructed directly. Files are read when needed.
+        settings: the settings of the run.
 
     Yields:
-        Batches of :class:`Scored`, one for each picture or frame, of :class:`Failed`, and for videos of
-        :class:`Noted`.
+        Lists of :class:`Scored`, one for each picture or frame, :class:`Failed`, and, for videos, :class:`Noted`.
 
     Example:
         >>> from ssim_fused.scoring import Settings, find_pairs, score
@@ -78,11 +78,11 @@ def score(pairs: Iterable[Pair], settings: Settings | None = None) -> Generator[
 
 
 def score_parts(parts: Iterable[Part], settings: Settings) -> Generator[list[Outcome]]:
-    """As :func:`score`, of parts of sequences, too."""
+    """Scores parts of pairs: like :func:`score`, but a part may be a range of the frames of a sequence."""
     device = choose_device(settings.device)
     measure = Measure(settings, device)
     threads = torch.get_num_threads()
-    # On the CPU each thread scores a batch of its own by itself, which scales better than to share every picture.
+    # On the CPU each thread scores its own batch. This scales better than sharing each picture among all threads.
     scorers = threads if device.type == "cpu" else 1
     prepare = (lambda: torch.set_num_threads(1)) if device.type == "cpu" else None
     try:
@@ -95,10 +95,10 @@ def score_parts(parts: Iterable[Part], settings: Settings) -> Generator[list[Out
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is a GPU where torch sees one and the package was built for it.
+    """Returns the device with a name. ``"auto"`` is a GPU if torch sees one and the package was built with CUDA.
 
     Raises:
-        UsageError: the name is no device's, or there is no such GPU.
+        UsageError: the name is not that of a device, or there is no such GPU.
 
     """
     usable = torch.cuda.is_available() and bool(ssim_fused_cuda())
@@ -113,19 +113,20 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not usable:
         raise UsageError(f"device is {name!r}, but torch sees no GPU or the package was built without CUDA; use cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device is {name!r}, but there are {torch.cuda.device_count()} GPUs.")
+        last = torch.cuda.device_count() - 1
+        raise UsageError(f"device is {name!r}; expected an index of at most {last}, the last GPU; use cuda:{last}.")
     return device
 
 
 def ssim_fused_cuda() -> bool:
-    """Whether the package was built with CUDA."""
+    """Returns whether the package was built with CUDA."""
     from ssim_fused import build_info
 
     return bool(build_info().get("cuda"))
 
 
 def _batches(frames: Generator[Decoded], largest: int, values: int) -> Generator[list[Decoded]]:
-    """Neighbours of one size and type, as many as fit; failures go along."""
+    """Groups consecutive frames of equal size and type into batches. Failures stay in their position."""
     batch: list[Decoded] = []
     kind: tuple | None = None
     with closing(frames):
@@ -152,7 +153,7 @@ def _scored(measure: Measure, batch: list[Decoded], keep: bool) -> list[Outcome]
     try:
         scores = iter(_scores(measure, frames) if frames else ())
     except (ValueError, RuntimeError, OverflowError) as error:
-        # Equally large pictures fail alike: they are too small for the window.
+        # All frames of a batch have the same size, so that one that is too small for the window fails all of them.
         failed = (str(error) or type(error).__name__).splitlines()[0]
         return [Failed(f.pair, failed) if isinstance(f, Frame) else f for f in batch]
     return [
@@ -164,7 +165,7 @@ def _scored(measure: Measure, batch: list[Decoded], keep: bool) -> list[Outcome]
 
 
 def _scores(measure: Measure, frames: Sequence[Frame]) -> list[dict[str, float]]:
-    """The scores of frames of one kind."""
+    """Returns the scores of a batch of frames."""
     masks = [frame.mask for frame in frames if frame.mask is not None]
     peak = frames[0].reference.peak
     x, y = [f.reference.pixels for f in frames], [f.distorted.pixels for f in frames]

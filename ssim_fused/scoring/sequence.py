@@ -1,4 +1,4 @@
-"""Frames of a video, of a folder of frames, or of a stream, one after the other."""
+"""Iterates over the frames of a video, a folder of frames, an animation, or a stream."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame of a sequence.
+    """A frame of a sequence.
 
     Attributes:
-        picture: its pixels, or None as long as it is planes of a video.
-        frame: as FFmpeg decoded it, or None for a picture of a folder.
+        picture: the pixels, or None for a video that is compared by plane.
+        frame: the frame decoded by FFmpeg, or None for a picture in a folder.
 
     """
 
@@ -35,7 +35,7 @@ class Shot:
 
     @property
     def pixels(self) -> Picture:
-        """The pixels, which have been converted."""
+        """The pixels of a shot that has a picture."""
         assert self.picture is not None
         return self.picture
 
@@ -46,31 +46,35 @@ class Folder:
     def __init__(self, path: str, limits: Limits = NO_LIMITS) -> None:
         self.path, self._limits, self._files = path, limits, frames_of(path)
         if not self._files:
-            raise PairError(f"{path}: has no pictures in it")
+            raise PairError(f"{path}: the folder has no pictures; expected frames")
 
     def count(self) -> int:
+        """Returns the number of frames."""
         return len(self._files)
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Picture]]:
+        """Yields the frames ``start:stop:step`` with their numbers."""
         for number in range(*slice(start, stop, step).indices(len(self._files))):
             try:
                 picture = read_picture(self._files[number], self._limits)
-            except Exception as error:  # whatever a decoder raises, of this file
+            except Exception as error:  # decoders raise exceptions of any type
                 raise reading(self._files[number], error) from error.__cause__
             yield number, picture
 
 
 class Animation:
-    """A picture file's frames: of a GIF, an APNG, a WebP, a TIFF of several pages, or the one of a still picture."""
+    """The frames of a picture file: a GIF, APNG, WebP or multi-page TIFF, or the single frame of a still picture."""
 
     def __init__(self, path: str, limits: Limits = NO_LIMITS) -> None:
         self.path, self._limits = path, limits
 
     def count(self) -> int:
+        """Returns the number of frames."""
         with opened_picture(self.path, self._limits) as file:
             return file.count
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Picture]]:
+        """Yields the frames ``start:stop:step`` with their numbers."""
         with opened_picture(self.path, self._limits) as file:
             for number in range(*slice(start, stop, step).indices(file.count)):
                 yield number, file.frame(number)
@@ -79,24 +83,24 @@ class Animation:
 def open_sequence(
     path: str, threads: int = 1, limits: Limits = NO_LIMITS, raw: Raw | None = None
 ) -> Video | Folder | Animation:
-    """The frames behind a path."""
+    """Opens a path as a sequence of frames."""
     if path != STREAM and Path(path).is_dir():
         return Folder(path, limits)
     return Animation(path, limits) if has_pictures(path) else Video(path, threads, raw)
 
 
 def has_pictures(path: str) -> bool:
-    """Whether frames are read as pictures: those of a folder or of an animation."""
+    """Returns whether the frames of a path are pictures, as those of a folder or an animation are."""
     return path != STREAM and (Path(path).is_dir() or (not is_video(path) and is_picture(path)))
 
 
 class Ahead:
-    """An iterator that runs in a thread of its own, at most ``depth`` elements ahead."""
+    """An iterator that runs in its own thread, at most ``depth`` elements ahead."""
 
     def __init__(self, elements: Iterator, depth: int) -> None:
         self._queue: queue.Queue = queue.Queue(depth)
         self._stopped = threading.Event()
-        self._over: BaseException | None = None  # what ended it, which is raised again by every later call
+        self._over: BaseException | None = None  # the exception that ended it; every later call raises it again
         self._thread = threading.Thread(target=self._run, args=(elements,), daemon=True)
         self._thread.start()
 
@@ -106,7 +110,7 @@ class Ahead:
                 if not self._put((element, None)):
                     return
             self._put((None, StopIteration()))
-        except BaseException as error:  # handed to whoever asks for the next element
+        except BaseException as error:  # raised again by __next__ in the consumer's thread
             self._put((None, error))
 
     def _put(self, entry: tuple) -> bool:
@@ -130,6 +134,6 @@ class Ahead:
         return element
 
     def close(self) -> None:
-        """Stops the thread; one that waits for standard input is left behind, and ends with the process."""
+        """Stops the thread. A thread that is blocked on standard input keeps running until the process exits."""
         self._stopped.set()
         self._thread.join(timeout=1)

@@ -1,6 +1,6 @@
-"""Streams: standard input, and FIFOs as of a shell's ``<(ffmpeg ...)``. They are read once and hold y4m.
+"""Reads y4m streams from standard input, or from a FIFO such as that of a shell's ``<(ffmpeg ...)``, once.
 
-The header of y4m is checked here, for files, too: FFmpeg says of a width of 0 that the device is busy.
+The y4m header of streams and files is checked here, because FFmpeg's message for a width of 0 is "device is busy".
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ssim_fused.scoring.errors import PairError
 STREAM = "-"  # standard input
 
 _Y4M = b"YUV4MPEG2"
-_LONGEST = 1 << 12  # bytes of a header
+_LONGEST = 1 << 12  # bytes; the longest header that is read
 _LARGEST_SIDE = 65535
 
 
 def is_stream(path: str) -> bool:
-    """Whether the path is standard input or a FIFO."""
+    """Returns whether a path is standard input or a FIFO."""
     try:
         return path == STREAM or stat.S_ISFIFO(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -28,40 +28,41 @@ def is_stream(path: str) -> bool:
 
 
 def name_of(path: str) -> str:
-    """The path, for messages."""
+    """Returns the name of a path in messages."""
     return "standard input" if path == STREAM else path
 
 
 class Stream:
-    """A y4m stream, as a file for FFmpeg.
+    """A y4m stream, as a file object for FFmpeg.
 
     Args:
-        path: ``-``, or that of a FIFO.
+        path: ``-`` for standard input, or the path of a FIFO.
 
     Raises:
-        PairError: something else arrives, or nothing.
+        PairError: the stream is empty or not y4m.
         OSError: the FIFO cannot be opened.
 
     """
 
     def __init__(self, path: str) -> None:
-        # The raw file has no lock, which a stalled read would hold while the interpreter ends.
+        # Unlike a buffered file, the raw file has no lock that a blocked read would hold while the interpreter exits.
         standard: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if path == STREAM else None
         self._file = standard or open(path, "rb", buffering=0)  # noqa: SIM115 - FFmpeg reads it until it is collected
         self._head = _head_of(self._file, path)
 
     def read(self, count: int) -> bytes:
-        if self._head:  # which was read already
+        """Reads up to ``count`` bytes, starting with the header, which was read for the check."""
+        if self._head:
             piece, self._head = self._head[:count], self._head[count:]
             return piece
         return self._file.read(count)
 
 
 def check_y4m(path: str, file: Any) -> None:
-    """Checks the header of a file if it is y4m, and leaves the file at its beginning.
+    """Checks the header of a file if it is y4m, and rewinds the file.
 
     Raises:
-        PairError: the header has no size that a frame can have.
+        PairError: the header has no valid frame size.
 
     """
     head = file.read(len(_Y4M))
@@ -71,15 +72,15 @@ def check_y4m(path: str, file: Any) -> None:
 
 
 def _head_of(file: Any, path: str) -> bytes:
-    """The first line, read byte by byte, since what follows is FFmpeg's."""
+    """Reads the first line byte by byte, so that the rest of the stream is left to FFmpeg."""
     head = b""
     while len(head) < len(_Y4M) and (piece := file.read(len(_Y4M) - len(head))):
         head += piece
     if head != _Y4M:
-        arrived = f"it begins with {head!r}" if head else "nothing arrived"
+        arrived = f"it starts with {head!r}" if head else "it is empty"
         raise PairError(
-            f"{name_of(path)} is no y4m stream: {arrived}. Write it with ffmpeg -i FILE -f yuv4mpegpipe -, which needs "
-            "-strict -1 for more than 8 bits"
+            f"{name_of(path)} is not a y4m stream: {arrived}; write it with ffmpeg -i FILE -f yuv4mpegpipe -, which "
+            "needs -strict -1 for more than 8 bits"
         )
     while not head.endswith(b"\n") and len(head) < _LONGEST and (piece := file.read(1)):
         head += piece
@@ -92,10 +93,10 @@ def _check_header(path: str, head: bytes) -> None:
     for field, side in ((b"W", "width"), (b"H", "height")):
         text = fields.get(field)
         if text is None:
-            raise PairError(f"{name_of(path)}: broken y4m: its header has no {side} ({field.decode()})")
+            raise PairError(f"{name_of(path)}: broken y4m: the header has no {side} ({field.decode()})")
         if not text.isdigit() or not 1 <= int(text[:9]) <= _LARGEST_SIDE or len(text) > 9:
             shown = text[:20].decode(errors="backslashreplace")
             raise PairError(
-                f"{name_of(path)}: broken y4m: its header has the {side} {field.decode()}{shown}; expected 1 to "
+                f"{name_of(path)}: broken y4m: the header has the {side} {field.decode()}{shown}; expected 1 to "
                 f"{_LARGEST_SIDE}"
             )

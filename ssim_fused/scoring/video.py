@@ -1,8 +1,9 @@
-"""A video file, or a y4m stream of standard input or a FIFO: its frames with their exact numbers, decoded by PyAV.
+"""Decodes video files and y4m streams with PyAV, and numbers their frames exactly.
 
-Frame k is the k-th that comes of decoding from the start. A later start is entered at a key frame if the packets tell
-which one (packets.py); otherwise frames are counted. Files are opened here and handed to FFmpeg as file objects, so
-that no name and no playlist reaches its protocols, and a file's content, not its ending, says what it is.
+Frame k is the k-th frame obtained by decoding from the start. If ``packets.py`` can number frames by their packets,
+decoding of a later range starts at a key frame; otherwise frames are counted from the first one. Files are opened here
+and passed to FFmpeg as file objects. So no file name or playlist reaches FFmpeg's protocols, and the format of a file
+follows from its content, not its extension.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from ssim_fused.scoring.stream import Stream, check_y4m, is_stream, name_of
 if TYPE_CHECKING:
     from av import VideoFrame
 
-# Files of bare pixels, which only --size and --pix-fmt explain.
+# Extensions of raw video files, whose layout is given by --size and --pix-fmt.
 RAW_ENDINGS = frozenset({".yuv", ".raw", ".i420", ".nv12", ".p010", ".uyvy", ".yuyv", ".v210"})
 
-_READ = 1 << 20  # bytes that one call of Python fetches for FFmpeg
-_CHECKED = 16  # frames at the start whose time stamps have to be those of the packets
-_ALONE = {"protocol_whitelist": "none"}  # for demuxers that open other files past io_open, as that of lists
-# What FFmpeg opens as videos though it is text, one picture, or a list of other files.
+_READ = 1 << 20  # bytes that FFmpeg requests per call into Python
+_CHECKED = 16  # the number of first frames whose time stamps must match those of the packets
+_ALONE = {"protocol_whitelist": "none"}  # for demuxers that open other files without io_open, such as concat
+# Formats that FFmpeg opens as videos although they are text, a single picture, or a list of other files.
 _NO_VIDEOS = ("tty", "bin", "xbin", "adf", "idf", "image2", "gif", "apng", "webp", "concat", "hls", "dash", "sdp")
 
 
 @dataclass(frozen=True)
 class Raw:
-    """What the pixels of a file without a header are.
+    """The layout of a raw video file, which has no header.
 
     Attributes:
         width: pixels in a row.
-        height: rows.
+        height: number of rows.
         pix_fmt: FFmpeg's name of the pixel format.
 
     """
@@ -56,15 +57,16 @@ class Raw:
             VideoFormat(self.pix_fmt, self.width, self.height)
         except ValueError as error:
             raise UsageError(
-                f"pix_fmt is {self.pix_fmt!r}; expected a pixel format of FFmpeg, as yuv420p or yuv420p10le."
+                f"pix_fmt is {self.pix_fmt!r}; expected a pixel format of FFmpeg, such as yuv420p or yuv420p10le."
             ) from error
 
     @property
     def options(self) -> dict[str, str]:
+        """The options of FFmpeg's demuxer of raw video."""
         return {"video_size": f"{self.width}x{self.height}", "pixel_format": self.pix_fmt}
 
     def frame_bytes(self) -> int:
-        """The bytes of a frame: what FFmpeg's encoder of bare pixels makes of one."""
+        """Returns the number of bytes of a frame, as FFmpeg's encoder of raw video writes it."""
         from av import CodecContext, VideoFrame
 
         encoder = CodecContext.create("rawvideo", "w")
@@ -75,14 +77,15 @@ class Raw:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header of a video says.
+    """The properties of a video in its header.
 
     Attributes:
         pix_fmt: FFmpeg's name of the pixel format, or None.
-        planes: what is compared of two such videos: ``"RGB"`` also of palettes, ``"Y"`` of grey, else ``"YUV"``.
-        rate: frames a second, the finest that the time stamps need, or None.
-        tick: seconds of one unit of a time stamp.
-        notes: sentences on what is left out, for the results.
+        planes: the planes compared between two such videos: ``"RGB"`` (also for palettes), ``"Y"`` for grey, otherwise
+            ``"YUV"``.
+        rate: the highest frame rate that the header states, in frames per second, or None.
+        tick: the unit of time stamps in seconds.
+        notes: sentences on what is not compared, for the results.
 
     """
 
@@ -100,9 +103,9 @@ class Video:
     """A video file, or a y4m stream.
 
     Args:
-        path: of the file or FIFO, or ``-``.
-        threads: that decode it.
-        raw: what a file without a header holds.
+        path: path of the file or FIFO, or ``-`` for standard input.
+        threads: number of decoding threads.
+        raw: the layout of raw video files.
 
     """
 
@@ -112,25 +115,26 @@ class Video:
         bare = is_raw(path) and not self._streamed
         self._raw = raw if bare else None
         if bare and raw is None:
-            raise PairError(f"{path}: bare pixels without a header; give --size WxH and --pix-fmt FORMAT")
+            raise PairError(f"{path}: raw video has no header; give --size WxH and --pix-fmt FORMAT")
         self._index: Index | None = None
         self._facts: Facts | None = None
         self._stream: Any = None
 
     @property
     def facts(self) -> Facts:
+        """The properties of the video in its header, read once."""
         if self._facts is None:
             with self._opened() as (container, stream):
                 self._facts = _facts_of(container, stream, self.path)
         return self._facts
 
     def count(self) -> int | None:
-        """How many frames there are; None if only decoding can tell."""
+        """Returns the number of frames, or None if it is known only after decoding."""
         index = self._checked_index()
         return len(index.order) if index.regular else None
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames ``start:stop:step`` with their numbers.
+        """Yields the frames ``start:stop:step`` with their numbers.
 
         Raises:
             PairError: the file cannot be opened or decoded, or one of these frames is damaged.
@@ -145,7 +149,7 @@ class Video:
                 yield number, frame
 
     def _from(self, start: int) -> Iterator[tuple[int, _Decoded]]:
-        """Frames in order, from ``start`` or a frame before it."""
+        """Yields frames in order, from ``start`` or an earlier frame."""
         if start and (index := self._checked_index()).regular:
             if start >= len(index.order):
                 return
@@ -156,7 +160,7 @@ class Video:
                 try:
                     first = next(entered)
                 except (StopIteration, PairError):
-                    continue  # decoding from the start says what is wrong, if anything is
+                    continue  # decoding from the start reports what is wrong, if anything is
                 yield first
                 yield from entered
                 return
@@ -164,10 +168,10 @@ class Video:
             yield from enumerate(self._decoded(container.demux(stream)))
 
     def _entered(self, index: Index, entry: Entry, start: int) -> Iterator[tuple[int, _Decoded]]:
-        """The frames from ``start`` on, decoded from a key frame.
+        """Yields the frames from ``start`` on, decoded from a key frame.
 
         Raises:
-            LostError: before the first frame, if what is decoded does not have the expected time stamps.
+            LostError: the decoded frames do not have the expected time stamps. Raised before the first frame.
 
         """
         with self._opened() as (container, stream):
@@ -177,7 +181,7 @@ class Video:
                 number = index.number(frame[0].pts)
                 if number is None or expected is None or number > expected:
                     raise LostError
-                if number < expected:  # precedes the key frame, and may refer to what was not decoded
+                if number < expected:  # precedes the key frame, and may refer to frames that were not decoded
                     continue
                 if number == start:
                     yield number, frame
@@ -186,7 +190,7 @@ class Video:
             yield from enumerate(frames, start + 1)
 
     def _checked_index(self) -> Index:
-        """The index, regular only if the first frames have the time stamps of the packets."""
+        """Returns the index of the packets. It is regular only if the first frames have the packets' time stamps."""
         if self._index is None:
             self._index = Index()
             if not self._streamed:
@@ -200,7 +204,7 @@ class Video:
         return self._index
 
     def _decoded(self, packets: Iterator[Any]) -> Iterator[_Decoded]:
-        """Frames, each with whether it is damaged, or depends on what is."""
+        """Yields frames, each with whether it is damaged, or depends on a damaged frame."""
         import av
 
         started = damaged = False
@@ -208,7 +212,7 @@ class Video:
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
-                # A recording may begin within a group of pictures; whatever precedes its first frame is no frame.
+                # A recording may start within a group of pictures. Packets before its first frame are not frames.
                 if started or packet.is_keyframe:
                     raise
                 continue
@@ -221,8 +225,8 @@ class Video:
         missing = 0 if self._streamed or self._raw else missing_bytes(self.path)
         if missing:
             raise PairError(
-                f"{self.path}: the file was cut off, {missing} bytes or more before its end; its last frames are lost "
-                "or damaged, and --frames A:B compares those before them"
+                f"{self.path}: the file is truncated by at least {missing} bytes, and its last frames are lost or "
+                "damaged; use --frames A:B to compare the frames before them"
             )
 
     @contextmanager
@@ -231,7 +235,7 @@ class Video:
 
         if self._streamed:
             with _errors_of(self.path):
-                if self._stream is None:  # opened once: for its header, then for its frames
+                if self._stream is None:  # opened once, for the header and the frames
                     self._stream = av.open(
                         Stream(self.path), "r", format="yuv4mpegpipe", options=_ALONE, io_open=_refused
                     )
@@ -247,12 +251,12 @@ class Video:
 
 
 def is_raw(path: str) -> bool:
-    """Whether the ending says that the file is bare pixels."""
+    """Returns whether the extension is that of raw video."""
     return os.path.splitext(path)[1].lower() in RAW_ENDINGS
 
 
 class _File:
-    """A file without a name, so that FFmpeg judges it by its content."""
+    """A file object without a name, so that FFmpeg detects the format by content."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
@@ -260,7 +264,7 @@ class _File:
 
 @contextmanager
 def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
-    """A container of FFmpeg.
+    """Opens a file as a container of FFmpeg.
 
     Raises:
         PairError: the file is missing, or FFmpeg cannot read it.
@@ -281,7 +285,7 @@ def opened(path: str, raw: Raw | None = None) -> Generator[Any]:
 
 @contextmanager
 def _errors_of(path: str) -> Generator[None]:
-    """What FFmpeg and the operating system refuse, as the pair's error."""
+    """Converts errors of FFmpeg and the operating system to a :class:`PairError` that names the file."""
     import av
 
     try:
@@ -291,7 +295,7 @@ def _errors_of(path: str) -> Generator[None]:
 
 
 def _refused(url: str, flags: int, options: dict[str, str]) -> Any:
-    raise PermissionError(0, f"the file refers to {url!r}; other files are not opened")
+    raise PermissionError(0, f"the file refers to {url!r}, but other files are not opened")
 
 
 def _check_size(path: str, file: Any, raw: Raw) -> None:
@@ -299,16 +303,16 @@ def _check_size(path: str, file: Any, raw: Raw) -> None:
     size = os.fstat(file.fileno()).st_size
     if size == 0 or size % one:
         raise PairError(
-            f"{path}: {size} bytes are no whole number of frames of {one} bytes, which {raw.width}x{raw.height} pixels "
-            f"of {raw.pix_fmt} take; check --size and --pix-fmt"
+            f"{path}: the file has {size} bytes; expected a multiple of {one}, the bytes of a {raw.pix_fmt} frame of "
+            f"{raw.width}x{raw.height} pixels; check --size and --pix-fmt"
         )
 
 
 def video_stream(container: Any, path: str) -> Any:
-    """The largest video of a file, the first among equals; cover art and thumbnails are no videos."""
+    """Returns the largest video stream of a file, the first among equals. Cover art and thumbnails are skipped."""
     streams = _streams(container)
     if not streams:
-        raise PairError(f"{path}: has no video in it")
+        raise PairError(f"{path}: the file has no video stream")
     return max(streams, key=lambda stream: (_pixels(stream), -stream.index))
 
 
@@ -329,8 +333,8 @@ def _facts_of(container: Any, stream: Any, path: str) -> Facts:
     others = len(_streams(container)) - 1
     if others:
         notes.append(
-            f"{path} has {others + 1} videos; the one of {context.width}x{context.height} pixels, stream "
-            f"{stream.index}, is compared"
+            f"{path} has {others + 1} video streams; stream {stream.index}, of {context.width}x{context.height} "
+            "pixels, is compared"
         )
     rates = [rate for rate in (stream.base_rate, stream.average_rate) if rate]
     return Facts(
@@ -350,13 +354,13 @@ def _planes_of(form: Any) -> str:
 
 def _damaged(path: str, number: int) -> str:
     return (
-        f"{name_of(path)}: frame {number} is damaged, and the decoder patched it up; --frames leaves it out, or pipe "
-        f"what the decoder makes of it: ffmpeg -i FILE -f yuv4mpegpipe - | ssim-fused compare REFERENCE -"
+        f"{name_of(path)}: frame {number} is damaged, and the decoder has concealed the damage; skip it with --frames, "
+        f"or compare the decoder's output: ffmpeg -i FILE -f yuv4mpegpipe - | ssim-fused compare REFERENCE -"
     )
 
 
 def can_open(path: str) -> bool:
-    """Whether FFmpeg finds a video in the file, by its content."""
+    """Returns whether FFmpeg finds a video in the content of a file."""
     try:
         with opened(path) as container:
             names = container.format.name.split(",")

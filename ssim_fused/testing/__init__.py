@@ -1,7 +1,8 @@
-"""Assertions for image regression tests: whether an image is still what it was.
+"""Assertions for image regression tests.
 
-Takes NumPy arrays, tensors, PIL images and paths. The pytest fixture ``image_snapshot``, which compares with a stored
-picture, is built on it. Needs the extra ``[scoring]`` for everything except tensors.
+:func:`assert_similar` accepts NumPy arrays, tensors, PIL images and paths. The pytest fixture ``image_snapshot``, which
+compares an image with a stored picture, is built on it. Everything except tensors requires
+``pip install 'ssim_fused[scoring]'``.
 """
 
 from __future__ import annotations
@@ -32,42 +33,42 @@ def assert_similar(
     data_range: Range = None,
     heat_map: str | os.PathLike[str] | None = None,
 ) -> float:
-    """Asserts that two images are alike: that their mean SSIM is at least ``at_least``.
+    """Asserts that two images are similar: that their mean SSIM is at least ``at_least``.
 
-    The mean hides a small change of a large image; ``region_at_least`` is a bound for the worst region.
+    The mean hardly shows a small change in a large image. Use ``region_at_least`` to limit the worst region as well.
 
     An image is a NumPy array ``[H, W]`` or ``[H, W, C]``, a tensor ``[H, W]``, ``[C, H, W]`` or ``[1, C, H, W]``, a PIL
-    image, or the path of a picture. ``C`` is 1 (grey), 3 (RGB) or 4 (RGBA). Both images are scaled by their own range,
-    so that uint8 may be compared with floats in [0, 1]. If one image is grey and the other is in colour, the grey one
-    is repeated in three channels. Images with transparency are compared over black and over white; the lower score
-    counts. Images narrower or lower than the window get a smaller window.
+    image, or the path of a picture. ``C`` is 1 (grey), 3 (RGB) or 4 (RGBA). Each image is scaled by its own range, so
+    that uint8 can be compared with floats in [0, 1]. If only one image is grey, it is repeated in three channels.
+    Images with transparency are compared over black and over white, and the lower score counts. If an image is smaller
+    than the window, a smaller window is used.
 
     Args:
         actual: the image under test.
-        expected: the image it should look like.
-        at_least: the lowest SSIM that passes, at most 1, which only equal images reach.
-        region_at_least: the lowest mean SSIM of the worst region that passes, such as 0.9; None for any.
-        ignore: rectangles ``(x, y, w, h)`` in pixels that don't count, such as a clock. ``x`` and ``y`` are the left
-            and upper edge.
-        mask: which pixels count: an image ``[H, W]`` of bool, or of weights from 0 (ignored) to 1 (counts), in any of
-            the forms above. Nothing that lies under the mask affects the score, a NaN neither.
-        data_range: the range of float images, [0, 1] by default: the white level, or ``(low, high)``. It is also the
+        expected: the image that it is compared with.
+        at_least: the lowest mean SSIM that passes. 1 passes only for equal images.
+        region_at_least: the lowest mean SSIM of the worst region that passes, such as 0.9. None does not check it.
+        ignore: rectangles ``(x, y, w, h)`` to exclude, in pixels, such as a clock. ``x`` and ``y`` are the left and the
+            upper edge.
+        mask: the pixels to compare: an image ``[H, W]`` of bool, or of weights from 0 (ignored) to 1, in any of the
+            forms above. Pixels under the mask do not affect the score, not even if they are NaN.
+        data_range: the range of float images, [0, 1] by default: the value of white, or ``(low, high)``. It is also the
             range of integer images if both images are integers. Without it, integers have the range of their type:
             uint8 0 to 255, uint16 0 to 65535, bool 0 to 1.
-        heat_map: path of the PNG file to write on failure. By default it is ``ssim-fused-failures`` in pytest's
-            temporary folder (with the plugin, ``--ssim-results-path``), or outside of pytest a new temporary folder.
+        heat_map: path of the PNG file to write on failure. By default, it is written to ``ssim-fused-failures`` in
+            pytest's temporary folder (to ``--ssim-results-path`` if that is given), or, outside of pytest, to a new
+            temporary folder.
 
     Returns:
         The mean SSIM.
 
     Raises:
-        AssertionError: the score is lower than ``at_least``, or that of the worst region than ``region_at_least``; the
-            sizes differ; or ``actual`` has a NaN. Of a score the message has the threshold, the worst region with its
-            own score, and the path of a heat map.
+        AssertionError: the score is below ``at_least``, that of the worst region is below ``region_at_least``, the
+            sizes differ, or ``actual`` has a NaN. For a low score, the message has the threshold, the worst region with
+            its score, and the path of a heat map.
         TypeError: an argument is not an image, or its dtype has no known range.
-        ValueError: a shape, range or rectangle that doesn't fit, a NaN in ``expected``, or a mask that leaves nothing
-            to compare.
-        FileNotFoundError: a path that doesn't exist.
+        ValueError: a shape, range or rectangle is invalid, ``expected`` has a NaN, or no pixel is left to compare.
+        FileNotFoundError: a path does not exist.
 
     Example:
         >>> import torch
@@ -94,7 +95,7 @@ def assert_similar(
 
 
 def problem_of(result: Comparison, at_least: float, region_at_least: float | None) -> str | None:
-    """Why a comparison fails, or None if it passes."""
+    """Returns the reason why a comparison fails, or None if it passes."""
     if result.score < at_least:
         return f"SSIM is {_below(result.score, at_least)}, expected at_least={at_least:g}"
     if region_at_least is not None and result.local < region_at_least:
@@ -104,13 +105,13 @@ def problem_of(result: Comparison, at_least: float, region_at_least: float | Non
 
 
 def _below(score: float, threshold: float) -> str:
-    """A score with as many digits as it takes to look as if it had not passed."""
+    """Formats a score with enough digits to be below the threshold as printed."""
     text = f"{score:.6f}"
     return text if float(text) < float(f"{threshold:g}") else repr(score)
 
 
 def failure(result: Comparison, problem: str, written: str) -> str:
-    """The message of a failed comparison; ``written`` names the file to look at."""
+    """Returns the message of a failed comparison. ``written`` is the line that names the heat map."""
     x, y, width, height = result.region
     return (
         f"`actual` is not similar enough to `expected`: {problem}.\n"
@@ -122,13 +123,11 @@ def failure(result: Comparison, problem: str, written: str) -> str:
 
 
 def check_thresholds(at_least: float, region_at_least: float | None) -> None:
-    """Checks that both thresholds are SSIM, and not percentages."""
+    """Checks that both thresholds are SSIM values, not percentages."""
     for name, threshold in (("at_least", at_least), ("region_at_least", region_at_least)):
         if threshold is None and name == "region_at_least":
             continue
         if not isinstance(threshold, numbers.Real) or isinstance(threshold, bool):
-            raise TypeError(f"`{name}` is {threshold!r}, expected a number of at most 1, such as 0.99.")
+            raise TypeError(f"`{name}` is {threshold!r}; expected a number from -1 to 1, such as 0.99.")
         if not -1 <= float(threshold) <= 1:
-            raise ValueError(
-                f"`{name}` is {threshold}, expected at most 1, the SSIM of equal images: for 99 % pass 0.99."
-            )
+            raise ValueError(f"`{name}` is {threshold}; expected -1 to 1, the range of SSIM; for 99 % pass 0.99.")

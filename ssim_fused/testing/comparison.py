@@ -1,4 +1,4 @@
-"""The score of two images, and where they differ most."""
+"""Computes the score of two images, and the region where they differ most."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ssim_fused.testing.images import HIDDEN, Image, Range, Rectangle, bounds, s
 
 __tracebackhide__ = HIDDEN
 
-SIGMA = 1.5  # of the Gaussian window, whose size is 2 int(3.5 sigma + 0.5) + 1
-BELOW_ONE = math.nextafter(1, 0)  # the most that images which differ can score, whatever rounding makes of it
-NOTICED = 0.25  # a region's pixels have at least this fraction of the largest distance
-TILES = 64  # per axis, at most: a region's pixels may lie apart by less than a tile
-SMALLEST_TILE = 8
+SIGMA = 1.5  # standard deviation of the Gaussian window, whose side is 2 int(3.5 sigma + 0.5) + 1
+BELOW_ONE = math.nextafter(1, 0)  # the highest score of images that differ; a rounded mean could be 1
+NOTICED = 0.25  # pixels of a region have at least this fraction of the largest distance
+TILES = 64  # at most, per axis; pixels of adjacent tiles belong to the same region
+SMALLEST_TILE = 8  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two images, their score and where they differ most.
+    """The result of a comparison.
 
     Attributes:
         actual: the image under test.
-        expected: what it is compared with.
-        score: the mean SSIM over the pixels that count.
-        region: the worst region as x, y, width and height. It is the whole image if the images are equal.
-        local: the mean SSIM of the region.
+        expected: the image that it is compared with.
+        score: the weighted mean SSIM.
+        region: the worst region as x, y, width and height; the whole image if the images are equal.
+        local: the mean SSIM of the worst region.
         distance: ``1 - SSIM`` of each pixel ``[H, W]``, or None if the images are equal.
-        weights: of the pixels ``[H, W]``, or None if all count.
-        shown: both images ``[C, H, W]`` in [0, 1], as they were compared: expected, actual.
+        weights: weights of the pixels ``[H, W]``, or None if all have the weight 1.
+        shown: both images ``[C, H, W]`` in [0, 1] as compared, first expected, then actual.
 
     """
 
@@ -48,9 +48,9 @@ class Comparison:
 
 
 def compare(actual: Image, expected: Image, weights: Tensor | None, data_range: Range) -> Comparison:
-    """Compares two images of one size; see :func:`ssim_fused.testing.assert_similar` for the rules.
+    """Compares two images of the same size by the rules of :func:`ssim_fused.testing.assert_similar`.
 
-    Equal images score 1 without any window.
+    The score of equal images is 1; SSIM is not computed for them.
     """
     narrow = {torch.uint8, torch.bool, torch.float32, torch.float16, torch.bfloat16}
     dtype = torch.float32 if {actual.pixels.dtype, expected.pixels.dtype} <= narrow else torch.float64
@@ -63,7 +63,7 @@ def compare(actual: Image, expected: Image, weights: Tensor | None, data_range: 
     if actual.alpha is None and expected.alpha is None:
         backgrounds: tuple[float, ...] = (1.0,)
     else:
-        backgrounds = (0.0, 1.0)  # what looks alike over both looks alike over any
+        backgrounds = (0.0, 1.0)  # images that are equal over black and over white are equal over any background
     worst: Comparison | None = None
     for background in backgrounds:
         pair = _over(x, actual.alpha, background), _over(y, expected.alpha, background)
@@ -91,8 +91,8 @@ def _equal(x: Tensor, y: Tensor, seen: Tensor | None) -> bool:
 
 
 def _measure(x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[float, Tensor]:
-    """The mean SSIM, less than 1; and the distance of each pixel, the mean over channels, 0 where nothing counts."""
-    # Reflection needs every side to be longer than the window's radius, so small images get a smaller window.
+    """Returns the mean SSIM, limited to ``BELOW_ONE``, and the distance of each pixel, 0 where the weight is 0."""
+    # Reflect padding requires sides longer than the radius of the window, so small images use a smaller window.
     sigma = tuple(min(SIGMA, max((side - 1) / 3.5, 0.1)) for side in x.shape[1:])
     mask = None if weights is None else weights[None, None].to(x.dtype)
     score, similarity = structural_similarity_index_measure(
@@ -105,18 +105,18 @@ def _measure(x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[float, Tenso
 
 
 def worst_region(distance: Tensor, difference: Tensor, weights: Tensor | None) -> tuple[Rectangle, float]:
-    """The connected region that costs most of the score, and its mean SSIM.
+    """Finds the connected region with the largest total distance, and its mean SSIM.
 
-    A pixel belongs to it if its distance is at least a fraction of the largest one, and the region is then cut to the
-    pixels whose values differ, because windows spread a difference by their radius.
+    A pixel belongs to a region if its distance is at least the fraction ``NOTICED`` of the largest one. The region is
+    then reduced to the pixels whose values differ, because windows spread a difference by their radius.
 
     Args:
-        distance: ``1 - SSIM`` of each pixel ``[H, W]``, 0 where nothing counts.
-        difference: of the values ``[C, H, W]``.
-        weights: of the pixels, or None.
+        distance: ``1 - SSIM`` of each pixel ``[H, W]``, 0 where the weight is 0.
+        difference: the difference of the pixel values ``[C, H, W]``.
+        weights: weights of the pixels ``[H, W]``, or None.
 
     Returns:
-        x, y, width and height; the mean SSIM.
+        The region as x, y, width and height, and its mean SSIM.
 
     """
     noticed = distance >= NOTICED * distance.max()
@@ -128,7 +128,7 @@ def worst_region(distance: Tensor, difference: Tensor, weights: Tensor | None) -
     top, bottom, left, right = _box(noticed & inside)
     differs = difference.abs().amax(0)
     if weights is not None:
-        differs = differs.where(weights > 0, 0)  # also a NaN
+        differs = differs.where(weights > 0, 0)  # replaces NaN, too
     differs = differs[top:bottom, left:right]
     changed = differs > differs.max() / 10
     if changed.any():
@@ -141,19 +141,19 @@ def worst_region(distance: Tensor, difference: Tensor, weights: Tensor | None) -
 
 
 def _filled(plane: Tensor, tile: int) -> Tensor:
-    """``[1, H, W]`` with zeros up to whole tiles."""
+    """Pads a plane with zeros to whole tiles: ``[1, H, W]``."""
     height, width = plane.shape
     return pad(plane[None], (0, -width % tile, 0, -height % tile))
 
 
 def _box(pixels: Tensor) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of the rectangle around the pixels that are set; ends are exclusive."""
+    """Returns top, bottom, left and right of the bounding box of the pixels that are set; ends are exclusive."""
     rows, columns = pixels.any(1).nonzero(), pixels.any(0).nonzero()
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _costliest(tiles: Tensor, cost: Tensor) -> Tensor:
-    """Of the groups of neighbouring tiles that are set, the one of the largest cost, as a mask of tiles."""
+    """Returns the group of adjacent set tiles with the largest total cost, as a mask of tiles."""
     costs = {(int(y), int(x)): float(cost[y, x]) for y, x in tiles.nonzero()}
     best: list[tuple[int, int]] = []
     most = -1.0

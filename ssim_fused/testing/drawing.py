@@ -1,4 +1,4 @@
-"""The heat map of a failed comparison: expected, actual and the map side by side, with the worst region marked."""
+"""Draws the heat map of a failed comparison: expected, actual and map side by side, with the worst region marked."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from ssim_fused.testing.comparison import Comparison
 from ssim_fused.testing.images import Rectangle
 
-SMALLEST, WIDEST = 240, 1600  # pixels of a panel's longer side: smaller images are magnified, larger ones reduced
-NARROWEST = 230  # pixels of a panel, for its caption
-GAP, TEXT, BAR = 12, 15, 10  # pixels: between panels, of the font, the height of the colour bar
-MARK = (0, 220, 255)  # of the worst region; not a colour of the map
-STRIPES = (70, 70, 90), (110, 110, 130)  # of what doesn't count
+SMALLEST, WIDEST = 240, 1600  # pixels of a panel's longer side; smaller images are magnified, larger ones reduced
+NARROWEST = 230  # width of a panel in pixels, which its caption needs
+GAP, TEXT, BAR = 12, 15, 10  # pixels: the gap between panels, the font size, the height of the color bar
+MARK = (0, 220, 255)  # color of the frame around the worst region; not a color of the map
+STRIPES = (70, 70, 90), (110, 110, 130)  # colors of ignored pixels
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw(result: Comparison) -> Image.Image:
-    """One image to look at."""
+    """Returns the sheet with the three panels and their captions."""
     height, width = result.actual.size
     scale = _scale(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -49,7 +49,7 @@ def draw(result: Comparison) -> Image.Image:
 
 
 def _scale(height: int, width: int) -> float:
-    """How much an image is magnified, by a whole number, or reduced."""
+    """Returns the factor by which an image is magnified (an integer) or reduced."""
     longer = max(height, width)
     return float(max(1, SMALLEST // longer)) if longer <= WIDEST else WIDEST / longer
 
@@ -60,7 +60,7 @@ def _image(pixels: Tensor) -> Image.Image:
 
 
 def _heat(result: Comparison, most: float) -> Image.Image:
-    """The distance from black (alike) to the brightest colour (the largest distance)."""
+    """Colors the distance, from black (0) to the brightest color (the largest distance)."""
     height, width = result.actual.size
     if result.distance is None:
         sheet = np.zeros((height, width, 3), np.uint8)
@@ -82,7 +82,7 @@ def _palette() -> np.ndarray:  # [256, 3]
 
 
 def _mark(panel: Image.Image, region: Rectangle, scale: float) -> None:
-    """Draws a frame around the worst region, outside of it."""
+    """Draws a frame around the worst region, without covering it."""
     x, y, width, height = region
     line = 2
     box = (x * scale - line, y * scale - line, (x + width) * scale + line - 1, (y + height) * scale + line - 1)
@@ -93,7 +93,7 @@ def _mark(panel: Image.Image, region: Rectangle, scale: float) -> None:
 def _bar(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, font: Font, corner: tuple[int, int], width: int, most: float
 ) -> None:
-    """The colour bar, with its numbers below."""
+    """Draws the color bar, with numbers below it."""
     left, top = corner
     ramp = _palette()[np.linspace(0, 255, width).astype(np.uint8)][None].repeat(BAR, 0)
     sheet.paste(Image.fromarray(ramp), corner)

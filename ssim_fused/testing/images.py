@@ -1,6 +1,6 @@
-"""Images as tests have them: arrays, tensors, PIL images and paths, read into one form.
+"""Converts the images of tests (arrays, tensors, PIL images, paths) to one form.
 
-A layout or dtype that could mean two things is an error that names the argument and the conversion.
+An ambiguous layout or dtype is an error that names the argument and the conversion.
 """
 
 from __future__ import annotations
@@ -20,34 +20,33 @@ from torch._subclasses.fake_tensor import FakeTensor
 if TYPE_CHECKING:
     from ssim_fused.scoring.picture import Picture
 
-# pytest leaves the frames of a module with this out of the traceback of a failure or of a wrong call. In case of any
-# other exception they are shown.
+# pytest omits the frames of modules that set __tracebackhide__ to this from the traceback of a failure or an invalid
+# call. For any other exception, which is a bug, the frames are shown.
 HIDDEN = operator.methodcaller("errisinstance", (AssertionError, TypeError, ValueError, OSError))
 __tracebackhide__ = HIDDEN
 
 Range = float | tuple[float, float] | None
 Rectangle = tuple[int, int, int, int]  # x, y, width, height
 
-# The channels of each layout that is understood; 2 could be grey with alpha, a flow or a complex number.
+# Accepted numbers of channels. Two channels are ambiguous: grey with alpha, optical flow, or a complex number.
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
-# What a type's range is without `data_range`. Wider integers hold anything.
+# The range of each integer type without `data_range`. Wider types have no obvious range.
 PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.bool: 1.0}
-# How far a float may lie outside of its range before that is an error: float16 rounds by half of it at 1.
+# The tolerance by which floats may be outside of their range. At 1, float16 rounds by up to half of it.
 SLACK = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of an argument.
+    """An image passed as an argument.
 
     Attributes:
-        name: the argument's name, for messages.
+        name: the name of the argument, for messages.
         pixels: ``[C, H, W]`` with one or three channels, of any dtype, on the CPU.
         alpha: opacity ``[H, W]`` in [0, 1] as float64, or None for an opaque image.
-        is_picture: whether it is a file or PIL image, whose integers have a range of their own whatever ``data_range``
-            is.
-        described: dtype, size and channels, for messages.
-        white: the largest value that the integers of a file may have, or None for that of their type.
+        is_picture: whether it is a file or PIL image. The range of its integers does not depend on ``data_range``.
+        described: kind, dtype, size and channels, for messages.
+        white: the value of white of an integer file, or None for the largest value of its type.
 
     """
 
@@ -65,21 +64,23 @@ class Image:
 
     @property
     def is_integer(self) -> bool:
+        """Whether the pixels are integers or bool."""
         return not self.pixels.is_floating_point()
 
 
 def read(image: Any, name: str, data_range: Range = None) -> Image:
-    """The image of an argument of this name.
+    """Converts an argument to an :class:`Image`.
 
     Args:
-        image: the argument.
-        name: what it is called.
-        data_range: the range of float images, which transparency of a float file is composited by.
+        image: the value of the argument.
+        name: the name of the argument.
+        data_range: the range of float images. The white over which a transparent float file is composited depends on
+            it.
 
     Raises:
-        TypeError: it is no image.
+        TypeError: the value is not an image.
         ValueError: its shape is not that of an image, or the file cannot be read.
-        FileNotFoundError: the path doesn't exist.
+        FileNotFoundError: the path does not exist.
 
     """
     if isinstance(image, Tensor):
@@ -111,8 +112,10 @@ def read(image: Any, name: str, data_range: Range = None) -> Image:
 
 
 def lacking(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error with the command that installs the module."""
-    return ModuleNotFoundError(f"{error.name} is missing: pip install 'ssim_fused[scoring]'", name=error.name)
+    """Returns the same error with the command that installs the module."""
+    return ModuleNotFoundError(
+        f"{error.name} is not installed; run: pip install 'ssim_fused[scoring]'", name=error.name
+    )
 
 
 def _from_tensor(tensor: Tensor, name: str) -> Image:
@@ -122,13 +125,13 @@ def _from_tensor(tensor: Tensor, name: str) -> Image:
         pixels = pixels[0]
     shape = tuple(tensor.shape)
     if pixels.ndim == 4:
-        raise ValueError(f"`{name}` has the shape {shape}, a batch; expected one image: compare `{name}[i]` in a loop.")
+        raise ValueError(f"`{name}` has the shape {shape}, a batch; expected one image; compare `{name}[i]` in a loop.")
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or pixels.shape[0] not in CHANNELS:
-        hint = f": use `{name}.permute(2, 0, 1)`" if pixels.ndim == 3 and pixels.shape[2] in CHANNELS else ""
+        hint = f"; use `{name}.permute(2, 0, 1)`" if pixels.ndim == 3 and pixels.shape[2] in CHANNELS else ""
         raise ValueError(
-            f"`{name}` has the shape {shape}, expected a tensor [H, W] or [C, H, W] of 1, 3 or 4 channels{hint}."
+            f"`{name}` has the shape {shape}; expected a tensor [H, W] or [C, H, W] with 1, 3 or 4 channels{hint}."
         )
     return _image(name, pixels, "tensor", is_picture=False)
 
@@ -137,29 +140,30 @@ def _from_array(array: Any, name: str) -> Image:
     import numpy as np
 
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise TypeError(f"`{name}` is a masked array; pass `{name}.data`, and `mask=~{name}.mask` for what counts.")
-    array = np.asarray(array)  # a matrix would stay two-dimensional whatever is done with it
+        raise TypeError(f"`{name}` is a masked array; expected an array; pass `{name}.data` and `mask=~{name}.mask`.")
+    array = np.asarray(array)  # a numpy.matrix stays two-dimensional under indexing
     hwc = array if array.ndim != 2 else array[:, :, None]
     if hwc.ndim != 3 or hwc.shape[2] not in CHANNELS:
         hint = ""
         if hwc.ndim == 3 and hwc.shape[0] in CHANNELS:
-            hint = f": use `{name}.transpose(1, 2, 0)`, or a tensor, which is read as [C, H, W]"
+            hint = f"; use `{name}.transpose(1, 2, 0)`, or a tensor, which is read as [C, H, W]"
         elif hwc.ndim == 4:
-            hint = f": compare `{name}[i]` in a loop"
+            hint = f"; compare `{name}[i]` in a loop"
         raise ValueError(
-            f"`{name}` has the shape {array.shape}, expected an array [H, W] or [H, W, C] of 1, 3 or 4 channels{hint}."
+            f"`{name}` has the shape {array.shape}; expected an array [H, W] or [H, W, C] with 1, 3 or 4 channels"
+            f"{hint}."
         )
     native = np.ascontiguousarray(hwc.transpose(2, 0, 1)).astype(array.dtype.newbyteorder("="), copy=True)
     try:
         pixels = torch.from_numpy(native)
     except TypeError as error:
-        raise TypeError(f"`{name}` has the dtype {array.dtype}, expected integers, floats or bool.") from error
+        raise TypeError(f"`{name}` has the dtype {array.dtype}; expected integers, floats or bool.") from error
     _check_dtype(pixels, name)
     return _image(name, pixels, "array", is_picture=False)
 
 
 def _from_pil(image: Any, name: str, kind: str = "PIL image") -> Image:
-    """A PIL image turned upright, as the same file would be read from its path."""
+    """Converts a PIL image, turned upright like a file read from its path."""
     import numpy as np
     from PIL import ImageOps
 
@@ -176,7 +180,7 @@ def _from_pil(image: Any, name: str, kind: str = "PIL image") -> Image:
 
 
 def has_alpha(image: Any) -> bool:
-    """Whether some pixels of a PIL image may be transparent."""
+    """Returns whether a PIL image may have transparent pixels."""
     return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
 
 
@@ -184,12 +188,12 @@ def _from_path(path: Path, name: str, data_range: Range) -> Image:
     from ssim_fused.scoring.errors import PairError
 
     if not path.exists():
-        raise FileNotFoundError(f"`{name}` is {str(path)!r}, which doesn't exist.")
+        raise FileNotFoundError(f"`{name}` is {str(path)!r}, which does not exist; expected the path of a picture.")
     try:
         picture = _read_picture(path, data_range)
     except PairError as error:
         raise ValueError(f"`{name}` cannot be read: {error}.") from error
-    # `read_picture` composites over white. Transparency is kept where it can be, since white on white is nothing.
+    # `read_picture` composites over white, which would hide white on transparent. Transparency is kept if possible.
     transparent = _with_alpha(path, name) if picture.pixels.dtype == torch.uint8 else None
     if transparent is not None:
         return transparent
@@ -201,7 +205,7 @@ def _read_picture(path: Path, data_range: Range) -> Picture:
     from ssim_fused.scoring.picture import read_picture
     from ssim_fused.scoring.readers.samples import Limits
 
-    picture = read_picture(str(path), Limits(data_range=1.0))  # the default of floats; below any range of integers
+    picture = read_picture(str(path), Limits(data_range=1.0))  # the default of floats, which integer files ignore
     _, white = checked_range(data_range)
     if picture.pixels.is_floating_point() and white != 1:
         return read_picture(str(path), Limits(data_range=white))
@@ -209,19 +213,19 @@ def _read_picture(path: Path, data_range: Range) -> Picture:
 
 
 def _with_alpha(path: Path, name: str) -> Image | None:
-    """A picture of 8 bits with its transparency, or None if Pillow sees none."""
+    """Reads an 8-bit picture with its transparency, or returns None if Pillow finds none."""
     from PIL import Image as Pillow
 
     try:
         with Pillow.open(path) as image:
             return _from_pil(image, name, f"file {path}") if has_alpha(image) else None
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
-        return None  # a format that `read_picture` reads and Pillow does not
+        return None  # a format that `read_picture` supports and Pillow does not
 
 
 def _image(name: str, pixels: Tensor, kind: str, *, is_picture: bool) -> Image:
     if 0 in pixels.shape:
-        raise ValueError(f"`{name}` has the shape {tuple(pixels.shape)}, expected at least one pixel.")
+        raise ValueError(f"`{name}` has the shape {tuple(pixels.shape)}; expected at least one pixel.")
     height, width = pixels.shape[1:]
     dtype = str(pixels.dtype).removeprefix("torch.")
     described = f"{kind} of {dtype}, {width}x{height}, {CHANNELS[pixels.shape[0]]}"
@@ -231,7 +235,7 @@ def _image(name: str, pixels: Tensor, kind: str, *, is_picture: bool) -> Image:
         alpha = alpha / PEAKS[pixels.dtype] if pixels.dtype in PEAKS else alpha
         if not ((alpha >= -SLACK) & (alpha <= 1 + SLACK)).all():
             raise ValueError(
-                f"`{name}` has four channels, of which the last, the opacity, has values of {alpha.min():g} to "
+                f"`{name}` has four channels, of which the last one, alpha, has values from {alpha.min():g} to "
                 f"{alpha.max():g}; expected uint8, uint16, or floats in [0, 1]."
             )
         pixels = pixels[:3]
@@ -247,21 +251,21 @@ def _check_dtype(pixels: Tensor, name: str) -> None:
     elif pixels.layout != torch.strided:
         kind, fix = f"a tensor of layout {pixels.layout}", f"use `{name}.to_dense()`"
     elif pixels.is_meta or isinstance(pixels, FakeTensor):
-        kind, fix = f"a tensor without data, on the device {pixels.device}", "compare it where it is computed"
+        kind, fix = f"a tensor without data, on the device {pixels.device}", "compare a tensor with data"
     elif pixels.is_quantized:
         kind, fix = f"a quantized tensor, {pixels.dtype}", f"use `{name}.dequantize()`"
     elif pixels.is_complex():
         kind, fix = f"a tensor of {pixels.dtype}", f"use `{name}.abs()`, or compare `{name}.real` and `{name}.imag`"
     if kind:
-        raise TypeError(f"`{name}` is {kind}; expected a dense tensor of integers, floats or bool: {fix}.")
+        raise TypeError(f"`{name}` is {kind}; expected a dense tensor of integers, floats or bool; {fix}.")
 
 
 def bounds(image: Image, other: Image, data_range: Range) -> tuple[float, float]:
-    """The values of an image that mean black and white.
+    """Returns the values of black and white of an image.
 
     Raises:
-        TypeError: it has integers of more than 16 bits and no range.
-        ValueError: ``data_range`` is no range.
+        TypeError: the image has integers of more than 16 bits, and no range is given.
+        ValueError: ``data_range`` is invalid.
 
     """
     low, high = checked_range(data_range)
@@ -271,14 +275,14 @@ def bounds(image: Image, other: Image, data_range: Range) -> tuple[float, float]
     if image.is_integer and not given:
         dtype = str(image.pixels.dtype).removeprefix("torch.")
         raise TypeError(
-            f"`{image.name}` has the dtype {dtype}, whose range is unknown; convert it to uint8, or give the range of "
-            "both images, such as `data_range=255`."
+            f"`{image.name}` has the dtype {dtype}, which has no default range; convert it to uint8, or give the range "
+            "of both images, such as `data_range=255`."
         )
     return low, high
 
 
 def checked_range(data_range: Range) -> tuple[float, float]:
-    """The lowest and highest value of a range, [0, 1] if it is None."""
+    """Returns the lowest and the highest value of a range, 0 and 1 if it is None."""
     if data_range is None:
         return 0.0, 1.0
     if isinstance(data_range, str | bytes):
@@ -293,17 +297,17 @@ def checked_range(data_range: Range) -> tuple[float, float]:
 
 
 def scaled(image: Image, limits: tuple[float, float], seen: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Pixels as floats, 0 for black and 1 for white.
+    """Scales the pixels of an image to floats, 0 for black and 1 for white.
 
     Args:
-        image: of one or three channels.
-        limits: what is black and white.
-        seen: the pixels ``[H, W]`` that count, or None for all of them; the others may have any value.
-        dtype: of the result.
+        image: an image with one or three channels.
+        limits: the values of black and white.
+        seen: the pixels ``[H, W]`` that are compared, or None for all. The others may have any value.
+        dtype: the dtype of the result.
 
     Raises:
-        AssertionError: `actual` has a NaN or infinity that counts.
-        ValueError: another argument has; or values beyond the limits.
+        AssertionError: ``actual`` has a NaN or infinity in a compared pixel.
+        ValueError: another argument has one, or a compared pixel is outside of the limits.
 
     """
     low, high = limits
@@ -313,10 +317,10 @@ def scaled(image: Image, limits: tuple[float, float], seen: Tensor | None, dtype
     least, most = (float(v) for v in counted.aminmax())
     slack = SLACK * (high - low)
     if least < low - slack or most > high + slack:
-        integer = "" if image.is_integer else ", or convert integers before they become floats"
+        integer = "" if image.is_integer else ", or pass integers without converting them to floats"
         raise ValueError(
-            f"`{image.name}` has values of {least:g} to {most:g}, expected {low:g} to {high:g}: give their range by "
-            f"`data_range`, such as `data_range={_suggested(least, most)}`{integer}."
+            f"`{image.name}` has values from {least:g} to {most:g}; expected {low:g} to {high:g}; give their range, "
+            f"such as `data_range={_suggested(least, most)}`{integer}."
         )
     return values if limits == (0.0, 1.0) else (values - low) / (high - low)
 
@@ -329,8 +333,8 @@ def _check_finite(image: Image, values: Tensor, seen: Tensor | None) -> None:
     y, x = (int(v) for v in bad.nonzero()[0])
     kind = AssertionError if image.name == "actual" else ValueError
     raise kind(
-        f"`{image.name}` is NaN or infinite in {int(bad.sum())} pixels, the first at x={x}, y={y}: fix them, or leave "
-        "them out by `ignore` or `mask`."
+        f"`{image.name}` is NaN or infinite in {int(bad.sum())} pixels, the first at x={x}, y={y}; expected finite "
+        "values; fix them, or exclude them by `ignore` or `mask`."
     )
 
 

@@ -1,4 +1,4 @@
-"""Comparison with a stored picture, for the fixture ``image_snapshot``."""
+"""Compares images with stored pictures, for the fixture ``image_snapshot``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Outcome = Literal["passed", "created", "updated"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A stored picture, and what becomes of it.
+    """A stored picture.
 
     Attributes:
-        path: the picture, a PNG file.
-        results: path without ending of what a failure leaves to look at.
-        update: whether to store the image if there is none, or if it isn't similar.
-        command: the command that does so, for messages.
+        path: path of the picture, a PNG file.
+        results: path of the files written on failure, without extension.
+        update: whether to store an image if the picture is missing or not similar.
+        command: the command that updates the picture, for messages.
 
     """
 
@@ -51,14 +51,14 @@ class Stored:
         mask: Any,
         data_range: Range,
     ) -> tuple[Outcome, float]:
-        """Compares an image with the stored one; the arguments are those of ``assert_similar``.
+        """Compares an image with the stored picture. The arguments are those of ``assert_similar``.
 
         Returns:
-            What happened, and the score.
+            The outcome, and the score.
 
         Raises:
-            AssertionError: the images are not similar, or nothing is stored; unless ``update``.
-            TypeError, ValueError: as ``assert_similar``.
+            AssertionError: the images are not similar, or no picture is stored, and ``update`` is False.
+            TypeError, ValueError: as in ``assert_similar``.
 
         """
         check_thresholds(at_least, region_at_least)
@@ -81,7 +81,7 @@ class Stored:
         return self._accept(picture, "updated", failure(result, problem, heat_map), "accept the actual image")
 
     def _accept(self, picture: Pillow.Image, outcome: Outcome, problem: str, purpose: str) -> tuple[Outcome, float]:
-        """Stores the picture, or fails with the problem."""
+        """Stores the picture if ``update`` is True, and otherwise fails with the problem."""
         if self.update:
             save(picture, self.path)
             return outcome, 1.0
@@ -91,17 +91,17 @@ class Stored:
 
 
 def storable(image: Image, data_range: Range, seen: Tensor | None) -> Pillow.Image:
-    """The image as PNG can hold it: 16-bit grey as such, and everything else rounded to 8 bits.
+    """Converts an image to one that PNG can store: 16-bit grey, and everything else rounded to 8 bits.
 
     Raises:
-        ValueError: it is in colour and has 16 bits.
+        ValueError: the image has color or alpha, and 16 bits.
 
     """
     deep = image.pixels.dtype == torch.uint16
     if deep and (image.pixels.shape[0] != 1 or image.alpha is not None):
         raise ValueError(
-            f"`{image.name}`, {image.described}, can't be stored with 16 bits, for which it "
-            "must be grey: convert it to uint8."
+            f"`{image.name}` is {image.described}, which cannot be stored with 16 bits; expected 16-bit grey; convert "
+            "it to uint8."
         )
     values = scaled(image, bounds(image, image, data_range), seen, torch.float64).nan_to_num(0, 1, 0).clamp(0, 1)
     peak = 65535 if deep else 255
@@ -111,7 +111,7 @@ def storable(image: Image, data_range: Range, seen: Tensor | None) -> Pillow.Ima
 
 
 def save(picture: Pillow.Image, path: Path) -> None:
-    """Writes a PNG file, which appears under its name when it is complete."""
+    """Writes a PNG file, which appears under its name only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
     try:
@@ -119,7 +119,7 @@ def save(picture: Pillow.Image, path: Path) -> None:
             picture.save(file, "PNG")
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # a temporary file can be read by its owner only
+        os.chmod(name, 0o666 & ~mask)  # mkstemp creates a file that only its owner can read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-// Runs one case through the CUDA kernels on the host (simt.h): `images CASE_DIRECTORY`, or `volumes`. The
-// directory holds case.txt, one "name value ..." a line, and the images as raw files; test_simt.py writes
-// it and reads the results, raw files again. Outputs are NaN before the kernels run, so that an element left
-// out shows.
+// Runs one case through the CUDA kernels on the host (simt.h): `images CASE_DIRECTORY`, or `volumes`.
+// test_simt.py writes the directory, with case.txt, which has a line "name value ..." for each field, and the
+// images as raw files; and it reads the results, also raw files. Outputs are NaN before the kernels run, so
+// that an element that is not written shows.
 #pragma once
 
 #define SSIM_SIMT
@@ -23,13 +23,14 @@
 using namespace ssim_fused::cuda;
 using ssim_fused::Objective;
 
-// An image in an allocation of exactly its size, which may begin some elements before the image does.
+// The elements of an image in an allocation of exactly their size. The image may begin after the first
+// element.
 template <class Element>
 struct Buffer {
   std::vector<Element> elements;
 };
 
-// What is scratch ends with the launcher; what is kept, with `kept`, where that is given.
+// Memory of `scratch` ends with the launcher. Memory of `kept` is added to `kept`, if given.
 class HostLauncher {
  public:
   using Memory = std::vector<std::vector<char>>;
@@ -49,10 +50,11 @@ class HostLauncher {
   int blocks_per_sm(int, int) {
     return 2;
   }
-  // The plan, or the narrowest strips of at least the columns, and the rows of a split, that the case names.
+  // Returns the plan, or a plan with what the case names: the narrowest strips of at least `strip_columns`
+  // columns, and splits of `split_rows` rows.
   Plan choose(Plan plan, const PlanInput& input, const std::vector<StripVariant>& variants) {
     const auto is_single = [](const StripVariant& v) { return v.owned == 0; };
-    // Of volumes, only the gradient has variants for single strips; values have none.
+    // Among the kernels for volumes, only those that compute gradients have variants for single strips.
     const bool single = single_ && std::any_of(variants.begin(), variants.end(), is_single);
     int chosen = -1;
     for (size_t i = 0; columns_ > 0 && i < variants.size(); ++i) {
@@ -91,7 +93,7 @@ class HostLauncher {
   int device() const { return -1; }
 
  private:
-  // Each piece in an allocation of exactly its size.
+  // Puts each piece in an allocation of exactly its size.
   static std::vector<char*> pieces(const std::vector<int64_t>& bytes, Memory& of) {
     std::vector<char*> pieces;
     for (int64_t size : bytes) {
@@ -107,8 +109,8 @@ class HostLauncher {
   Memory scratch_, *const kept_;
 };
 
-// Calls run(problem, windows, objective, results, launcher), the kernels of images or of volumes, where the
-// case is for them, else those for wide windows.
+// Calls run(problem, windows, objective, results, launcher), which runs the kernels for images or for
+// volumes, if these serve the case; otherwise runs the kernels for wide windows.
 template <class Storage, class Run>
 void run_case(const Case& c, Run&& run) {
   using T = ComputeOf<Storage>;
@@ -136,7 +138,7 @@ void run_case(const Case& c, Run&& run) {
   }
   request.constants.c1 = c.one("c1", 1e-4);
   request.constants.c2 = c.one("c2", 9e-4);
-  // As a tensor: shared by all images, or the same numbers for each of them.
+  // The constants as a tensor: shared by all images, or with equal numbers for each.
   std::vector<T> constants;
   if (const int kind = c.one("constants", 0); kind != 0) {
     for (int64_t b = 0; b < (kind == 1 ? 1 : batch); ++b) {
@@ -166,7 +168,7 @@ void run_case(const Case& c, Run&& run) {
     } else {
       buffer.elements = read<Kept>(c, name);
     }
-    // As CUDA's allocations are, the buffer is aligned to far more than 16 bytes; here, malloc's 16.
+    // CUDA's allocations are aligned to far more than 16 bytes, this one to malloc's 16.
     view.data = buffer.elements.data() + offset;
     return view;
   };
@@ -174,7 +176,7 @@ void run_case(const Case& c, Run&& run) {
   const auto image = [&](const std::string& name, const Sizes& size) {
     if constexpr (std::is_same_v<Storage, Kept>) {
       return buffer_of(name, size, false);
-    } else {  // of the type that the case names
+    } else {  // pixels of the type that the case names
       host::View view = view_of(name, size);
       view.pixel_type = pixel_type(c, name + "_type");
       bytes.push_back(read<char>(c, name));
@@ -199,8 +201,8 @@ void run_case(const Case& c, Run&& run) {
   if (c.has("want_grad_target")) request.grad_target = output("grad_target", input);
   if (c.has("grad_map")) request.grad_map = buffer_of("grad_map", result, false);
 
-  // As the operators ask: the gradients of a case's objective are those of its distance; those weighed by
-  // upstream gradients, of similarity and contrast sensitivity.
+  // Weights as operators pass them. The gradients of an objective are those of the distance. Gradients
+  // weighted by upstream gradients are those of similarity and contrast sensitivity.
   const auto weight_values = [&](const char* name) {
     const auto values = c.list<double>(name);
     return std::vector<T>(values.begin(), values.end());
@@ -224,7 +226,7 @@ void run_case(const Case& c, Run&& run) {
   const auto images = static_cast<size_t>(batch);
   std::vector<T> similarity(images, T(NAN)), contrast(images, T(NAN)), grad_constants(2 * images, T(NAN)),
       terms(2 * images, T(NAN));
-  // The pixel term, whose slopes have the weights of a mean.
+  // The pixel term. Its slopes have the weights of a mean.
   const double ssim_weight = c.one("ssim_weight", 1.0);
   request.pixels = {pixel_term(c), c.one("pixel_eps", 0.0), 1 - ssim_weight, ssim_weight,
                     (1 - ssim_weight) / request.pixels_of_image()};
@@ -241,14 +243,14 @@ void run_case(const Case& c, Run&& run) {
   const Problem<Storage> problem = problem_of<Storage>(request);
   const WindowTaps<T> windows = window_taps<T>(request);
   Results<T> results = results_of<T>(request);
-  T batch_similarity = T(NAN);  // the mean, next to the images' own
+  T batch_similarity = T(NAN);  // the mean, next to the value of each image
   results.batch_similarity = &batch_similarity;
   results.scale = 1.0 / static_cast<double>(batch);
   HostLauncher launcher(c);
-  // Small images march, too, unless the planner is to decide.
+  // A case can force small images to march too; otherwise the planner decides.
   const bool fits = fits_strip(problem) || (!is_volume && fits_exactly<kLongRadius>(problem, objective));
   const bool is_forced = c.one("strip_columns", 0) > 0;
-  // As the operators choose (launch/run.cuh), except that a case can force a march.
+  // The choice of the operators (launch/run.cuh), except that a case can force a march.
   const bool marches_here =
       !see_padding(problem, windows) && (is_forced ? fits : marches(problem, is_volume, objective));
   if (c.has("mask") || marches_here) {

@@ -1,5 +1,5 @@
-// What the host programs are given and give back: a directory with case.txt, one "name value ..." a line, and
-// arrays as raw files.
+// Input and output of the host programs: a directory with case.txt, which has a line "name value ..." for
+// each field, and arrays as raw files.
 #pragma once
 
 #include <cstdint>
@@ -62,7 +62,7 @@ inline Case read_case(const std::string& directory) {
   return c;
 }
 
-// The type that a field names, of an image of integers or the floats it is compared with.
+// Returns the type of pixels that a field names: an integer type, or float32.
 inline ssim_fused::cuda::PixelType pixel_type(const Case& c, const std::string& field) {
   using ssim_fused::cuda::PixelType;
   const auto type = c.one<std::string>(field, "float32");
@@ -74,14 +74,14 @@ inline ssim_fused::cuda::PixelType pixel_type(const Case& c, const std::string& 
   return PixelType::float32;
 }
 
-// The pixel term that the case names.
+// Returns the pixel term that the case names.
 inline ssim_fused::PixelTerm pixel_term(const Case& c) {
   const auto name = c.one<std::string>("pixels", "none");
   if (const auto term = ssim_fused::pixel_term_of(name)) return *term;
   throw std::runtime_error("unknown pixel term " + name);
 }
 
-// The same of a mask.
+// Returns the type of mask that a field names.
 inline ssim_fused::cuda::WeightType weight_type(const Case& c, const std::string& field) {
   using ssim_fused::cuda::WeightType;
   const auto type = c.one<std::string>(field, "bool");
@@ -93,7 +93,8 @@ inline ssim_fused::cuda::WeightType weight_type(const Case& c, const std::string
   return WeightType::boolean;
 }
 
-// Whether the program is compiled for a type: SSIM_SIMT_TYPES names the types; empty, it is all.
+// Whether the program is compiled for a type. The macro SSIM_SIMT_TYPES lists the types; if empty, it is all
+// types.
 #if !defined(SSIM_SIMT_TYPES)
 #define SSIM_SIMT_TYPES
 #endif
@@ -104,7 +105,7 @@ constexpr bool is_one_of(void (*)(Types...)) {
 template <class Storage>
 constexpr bool kIsCompiled = is_one_of<Storage>(static_cast<void (*)(SSIM_SIMT_TYPES)>(nullptr));
 
-// Runs the case that the command line names, for its type: run_case(case, std::type_identity<Storage>).
+// Runs the case that the command line names: calls run_case(case, std::type_identity<Storage>) for its type.
 template <class F>
 int run_program(int argc, char** argv, F&& run_case) {
   if (argc != 2) return std::cerr << "usage: " << argv[0] << " CASE_DIRECTORY\n", 2;

@@ -1,5 +1,5 @@
-// A request as csrc/cuda/launch/from_request.cuh reads it, for programs that know no torch: the same members
-// as those of the operators' Request that the kernels' problem is made of.
+// A request for csrc/cuda/launch/from_request.cuh in programs that do not link torch. It has those members of
+// the operators' Request from which the kernels' problem is made.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace host {
 
-// Shape and strides, in elements: batch, channel, slice, row, column.
+// Shape and strides, in elements, are in the order batch, channel, slice, row, column.
 struct View {
   void* data = nullptr;
   std::array<int64_t, 5> shape{}, stride{};
@@ -22,7 +22,7 @@ struct View {
 inline ssim_fused::cuda::PixelType pixel_type_of(const View& view) { return view.pixel_type; }
 
 struct Windows {
-  std::array<ssim_fused::Axis, 3> axes{};  // depth, rows, columns; an image is a volume of one slice
+  std::array<ssim_fused::Axis, 3> axes{};  // depth, rows, columns; images have one slice
   std::array<std::vector<double>, 3> taps{};
 
   template <class T>
@@ -51,7 +51,7 @@ struct PixelRequest {
 
 enum class Reduction { none, mean, sum };
 
-// Gradients are those of the distance.
+// Gradients of a request are those of the distance.
 struct Request {
   View preds, target, map, grad_preds, grad_target, grad_map;
   Windows windows;

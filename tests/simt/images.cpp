@@ -1,4 +1,4 @@
-// Runs a case of images (driver.h).
+// Runs a case of images through the kernels (driver.h).
 #include "driver.h"
 
 int main(int argc, char** argv) {

@@ -1,4 +1,4 @@
-// Runs a case of images or volumes with a mask (masked_case.h).
+// Runs a case of images or volumes with a mask through the kernels (masked_case.h).
 #include "masked_case.h"
 
 int main(int argc, char** argv) {

@@ -1,4 +1,4 @@
-// A case with a mask: its bytes in mask.bin, its type, strides and meaning in the fields.
+// A case with a mask: mask.bin has its bytes, and fields have its type, strides and mode.
 #pragma once
 
 #include "driver.h"
@@ -12,7 +12,7 @@ void run_masked_case(const Case& c, Problem<Storage> problem, const WindowTaps<C
                      {stride.at(0), stride.at(1), stride.at(3), stride.at(4)},
                      stride.at(2),
                      weight_type(c, "mask_type")};
-  // The mask's sums take the place of the outputs in the weights of the means.
+  // With a mask, the sum of its weights replaces the number of outputs in the means, so undo that divisor.
   problem.of_similarity.scale *= results.outputs;
   problem.of_contrast.scale *= results.cropped;
   run_masked(MaskedProblem<Storage>{problem, mask, c.one("weighs_windows", 1) != 0, nullptr}, windows,

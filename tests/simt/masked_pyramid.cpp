@@ -1,5 +1,5 @@
-// Runs the kernels of the masked pyramid on the host: `masked_pyramid CASE_DIRECTORY`, as pyramid.cpp does.
-// The mask is contiguous, [B, C or 1, D, H, W] of `mask_type`.
+// Runs the kernels of the masked pyramid on the host: `masked_pyramid CASE_DIRECTORY`, like pyramid.cpp. The
+// mask is contiguous, [B, C or 1, D, H, W], of type `mask_type`.
 #define SSIM_SIMT
 
 #include "../../csrc/cuda/kernels/masked_pyramid.cuh"

@@ -1,6 +1,6 @@
-// A step of MS-SSIM on the host, by the launches that csrc/api/multiscale.h asks for: `multiscale
-// CASE_DIRECTORY`. Of contiguous images, with a window of one's own; the levels that `wide` names take the
-// kernels for wider windows. Prints how many launches that were.
+// Runs a step of MS-SSIM on the host with the launches that csrc/api/multiscale.h requests: `multiscale
+// CASE_DIRECTORY`. Images are contiguous and the window is custom. The levels listed in `wide` run the
+// kernels for wide windows. Prints the number of launches.
 #define SSIM_SIMT
 
 #include <cmath>
@@ -83,7 +83,8 @@ class Step {
     return contiguous(memory_.back().data(), shape_[1], size);
   }
 
-  // With a launcher of its own, as the operator has: but for what is kept, its memory ends with the level.
+  // Runs the pass over one level with a separate launcher, as the operator does: memory that is not kept ends
+  // with the level.
   template <class Of>
   void run_level(const Level<const Of>& level, const DeviceImage<Of>& gradient, size_t number,
                  PassSums& sums_to) {
@@ -120,7 +121,7 @@ class Step {
                launcher);
   }
 
-  // The mean over the batch.
+  // Computes the product, reduced to the mean over the batch, and returns the factors.
   std::vector<T> run_product(ProductParams<T>& params, CountingLauncher& launcher) {
     const auto images = static_cast<size_t>(shape_[0]);
     T value = T(NAN);

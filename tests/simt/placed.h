@@ -1,4 +1,4 @@
-// Images of the pyramid's tests, in memory as a case lays them out.
+// Images for the tests of the pyramid, in the memory layout that a case names.
 #pragma once
 
 #include <sys/mman.h>
@@ -16,7 +16,7 @@
 
 using ssim_fused::cuda::DeviceSize;
 
-// [B, C, H, W] or [B, C, D, H, W].
+// Returns the sides of a shape [B, C, H, W] or [B, C, D, H, W].
 inline DeviceSize size_of(const std::vector<int64_t>& shape) {
   const size_t last = shape.size() - 1;
   return {shape.size() == 5 ? static_cast<int>(shape[2]) : 1, static_cast<int>(shape[last - 1]),
@@ -27,11 +27,13 @@ inline DeviceSize halved(const DeviceSize& size, int slices) {
   return {size.depth / slices, size.height / 2, size.width / 2};
 }
 
-// Raw pixels, whose surroundings must stay as they are: in an allocation of exactly their size, or, "far",
-// with rows so far apart that places in one plane need more than 32 bits.
+// The raw pixels of an image, which checks that nothing around them is written. They are in an allocation of
+// exactly their size or, with the layout "far", in rows so far apart that offsets in a plane need more than
+// 32 bits.
 class Placed {
  public:
-  // `values`: contiguous; none: each byte is 0xff, a NaN, as is what lies between the rows.
+  // `values` are contiguous pixels. If empty, every byte of the pixels is 0xff, a NaN, like those between the
+  // rows.
   Placed(const std::string& layout, int64_t batch, int64_t channels, const DeviceSize& size,
          size_t pixel_bytes, const std::vector<char>& values)
       : shape_{batch, channels, size.depth, size.height, size.width}, pixel_bytes_(pixel_bytes) {
@@ -44,9 +46,9 @@ class Placed {
     if (layout == "channels_last") {
       const int64_t row = width * channels, slice = row * size.height;
       stride_ = {slice * size.depth, 1, slice, row, channels};
-    } else if (layout == "shifted") {  // contiguous, from an odd place on
+    } else if (layout == "shifted") {  // contiguous, from an odd offset on
       offset_ = 1;
-    } else if (layout == "padded") {  // each row begins at a vector
+    } else if (layout == "padded") {  // each row begins with a vector
       rows_apart((width + 11) / 8 * 8);
     } else if (layout == "far") {
       rows_apart((int64_t{1} << 30) + 8);
@@ -58,10 +60,10 @@ class Placed {
     bytes_ = static_cast<size_t>(last + 1) * pixel_bytes;
     is_far_ = layout == "far";
     void* memory = nullptr;
-    if (is_far_) {  // pages come into being when they are touched
+    if (is_far_) {  // pages are allocated when they are touched
       memory =
           mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (memory == MAP_FAILED) throw std::runtime_error("no room for a far image");
+      if (memory == MAP_FAILED) throw std::runtime_error("no memory for an image of layout far");
     } else {
       if (posix_memalign(&memory, 16, bytes_) != 0) throw std::runtime_error("no memory");
       std::memset(memory, 0xff, bytes_);
@@ -75,7 +77,7 @@ class Placed {
   Placed& operator=(const Placed&) = delete;
   ~Placed() { is_far_ ? static_cast<void>(munmap(memory_, bytes_)) : std::free(memory_); }
 
-  // Contiguous; an error where anything beside the pixels was written.
+  // Returns the pixels, contiguous, and overwrites them. Throws if a byte outside them was written.
   std::vector<char> values() {
     std::vector<char> found(static_cast<size_t>(shape_[0] * shape_[1] * shape_[2] * shape_[3] * shape_[4]) *
                             pixel_bytes_);
@@ -84,7 +86,8 @@ class Placed {
       std::memset(at, 0xff, pixel_bytes_);
     });
     for (size_t i = 0; !is_far_ && i < bytes_; ++i) {
-      if (memory_[i] != char(0xff)) throw std::runtime_error("written next to the image's pixels");
+      if (memory_[i] != char(0xff))
+        throw std::runtime_error("memory outside the pixels of an image was written");
     }
     return found;
   }
@@ -97,7 +100,7 @@ class Placed {
   const std::array<int64_t, 5>& stride() const { return stride_; }
 
  private:
-  // f(pixel, its byte in contiguous order)
+  // Calls f(pixel, its offset in bytes in contiguous order).
   template <class F>
   void for_pixels(F&& f) {
     size_t next = 0;
@@ -128,7 +131,7 @@ struct BlockLauncher {
   }
 };
 
-// Launches with one block fewer than there are tiles, so that one takes several.
+// Launches one block fewer than there are tiles, so that a block processes several.
 struct TileLauncher {
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
@@ -136,7 +139,7 @@ struct TileLauncher {
   }
 };
 
-// An image of the case, and what its type needs.
+// Returns the image of a case, with its type if Storage is AnyPixel.
 template <class Storage>
 ssim_fused::cuda::DeviceImage<const Storage> image_of(const Case& c, const std::string& name,
                                                       const Placed& placed) {

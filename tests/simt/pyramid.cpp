@@ -1,4 +1,4 @@
-// Runs the kernels of the pyramid on the host: `pyramid CASE_DIRECTORY`. Each result lies in an allocation of
+// Runs the kernels of the pyramid on the host: `pyramid CASE_DIRECTORY`. Each result is in an allocation of
 // exactly its size and is NaN before the kernels run.
 #define SSIM_SIMT
 
@@ -26,7 +26,7 @@ DeviceImage<Element> contiguous(Element* data, int64_t channels, const DeviceSiz
   return {data, {channels * plane, plane, size.width, 1}, slice};
 }
 
-// Prints what each launch makes: columns of a thread, levels.
+// Prints the columns per thread and the number of levels of each launch.
 struct HalvingLauncher {
   template <auto kernel, class Params>
   void launch(int64_t blocks, int threads, int shared_bytes, const Params& params) {
@@ -35,7 +35,7 @@ struct HalvingLauncher {
   }
 };
 
-// All levels as the library halves them, and each in a launch of its own.
+// Halves all levels twice: with the launches of the library, and with one launch per level.
 template <class Storage>
 void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;
@@ -48,7 +48,7 @@ void run_downsample(const Case& c, const std::vector<int64_t>& shape) {
   const Level<const Storage> finest{
       {image_of<Storage>(c, "preds", preds), image_of<Storage>(c, "target", target)}, size_of(shape)};
   const int slices = shape.size() == 5 ? 2 : 1;
-  // Results are contiguous, but for "far".
+  // Results are contiguous, except in the layout "far".
   const std::string of_results = layout == "far" ? layout : "contiguous";
   for (const std::string name : {"halved", "single"}) {
     std::deque<Placed> results;
@@ -112,7 +112,8 @@ void run_gather(const Case& c, const std::vector<int64_t>& shape) {
   write(c, "gradient", finest.values());
 }
 
-// From the sums that the levels' passes left: for each image, and the mean and the sum over the batch.
+// Computes the product from the sums of the levels' passes: the value of each image, then their mean and
+// their sum.
 template <class T>
 void run_product(const Case& c) {
   ProductParams<T> params{};
@@ -127,7 +128,7 @@ void run_product(const Case& c) {
   params.gradient_scale = c.one("gradient_scale", 1.0);
   params.finest_scale = c.one("finest_scale", 1.0);
   const auto images = static_cast<size_t>(batch.at(0));
-  std::deque<std::vector<double>> memory;  // in allocations of exactly their sizes
+  std::deque<std::vector<double>> memory;  // allocations of exactly their sizes
   for (size_t l = 0; l < betas.size(); ++l) {
     PassSums& level = params.levels[l];
     const std::vector<double> sums = read<double>(c, "sums" + std::to_string(l));
@@ -152,7 +153,7 @@ void run_product(const Case& c) {
     params.pixel_term.terms = terms.data();
   }
   const auto launch_it = [&] {
-    *params.levels[0].sums.ticket() = 0;  // as the march before does
+    *params.levels[0].sums.ticket() = 0;  // as the preceding march does
     BlockLauncher launcher;
     launch_product(params, launcher);
   };
@@ -173,7 +174,7 @@ void run_product(const Case& c) {
   }
 }
 
-// Into another image by way of strides, then where it lies, as whole vectors where it is those.
+// Multiplies a gradient into another image, pixel by pixel, and then in place, as vectors if possible.
 template <class Storage>
 void run_multiply(const Case& c, const std::vector<int64_t>& shape) {
   using T = ComputeOf<Storage>;

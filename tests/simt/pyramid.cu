@@ -1,5 +1,5 @@
-// The kernels of MS-SSIM's pyramid and the reduction, and nothing else: benchmarks/sass.py counts their
-// instructions.
+// Instantiates the kernels of MS-SSIM's pyramid and the reduction, whose instructions benchmarks/sass.py
+// counts.
 #include "../../csrc/cuda/kernels/pyramid.cuh"
 
 namespace ssim_fused::cuda {

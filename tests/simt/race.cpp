@@ -1,25 +1,25 @@
-// A data race detector for the kernels that the scheduler (scheduler.h) runs. The program is compiled with
-// -fsanitize=thread, which makes the compiler call __tsan_readN or __tsan_writeN at every access to memory,
-// and linked with this file in place of libtsan. This file itself is compiled without sanitizers.
+// A data race detector for kernels that the scheduler (scheduler.h) runs. The program is compiled with
+// -fsanitize=thread, so that the compiler inserts a call of __tsan_readN or __tsan_writeN for every access to
+// memory, and linked with this file instead of libtsan. This file is compiled without sanitizers.
 //
-// Two accesses to a byte, at least one of them a write, are a race if nothing orders them. What orders the
-// accesses of a launch is:
+// Two accesses to a byte, at least one of them a write, are a race if nothing orders them. Within a launch,
+// accesses are ordered by
 //
 //   - program order within a thread;
-//   - a block barrier: what the block did before it precedes what it does after it;
+//   - a block barrier: accesses of the block before it precede those after it;
 //   - a warp barrier: the same within the warp;
-//   - a ticket (device.cuh: next_ticket), between blocks: what precedes a block's ticket precedes what
-//     follows a later ticket of another block.
+//   - a ticket (device.cuh: next_ticket), between blocks: accesses before a block's ticket precede accesses
+//     after a later ticket of another block.
 //
-// Shuffles order no memory. An asynchronous copy reads its source and writes its destination at any moment
-// between its issue and the end of its thread's wait for it, so an access in between is a race even if it is
-// the same thread's. Launches follow one another.
+// Shuffles do not order memory. An asynchronous copy may read its source and write its destination at any
+// time between its issue and the end of its thread's wait for it, so an access in between is a race even in
+// the same thread. Launches are ordered one after the other.
 //
-// No vector clocks are needed. Barriers join all threads of a block, or all of a warp, so a counter for each
-// is enough: an access precedes the current one if it is the same thread's, or of an earlier block epoch, or
-// of the same warp and an earlier warp epoch. Each byte has a cell with its last write, and of the reads
-// since the last block barrier the warps they are of, and the lanes as long as it is a single warp. Within a
-// block, a race is found whatever the order in which the fibers run.
+// Vector clocks are not needed. Barriers join all threads of a block, or all of a warp, so one epoch counter
+// for each is enough: an access precedes the current one if it is by the same thread, or in an earlier epoch
+// of the block, or by the same warp in an earlier epoch of the warp. Each byte has a cell with its last write
+// and, of the reads since the last block barrier, the warps that read it, and the lanes if it was a single
+// warp. Within a block, a race is found in any order of the fibers.
 #include "race.h"
 
 #include <pthread.h>
@@ -44,7 +44,7 @@ namespace {
 
 constexpr int kExitStatus = 66;
 
-// An access, as far as it matters what precedes it.
+// An access, with the data that decides what precedes it.
 struct Access {
   uint32_t block = 0;  // counted over all launches; 0: there was no access
   uint32_t block_epoch = 0, warp_epoch = 0;
@@ -53,18 +53,19 @@ struct Access {
   const void* code = nullptr;
 };
 
-// What is known of a byte.
+// The detector's state of one byte.
 struct Cell {
   Access write;
-  Access read;                                    // the last one of the block
-  uint32_t reading_warps = 0;                     // since the block's last barrier
-  uint64_t reading_lanes = 0;                     // of the only reading warp, since its last barrier
-  Access read_elsewhere;                          // the last one of an earlier block of the launch
-  uint32_t copied_to_by = 0, copied_from_by = 0;  // 1 + the thread whose copy is under way; 0: there is none
+  Access read;                                    // the last read of the block
+  uint32_t reading_warps = 0;                     // warps that read the byte since the last block barrier
+  uint64_t reading_lanes = 0;                     // lanes of the only reading warp, since its last barrier
+  Access read_elsewhere;                          // the last read in an earlier block of the launch
+  uint32_t copied_to_by = 0, copied_from_by = 0;  // 1 + thread of a copy in flight; 0: none
   const void* copy_code = nullptr;
 };
 
-// Of shared memory, which is new to each block: a cell of an earlier block is empty.
+// The cell of a byte of shared memory. Shared memory is new for each block: a cell of an earlier block is
+// empty.
 struct SharedCell {
   uint32_t block = 0;
   Cell cell;
@@ -76,7 +77,7 @@ struct Ticket {
   bool is_fence;
 };
 
-// Cells of global memory, which come into being with the first access to their page.
+// The cells of global memory, allocated at the first access to their page.
 class GlobalCells {
  public:
   Cell& of(const char* at) {
@@ -99,7 +100,7 @@ class GlobalCells {
   Page* last_ = nullptr;
 };
 
-// Environment: SSIM_RACE_OFF turns the detector off, so that a run shows what else notices a fault.
+// The environment variable SSIM_RACE_OFF disables the detector, to see which faults other checks notice.
 const bool is_disabled = std::getenv("SSIM_RACE_OFF") != nullptr;
 bool is_tracking = false;
 
@@ -109,16 +110,16 @@ std::vector<SharedCell> shared_cells;
 GlobalCells global_cells;
 std::vector<std::pair<const char*, const char*>> private_memory;
 
-uint32_t last_epoch = 0;  // counts all of them, so that no two are alike
+uint32_t last_epoch = 0;  // incremented for every epoch, so that each number is unique
 uint64_t now = 0;
 uint32_t warp_size = 32;
 uint32_t block = 0, first_block = 1, block_index = 0;
 uint32_t block_epoch = 0;
 std::array<uint32_t, 32> warp_epochs{};
 uint32_t thread = 0;
-std::map<uint32_t, Ticket> tickets;  // of the launch's blocks
+std::map<uint32_t, Ticket> tickets;  // of the blocks of this launch
 
-// Reports each pair of places in the code once.
+// Reports each pair of code locations once.
 struct Reports {
   std::set<std::tuple<const char*, const void*, const void*>> known;
 
@@ -134,7 +135,7 @@ uint32_t warp_of(uint32_t of_thread) { return of_thread / warp_size; }
 
 bool is_shared(const char* at) { return at >= shared_begin && at < shared_begin + shared_size; }
 
-// The cell of a byte; null if only one thread can reach it.
+// Returns the cell of a byte, or null if only one thread can access it.
 Cell* cell_of(const char* at) {
   if (is_shared(at)) {
     SharedCell& shared = shared_cells[static_cast<size_t>(at - shared_begin)];
@@ -165,7 +166,7 @@ Access access_at(const void* code) {
   return {block, block_epoch, warp_epochs[warp_of(thread)], thread, now, code};
 }
 
-// Whether an access precedes what the current thread does now.
+// Returns whether an access precedes the current access of the current thread.
 bool precedes(const Access& access) {
   if (access.block < first_block) return true;
   const uint32_t warp = warp_of(thread);
@@ -251,7 +252,7 @@ void for_cells(const void* memory, size_t bytes, F&& f) {
 bool set_tracking(bool is_on) { return std::exchange(is_tracking, is_on && !is_disabled); }
 
 void begin_launch(int size_of_warp) {
-  static const bool once = [] {  // the main thread's stack holds the kernels' parameters
+  static const bool once = [] {  // kernel parameters are on the main thread's stack
     pthread_attr_t attributes;
     void* begin = nullptr;
     size_t size = 0;
@@ -265,7 +266,7 @@ void begin_launch(int size_of_warp) {
   warp_size = static_cast<uint32_t>(size_of_warp);
   first_block = block + 1;
   tickets.clear();
-  global_cells.clear();  // memory may be another array's by now
+  global_cells.clear();  // memory may have been reused for another array
 }
 
 void begin_block(unsigned index, const void* shared, size_t shared_bytes) {
@@ -296,7 +297,7 @@ __attribute__((noinline)) void finish_copy(const void* to, const void* from, siz
   if (is_disabled) return;
   const void* const code = __builtin_return_address(0);
   for_cells(to, bytes, [](Cell& cell) { cell.copied_to_by = 0; });
-  // Another thread's copy from the same byte may still be under way.
+  // Another thread's copy from the same byte may be in flight.
   for_cells(from, bytes, [](Cell& cell) {
     if (cell.copied_from_by == thread + 1) cell.copied_from_by = 0;
   });
@@ -312,7 +313,7 @@ __attribute__((noinline)) void take_ticket(const void* counter, bool is_fence) {
   if (is_disabled) return;
   const auto* const at = static_cast<const char*>(counter);
   ++now;
-  for_cells(counter, sizeof(unsigned), [&](const Cell& cell) {  // atomics may meet, plain writes may not
+  for_cells(counter, sizeof(unsigned), [&](const Cell& cell) {  // atomics race with plain writes only
     if (!precedes(cell.write))
       report("ticket after an unordered write", at, __builtin_return_address(0), cell.write);
   });
@@ -326,7 +327,7 @@ void add_private(const void* begin, size_t bytes) {
 }  // namespace race
 
 // ---------------------------------------------------------------------------------------------------------
-// The functions that -fsanitize=thread calls
+// The functions that code compiled with -fsanitize=thread calls
 
 #define SSIM_ACCESS(name, bytes, is_write)                                                \
   extern "C" void name(const void* at) {                                                  \
@@ -359,7 +360,7 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-// Atomics are those of the harness's libraries: kernels have none but tickets.
+// Atomics in the harness's libraries. Kernels have no other atomics than tickets.
 unsigned char __tsan_atomic8_load(const volatile unsigned char* at, int) {
   return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }

@@ -1,5 +1,6 @@
-// What the scheduler (scheduler.h) and the kernels' device functions (simt.h) tell the race detector
-// (race.cpp). Only programs compiled with SSIM_RACE have a detector; in all others these calls do nothing.
+// Events that the scheduler (scheduler.h) and the kernels' device functions (simt.h) report to the race
+// detector (race.cpp). Only programs compiled with SSIM_RACE have a detector; in others these functions do
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +8,10 @@
 namespace race {
 
 #if defined(SSIM_RACE)
-// Turns the tracking of memory accesses on or off; returns whether it was on.
+// Turns the tracking of memory accesses on or off. Returns whether it was on.
 bool set_tracking(bool is_on);
 
-// Accesses of the harness itself are not those of a kernel: while one of these exists, none is tracked.
+// Turns tracking off while it exists, since accesses of the harness are not accesses of a kernel.
 class Untracked {
  public:
   Untracked() : was_on_(set_tracking(false)) {}
@@ -23,14 +24,14 @@ class Untracked {
 
 void begin_launch(int warp_size);
 void begin_block(unsigned index, const void* shared, size_t shared_bytes);
-void run_thread(unsigned thread);  // the accesses that follow are this thread's
+void run_thread(unsigned thread);  // the following accesses are by this thread
 void sync_warp(unsigned warp);
 void sync_block();
 void issue_copy(const void* to, const void* from, size_t bytes);
 void finish_copy(const void* to, const void* from, size_t bytes);
 void write(const void* to, size_t bytes);              // a write that the compiler does not instrument
-void take_ticket(const void* counter, bool is_fence);  // an atomic addition, between two fences
-void add_private(const void* begin, size_t bytes);     // memory of single threads: their stacks
+void take_ticket(const void* counter, bool is_fence);  // an atomic addition; is_fence: between two fences
+void add_private(const void* begin, size_t bytes);     // memory of a single thread, such as its stack
 #else
 class Untracked {
  public:

@@ -1,5 +1,5 @@
-// Small kernels with and without a race, for the detector's own test: `race_selftest NAME` runs one on blocks
-// of two warps. test_simt_races.py says which must be found.
+// Small kernels with and without a race, to test the race detector: `race_selftest NAME` runs one on blocks
+// of two warps. test_simt_races.py has the expected reports.
 #define SSIM_SIMT
 
 #include <cstdlib>
@@ -21,12 +21,12 @@ std::vector<double> sums(64, 0.0);
 std::vector<unsigned> counter(1);
 
 float* shared() { return reinterpret_cast<float*>(shared_memory()); }
-// An element of global memory that no other thread has.
+// Returns an element of global memory that no other thread accesses.
 float& own(int thread) { return global[4096 + blockIdx.x * kThreads + static_cast<unsigned>(thread)]; }
 
 void copy(int to, int from) { copy_async<4>(shared() + to, global.data() + from); }
 
-// Each block writes two sums by threads of different warps, and the last one reads those of all.
+// Threads of different warps write two sums per block, and the last block reads the sums of all blocks.
 struct LastBlock {
   bool barrier_before = true, barrier_after = true, ticket = true;
 

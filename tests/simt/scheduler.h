@@ -1,12 +1,12 @@
 // Runs the blocks of a launch on the host. The threads of a block are fibers (ucontext). A warp runs until
-// all its threads wait for the block or have ended; then the next warp runs. So a warp is as far ahead of the
-// others as the block's barriers allow, and a warp barrier or a shuffle orders nothing beyond its warp.
+// all its threads wait for the block or have ended; then the next warp runs. A warp is thus as far ahead of
+// the others as the block's barriers allow, and warp barriers and shuffles order nothing beyond their warp.
 //
-// SSIM_SIMT_ORDER is a list of words that change the order, for which results must not change:
+// The environment variable SSIM_SIMT_ORDER lists changes of the order, which must not change results:
 //
-//   reverse           threads, and warps, run in falling order
-//   last_block_first  blocks run in falling order
-//   early_copies      an asynchronous copy arrives when it is issued, not when its thread waits for it
+//   reverse           threads and warps run in descending order
+//   last_block_first  blocks run in descending order
+//   early_copies      asynchronous copies finish when they are issued, not when their thread waits for them
 #pragma once
 
 #include <sys/mman.h>
@@ -67,11 +67,11 @@ struct Fiber {
   ucontext_t context;
   char* stack = nullptr;
   State state = State::ready;
-  bool orders_memory = false;             // whether it waits at a barrier of its warp, not at a shuffle
-  Place place;                            // where it waits
-  std::vector<Copy> copies;               // issued, not waited for
-  size_t group_begin = 0, group_end = 0;  // the last group committed
-  double exchanged = 0;                   // what a shuffle offers the rest of the warp
+  bool orders_memory = false;             // waits at a barrier of its warp, not at a shuffle
+  Place place;                            // the call site at which it waits
+  std::vector<Copy> copies;               // issued and not yet waited for
+  size_t group_begin = 0, group_end = 0;  // the last committed group
+  double exchanged = 0;                   // the value that a shuffle offers to the warp
   void* fake_stack = nullptr;
 };
 
@@ -83,7 +83,7 @@ inline ucontext_t scheduler;
 inline std::function<void()> body;
 inline char* shared = nullptr;
 
-// Tells AddressSanitizer which stack is in use; without it these do nothing.
+// Tells AddressSanitizer which stack is in use. Without AddressSanitizer these functions do nothing.
 inline const void* scheduler_stack = nullptr;
 inline size_t scheduler_stack_size = 0;
 inline void before_switch([[maybe_unused]] void** save, [[maybe_unused]] const void* stack,
@@ -99,7 +99,7 @@ inline void after_switch([[maybe_unused]] void* saved, [[maybe_unused]] const vo
 #endif
 }
 
-// The current thread waits, until the rest of its warp or its block does.
+// Suspends the current thread until the rest of its warp or block also waits.
 inline void wait_as(State state, bool orders_memory = false, const Place& place = {}) {
   const race::Untracked untracked;
   Fiber* const self = current;
@@ -131,7 +131,8 @@ inline void resume(unsigned thread) {
   after_switch(fake_stack, nullptr, nullptr);
 }
 
-// Whether the threads [begin, end) wait in this state: all of them, at one place, or none.
+// Returns whether the threads [begin, end) wait in this state. Fails if only some do, or at different call
+// sites.
 inline bool all_wait(unsigned begin, unsigned end, State state, const char* message) {
   const Fiber& first = fibers[begin];
   unsigned waiting = 0;
@@ -151,7 +152,7 @@ inline void release(unsigned begin, unsigned end) {
   for (unsigned t = begin; t < end; ++t) fibers[t].state = State::ready;
 }
 
-// Runs the threads [begin, end), a warp, until each waits for the block or has ended.
+// Runs the threads [begin, end) of a warp until each waits for the block or has ended.
 inline void run_warp(unsigned begin, unsigned end) {
   for (;;) {
     for (unsigned i = 0; i < end - begin; ++i) {
@@ -187,7 +188,7 @@ inline void run_block(unsigned threads) {
   }
 }
 
-// Fibers with stacks, of which the system provides the pages that are touched.
+// Provides fibers with stacks. The system allocates the pages of a stack when they are touched.
 inline void provide_fibers(unsigned threads) {
   if (threads > kMostThreads) fail("too many threads");
   static char* const stacks = [] {
@@ -209,13 +210,13 @@ void launch(int64_t blocks, unsigned threads, size_t shared_bytes, F&& kernel) {
   provide_fibers(threads);
   body = kernel;
   race::begin_launch(kWarpSize);
-  // Bytes rounded to the alignment would hide an overrun; an exact allocation at its end does not.
+  // An allocation of exactly the requested size, so that AddressSanitizer detects any access beyond the end.
   void* memory = nullptr;
   if (posix_memalign(&memory, 128, shared_bytes) != 0) fail("no memory");
   shared = static_cast<char*>(memory);
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t block = order.last_block_first ? blocks - 1 - i : i;
-    std::memset(shared, 0xff, shared_bytes);  // a NaN in every floating type
+    std::memset(shared, 0xff, shared_bytes);  // NaN in every floating-point type
     blockIdx.x = static_cast<unsigned>(block);
     race::begin_block(blockIdx.x, shared, shared_bytes);
     run_block(threads);

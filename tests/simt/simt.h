@@ -1,14 +1,15 @@
-// Runs the CUDA kernels of csrc/cuda on the host, so that a compiler's sanitizers, a race detector (race.cpp)
-// and an oracle can judge them without a GPU. scheduler.h runs the threads; here are the functions that a
-// kernel calls. The harness is stricter than a GPU where that finds mistakes:
+// Runs the CUDA kernels of csrc/cuda on the host, so that sanitizers, a race detector (race.cpp) and an
+// oracle can check them without a GPU. scheduler.h runs the threads; this file defines the functions that
+// kernels call. The harness is stricter than a GPU where that finds mistakes:
 //
-//   - shared memory is NaN before each block, and memory behind its end belongs to AddressSanitizer;
-//   - an asynchronous copy happens as late as it may, when its thread waits for it, or as early as it may;
-//   - a barrier that only part of a block reaches, a shuffle that only part of a warp reaches, and threads
-//     that wait for one another at different lines are errors;
-//   - warps, threads and blocks run in either order, and a warp runs as far ahead as barriers let it.
+//   - Shared memory is NaN before each block, and AddressSanitizer guards the memory beyond its end.
+//   - An asynchronous copy finishes as late as possible, when its thread waits for it, or as early as
+//     possible.
+//   - A barrier that only part of a block reaches, a shuffle that only part of a warp reaches, and threads
+//     that wait for each other at different lines are errors.
+//   - Warps, threads and blocks run in either order, and a warp runs as far ahead as barriers allow.
 //
-// csrc/cuda/kernels/device.cuh includes this file in the place of CUDA's part.
+// csrc/cuda/kernels/device.cuh includes this file instead of the definitions for CUDA.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +22,7 @@
 #define SSIM_DEVICE inline
 #define SSIM_KERNEL(threads, blocks) void
 #define SSIM_PARAMS const
-// A function that calls a barrier for its caller passes on the caller's place: the site is the caller's.
+// A function that calls a barrier for its caller passes on the caller's location, which names the site.
 #define SSIM_CALLER_PARAM simt::Place place = simt::Place::current()
 #define SSIM_CALLER place
 
@@ -84,9 +85,9 @@ inline void store_as(Half& out, float value) {
   } else {
     int exponent = 0;
     std::frexp(size, &exponent);
-    exponent = std::max(exponent, -13);  // below it the spacing stays that of the subnormals
+    exponent = std::max(exponent, -13);  // below it the spacing is that of subnormals
     const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(size, 11 - exponent)));
-    // A subnormal has steps < 1024 and exponent field 0; a carry into the next exponent adds up by itself.
+    // Subnormals have steps < 1024 and exponent field 0. A carry increments the exponent by addition.
     out.bits = static_cast<uint16_t>(sign | (((exponent + 13) << 10) + steps));
   }
 }
@@ -128,7 +129,7 @@ void copy_async(void* shared, const void* global) {
   if (simt::order.early_copies) carry_out(simt::current->copies.back());
 }
 
-// Ends the first `count` of the thread's copies.
+// Finishes the first `count` of the thread's copies.
 inline void finish_copies(size_t count) {
   auto& copies = simt::current->copies;
   for (size_t i = 0; i < count; ++i) {
@@ -145,7 +146,7 @@ inline void wait_for_copies(simt::Place place = simt::Place::current()) {
   simt::current->group_begin = simt::current->group_end = 0;
 }
 
-// Copies are waited for in groups, the last of which is [group_begin, group_end).
+// Copies are waited for in groups. The last committed group is [group_begin, group_end).
 inline void commit_copies(simt::Place place = simt::Place::current()) {
   const race::Untracked untracked;
   if (simt::reach(place) == simt::Change::left_out) return;
@@ -168,7 +169,7 @@ inline unsigned next_ticket(unsigned* counter, simt::Place place = simt::Place::
 }
 inline double load_fresh(const double* place) { return *place; }
 
-// Shuffles order no memory.
+// Exchanges a value within the warp. Shuffles do not order memory.
 inline double exchange(double value, int lane, const simt::Place& place) {
   const race::Untracked untracked;
   simt::current->exchanged = value;

@@ -1,10 +1,10 @@
-// The kernels' synchronization sites: every call of a barrier, a wait for copies, a commit of copies, or a
-// ticket, named by file and line, as in "march.cuh:118". A run can list the sites that it reached, and can
-// leave one out or weaken it, so that tests see whether anything notices (test_simt_mutants.py):
+// The synchronization sites of the kernels: every call of a barrier, a wait for copies, a commit of copies,
+// or a ticket, named by file and line, as in "march.cuh:118". A run can list the sites that it reached, and
+// can leave one out or weaken it, to test whether anything notices (test_simt_mutants.py):
 //
-//   SSIM_SIMT_SITES=FILE      appends the sites that were reached to FILE, one a line
-//   SSIM_SIMT_LEAVE_OUT=SITE  the call at SITE does nothing; a ticket there is no fence
-//   SSIM_SIMT_WEAKEN=SITE     the block barrier at SITE is a warp barrier
+//   SSIM_SIMT_SITES=FILE      append the sites that were reached to FILE, one per line
+//   SSIM_SIMT_LEAVE_OUT=SITE  skip the call at SITE; a ticket there is not a fence
+//   SSIM_SIMT_WEAKEN=SITE     treat the block barrier at SITE as a warp barrier
 #pragma once
 
 #include <cstdlib>
@@ -46,7 +46,7 @@ class NamedSite {
   unsigned line_ = 0;
 };
 
-// Collects the sites that a run reaches, and writes them when the program ends.
+// Collects the sites that a run reaches, and appends them to a file when the program ends.
 class ReachedSites {
  public:
   ReachedSites() = default;
@@ -70,7 +70,7 @@ class ReachedSites {
 
 enum class Change { none, left_out, weakened };
 
-// Called at every site: records it, and returns what the run changes there.
+// Records a call of a synchronizing function, and returns how the run changes it.
 inline Change reach(const Place& place) {
   static ReachedSites reached;
   static const NamedSite left_out("SSIM_SIMT_LEAVE_OUT"), weakened("SSIM_SIMT_WEAKEN");

@@ -1,6 +1,6 @@
-// Runs a case of images, volumes or masked images (driver.h, masked_case.h) by a choice of kernels that
-// reaches every synchronization site except the pyramid's. Compiled for float32 alone, it takes a fraction of
-// the time that images.cpp and its like take.
+// Runs a case of images, volumes or masked images (driver.h, masked_case.h) with a few kernels that together
+// reach every synchronization site except the pyramid's. It is compiled for float32 alone, in a fraction of
+// the time that images.cpp and volumes.cpp take.
 #include <stdexcept>
 
 #include "driver.h"
@@ -11,7 +11,7 @@ namespace {
 using ssim_fused::GradientsOf;
 
 // Calls run<gradients, objective, narrow>() for the kernel that serves the problem: values or the gradient of
-// preds with the default window, or the general kernel with all gradients.
+// preds with the default window, or the general kernel with the gradients of both images.
 template <class Storage, class Run>
 void choose_kernel(const Problem<Storage>& problem, Objective objective, Run&& run) {
   const auto is_full = [](const auto& axis) { return axis.radius == kMarchRadius; };
@@ -20,7 +20,7 @@ void choose_kernel(const Problem<Storage>& problem, Objective objective, Run&& r
                         !problem.wants_constants && !problem.grad_target.data &&
                         objective == Objective::mean_similarity;
   if (!is_plain && (!problem.grad_preds.data || !problem.grad_target.data))
-    throw std::runtime_error("smoke.cpp has no kernel for this case: ask for both gradients");
+    throw std::runtime_error("smoke.cpp has no kernel for this case: request both gradients");
   if (!is_plain) return run.template operator()<GradientsOf::both, Objective::general, true>();
   if (problem.grad_preds.data)
     return run.template operator()<GradientsOf::preds, Objective::mean_similarity, false>();

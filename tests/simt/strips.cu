@@ -1,5 +1,5 @@
-// The kernels of training and of the plain metric, of images and of volumes, also with a pixel term and with
-// windows of radius 3 and 11, and nothing else: test_cuda_build.py compiles them to see their registers.
+// Instantiates the kernels of training and of the plain metric, for images and volumes, with a pixel term,
+// and with windows of radius 3 and 11. test_cuda_build.py compiles them to check their registers.
 #include "../../csrc/cuda/kernels/depth.cuh"
 #include "../../csrc/cuda/kernels/strip/march.cuh"
 

@@ -1,4 +1,4 @@
-// Runs a case of volumes (driver.h).
+// Runs a case of volumes through the kernels (driver.h).
 #include "driver.h"
 
 int main(int argc, char** argv) {

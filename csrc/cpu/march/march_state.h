@@ -138,7 +138,11 @@ struct MarchState {
     }
   }
   SSIM_INLINE Window<T> window_of(const T* taps, int axis) const {
-    return {taps, static_cast<int64_t>(spec.taps[static_cast<size_t>(axis)].size()), work.is_default[axis]};
+    const auto which = static_cast<size_t>(axis);
+    const double factor = spec.uniform[which];
+    const T rounded = static_cast<T>(factor);
+    return {taps,    static_cast<int64_t>(spec.taps[which].size()),        work.is_default[axis], factor != 0,
+            rounded, static_cast<T>(factor - static_cast<double>(rounded))};
   }
 };
 

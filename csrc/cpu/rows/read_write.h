@@ -8,6 +8,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -46,9 +47,74 @@ void write_row(void* base, int64_t offset, int64_t stride, int64_t count, const 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Pixels of 8 or 16 bits that lie `stride` apart, made contiguous
+
+struct StridedPixels {
+  // Copies `count` pixels to `out`. `available`: the pixels from `in` on to the end of the row, which no read
+  // exceeds.
+  template <class Stored>
+  static void gather(const Stored* in, int64_t stride, int64_t count, int64_t, Stored* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = in[i * stride];
+  }
+};
+
+#if defined(SSIM_X86_TARGETS)
+struct StridedPixelsAvx2 {
+  // Interleaved images have strides of 2 to 4: that many vectors hold the pixels of one vector, and each
+  // contributes some by a shuffle.
+  template <class Stored>
+  SSIM_TARGET_AVX2 static void gather(const Stored* in, int64_t stride, int64_t count, int64_t available,
+                                      Stored* out) {
+    const int64_t done = stride == 2   ? gather_vectors<2>(in, count, available, out)
+                         : stride == 3 ? gather_vectors<3>(in, count, available, out)
+                         : stride == 4 ? gather_vectors<4>(in, count, available, out)
+                                       : 0;
+    StridedPixels::gather(in + done * stride, stride, count - done, available - done, out + done);
+  }
+
+ private:
+  // Returns the number of pixels that whole vectors hold. The vectors reach up to the pixel after theirs.
+  template <int stride, class Stored>
+  SSIM_TARGET_AVX2 static int64_t gather_vectors(const Stored* in, int64_t count, int64_t available,
+                                                 Stored* out) {
+    constexpr int64_t kPixels = 16 / sizeof(Stored);
+    int64_t i = 0;
+    for (; i + kPixels <= count && i + kPixels < available; i += kPixels) {
+      __m128i pixels = _mm_setzero_si128();
+      for (int k = 0; k < stride; ++k) {
+        const __m128i vector = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i * stride) + k);
+        const auto* const order =
+            reinterpret_cast<const __m128i*>(kOrders<stride, sizeof(Stored)>[static_cast<size_t>(k)].data());
+        pixels = _mm_or_si128(pixels, _mm_shuffle_epi8(vector, _mm_load_si128(order)));
+      }
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), pixels);
+    }
+    return i;
+  }
+
+ private:
+  struct alignas(16) Order : std::array<uint8_t, 16> {};
+
+  // For each vector, where in it each byte of the result lies; 0x80, which shuffles in a zero, if it lies in
+  // another.
+  template <size_t stride, size_t size>
+  static constexpr std::array<Order, stride> kOrders = [] {
+    std::array<Order, stride> orders{};
+    for (size_t k = 0; k < stride; ++k) {
+      for (size_t byte = 0; byte < 16; ++byte) {
+        const size_t at = byte / size * size * stride + byte % size;
+        orders[k][byte] = at / 16 == k ? static_cast<uint8_t>(at % 16) : 0x80;
+      }
+    }
+    return orders;
+  }();
+};
+#endif
+
+// ---------------------------------------------------------------------------------------------------------------------
 // 16 bits to float and back, of contiguous pixels
 
-struct BFloat16Rows {
+struct BFloat16Rows : StridedPixels {
   static SSIM_INLINE void widen(const uint16_t* in, int64_t count, float* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = std::bit_cast<float>(uint32_t{in[i]} << 16);
   }
@@ -61,7 +127,7 @@ struct BFloat16Rows {
   }
 };
 
-struct HalfRows {
+struct HalfRows : StridedPixels {
   static SSIM_INLINE void widen(const uint16_t* in, int64_t count, float* out) {
     for (int64_t i = 0; i < count; ++i)
       out[i] = torch::headeronly::Half(in[i], torch::headeronly::Half::from_bits());
@@ -72,7 +138,7 @@ struct HalfRows {
 };
 
 #if defined(SSIM_X86_TARGETS)
-struct BFloat16RowsAvx2 {
+struct BFloat16RowsAvx2 : StridedPixelsAvx2 {
   SSIM_TARGET_AVX2 static void widen(const uint16_t* in, int64_t count, float* out) {
     BFloat16Rows::widen(in, count, out);
   }
@@ -81,7 +147,7 @@ struct BFloat16RowsAvx2 {
   }
 };
 
-struct HalfRowsAvx2 {
+struct HalfRowsAvx2 : StridedPixelsAvx2 {
   SSIM_TARGET_AVX2 static void widen(const uint16_t* in, int64_t count, float* out) {
     int64_t i = 0;
     for (; i + 8 <= count; i += 8)
@@ -101,7 +167,7 @@ struct HalfRowsAvx2 {
 constexpr int64_t kConverted = 64;  // strided pixels at a time
 
 // Integers to T; they are only read.
-struct IntegerRows {
+struct IntegerRows : StridedPixels {
   template <class Integer, class T>
   static SSIM_INLINE void widen(const Integer* in, int64_t count, T* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<int32_t>(in[i]));
@@ -109,7 +175,7 @@ struct IntegerRows {
 };
 
 #if defined(SSIM_X86_TARGETS)
-struct IntegerRowsAvx2 {
+struct IntegerRowsAvx2 : StridedPixelsAvx2 {
   template <class Integer, class T>
   SSIM_TARGET_AVX2 static void widen(const Integer* in, int64_t count, T* out) {
     IntegerRows::widen(in, count, out);
@@ -124,7 +190,7 @@ void widen_row(const void* base, int64_t offset, int64_t stride, int64_t count, 
   Stored together[kConverted];
   for (int64_t i = 0; i < count; i += kConverted) {
     const int64_t some = std::min(kConverted, count - i);
-    for (int64_t k = 0; k < some; ++k) together[k] = in[(i + k) * stride];
+    Rows::gather(in + i * stride, stride, some, count - i, together);
     Rows::widen(together, some, out + i);
   }
 }

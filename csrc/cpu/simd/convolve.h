@@ -19,6 +19,10 @@ struct Window {
   const T* taps;
   int64_t size;
   bool is_default;  // symmetric, of kDefaultSize taps: those are kept in registers
+  // Of a uniform window (`is_uniform`), whose outputs share sums: the factor of a sum, in two parts, since
+  // one rounded number would bias every variance. One: sums are left as they are.
+  bool is_uniform = false;
+  T factor = T(1), rest = T(0);
 };
 
 constexpr int kDefaultSize = 11;  // sigma 1.5
@@ -96,6 +100,58 @@ SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<
   });
 }
 
+// The sums under a uniform window. All windows see the vectors from the last one's first to the first one's
+// last; each adds those before that, from the right, and those after it, from the left: size + 12 additions
+// for eight outputs.
+template <int outputs, class V, class T>
+SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s, int64_t size) {
+  constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  const auto at = [&](int64_t k)
+                      SSIM_INLINE_LAMBDA { return load<V>(in + k * kLanes - (k >= s.wrap ? s.ring : 0)); };
+  if constexpr (outputs == 8) {
+    if (size == outputs - 1) {  // nothing is shared by all
+      sum[6] = at(6);
+      unrolled<6>([&](auto k)
+                      SSIM_INLINE_LAMBDA { sum[5 - k] = sum[6 - k] + load<V>(in + (5 - k) * kLanes); });
+      V after = at(7);
+      unrolled<6>([&](auto k) SSIM_INLINE_LAMBDA {
+        sum[k + 1] += after;
+        after += at(8 + k);
+      });
+      sum[7] = after;
+      return;
+    }
+  }
+  if (size < outputs) {
+    unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA {
+      sum[j] = at(j);
+      for (int64_t k = 1; k < size; ++k) sum[j] += at(j + k);
+    });
+    return;
+  }
+  V shared[2] = {at(outputs - 1), V{}};  // two, since an addition waits for the one before
+  const auto add = [&](const T* from, int64_t begin, int64_t end) SSIM_INLINE_LAMBDA {
+    int64_t k = begin;
+    for (; k + 1 < end; k += 2) {
+      shared[0] += load<V>(from + k * kLanes);
+      shared[1] += load<V>(from + (k + 1) * kLanes);
+    }
+    if (k < end) shared[0] += load<V>(from + k * kLanes);
+  };
+  const int64_t turn = std::clamp<int64_t>(s.wrap, outputs, size);
+  add(in, outputs, turn);
+  add(in - s.ring, turn, size);
+  sum[outputs - 1] = shared[0] + shared[1];
+  unrolled<outputs - 1>([&](auto k) SSIM_INLINE_LAMBDA {
+    sum[outputs - 2 - k] = sum[outputs - 1 - k] + load<V>(in + (outputs - 2 - k) * kLanes);
+  });
+  V after{};
+  unrolled<outputs - 1>([&](auto k) SSIM_INLINE_LAMBDA {
+    after += at(size + k);
+    sum[k + 1] += after;
+  });
+}
+
 template <class T, int Bytes, int outputs = kOutputs>
 SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window_of_all) {
   outlined<Bytes>([s = passage, window = window_of_all]() SSIM_INLINE_LAMBDA {
@@ -115,7 +171,17 @@ SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window
         }
       }
     };
-    if (window.is_default) {
+    if (window.is_uniform) {
+      const V factor = broadcast<V>(window.factor), rest = broadcast<V>(window.rest);
+      if (window.factor == T(1)) {
+        each([&](V(&sum)[outputs], const T* in) SSIM_INLINE_LAMBDA { sum_uniform(sum, in, s, window.size); });
+      } else {
+        each([&](V(&sum)[outputs], const T* in) SSIM_INLINE_LAMBDA {
+          sum_uniform(sum, in, s, window.size);
+          unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] = sum[j] * factor + sum[j] * rest; });
+        });
+      }
+    } else if (window.is_default) {
       V tap[kDefaultSize / 2 + 1];
       unrolled<kDefaultSize / 2 + 1>(
           [&](auto k) SSIM_INLINE_LAMBDA { tap[k] = load<V>(window.taps + k * (Bytes / sizeof(T))); });

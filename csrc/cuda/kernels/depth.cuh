@@ -1,15 +1,16 @@
-// The CUDA kernel for volumes between the two passes of the strip march (strip/march.cuh): along the depth,
-// in the moments of slices, for windows of radius at most 5. A thread owns a column of depth, one (y, x) of
-// the outputs, and marches through the slices, kStepSlices a step:
+// The CUDA kernel for volumes between the two passes of the strip march (strip/march.cuh): it filters the
+// moments of slices along the depth, for windows of radius at most 5. Each thread owns a column of depth, one
+// (y, x) of the outputs, and marches through the slices, kStepSlices per step:
 //
-//   1. it copies its own moments of the slices to come to shared memory, a step ahead, so that nothing waits
-//      for them, nor for other threads;
-//   2. the window is a filter in registers (fir.cuh), which completes an output; then the formula;
-//   3. the adjoint of the window is another over the derivatives, which go where the moments were.
+//   1. It copies its own moments of the next step's slices to shared memory, so that it waits neither for
+//      memory nor for other threads.
+//   2. The window is a filter in registers (fir.cuh), which completes an output; the formula follows.
+//   3. The adjoint of the window is a second filter, over the derivatives, whose results are written in place
+//      of the moments.
 //
-// That is safe: slice i is written when slice i + 2 kRadius has been read, and a reflected slice is read
-// again, at the end, no later than its last such output needs it (pad <= kRadius). It is also why a march
-// that writes derivatives takes the whole depth; others may split it.
+// Writing in place is safe: slice i is written after position i + 2 kRadius has been read, and reflection
+// reads slice i again at that position at the latest (pad <= kRadius). A march that writes derivatives must
+// process the whole depth for this; other marches may split it.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,9 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kStepSlices = 4;  // slices of a step
+constexpr int kStepSlices = 4;  // slices per step
 
-// Slices marched through before the first output of a split is complete.
+// Slices that a split processes before its first output is complete.
 constexpr int kDepthWarmUp = 2 * kMarchRadius;
 
 template <class Storage_, GradientsOf gradients, Objective objective, bool Narrow_>
@@ -38,8 +39,8 @@ struct DepthConfig {
   static constexpr Objective kObjective = objective;
   static constexpr int kSums = kGeneral ? int{kWithConstants} : int{kMeans};
 
-  // Shared memory, in bytes: two buffers [slice][field][thread], and the taps that fold the reflection back,
-  // which the block's sums replace in the end.
+  // Shared memory, in bytes: two buffers [slice][field][thread], and the taps in which reflection is folded
+  // back. The summation at the end reuses the memory of the taps.
   static constexpr int kBuffer = kStepSlices * kPlainMoments * kDepthThreads * sizeof(T);
   static constexpr int kFoldTaps = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
   static constexpr int kSummation = kDepthThreads / kWarpSize * kSums * sizeof(double);
@@ -51,13 +52,13 @@ struct DepthConfig {
 template <class Storage>
 struct DepthParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
-  int64_t slab_volume;   // with which `fields` begins
-  int64_t first_volume;  // of this launch
-  int splits;            // of the depth
+  int64_t slab_volume;   // the first volume in `fields`
+  int64_t first_volume;  // the first volume of this launch
+  int splits;            // parts of the depth, in different blocks
   int slices_of_split;
-  const T* pivots;  // [B C]
+  const T* pivots;  // [B * C]
   T* fields;        // [volumes of the slab, D, groups, 4, kGroup] (slices.cuh)
-  T slice_sum;      // of a slice's window: the sum of the rows' taps times that of the columns'
+  T slice_sum;      // the sum of the taps of a slice's window
   T taps[taps_of(kMarchRadius)];
 };
 
@@ -103,7 +104,7 @@ class DepthMarch {
   }
 
   SSIM_DEVICE void run() {
-    // Outputs at z for which nothing needs care: all count for both means, and no reflection is folded back.
+    // Outputs z in [plain_begin, plain_end) count for both means, and no reflection is folded back onto them.
     const int plain_begin = max(begin_, kRadius), plain_end = min(end_, p_.depth.n - kRadius);
     const int first = max(begin_ - kRadius, -p_.depth.pad);
     const int last = end_ + (kDerivatives > 0 ? 2 * kRadius : kRadius);
@@ -121,7 +122,7 @@ class DepthMarch {
       wait_for_copies();
       if (slice + kStepSlices < last) stage(slice + kStepSlices, buffer(turn ^ 1));
       const T* const from = buffer(turn);
-      const int z = slice - kRadius;  // the first output this step completes
+      const int z = slice - kRadius;  // the first output that this step completes
       T step[Config::kSums] = {};
       if (z >= plain_begin && z + kStepSlices <= plain_end) {
 #pragma unroll
@@ -159,22 +160,23 @@ class DepthMarch {
           copy_async<sizeof(T)>(to + place_in_buffer(s, f), moments + f * kGroup);
         continue;
       }
-      // Zero padding: a slice of zeros less the pivot. Slices that no output reads may be so, too.
+      // Zero padding: the moments of a slice of zeros about the pivot. Slices that no output reads may have
+      // these, too.
       const Moments<T> zero = moments_of_zeros(pivot_, p_.slice_sum);
       to_fields(zero, [&](int f, T value) { to[place_in_buffer(s, f)] = value; });
     }
   }
 
-  // The slice that position e reads, -1 where it reads none.
+  // Returns the slice that extended position e reads, or -1 if it reads none.
   SSIM_DEVICE int source(int e) const {
     return e < -p_.depth.pad || e >= p_.depth.n + p_.depth.pad ? -1 : p_.depth.source(e);
   }
 
   // ---- 2. and 3. Down the depth
 
-  // Takes in the moments of one slice, which complete output z and, with it, the derivatives of slice
-  // z - kRadius. `Edge`: z may be any; else it is owned and counts for both means, and no reflection reaches
-  // it.
+  // Adds the moments of one slice, which completes output z and, if derivatives are filtered, slice z -
+  // kRadius. `Edge`: z may be any output; otherwise it is owned and counts for both means, and reflection
+  // does not reach it.
   template <bool Edge>
   SSIM_DEVICE void output(const T* from, int s, int z, T (&step)[Config::kSums]) {
     const T* const taps = p_.taps;
@@ -204,7 +206,7 @@ class DepthMarch {
     }
   }
 
-  // The output at z: its share of the sums, its pixel of the map, its derivatives.
+  // Applies the formula at output z: adds to the sums, writes the map, and returns the derivatives.
   SSIM_DEVICE Partials<T> formula(const T (&complete)[kPlainMoments], int z, bool counts,
                                   T (&step)[Config::kSums]) {
     const auto terms =
@@ -239,7 +241,7 @@ class DepthMarch {
     for (int n = 0; n < Config::kSums; ++n) {
       if (!(n == kContrastLoss ? is_cropped_in_ : is_inside_)) totals_[n] = 0;
     }
-    __syncthreads();  // the fold taps' place serves the summation, too
+    __syncthreads();  // the summation reuses the memory of the fold taps
     const int64_t first = p_.first_volume * p_.splits * SliceLayout(p_.rows, p_.columns).blocks();
     write_block_sums<kDepthThreads>(totals_, reinterpret_cast<double*>(shared_memory() + Config::kFoldTapsAt),
                                     p_.sums, p_.batch, first + blockIdx.x, thread_);
@@ -248,16 +250,16 @@ class DepthMarch {
   const Params& p_;
   const int thread_;
   int64_t image_;
-  int begin_, end_;  // depths of outputs owned
+  int begin_, end_;  // owned outputs along the depth
   int64_t slice_size_;
-  T* fields_;  // the thread's column, in the volume's first slice and field
+  T* fields_;  // the thread's column, in the volume's first slice and field 0
   bool is_inside_, is_cropped_in_;
-  KeptAs<Storage>* map_ = nullptr;             // [D], by the slices' stride
-  const KeptAs<Storage>* grad_map_ = nullptr;  // the same
+  KeptAs<Storage>* map_ = nullptr;             // [D], one column of the map, with its slice stride
+  const KeptAs<Storage>* grad_map_ = nullptr;  // [D], that of its upstream gradient
   T pivot_, c1_, c2_, of_similarity_, of_contrast_;
   double totals_[Config::kSums] = {};
   T moment_[kPlainMoments][kTaps - 1] = {}, derivative_[kDerivativesOr1][kTaps - 1] =
-                                                {};  // the filters' unfinished sums
+                                                {};  // the unfinished sums of both filters
 };
 
 template <class Config>

@@ -1,7 +1,6 @@
-// What the kernels need of a GPU beyond plain C++: warps, shared memory, asynchronous copies, 16-bit floats,
-// fast arithmetic. The host build of the kernels (tests/simt/simt.h) defines the same names; nothing else in
-// the kernels is specific to CUDA: this is the only file with PTX, intrinsics of warps and the size of a warp
-// (tests/test_sources.py).
+// The GPU features that kernels use beyond plain C++: warps, shared memory, asynchronous copies, 16-bit
+// floats, fast arithmetic. The host build of the kernels (tests/simt/simt.h) defines the same names. This is
+// the only kernel file with PTX, warp intrinsics or the warp size, which tests/test_sources.py checks.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +9,7 @@
 
 namespace ssim_fused::cuda {
 
-// Lanes of a warp: 32 on NVIDIA's GPUs, 64 on AMD's for data centers. The tests compile the kernels for both.
+// Lanes of a warp: 32 on NVIDIA GPUs, 64 on AMD's data center GPUs. The tests compile the kernels for both.
 #if !defined(SSIM_FUSED_WARP_SIZE)
 #define SSIM_FUSED_WARP_SIZE 32
 #endif
@@ -31,15 +30,15 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 #define SSIM_DEVICE __device__ __forceinline__
 #define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define SSIM_PARAMS const __grid_constant__
-// A function that runs a barrier for its caller takes, and passes on, the place of the call: only the host's
-// harness has one (tests/simt/sites.h).
+// Parameters and arguments for functions that contain a barrier, by which the host harness learns the call
+// site (tests/simt/sites.h). Empty on a GPU.
 #define SSIM_CALLER_PARAM
 #define SSIM_CALLER
 
 namespace ssim_fused {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// One instruction each; plain fmaxf and fminf would swallow the NaN.
+// One instruction each, and NaN is propagated; fmaxf and fminf would drop it.
 template <>
 SSIM_HOST_DEVICE float clamp_below(float value, float bound) {
   float result;
@@ -55,7 +54,8 @@ SSIM_HOST_DEVICE float clamp_above(float value, float bound) {
 #endif
 
 #if defined(__CUDA_ARCH__)
-// One MUFU instruction, within 1 ulp; the formula (math/ssim.h) does not need a correctly rounded quotient.
+// One MUFU instruction, accurate to 1 ulp. The formula (math/ssim.h) does not need a correctly rounded
+// quotient.
 template <>
 SSIM_HOST_DEVICE float reciprocal(float value) {
   float result;
@@ -68,7 +68,7 @@ SSIM_HOST_DEVICE float reciprocal(float value) {
 
 namespace ssim_fused::cuda {
 
-// A set of a warp's lanes, and the whole warp.
+// A set of lanes of a warp, one bit each.
 using LaneMask = std::conditional_t<kWarpSize == 64, uint64_t, uint32_t>;
 constexpr LaneMask kAllLanes = ~LaneMask{0};
 static_assert(8 * sizeof(LaneMask) == kWarpSize);
@@ -106,8 +106,8 @@ SSIM_DEVICE void store_as(BFloat16& out, float value) {
 #endif
 }
 
-// The same number, of which the compiler does not know it: what is computed from it need not stay in a
-// register, or is not computed again from what the number came from.
+// Returns `number`, but hides it from the optimizer. Values computed from the result are recomputed instead
+// of being kept in registers, and the result is not recomputed from the origin of `number`.
 SSIM_DEVICE unsigned opaque(unsigned number) {
   unsigned same;
   asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(number));
@@ -122,7 +122,7 @@ SSIM_DEVICE uint64_t opaque(uint64_t number) {
 
 SSIM_DEVICE void sync_warp() { __syncwarp(kAllLanes); }
 
-// Global memory, of which the compiler then knows that it is.
+// Converts an address in global memory to a pointer that the compiler knows to be global.
 template <class T>
 SSIM_DEVICE T* global_memory(uint64_t address) {
   return static_cast<T*>(__cvta_global_to_generic(address));
@@ -133,8 +133,8 @@ SSIM_DEVICE char* shared_memory() {
   return memory;
 }
 
-// Writes Bytes bytes to global memory, which is aligned to them, in one instruction: what the compiler makes
-// of an assignment may be several.
+// Writes Bytes bytes to global memory in one instruction; the compiler may split an assignment. `global` must
+// be aligned to Bytes.
 template <int Bytes>
 SSIM_DEVICE void store_vector(void* global, const void* values) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
@@ -151,11 +151,11 @@ SSIM_DEVICE void store_vector(void* global, const void* values) {
   }
 }
 
-// Copies Bytes bytes from global to shared memory, visible to the block after wait_for_copies and a barrier.
+// Copies Bytes bytes from global to shared memory. The block sees them after wait_for_copies and a barrier.
 template <int Bytes>
 SSIM_DEVICE void copy_async(void* shared, const void* global) {
   static_assert(Bytes == 2 || Bytes == 4 || Bytes == 8 || Bytes == 16);
-  if constexpr (Bytes == 2) {  // smaller than the hardware's asynchronous copies
+  if constexpr (Bytes == 2) {  // there is no asynchronous copy of 2 bytes
     *static_cast<uint16_t*>(shared) = *static_cast<const uint16_t*>(global);
   } else {
 #if __CUDA_ARCH__ >= 800
@@ -179,7 +179,7 @@ SSIM_DEVICE void wait_for_copies() {
 #endif
 }
 
-// Copies belong together up to the next of these; then one may wait for all but the last such group.
+// Ends a group of copies. wait_for_copies_before_last waits for all groups except the last one.
 SSIM_DEVICE void commit_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;\n" ::: "memory");
@@ -191,8 +191,8 @@ SSIM_DEVICE void wait_for_copies_before_last() {
 #endif
 }
 
-// Numbers for the blocks of a launch in the order in which they ask: what one wrote before it asked, those
-// that ask later may read by load_fresh.
+// Returns 0, 1, 2, ... to the blocks of a launch in the order of their calls. Data that a block wrote before
+// its call may be read by load_fresh in blocks with a higher ticket.
 SSIM_DEVICE unsigned next_ticket(unsigned* counter) {
   __threadfence();
   const unsigned ticket = atomicAdd(counter, 1u);

@@ -1,11 +1,11 @@
-// A window as a filter in registers, for kernels whose threads march along an axis: images' columns
-// (strip/column.cuh) and volumes' depth (depth.cuh). What a kernel's filters hold is compiled for a radius,
-// kRadius below, and windows have at most that.
+// The window as a transposed FIR filter in registers, for kernels whose threads march along an axis: down the
+// columns of images (strip/column.cuh) and along the depth of volumes (depth.cuh). The number of sums is
+// fixed at compile time by kRadius; windows may be shorter.
 //
-// Positions are counted on the input. An output is named by the position z it is centred on, so the window's
-// radius and padding only decide which z exist: radius - pad <= z < n - (radius - pad), always inside the
-// input since pad <= radius here. Taps are centred in arrays of 2 kRadius + 1; a shorter window (`Narrow`)
-// skips the taps beyond it, because a NaN times zero would be a NaN.
+// Positions count inputs. An output is identified by the input position z that it is centred on, so the
+// window's radius and padding only determine which z exist: radius - pad <= z < n - (radius - pad), all
+// inside the input because pad <= radius here. Taps are centred in arrays of 2 kRadius + 1. For shorter
+// windows (`Narrow`) the taps outside the window are skipped, because a NaN times a zero tap would be a NaN.
 #pragma once
 
 #include "../../math/geometry.h"
@@ -14,21 +14,22 @@
 
 namespace ssim_fused::cuda {
 
-// Of the kernels that serve every call; and of those for windows of exactly that radius, which serve what is
-// asked most of images: seven taps, the default of several libraries, and a Gaussian of sigma 3, whose
-// filters fill the registers.
+// Radii that kernels are compiled for. kMarchRadius serves all calls with windows of at most this radius. The
+// others serve frequent requests on images whose windows have exactly that radius: kShortRadius for seven
+// taps, the default of several libraries, kLongRadius for a Gaussian of sigma 3, whose filters fill the
+// registers.
 constexpr int kMarchRadius = 5, kShortRadius = 3, kLongRadius = 11;
 
 constexpr int taps_of(int radius) { return 2 * radius + 1; }
 
-// Whether a window of this radius has tap k. Compiled away but for narrow windows.
+// Returns whether a window of this radius has tap k. Constant at compile time unless Narrow.
 template <bool Narrow, int kRadius>
 SSIM_DEVICE bool has_tap(int k, int radius) {
   return !Narrow || (k >= kRadius - radius && k <= kRadius + radius);
 }
 
-// Transposed FIR: `value` adds to the sums it belongs to, one for each tap, of which the oldest is complete
-// and leaves.
+// Adds `value` to the kUnfinished sums that it belongs to, each times its tap, and starts a new sum. Returns
+// the oldest sum, which is then complete.
 template <bool Narrow, int kUnfinished, class T, class TapOf>
 SSIM_DEVICE T push(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
   constexpr int kRadius = kUnfinished / 2;
@@ -44,18 +45,19 @@ SSIM_DEVICE T push(T (&sums)[kUnfinished], T value, int radius, TapOf&& tap) {
   return complete;
 }
 
-// The adjoint filter's taps where the reflection folds back: kFoldPlaces sets of taps, for the first and the
-// last kRadius outputs along the axis, and for all others.
+// The number of sets of taps of the adjoint filter, in which reflection folds taps back: one set for each of
+// the first and the last kRadius outputs of the axis, and one for all others.
 template <int kRadius>
 constexpr int kFoldPlaces = 2 * kRadius + 1;
 
+// Returns the set of taps for output z.
 template <int kRadius>
 SSIM_DEVICE int fold_place(const DeviceAxis& axis, int z) {
   const int from_end = z - (axis.n - 2 * kRadius);
   return z >= 0 && z < kRadius ? z : from_end >= kRadius && from_end < 2 * kRadius ? from_end : 2 * kRadius;
 }
 
-// How much the derivative at an output z of that place enters the gradient at z - kRadius + k.
+// Returns the weight of the derivative at an output z of this set in the gradient at z - kRadius + k.
 template <int kRadius, class T>
 SSIM_DEVICE T fold_tap(const DeviceAxis& axis, const T* taps, int place, int k) {
   if (place == 2 * kRadius || !axis.reflects) return taps[k];

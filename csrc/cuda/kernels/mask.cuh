@@ -1,4 +1,4 @@
-// Masks as the kernels see them (math/ssim.h says what they mean), and the sums of their weights.
+// Masks in the kernels (math/ssim.h defines their meaning), and the sums of their weights.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 namespace ssim_fused::cuda {
 
-// The type of a mask in memory, which a kernel is told when it runs.
+// The type of a mask in memory, which is known at run time only.
 enum class WeightType : int { boolean, SSIM_FOR_FLOAT_PIXELS(SSIM_PIXEL_NAME) };
 
-// Weights of a batch's pixels, by the strides of a DeviceImage; one channel for all has the stride zero. No
-// data: there is no mask.
+// The weights of a batch's pixels, with strides as in DeviceImage. A mask with one channel has a channel
+// stride of 0. Null data means that there is no mask.
 struct Weights {
   const void* data = nullptr;
   int64_t stride[4] = {};
@@ -25,7 +25,7 @@ struct Weights {
     return batch * stride[0] + channel * stride[1] + slice * slice_stride + row * stride[2] +
            column * stride[3];
   }
-  // What is not positive, as is a NaN, weighs nothing.
+  // Returns the weight at an offset. Weights that are not positive, NaN included, count as zero.
   template <class T>
   SSIM_DEVICE T at(int64_t offset) const {
     const T weight = stored<T>(offset);
@@ -35,7 +35,7 @@ struct Weights {
  private:
   template <class T>
   SSIM_DEVICE T stored(int64_t i) const {
-    switch (type) {  // float32, the most common type, is what is left: one comparison less
+    switch (type) {  // float32, the most common type, is the fall-through: one comparison less
       case WeightType::boolean:
         return static_cast<const uint8_t*>(data)[i] != 0 ? T(1) : T(0);
 #define SSIM_CASE(name, Stored, scalar)                 \
@@ -52,16 +52,17 @@ struct Weights {
 template <class Storage>
 struct MaskedProblem : Problem<Storage> {
   Weights mask;
-  bool weighs_windows;      // or only outputs in the means
+  bool weighs_windows;      // otherwise the mask weights only the outputs in the means
   const double* mask_sums;  // [B, kMaskSums]
 
-  // Of the pixel that a position reads; the zeros that an image is padded with are seen.
+  // Returns the weight of the pixel that a position reads. Zero padding has weight 1.
   template <class T>
   SSIM_DEVICE T weight(int64_t image, int64_t channel, int slice, int row, int column) const {
     if (slice < 0 || row < 0 || column < 0) return T(1);
     return mask.template at<T>(mask.offset(image, channel, slice, row, column));
   }
-  // The share of an output, or of a pixel of the pixel term, in its mean.
+  // Returns the factor of an output's weight, or of a pixel's weight in the pixel term, in its mean: 1 / (sum
+  // of weights).
   template <class T>
   SSIM_DEVICE T share(int64_t image, int sum) const;
 };
@@ -82,14 +83,14 @@ SSIM_DEVICE T MaskedProblem<Storage>::share(int64_t image, int sum) const {
 struct MaskSumParams {
   Weights mask;
   DeviceAxis depth, rows, columns;
-  int64_t rows_of_image;  // of all the mask's channels and slices
-  int64_t blocks;         // of an image
+  int64_t rows_of_image;  // rows of all channels and slices of the mask
+  int64_t blocks;         // blocks per image
   double* sums;           // [B, blocks, kMaskSums]
 };
 
 constexpr int kMaskSumsShared = kReduceThreads / kWarpSize * kMaskSums * sizeof(double);
 
-// How many outputs are centred on a pixel; padding by more than the radius reflects centres, too.
+// Returns the number of outputs centred on a pixel. Padding by more than the radius also reflects centres.
 SSIM_DEVICE int outputs_at(const DeviceAxis& axis, int i) {
   int count = axis.has_output_at(i) ? 1 : 0;
   if (!axis.reflects) return count;
@@ -98,7 +99,7 @@ SSIM_DEVICE int outputs_at(const DeviceAxis& axis, int i) {
   return count;
 }
 
-// A warp for each row.
+// Sums the weights of a mask, one warp per row.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 mask_sums_kernel(SSIM_PARAMS MaskSumParams p) {
@@ -126,11 +127,11 @@ mask_sums_kernel(SSIM_PARAMS MaskSumParams p) {
 struct MaskTotalParams {
   const double* sums;  // [B, blocks, kMaskSums]
   int64_t blocks;
-  double shared;   // channels that share the mask's
+  double shared;   // channels that share one channel of the mask
   double* totals;  // [B, kMaskSums]
 };
 
-// A block for each image.
+// Adds up the sums of all blocks, one block per image.
 template <int kThreads>
 SSIM_KERNEL(kThreads, 1)
 mask_totals_kernel(SSIM_PARAMS MaskTotalParams p) {

@@ -1,5 +1,5 @@
-// MS-SSIM's pyramid with a mask (pyramid.cuh has it without): the levels' masks; images halved by the pixels'
-// weights; and the levels' gradients, shared out by them.
+// The kernels of MS-SSIM's pyramid with a mask (pyramid.cuh has those without): halving the mask, halving
+// images weighted by the mask, and gathering the levels' gradients with these weights.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@ template <class T>
 struct HalfMaskParams {
   Weights from;
   T* to;            // [B, C or 1, D, H, W]
-  DeviceSize size;  // of the result
-  int slices;       // that become one: 1 or 2
-  Tiles tiles;      // of the result, without vectors
+  DeviceSize size;  // of `to`
+  int slices;       // slices of `from` per slice of `to`: 1 or 2
+  Tiles tiles;      // of `to`, one column per thread
 };
 
-// Calls f(place) for the pixels of the thread's patches, which are one column wide.
+// Calls f(place) for each pixel of the thread's patches, which are one column wide.
 template <class F>
 SSIM_DEVICE void for_patches(const Tiles& tiles, const DeviceSize& size, F&& f) {
   for (int64_t tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
@@ -46,7 +46,7 @@ half_mask_kernel(SSIM_PARAMS HalfMaskParams<T> p) {
 
 template <class Storage>
 struct MaskedDownsampleParams : DownsampleParams<Storage> {
-  Weights mask;  // of `from`
+  Weights mask;  // the mask of `from`
 };
 
 template <class Storage>
@@ -74,12 +74,12 @@ masked_downsample_kernel(SSIM_PARAMS MaskedDownsampleParams<Storage> p) {
 
 template <class Storage>
 struct MaskedGatherParams : GatherParams<Storage> {
-  Weights mask;                                        // of the finest level
-  const ComputeOf<Storage>* coarse_masks[kMaxLevels];  // from the second on; null: they weigh no windows
+  Weights mask;                                        // the mask of the finest level
+  const ComputeOf<Storage>* coarse_masks[kMaxLevels];  // from level 1 on; null: masks do not weight windows
   int64_t mask_channels;
-  const double* mask_sums;  // [B, kMaskSums], where there is a pixel term
+  const double* mask_sums;  // [B, kMaskSums], if there is a pixel term
 
-  // Of the pixel of level l that `finest` is part of.
+  // Returns the weight of the pixel of level l that contains the pixel `finest`.
   SSIM_DEVICE ComputeOf<Storage> weight(const PixelPlace& finest, int l) const {
     if (l == 0) {
       return mask.template at<ComputeOf<Storage>>(
@@ -100,13 +100,13 @@ masked_gather_kernel(SSIM_PARAMS MaskedGatherParams<Storage> p) {
   for_patches(p.tiles, p.size[0], [&](const PixelPlace& place) {
     const T* const factors = p.factors + place.batch;
     T sum = T(0);
-    for (int l = p.count - 1; l > 0; --l) {  // from the coarsest: a share at each step
+    for (int l = p.count - 1; l > 0; --l) {  // from the coarsest level, one factor `share` per level
       const PixelPlace above = p.above(place, l);
-      if (!p.has(above, l)) continue;  // nor has a level beyond
+      if (!p.has(above, l)) continue;  // coarser levels do not have it either
       sum += factors[l * p.batch] * above.of(p.levels[l]);
       sum *= p.share;
       if (!p.coarse_masks[1]) continue;
-      // What is masked had no part in the mean.
+      // Masked pixels did not contribute to the mean, so they get no gradient.
       const T weight = p.weight(place, l - 1);
       sum = weight > T(0) ? sum * weight / p.weight(place, l) : T(0);
     }

@@ -1,6 +1,6 @@
-// How the kernels of the pyramid share out a batch: a block takes a tile of a plane, a thread a patch of the
-// tile, which is a few rows of one column or, where rows are whole, aligned vectors, of several. Which plane
-// and tile it is takes divisions, once a patch; within a plane positions have 32 bits, and addresses 64.
+// How the pyramid's kernels divide a batch. A block processes a tile of a plane, and a thread a patch of the
+// tile: a few rows of one column or, if rows are whole aligned vectors, of several columns. Finding the plane
+// and the tile takes divisions, once per patch. Within a plane, positions have 32 bits and addresses 64.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 namespace ssim_fused::cuda {
 
 constexpr int kPyramidThreads = 256;
-constexpr int kTileWidth = kWarpSize;  // patches next to one another: a warp
+constexpr int kTileWidth = kWarpSize;  // the patches of a row of the tile: one warp
 constexpr int kTileHeight = kPyramidThreads / kTileWidth;
 
-// The axes of an image or a volume; an image has one slice.
+// The sides of an image or a volume. An image has one slice.
 struct DeviceSize {
   int depth, height, width;
 };
 
-// A pixel's place in a batch.
+// The position of a pixel in a batch.
 struct PixelPlace {
   int64_t batch, channel;
   int slice, row, column;
@@ -27,7 +27,7 @@ struct PixelPlace {
   SSIM_DEVICE decltype(auto) of(const DeviceImage<Storage>& array) const {
     return from(array)[0];
   }
-  // A pointer to the pixel.
+  // Returns a pointer to the pixel.
   template <class Storage>
   SSIM_DEVICE auto from(const DeviceImage<Storage>& array) const {
     return array.plane(batch, channel) +
@@ -35,8 +35,8 @@ struct PixelPlace {
   }
 };
 
-// Calls f(quotient, remainder) of a number by each of the divisors in turn: of 32 bits where they are enough,
-// since divisions of 64 take several times as long.
+// Divides `index` by each of the divisors in turn, stores the remainders and returns the last quotient.
+// Divisions have 32 bits if all numbers fit, since those of 64 bits take several times as long.
 template <class Index, int kCount>
 SSIM_DEVICE Index split(Index index, const int64_t (&divisors)[kCount], int64_t (&remainders)[kCount]) {
 #pragma unroll
@@ -56,7 +56,7 @@ SSIM_DEVICE int64_t split_index(int64_t index, const int64_t (&divisors)[kCount]
               : static_cast<int64_t>(split(static_cast<uint64_t>(index), divisors, remainders));
 }
 
-// Of a pixel counted along the rows.
+// Returns the position of the pixel with this index, counted along the rows.
 SSIM_DEVICE PixelPlace pixel_place(int64_t index, int64_t channels, const DeviceSize& size) {
   int64_t place[4];
   const int64_t batch = split_index(index, {size.width, size.height, size.depth, channels}, place);
@@ -65,13 +65,14 @@ SSIM_DEVICE PixelPlace pixel_place(int64_t index, int64_t channels, const Device
 }
 
 struct Tiles {
-  int64_t count = 0;          // of the batch
-  int64_t channels = 0;       // which follow one another: what lies interleaved is read at the same time
-  int depth = 0;              // slices
-  int rows = 0, columns = 0;  // tiles of a plane
-  int patch_rows = 0, patch_columns = 0;  // pixels of a thread
+  int64_t count = 0;  // tiles of the batch
+  // Consecutive tiles differ in channel, so that interleaved pixels are read at the same time.
+  int64_t channels = 0;
+  int depth = 0;                          // slices
+  int rows = 0, columns = 0;              // tiles of a plane
+  int patch_rows = 0, patch_columns = 0;  // pixels per thread
 
-  // Of the first pixel of the thread's patch, which may lie beyond the plane.
+  // Returns the position of the first pixel of the thread's patch, which may be outside the plane.
   SSIM_DEVICE PixelPlace patch(int64_t tile, int thread) const {
     int64_t place[4];
     const int64_t batch = split_index(tile, {channels, columns, rows, depth}, place);
@@ -81,13 +82,13 @@ struct Tiles {
   }
 };
 
-// Pixels next to one another, moved as one where they are whole, aligned vectors.
+// Consecutive pixels, which are read and written as whole aligned vectors.
 template <class Storage, int kCount>
 struct alignas(kCount * sizeof(Storage) < 16 ? kCount * sizeof(Storage) : 16) Pack {
   Storage value[kCount];
 };
 
-// One pixel, or a pack of them.
+// Reads one pixel, or a pack of them.
 template <int kCount, class Storage>
 SSIM_DEVICE void read_pixels(ComputeOf<std::remove_const_t<Storage>> (&out)[kCount], Storage* from) {
   if constexpr (kCount == 1) {

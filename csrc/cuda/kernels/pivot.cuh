@@ -1,5 +1,5 @@
-// The pivot about which moments are taken: for a strip, by the block that marches down it; for a volume, or a
-// plane, by a kernel of its own where several kernels need the same.
+// The choice of the pivot that is subtracted from pixels before moments are computed: for a strip, by the
+// block that marches down it; for a volume or a plane that several kernels process, by a separate kernel.
 #pragma once
 
 #include <cmath>
@@ -11,9 +11,9 @@
 
 namespace ssim_fused::cuda {
 
-// The median of the samples of a warp's first kSamples lanes, so that neither an outlier nor a NaN can be
-// chosen, or zero, from which no pixel is rounded, where they lie on both sides of it. The result is in every
-// lane.
+// Returns the median of the samples of a warp's first kSamples lanes, in every lane. Neither an outlier nor a
+// NaN can be chosen. Returns zero if there are samples on both sides of it, because subtracting zero rounds
+// no pixel.
 template <int kSamples, class T>
 SSIM_DEVICE T median_or_zero(T sample, int lane) {
   const int finite = lane < kSamples && sample - sample == T(0);
@@ -21,7 +21,7 @@ SSIM_DEVICE T median_or_zero(T sample, int lane) {
   bool some_below = false, some_above = false;
   for (int k = 0; k < kSamples; ++k) {
     const T other = shuffle(sample, k);
-    if (!shuffle(finite, k)) continue;  // the same in every lane
+    if (!shuffle(finite, k)) continue;  // `finite` of lane k, the same for all lanes
     ++count;
     some_below |= other <= T(0);
     some_above |= other >= T(0);
@@ -35,8 +35,8 @@ SSIM_DEVICE T median_or_zero(T sample, int lane) {
   return some_below && some_above ? T(0) : pivot;
 }
 
-// A value near the mean of target's rectangle [row, row + rows) x [column, column + columns), from nine
-// pixels. For one warp.
+// Returns a value near the mean of the target in the rectangle [row, row + rows) x [column, column +
+// columns), from nine of its pixels. Called by one warp.
 template <class T, class Plane>
 SSIM_DEVICE T choose_pivot(const Plane& plane, int64_t row_stride, int64_t column_stride, int row, int rows,
                            int column, int columns, int lane) {
@@ -55,11 +55,12 @@ struct PivotParams {
   DeviceImage<const Storage> target;
   int64_t channels;
   int depth, rows, columns;
-  ComputeOf<Storage>* pivots;  // [B C]
-  Weights mask;                // what it hides is no sample
+  ComputeOf<Storage>* pivots;  // [B * C]
+  Weights mask;                // pixels under the mask are not sampled
 };
 
-// One warp for each volume. Every slice needs the same pivot, since the window mixes their moments.
+// Chooses the pivot of each volume, one warp per volume. Its slices share the pivot, since the window along
+// the depth mixes their moments.
 template <class Storage>
 SSIM_KERNEL(kWarpSize, 1)
 pivot_kernel(SSIM_PARAMS PivotParams<Storage> p) {

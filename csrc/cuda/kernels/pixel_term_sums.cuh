@@ -1,5 +1,5 @@
-// The sums of a pixel term (math/pixel_term.h) where no march has them: a pass over both images, a warp for
-// each row. Training with images of windows up to 11 taps needs none (strip/gradient.cuh).
+// Sums the pixel term (math/pixel_term.h) in a separate pass over both images, one warp per row. Needed where
+// the march does not sum it; training on images with windows of at most 11 taps does (strip/gradient.cuh).
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,15 @@ template <class Storage, bool Masked>
 struct PixelTermSumParams {
   DeviceImage<const Storage> preds, target;
   PixelTermParams<ComputeOf<Storage>> term;
-  int64_t rows_of_image;  // of all channels and slices
+  int64_t rows_of_image;  // rows of all channels and slices
   int depth, rows, columns;
-  int64_t blocks;  // of an image
+  int64_t blocks;  // blocks per image
   double* sums;    // [B, blocks]
-  Weights mask;    // where `Masked`
+  Weights mask;    // used if `Masked`
 };
 
-// Blocks of an SM, which bound a thread's registers to 64: the launch has eight blocks for each SM, and a
-// warp that waits for its row needs others beside it.
+// Blocks per SM, by which a thread has at most 64 registers. The launch has eight blocks per SM, so that
+// other warps run while one waits for its row.
 constexpr int kPixelTermSumsBlocks = 4;
 constexpr int kPixelTermSumsShared = kReduceThreads / kWarpSize * sizeof(double);
 
@@ -41,7 +41,7 @@ pixel_term_sums_kernel(SSIM_PARAMS PixelTermSumParams<Storage, Masked> p) {
     const auto y =
         p.target.plane(image, channel) + (slice * p.target.slice_stride + row * p.target.stride[2]);
     T sum = T(0);
-// Two pixels of each image under way are enough at the warps of four blocks; four do not fit their registers.
+// Two pixels of each image in flight suffice with the warps of four blocks. Four would exceed the registers.
 #pragma unroll 2
     for (int64_t column = thread % kWarpSize; column < p.columns; column += kWarpSize) {
       const T x_here = to_compute(x[column * p.preds.stride[3]]),

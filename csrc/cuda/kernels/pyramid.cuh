@@ -1,7 +1,7 @@
-// The kernels of MS-SSIM's pyramid, of images or volumes: halve both, once or twice; from the levels' sums to
-// the product of their means; and gather the levels' gradients. A thread takes four rows of the finer level,
-// one column of them or, as vectors, four (patch.cuh); a block of the product an image. And a gradient times
-// its factor.
+// The kernels of MS-SSIM's pyramid, for images and volumes: halving both images, once or twice; the product
+// of the levels' means, from their sums; gathering the levels' gradients; and multiplying a gradient by a
+// factor. When halving and gathering, a thread processes four rows of the finer level, either one column of
+// them or, as vectors, four (patch.cuh). In the product, a block processes an image.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kPatch = 4;  // rows of the finer level that a thread takes, and columns where they are vectors
-// Blocks that an SM holds at once, so that what they wait for fills the memory's latency.
+constexpr int kPatch = 4;  // rows of the finer level per thread, and columns if they are vectors
+// Blocks per SM, enough to hide the memory's latency.
 template <class Storage>
 constexpr int kPatchBlocks = sizeof(ComputeOf<Storage>) == 4 ? 4 : 2;
 
@@ -22,23 +22,24 @@ struct DownsampleParams {
   using T = ComputeOf<Storage>;
   DeviceImage<const Storage> from[2];
   DeviceImage<T> to[2];
-  DeviceSize size;  // of the results
-  int slices;       // that become one: 1 or 2
-  DeviceImage<T>
-      after[2];  // the level after, where it is made, too; null: it is not. Only where rows are vectors
+  DeviceSize size;  // of `to`
+  int slices;       // slices of `from` per slice of `to`: 1 or 2
+  // The level after `to`, or null if it is not computed. It requires rows of whole vectors.
+  DeviceImage<T> after[2];
   DeviceSize after_size;
-  Tiles tiles;  // of a result; whose slices are those of the level after, where it is made
+  Tiles tiles;  // of `to`; if `after` is computed, their slices are those of `after`
 };
 
-// The mean of 2x2 pixels, added to that of the slice before.
+// Adds the mean of 2x2 pixels to `mean`.
 template <class T>
 SSIM_DEVICE void add_mean(T& mean, const T* upper, const T* lower) {
   const T left = upper[0] + lower[0], right = upper[1] + lower[1];
   mean += (left + right) * T(0.25);
 }
 
-// kColumns pixels of two rows of both results, of which the first lies within them, and which stay at hand.
-// All is read before anything is written.
+// Computes kColumns pixels of two rows of both results, writes them, and returns them in `mean`. `place` is
+// the first of these pixels, which must be inside the results. All inputs are read before anything is
+// written.
 template <int kColumns, class Storage, class T>
 SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlace& place,
                              T (&mean)[2][kPatch / 2][kColumns]) {
@@ -82,7 +83,8 @@ SSIM_DEVICE void halve_patch(const DownsampleParams<Storage>& p, const PixelPlac
   }
 }
 
-// Two columns, of which the pixel of the level after is made, too: of two slices, where there are any.
+// Halves a patch of vectors: computes two rows of two pixels of `to` and, if requested, the pixel of `after`
+// that they make, from two slices for volumes.
 template <class Storage>
 SSIM_DEVICE void halve_vectors(const DownsampleParams<Storage>& p, const PixelPlace& place) {
   using T = ComputeOf<Storage>;
@@ -124,28 +126,28 @@ downsample_kernel(SSIM_PARAMS DownsampleParams<Storage> p) {
   }
 }
 
-// What an image's level brings to the product.
+// The results of one level for one image, from which the product is computed.
 struct LevelMeans {
-  double loss, by_constants[2];  // one minus the level's mean, and its derivatives by the constants
-  double pixel_mean;             // of the pixel term, where the level has one
+  double loss, by_constants[2];  // 1 - mean of the level, and its derivatives by c1 and c2
+  double pixel_mean;             // mean phi, if the level has a pixel term
 };
 
 template <class T>
 struct ProductParams {
   LevelWeights level_weights;
-  PassSums levels[kMaxLevels];  // the finest's with those of the pixels; its ticket counts the images
-  bool as_distance;             // one minus MS-SSIM
-  double scale;                 // of the number for the batch: 1, or 1 / B
-  double gradient_scale;        // of the derivatives of the result
-  double finest_scale;          // that the finest level's gradient has already
+  PassSums levels[kMaxLevels];  // the pixel term's sums and the ticket are in levels[0]
+  bool as_distance;             // return 1 - MS-SSIM
+  double scale;                 // of the batch's value: 1 for a sum, 1 / B for a mean
+  double gradient_scale;        // of the result's derivatives
+  double finest_scale;          // the factor that the finest level's gradient is already stored with
   T* value;                     // [B], or null
-  T* batch_value;               // [1]: their sum, times `scale`, or null
+  T* batch_value;               // [1]: the sum of the values, times `scale`, or null
   T* factors;                   // [levels, B], or null
   T* grad_constants;            // [B, 2], or null
   PixelTermResults<T> pixel_term;
 };
 
-// One block for each image: from the sums that its levels' passes left to its value.
+// Computes the value of an image from the sums of all its levels. One block per image.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 product_kernel(SSIM_PARAMS ProductParams<T> p) {
@@ -154,8 +156,8 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
   const int64_t image = blockIdx.x;
   double* const scratch = reinterpret_cast<double*>(shared_memory());  // [levels, warps, kReduced]
   LevelMeans* const means = reinterpret_cast<LevelMeans*>(scratch + levels * kWarps * kReduced);
-  // In the order of reduce_kernel; but the first part of a level, often its only one, is another warp's for
-  // each, so that these wait for memory at the same time.
+  // The order of summation is that of reduce_kernel. The first part of a level, often its only part, goes to
+  // a different warp for each level, so that the warps wait for memory at the same time.
   for (int l = 0; l < levels; ++l) {
     const int part = (thread / kWarpSize + l) % kWarps;
     double sums[kReduced] = {};
@@ -174,7 +176,7 @@ product_kernel(SSIM_PARAMS ProductParams<T> p) {
                      {total[kByC1], total[kByC2]},
                      level.pixel_term.sums ? level.pixel_mean(image, total) : 0};
   }
-  sync_warp();  // thread 0 reads the means, which other threads of its warp wrote
+  sync_warp();  // thread 0 reads what other threads of its warp wrote
   static_assert(kMaxLevels <= kWarpSize);
   double value = 0;
   if (thread == 0) {
@@ -207,17 +209,18 @@ template <class Storage>
 struct GatherParams {
   using T = ComputeOf<Storage>;
   DeviceImage<KeptAs<Storage>> finest;      // [B, C, D, H, W], read and written
-  DeviceImage<const T> levels[kMaxLevels];  // from the second on
+  DeviceImage<const T> levels[kMaxLevels];  // from level 1 on
   DeviceSize size[kMaxLevels];
   int count;
-  T share;           // of a pixel in the one it becomes part of
+  T share;           // the part of a pixel's gradient that each pixel of the finer level gets
   const T* factors;  // [levels, B]
   int64_t batch;
-  Tiles tiles;                              // of the finest
-  DeviceImage<const Storage> image, other;  // by which the pixel term's slopes are; null: there is none
+  Tiles tiles;  // of the finest level
+  // The images of the pixel term, whose slopes are with respect to `image`; null: there is no term.
+  DeviceImage<const Storage> image, other;
   PixelTermParams<T> term;
 
-  // Of the pixel of level l that one of the finest is part of.
+  // Returns the pixel of level l that contains a pixel of the finest level.
   SSIM_DEVICE PixelPlace above(const PixelPlace& place, int l) const {
     return {place.batch, place.channel, place.slice >> l, place.row >> l, place.column >> l};
   }
@@ -226,14 +229,15 @@ struct GatherParams {
   }
 };
 
-// A pixel of level l stands for 4^l of the finest, a voxel for 8^l, and its gradient is shared out among
-// them. kColumns pixels of four rows of one slice are part of one pixel of each level from the third on.
+// Adds up the gradients of all levels for kColumns pixels of four rows of a slice. A pixel of level l covers
+// 4^l pixels of the finest level (a voxel 8^l), among which its gradient is divided equally. From level 2 on,
+// the whole patch is inside one pixel.
 template <int kColumns, class Storage>
 SSIM_DEVICE void gather_patch(const GatherParams<Storage>& p, const PixelPlace& place) {
   using T = ComputeOf<Storage>;
   constexpr int kHalfRows = kPatch / 2, kHalfColumns = (kColumns + 1) / 2;
   const T* const factors = p.factors + place.batch;
-  const T factor = factors[0];  // of the finest
+  const T factor = factors[0];  // of the finest level
   const auto first = place.from(p.finest);
   T finest[kPatch][kColumns];
 #pragma unroll
@@ -241,7 +245,7 @@ SSIM_DEVICE void gather_patch(const GatherParams<Storage>& p, const PixelPlace& 
     if (place.row + row < p.size[0].height) read_pixels(finest[row], first + row * p.finest.stride[2]);
   }
   T coarse = T(0);
-  for (int l = p.count - 1; l > 1; --l) {  // from the coarsest: a share at each step
+  for (int l = p.count - 1; l > 1; --l) {  // from the coarsest level, one factor `share` per level
     const PixelPlace above = p.above(place, l);
     if (p.has(above, l)) coarse += factors[l * p.batch] * above.of(p.levels[l]);
     coarse *= p.share;
@@ -269,7 +273,7 @@ SSIM_DEVICE void gather_patch(const GatherParams<Storage>& p, const PixelPlace& 
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
       T added = sum[row / 2][i / 2];
-      if constexpr (kColumns == 1) {  // three formulas, which are not written out sixteen times
+      if constexpr (kColumns == 1) {  // only here, so that three formulas are not unrolled sixteen times
         if (p.term.adds_slopes()) {
           T image[1], other[1];
           read_pixels(image, place.from(p.image) + row * p.image.stride[2]);
@@ -303,19 +307,19 @@ template <class Storage>
 struct MultiplyParams {
   using T = ComputeOf<Storage>;
   DeviceImage<const Storage> gradient;  // [B, C, D, H, W]
-  DeviceImage<Storage> result;          // the same, maybe in place
+  DeviceImage<Storage> result;          // may be `gradient`
   Weight<T> factor;
   DeviceSize size;
   int64_t channels, batch;
-  int64_t elements;  // of an image
+  int64_t elements;  // elements per image
   bool in_place;
-  bool is_dense;   // the elements of an image lie one after the other in both, in the same order
-  bool vectors;    // and are whole, aligned vectors
-  int64_t blocks;  // of an image
+  bool is_dense;   // in both, the elements of an image are contiguous, in the same order
+  bool vectors;    // and fill whole, aligned vectors
+  int64_t blocks;  // blocks per image
 };
 
-// A gradient times the factor of its image. Where that is one, and nothing has to be written, nothing is read
-// either.
+// Multiplies a gradient by the factor of each image. If the factor is one and the gradient is in place,
+// nothing is read or written.
 template <class Storage>
 SSIM_KERNEL(kPyramidThreads, 1)
 multiply_kernel(SSIM_PARAMS MultiplyParams<Storage> p) {

@@ -1,5 +1,5 @@
-// The sums of a block, always added up in the same order; and from the blocks' sums to results of each image,
-// or of the batch.
+// Sums over blocks, added up in a fixed order, and the kernel that turns the sums of all blocks into the
+// results of each image or of the batch.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace ssim_fused::cuda {
 
-// The sums of a mask's weights, of each image: over its outputs, over those in the crop, over its pixels.
+// Sums of the mask's weights of each image: over its outputs, over its outputs in the crop, over its pixels.
 enum MaskSum { kAllOutputs, kCroppedOutputs, kAllPixels, kMaskSums };
 
-// Where a launch leaves its sums: a ticket, by which the blocks of the reduction know which of them is the
-// last, and which the first block of the launch before sets to zero; the images; the blocks of an image one
-// after the other.
+// The memory for the sums of a launch: a ticket counter, the values of the images, and the sums of the
+// blocks, those of an image being consecutive. The reduction's blocks draw tickets to find out which of them
+// is last; the first block of the launch that writes the sums resets the counter.
 struct BlockSums {
   double* scratch;  // [1 + B + blocks * sums]
 
@@ -26,7 +26,7 @@ struct BlockSums {
   SSIM_HOST_DEVICE double* blocks(int64_t batch) const { return scratch + 1 + batch; }
 };
 
-// Adds up `sums` over a warp, into out[0, N).
+// Adds up `sums` over a warp, in a fixed order, and writes them to out[0, N).
 template <int N>
 SSIM_DEVICE void add_up_warp(double (&sums)[N], double* out, int thread) {
 #pragma unroll
@@ -36,7 +36,7 @@ SSIM_DEVICE void add_up_warp(double (&sums)[N], double* out, int thread) {
   }
 }
 
-// The n-th of N sums of kWarps warps.
+// Returns the n-th of N sums, added up over kWarps warps.
 template <int kWarps, int N>
 SSIM_DEVICE double add_up_warps(const double* warps, int n) {
   double sum = 0;
@@ -44,8 +44,8 @@ SSIM_DEVICE double add_up_warps(const double* warps, int n) {
   return sum;
 }
 
-// Adds up `sums` over a block of kThreads threads, always in the same order, into out[0, N). Every thread of
-// the block calls it; `scratch` is shared memory for N doubles of each warp.
+// Adds up `sums` over a block of kThreads threads, in a fixed order, and writes them to out[0, N). All
+// threads of the block must call it. `scratch` is shared memory for N doubles per warp.
 template <int kThreads, int N>
 SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, int thread) {
   add_up_warp(sums, scratch + thread / kWarpSize * N, thread);
@@ -53,7 +53,7 @@ SSIM_DEVICE void add_up_block(double (&sums)[N], double* scratch, double* out, i
   if (thread < N) out[thread] = add_up_warps<kThreads / kWarpSize, N>(scratch, thread);
 }
 
-// The same into block `block` of a launch for `batch` images.
+// Adds up `sums` over block `block` of a launch for `batch` images, and writes them to its part of `to`.
 template <int kThreads, int N>
 SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const BlockSums& to, int64_t batch,
                                   int64_t block, int thread) {
@@ -61,20 +61,20 @@ SSIM_DEVICE void write_block_sums(double (&sums)[N], double* scratch, const Bloc
   if (blockIdx.x == 0 && thread == 0) *to.ticket() = 0;
 }
 
-// The sums of the term of single pixels.
+// The sums of the pixel term.
 struct PixelTermSums {
-  const double* sums = nullptr;    // [B, blocks], `stride` apart; null: there is no term
-  int64_t blocks = 0, stride = 0;  // blocks of one image
-  double pixels = 1;               // of one image
+  const double* sums = nullptr;    // [B, blocks], `stride` apart; null: no pixel term
+  int64_t blocks = 0, stride = 0;  // blocks per image
+  double pixels = 1;               // pixels per image
 };
 
-// What becomes of the term of single pixels in the results.
+// How the pixel term enters the results.
 template <class T>
 struct PixelTermResults {
-  double mean_weight = 0, ssim_weight = 1;  // in the value: of the pixels' mean, and of SSIM's distance
-  T* terms = nullptr;                       // [B, 2]: mean and distance, where wanted
+  double mean_weight = 0, ssim_weight = 1;  // weights of mean phi and of SSIM's distance in the value
+  T* terms = nullptr;                       // [B, 2]: mean phi and distance, or null
 
-  // An image's value, from its pixels' mean and SSIM's distance; writes the terms.
+  // Returns the value of an image from the mean of its pixel term and its distance, and writes these terms.
   SSIM_DEVICE double value(int64_t image, double mean, double distance) const {
     if (terms) {
       terms[2 * image] = static_cast<T>(mean);
@@ -85,18 +85,19 @@ struct PixelTermResults {
 };
 
 constexpr int kReduceThreads = 256;
-constexpr int kReduced = kWithConstants + 1;  // sums: the pixels' is the last
+constexpr int kReduced = kWithConstants + 1;  // the sums of outputs, and that of the pixel term
 
-// What a pass leaves: the sums of the blocks of each image, and what the means are taken over.
+// The output of a pass: the sums of the blocks of each image, and the number of outputs that they are divided
+// by.
 struct PassSums {
   BlockSums sums;
-  int64_t batch, blocks;    // of one image
-  int count;                // of a block's sums: kMeans or kWithConstants
-  double outputs, cropped;  // of one image, over which the means are taken
+  int64_t batch, blocks;    // blocks per image
+  int count;                // sums per block: kMeans or kWithConstants
+  double outputs, cropped;  // outputs per image, and those in the crop
   PixelTermSums pixel_term;
-  const double* mask_sums;  // [B, kMaskSums], by which means are taken where there is a mask
+  const double* mask_sums;  // [B, kMaskSums]: with a mask, the divisors of the means
 
-  // Adds those of every kReduceThreads-th block of an image, from `first` on.
+  // Adds the sums of every kReduceThreads-th block of an image, starting with `first`, to `to`.
   SSIM_DEVICE void add_blocks(int64_t image, int64_t first, double (&to)[kReduced]) const {
     const double* const partial = sums.blocks(batch) + image * blocks * count;
     for (int64_t block = first; block < blocks; block += kReduceThreads) {
@@ -108,7 +109,7 @@ struct PassSums {
       to[kWithConstants] += pixel_term.sums[(image * pixel_term.blocks + block) * pixel_term.stride];
   }
 
-  // An image's means, from its sums.
+  // The means of an image, from its sums.
   SSIM_DEVICE double similarity_loss(int64_t image, const double* total) const {
     return mean_of(image, total[kSimilarityLoss], outputs, kAllOutputs);
   }
@@ -120,8 +121,7 @@ struct PassSums {
   }
 
  private:
-  // Nothing is what an empty mask lets be seen, and is alike; where there are no outputs at all, there is no
-  // mean either.
+  // An empty mask compares nothing, so its distance is 0. Without any outputs, the mean is 0 / 0.
   SSIM_DEVICE double mean_of(int64_t image, double sum, double of, MaskSum which) const {
     if (!mask_sums || of == 0) return sum / of;
     const double weight = mask_sums[image * kMaskSums + which];
@@ -129,9 +129,10 @@ struct PassSums {
   }
 };
 
-// One number for the batch: the sum of the images' values, in their order, times `scale`, made by the last of
-// their blocks to be done. Every thread of a block calls it, the first with the value of its image; `scratch`
-// is as for add_up_block, `total` shared memory of one double that only the first has read.
+// Adds up the values of all images, in their order, times `scale`, in the block that finishes last. All
+// threads of each block must call it, thread 0 with the value of the block's image. `scratch` is that of
+// add_up_block. `total` is one double in shared memory. Threads other than 0 must not have read it since the
+// last barrier.
 template <class T>
 SSIM_DEVICE void add_up_images(const BlockSums& sums, int64_t batch, double value, double scale, T* to,
                                double* scratch, double* total, int thread) {
@@ -141,7 +142,7 @@ SSIM_DEVICE void add_up_images(const BlockSums& sums, int64_t batch, double valu
   }
   __syncthreads();
   if (total[0] != static_cast<double>(batch - 1)) return;
-  // add_up_block has a barrier between this read of `total` and its own write to it.
+  // The barrier in add_up_block separates this read of `total` from its next write.
   double sum[1] = {};
   for (int64_t b = thread; b < batch; b += kReduceThreads) sum[0] += load_fresh(sums.images() + b);
   add_up_block<kReduceThreads>(sum, scratch, total, thread);
@@ -151,16 +152,16 @@ SSIM_DEVICE void add_up_images(const BlockSums& sums, int64_t batch, double valu
 template <class T>
 struct ReduceParams {
   PassSums pass;
-  bool as_distance;     // one minus similarity and contrast sensitivity
-  double scale;         // of the number for the batch: 1, or 1 / B
+  bool as_distance;     // return 1 - similarity and 1 - contrast sensitivity
+  double scale;         // of the batch's value: 1 for a sum, 1 / B for a mean
   T* similarity;        // [B]
-  T* batch_similarity;  // [1]: their sum, times `scale`
+  T* batch_similarity;  // [1]: the sum of `similarity`, times `scale`
   T* contrast;          // [B]
-  T* grad_constants;    // [B, 2]; an output not wanted is null
+  T* grad_constants;    // [B, 2]; results that are not requested are null
   PixelTermResults<T> pixel_term;
 };
 
-// One block for each image.
+// Computes the results of an image from its sums. One block per image.
 template <class T>
 SSIM_KERNEL(kReduceThreads, 1)
 reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
@@ -171,7 +172,7 @@ reduce_kernel(SSIM_PARAMS ReduceParams<T> p) {
   double sums[kReduced] = {};
   p.pass.add_blocks(image, thread, sums);
   add_up_block<kReduceThreads>(sums, scratch, total, thread);
-  sync_warp();  // thread 0 reads what other threads of its warp wrote to `total`
+  sync_warp();  // thread 0 reads what other threads of its warp wrote
   static_assert(kReduced <= kWarpSize);
   const auto result = [&](double loss) { return p.as_distance ? loss : 1 - loss; };
   double similarity = 0;

@@ -8,20 +8,21 @@
 
 namespace ssim_fused::cuda {
 
-// A block takes `rows` rows, of each `threads` * kRun outputs, in which a thread has kRun. Longer windows go
-// through shared memory kTapChunk taps at a time.
+// A block processes `rows` rows, of each `threads` * kRun outputs, kRun per thread. Longer windows are
+// applied kTapChunk taps at a time, since the inputs are staged in shared memory.
 constexpr int kTapChunk = 64;
 static_assert(kTapChunk % kRun == 0);
 
-// Every thread's inputs begin kRun further on: one unused element after kRun keeps them in different banks.
+// Returns the index in shared memory of input i. The inputs of consecutive threads begin kRun elements apart,
+// and an unused element after each kRun puts them in different banks.
 SSIM_HOST_DEVICE int banked(int i) { return i + i / kRun; }
 
 struct RowShape {
-  int threads;       // of a row
-  int rows;          // of a block
-  int64_t segments;  // blocks that share the same rows
-  int staged;        // elements of a row in shared memory, banked
-  SSIM_HOST_DEVICE int results() const { return banked(threads * kRun); }  // the same of its outputs
+  int threads;       // threads per row
+  int rows;          // rows per block
+  int64_t segments;  // blocks per row
+  int staged;        // elements per row in shared memory, padding included
+  SSIM_HOST_DEVICE int results() const { return banked(threads * kRun); }  // of the outputs of a row
 };
 
 template <class Storage, bool Masked>
@@ -30,18 +31,18 @@ struct RowParams {
   ProblemOf<Storage, Masked> problem;
   RowShape shape;
   WideAxis<T> pass;
-  Lines<T> lines;                  // the scratch side of it
-  int64_t first_slice, end_slice;  // of this launch, counted over the slab's volumes
+  Lines<T> lines;                  // the scratch that is written, or read by the adjoint
+  int64_t first_slice, end_slice;  // of this launch, counted over the volumes of the slab
   int64_t first_volume;
-  const T* pivots;  // [B C]; none: zeros
+  const T* pivots;  // [B * C]; null: zeros
 };
 
-// Where a thread works.
+// The position of a thread.
 template <class Storage>
 struct RowPlace {
-  int64_t volume, slice;  // of the slab
+  int64_t volume, slice;  // relative to the slab
   int64_t image, channel;
-  int row, slot, first, place;  // `first` output of the block; `place` of the thread in its row
+  int row, slot, first, place;  // `first` output of the block, `place` of the thread in its row
   bool is_active;
   ComputeOf<Storage> pivot;
 
@@ -66,7 +67,7 @@ struct RowPlace {
   SSIM_DEVICE auto of(const DeviceImage<Element>& array) const {
     return array.plane(image, channel) + (slice * array.slice_stride + row * array.stride[2]);
   }
-  // What a column weighs in the windows.
+  // Returns the weight of a column's pixel in the windows.
   SSIM_DEVICE ComputeOf<Storage> weight(const MaskedProblem<Storage>& problem, int column) const {
     using T = ComputeOf<Storage>;
     if (!problem.weighs_windows) return T(1);
@@ -74,15 +75,16 @@ struct RowPlace {
   }
 };
 
-// Runs the filter over kTapChunk taps at a time: stage(begin, end, extended) stages inputs so that element 0
-// is at extended position `extended`; then load(group, place, value) reads them for the thread.
+// Filters kTapChunk taps at a time. stage(count, extended) copies `count` inputs to shared memory, of which
+// element 0 is that at extended position `extended`. load(group, place, value) then reads the thread's
+// inputs.
 template <int Fields, class T, class Stage, class Load>
 SSIM_DEVICE void filter_row(T (&sum)[Fields][kRun], const WideAxis<T>& pass, const RowShape& shape, int first,
                             bool is_active, Stage&& stage, Load&& load) {
   const int taps = 2 * pass.axis.radius + 1;
   for (int begin = 0; begin < taps; begin += kTapChunk) {
     const int count = min(kTapChunk, taps - begin);
-    __syncthreads();  // the chunk before has been read
+    __syncthreads();  // all threads have read the previous chunk
     if (is_active) stage(shape.threads * kRun + count - 1, first - pass.axis.pad + begin);
     __syncthreads();
     if (is_active) filter_run(sum, pass.taps + begin, count, load);
@@ -98,7 +100,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
   const RowShape& shape = p.shape;
   T* const x_of_row = reinterpret_cast<T*>(shared_memory()) + at.slot * shape.staged;
   T* const y_of_row = x_of_row + shape.rows * shape.staged;
-  T* const m_of_row = y_of_row + shape.rows * shape.staged;  // where `Masked`
+  T* const m_of_row = y_of_row + shape.rows * shape.staged;  // used if `Masked`
   const int mine = at.place * (kRun + 1);
 
   T sum[kFields][kRun] = {};
@@ -129,7 +131,7 @@ wide_moments_kernel(SSIM_PARAMS RowParams<Storage, Masked> p) {
         to_fields(pixel, [&](int f, T of_field) { value[f] = of_field; });
       });
 
-  // By way of shared memory, so that neighbours write next to one another.
+  // Results go through shared memory, so that consecutive threads write consecutive elements.
   const int length = p.pass.axis.output_length();
   T* const out = p.lines.at(at.volume, at.slice, 0) + (at.row * p.lines.line + at.first);
 #pragma unroll
@@ -193,7 +195,8 @@ wide_gradient_kernel(SSIM_PARAMS GradientParams<Storage, gradients, Masked> p) {
   __syncthreads();
   if (!at.is_active) return;
 
-  // The derivatives of neighbouring columns lie side by side now. First what the reflection folds back.
+  // Shared memory now has the derivatives of consecutive columns next to each other. Add what reflection
+  // folds back before the gradients are computed.
   const int width = p.problem.columns.n, end = min(shape.threads * kRun, width - at.first);
   if (p.pass.folds) {
     const DeviceAxis& axis = p.pass.forward;

@@ -1,15 +1,17 @@
-// What all launches share: windows, results, scratch, the reduction; and calls of the strip kernel, for any
-// launcher: the CUDA stream of launcher.cuh, or the host's fibers of the tests. A launcher has
+// Parts that all launches share: windows, results, scratch and the reduction; and launches of the strip
+// kernel. They are templates over a launcher: that for a CUDA stream (launcher.cuh), or that for the host's
+// fibers in the tests. A launcher has
 //
 //     int sms() const;
 //     int64_t l2_bytes() const;
 //     template <auto kernel> int blocks_per_sm(int threads, int shared_bytes);
-//     Plan choose(plan, input, variants);  // the tests may choose another
+//     Plan choose(plan, input, variants);  // returns `plan`; the tests may return another one
 //     template <auto kernel> void launch(int64_t blocks, int threads, int shared_bytes, const Params&);
-//     // Pieces at multiples of 256 bytes, until the launches are done.
+//     // Memory in pieces aligned to 256 bytes. It is valid until the launches of this launcher are done.
 //     std::vector<char*> scratch(const std::vector<int64_t>& bytes);
-//     std::vector<char*> kept(const std::vector<int64_t>& bytes);  // the same; of a level, for the product
-//     int device() const;  // by which plans are cached; negative: they are not
+//     // Memory that outlives this launcher if it runs a level of MS-SSIM; otherwise like `scratch`.
+//     std::vector<char*> kept(const std::vector<int64_t>& bytes);
+//     int device() const;  // the device for which plans are cached; negative: they are not cached
 #pragma once
 
 #include <algorithm>
@@ -25,9 +27,9 @@
 
 namespace ssim_fused::cuda {
 
-// Scratch between passes: for as many planes or volumes as fit, or for one.
+// The size of scratch between passes. It holds as many planes or volumes as fit, at least one.
 constexpr int64_t kSlabBytes = int64_t{1} << 28;
-constexpr int64_t kMostAbreast = 8;  // channels whose pixels, of 4 bytes, are a sector of memory
+constexpr int64_t kMostAbreast = 8;  // channels whose pixels of 4 bytes fill a sector of 32 bytes
 
 // The window of each axis in the compute type, [2 radius + 1].
 template <class T>
@@ -35,7 +37,7 @@ struct WindowTaps {
   std::vector<T> depth, rows, columns;
 };
 
-// Whether the windows of a problem see zero padding for the most part.
+// Returns whether the windows of a problem see mostly zero padding.
 template <class Problem, class T>
 bool see_padding(const Problem& problem, const WindowTaps<T>& windows) {
   return is_mostly_padding(weight_of_image(problem.depth, windows.depth) *
@@ -44,23 +46,23 @@ bool see_padding(const Problem& problem, const WindowTaps<T>& windows) {
 }
 
 template <class T>
-struct Results {                  // null where not wanted
+struct Results {                  // null: not requested
   T* similarity = nullptr;        // [B]
-  T* batch_similarity = nullptr;  // [1]: their sum, times `scale`
+  T* batch_similarity = nullptr;  // [1]: the sum of `similarity`, times `scale`
   T* contrast = nullptr;          // [B]
   T* grad_constants = nullptr;    // [B, 2]
   double scale = 1;
   bool as_distance = false;
-  double outputs = 0, cropped = 0;    // of one image
-  const double* mask_sums = nullptr;  // [B, kMaskSums], which the launches of a call set
-  PixelTermSums pixel_term_sums;      // likewise, where there is a pixel term
+  double outputs = 0, cropped = 0;    // outputs per image, and those in the crop
+  const double* mask_sums = nullptr;  // [B, kMaskSums], set by the launches of a call
+  PixelTermSums pixel_term_sums;      // set by the launches of a call, if there is a pixel term
   PixelTermResults<T> pixel_term;
-  PassSums* sums_to =
-      nullptr;  // where the pass leaves its sums, in kept memory, in place of all results above
+  // Where the pass leaves its sums, in kept memory, instead of computing the results above.
+  PassSums* sums_to = nullptr;
 };
 
-// From the sums of `blocks` blocks for each image to the results, where any is wanted, or to where they are
-// left.
+// Computes the requested results from the sums of `blocks` blocks per image, or stores the sums in
+// `results.sums_to`.
 template <class T, class Launcher>
 void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, const Results<T>& results,
             Launcher& launcher) {
@@ -89,7 +91,7 @@ void reduce(const BlockSums& sums, int64_t batch, int64_t blocks, int count, con
   launcher.template launch<reduce_kernel<T>>(batch, kReduceThreads, kReduceShared, params);
 }
 
-// Pieces of device memory, allocated all at once: counted first, then used.
+// Pieces of device memory from one allocation: first `add` all pieces, then `allocate` them, then use `at`.
 class Scratch {
  public:
   template <class T>
@@ -101,7 +103,7 @@ class Scratch {
   void allocate(Launcher& launcher) {
     pieces_ = launcher.scratch(bytes_);
   }
-  // The same for what results are made of, which may be later.
+  // Like `allocate`, for memory from which results are computed, possibly after the launcher is gone.
   template <class Launcher>
   void keep(Launcher& launcher) {
     pieces_ = launcher.kept(bytes_);
@@ -116,7 +118,7 @@ class Scratch {
   std::vector<char*> pieces_;
 };
 
-// Of the weights of each image of so many channels, into totals [B, kMaskSums].
+// Sums the mask's weights of each image over its channels, into totals [B, kMaskSums].
 template <class T, class Launcher>
 void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* totals, Launcher& launcher) {
   const int64_t of_mask = params.mask.stride[1] == 0 ? 1 : channels;
@@ -134,7 +136,7 @@ void sum_masks(MaskSumParams params, int64_t batch, int64_t channels, double* to
       MaskTotalParams{params.sums, params.blocks, static_cast<double>(channels / of_mask), totals});
 }
 
-// The results with the sums of the pixel term, where there is one, in a pass of their own.
+// Returns `results` with the sums of the pixel term, which a separate pass computes if there is one.
 template <bool Masked = false, class Storage, class Launcher>
 Results<ComputeOf<Storage>> with_pixel_term_sums(const Problem<Storage>& problem,
                                                  Results<ComputeOf<Storage>> results, Launcher& launcher,
@@ -160,7 +162,7 @@ Results<ComputeOf<Storage>> with_pixel_term_sums(const Problem<Storage>& problem
   return results;
 }
 
-// One pivot for each volume, or plane, into pivots [B C].
+// Chooses one pivot per volume or plane, into pivots [B * C].
 template <class Storage, class Launcher>
 void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, Launcher& launcher,
                  const Weights& mask = {}) {
@@ -170,10 +172,10 @@ void find_pivots(const Problem<Storage>& problem, ComputeOf<Storage>* pivots, La
                            problem.columns.n, pivots, mask});
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Calls of the strip kernel
+// -----------------------------------------------------------------------------------------------------------
+// Launches of the strip kernel
 
-// In the middle of as many taps as the kernels have.
+// Copies a window to the middle of an array of kTaps taps, and zeros to the rest.
 template <class T, size_t kTaps>
 void centre(T (&out)[kTaps], const std::vector<T>& window) {
   std::fill(std::begin(out), std::end(out), T(0));
@@ -186,13 +188,13 @@ bool is_vectors(const DeviceImage<Storage>& array) {
   if constexpr (std::is_same_v<Storage, const AnyPixel>) return false;
   constexpr int64_t kSize = Vector<KeptAs<std::remove_const_t<Storage>>>::kSize;
   return reinterpret_cast<uintptr_t>(array.data) % 16 == 0 && array.stride[3] == 1 && array.stride[2] >= 0 &&
-         array.stride[2] < kMaxAxis &&  // its bytes fit 32 bits
+         array.stride[2] < kMaxAxis &&  // row strides in bytes fit 32 bits
          array.stride[2] % kSize == 0 && array.stride[1] % kSize == 0 && array.stride[0] % kSize == 0 &&
          array.slice_stride % kSize == 0;
 }
 
-// What the strip kernel is told but for its plan. `mirrors`: where the padding permits it, the adjoint may
-// mirror derivatives.
+// Returns the parameters of the strip kernel, except for the plan. `mirrors`: the adjoint may mirror
+// derivatives if the padding permits it.
 template <int Radius = kMarchRadius, class Storage>
 StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
                                           const WindowTaps<ComputeOf<Storage>>& windows, bool mirrors) {
@@ -210,15 +212,16 @@ StripParams<Storage, Radius> strip_params(const Problem<Storage>& problem,
   }
   centre(params.row_taps, windows.rows);
   centre(params.column_taps, windows.columns);
-  // Far from the other border, and by a window that is symmetric, mirroring is its own adjoint but for the
-  // column it is about.
+  // If the window is symmetric, mirroring is its own adjoint far from the other border, except for the column
+  // that it is about.
   params.mirrors = mirrors && problem.columns.reflects && problem.columns.pad == Radius &&
                    problem.columns.radius == Radius && problem.columns.n >= 2 * taps_of(Radius) &&
                    std::equal(windows.columns.begin(), windows.columns.end(), windows.columns.rbegin());
   return params;
 }
 
-// A strip that is compiled for a kind of call: its columns, and whether the image has to be a single one.
+// A strip that is compiled for a kind of call: its number of columns, and whether it must cover the whole
+// image.
 template <int Columns, bool Single = false>
 struct StripShape {
   static constexpr int kColumns = Columns;
@@ -227,13 +230,14 @@ struct StripShape {
 template <class... Shapes>
 struct StripShapes {};
 
-// One kind of call of the strip kernel, of whatever strips.
+// A kind of call of the strip kernel, without the shape of the strips.
 template <class Storage_, GradientsOf gradients, Objective objective, bool Narrow, Pass pass = Pass::image,
           bool HasPixelTerm = false, int Radius = kMarchRadius>
 struct StripCall {
   using Storage = Storage_;
   using Params = StripParams<Storage, Radius>;
-  // Rows before and after the owned ones; the same at the top of the image.
+  // Rows above and below the owned ones that a march also processes. kWindowHalo applies at the top of the
+  // image.
   static constexpr int kHalo = pass == Pass::image && gradients != GradientsOf::none ? 2 * Radius : Radius;
   static constexpr int kWindowHalo = pass == Pass::gradient ? 0 : Radius;
   template <class Shape>
@@ -260,9 +264,9 @@ Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& la
   });
 }
 
-// Channels of an image that lie interleaved, so that a row of one brings those of all: blocks that are
-// started together march down them side by side, and what one reads, or writes a part of, the others find in
-// L2. 1: they do not.
+// Returns the number of channels that are interleaved in both images, or 1 if they are not. A row of one
+// channel brings the pixels of all, so blocks that start together process the same rows of different
+// channels: what one block reads, or writes in part, the others find in L2.
 template <class Storage>
 int channels_abreast(const Problem<Storage>& problem) {
   const auto is_interleaved = [&](const auto& array) {
@@ -272,17 +276,17 @@ int channels_abreast(const Problem<Storage>& problem) {
   return all && problem.channels <= kMostAbreast ? static_cast<int>(problem.channels) : 1;
 }
 
-// The same plan for channels side by side: as many blocks for each.
+// Returns the plan for `abreast` channels side by side, with the same number of blocks for each.
 inline Plan plan_abreast(Plan plan, int64_t planes, int abreast) {
   if (abreast == 1) return plan;
   const int64_t rows_of_channel = planes / abreast * plan.strips * plan.rows_of_strip;
-  if (plan.rows_of_strip % plan.rows != 0)  // blocks go on from strip to strip
+  if (plan.rows_of_strip % plan.rows != 0)  // blocks continue from strip to strip
     plan.rows = ceil_div(rows_of_channel, std::max<int64_t>(1, plan.blocks / abreast));
   plan.blocks = abreast * ceil_div(rows_of_channel, plan.rows);
   return plan;
 }
 
-// Launches the plan for so many of the planes it was made for.
+// Launches the plan for `planes` planes, which may be fewer than it was made for.
 template <class Call, class Launcher, class... Shapes>
 void launch_call(const Plan& plan, typename Call::Params params, int64_t planes, Launcher& launcher,
                  StripShapes<Shapes...>, int abreast = 1) {

@@ -1,5 +1,5 @@
-// Which kernels serve a call: the choice of a variant, once for images and volumes, and the strips that are
-// compiled. The tests on the host run the same list.
+// Selects the kernels for a call: the variant, by the same function for images and volumes, and the strips
+// that are compiled for each. The tests on the host use the same lists.
 #pragma once
 
 #include <type_traits>
@@ -8,10 +8,10 @@
 
 namespace ssim_fused::cuda {
 
-// What is compiled is what earns its place: a strip that the planner (plan.h) would miss by a tenth of the
-// time or more on shapes that are common. docs/building.md says what each costs.
+// A strip is compiled if the planner (plan.h) would lose a tenth of the time or more without it on common
+// shapes. docs/building.md has the cost of each.
 
-// Strips of images, whose kernels take a whole march. The general kernel has one.
+// Strips of images, in one march. The general kernel has a single one.
 template <class Storage, GradientsOf gradients, Objective objective>
 constexpr auto image_strips() {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
@@ -27,21 +27,22 @@ constexpr auto image_strips() {
     return StripShapes<StripShape<128>>{};
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity && kWarpSize == 64) {
     return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<128, true>,
-                       StripShape<256, true>>{};  // strips are whole warps
+                       StripShape<256, true>>{};  // strips consist of whole warps
   } else if constexpr (kIsFloat && objective == Objective::mean_similarity) {
-    // 96 columns serve devices of little shared memory: compute capability 7.5.
+    // 96 columns serve devices with little shared memory: compute capability 7.5.
     return StripShapes<StripShape<96>, StripShape<128>, StripShape<256>, StripShape<64, true>,
                        StripShape<128, true>, StripShape<256, true>>{};
   } else if constexpr (kIsFloat || objective == Objective::mean_similarity) {
     return StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>{};
-  } else {  // of MS-SSIM's levels only the finest, at least 176 columns, has 16-bit pixels
+  } else {  // only the finest level of MS-SSIM, at least 176 columns wide, has 16-bit pixels
     return StripShapes<StripShape<128>, StripShape<256, true>>{};
   }
 }
 template <class Storage, GradientsOf gradients, Objective objective>
 using ImageStrips = decltype(image_strips<Storage, gradients, objective>());
 
-// With a pixel term in the gradients; in 16 bits not of both images, which the general kernel then has.
+// Whether there are strips that add a pixel term to the gradients. For both images in 16 bits there are none:
+// the general kernel serves them.
 template <class Storage, GradientsOf gradients>
 constexpr bool kHasPixelTermStrips =
     gradients == GradientsOf::preds || (gradients == GradientsOf::both && sizeof(Storage) == 4);
@@ -51,7 +52,8 @@ using PixelTermStrips = std::conditional_t<
     StripShapes<StripShape<128>, StripShape<256>, StripShape<64, true>, StripShape<256, true>>,
     StripShapes<StripShape<128>>>;
 
-// Strips of images whose windows have another radius: values, and the gradient of the mean similarity.
+// Strips of images whose windows have exactly this radius: for values, and for the gradient of the mean
+// similarity.
 template <class Storage, GradientsOf gradients, int Radius>
 constexpr auto exact_strips() {
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
@@ -76,8 +78,8 @@ constexpr bool kHasExactStrips =
     std::is_same_v<Storage, AnyPixel> ? gradients == GradientsOf::none
                                       : sizeof(Storage) <= 4 && gradients != GradientsOf::both;
 
-// Strips of slices, whose sides are often powers of two: from pixels to moments, from derivatives to
-// gradients. For shorter windows, one.
+// Strips of slices, in the passes from pixels to moments and from derivatives to gradients. Sides of volumes
+// are often powers of two. Shorter windows have a single strip.
 template <bool Narrow>
 using MomentStrips =
     std::conditional_t<Narrow, StripShapes<StripShape<64>>, StripShapes<StripShape<64>, StripShape<128>>>;
@@ -94,12 +96,12 @@ constexpr auto gradient_strips() {
 }
 template <class Storage, GradientsOf gradients, bool Narrow>
 using GradientStrips = decltype(gradient_strips<Storage, gradients, Narrow>());
-// With a pixel term, one for all windows.
+// With a pixel term, one strip serves all windows.
 using PixelTermGradientStrips = StripShapes<StripShape<64>>;
 
-// Calls f<derivatives, objective, narrow>() for what the problem asks for. `is_full`: every window has as
-// many taps as the kernels; the kernel for shorter ones serves every window and everything else, too, with a
-// test for each tap.
+// Calls f<gradients, objective, narrow>() for the results that a problem requests. `is_full`: every window
+// has as many taps as the kernels. The general kernel for shorter windows, which tests each tap, serves all
+// other calls.
 template <class Storage, class F>
 void choose_variant_of_floats(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   constexpr bool kIsFloat = sizeof(Storage) == 4;
@@ -126,11 +128,11 @@ void choose_variant_of_floats(const Problem<Storage>& problem, Objective objecti
   with.template operator()<GradientsOf::none>();
 }
 
-// The same, of integers, too.
+// Like choose_variant_of_floats, for integers too.
 template <class Storage, class F>
 void choose_variant(const Problem<Storage>& problem, Objective objective, bool is_full, F&& f) {
   if constexpr (std::is_same_v<Storage, AnyPixel>) {
-    // Values have kernels of their own. Of the images at most one has a gradient.
+    // Values have their own kernel. At most one of the images has a gradient.
     if (is_full && !problem.map.data && !problem.wants_constants && !problem.grad_preds.data)
       return f.template operator()<GradientsOf::none, Objective::mean_similarity, false>();
     if (problem.grad_preds.data) return f.template operator()<GradientsOf::preds, Objective::general, true>();
@@ -140,7 +142,7 @@ void choose_variant(const Problem<Storage>& problem, Objective objective, bool i
   }
 }
 
-// Whether the kernels for windows of radius at most kMarchRadius serve the problem.
+// Returns whether the kernels for windows of radius at most kMarchRadius serve the problem.
 template <class Storage>
 bool fits_strip(const Problem<Storage>& problem) {
   const auto fits = [](const DeviceAxis& axis) {
@@ -149,7 +151,7 @@ bool fits_strip(const Problem<Storage>& problem) {
   return fits(problem.depth) && fits(problem.rows) && fits(problem.columns);
 }
 
-// Whether those for windows of exactly this radius serve an image.
+// Returns whether the kernels for windows of exactly this radius serve an image.
 template <int Radius, class Storage>
 bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
   const auto fits = [](const DeviceAxis& axis) { return axis.radius == Radius && axis.pad <= axis.radius; };
@@ -160,8 +162,8 @@ bool fits_exactly(const Problem<Storage>& problem, Objective objective) {
          !problem.pixel_term.adds_slopes();
 }
 
-// Whether a march serves the problem, and pays; else its windows are taken an axis at a time (wide.cuh). Of a
-// small image what the march with the long radius computes is mostly beyond the border.
+// Returns whether a march serves the problem and is faster than one axis at a time (wide.cuh). On small
+// images most of what a march with the long radius computes is beyond the border.
 template <class Storage>
 bool marches(const Problem<Storage>& problem, bool is_volume, Objective objective) {
   constexpr int kLeastSide = sizeof(Storage) == 2 ? 128 : 64;  // of the narrowest strips

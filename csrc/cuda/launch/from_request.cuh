@@ -1,6 +1,6 @@
-// From a request to what the kernels are told. No torch: `Request` and `View` are those of the operators, or
-// what has the same members, so that the tests on the host take the same way (tests/simt/host_request.h).
-// What a view's type means to the kernels is said by functions next to the view:
+// Converts requests to the parameters of kernels. Independent of torch: `Request` and `View` are those of the
+// operators or types with the same members, so that the tests on the host share this code
+// (tests/simt/host_request.h). Functions next to the view's type convert its data type:
 //
 //     PixelType pixel_type_of(view)      of an image of integers, or of floats compared with integers
 //     WeightType weight_type_of(view)    of a mask
@@ -15,7 +15,7 @@
 
 namespace ssim_fused::cuda {
 
-// A view as an image of these pixels; of AnyPixel, with their type.
+// Returns a view as an image of pixels of type Storage. An image of AnyPixel also stores their type.
 template <class Storage, class View>
 DeviceImage<Storage> device_image(const View& view) {
   using Data = std::conditional_t<std::is_same_v<Storage, const AnyPixel>, const void, Storage>;
@@ -51,14 +51,14 @@ PixelTermResults<T> pixel_term_results(const PixelRequest& request) {
   return results;
 }
 
-// An axis whose numbers are at most kMaxAxis.
+// Converts an axis whose numbers are at most kMaxAxis.
 template <class Axis>
 DeviceAxis device_axis(const Axis& axis) {
   return {static_cast<int>(axis.n), static_cast<int>(axis.radius), static_cast<int>(axis.pad), axis.reflects};
 }
 
-// The formula's derivatives are those of similarity and contrast sensitivity, the request's those of
-// distances: hence the sign.
+// Converts an upstream weight. The sign changes, because kernels differentiate similarity and contrast
+// sensitivity, and requests the distances.
 template <class T, class Upstream>
 Weight<T> weight_of(const Upstream& upstream) {
   return {static_cast<const T*>(upstream.values), upstream.stride, -upstream.scale};

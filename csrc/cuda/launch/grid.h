@@ -1,5 +1,4 @@
-// The number of blocks of a launch as CUDA takes it, or an error. No CUDA, so that the tests on the host run
-// it.
+// Checks the number of blocks of a launch. Independent of CUDA, so that the tests on the host run it.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -10,7 +9,8 @@
 
 namespace ssim_fused::cuda {
 
-// `blocks` is computed in 64 bits; a cast to the 32 bits of a grid would wrap, and leave blocks out.
+// Returns the size of a grid, or throws if `blocks` is outside CUDA's range; a cast to 32 bits would wrap and
+// skip blocks.
 inline unsigned grid_of(int64_t blocks) {
   STD_TORCH_CHECK(blocks >= 1 && blocks <= kMaxBlocks, "the images need ", blocks,
                   " blocks of threads in one launch, expected 1 to ", kMaxBlocks,

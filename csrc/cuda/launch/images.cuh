@@ -1,5 +1,5 @@
-// SSIM of images by one march (kernels/strip) and one reduction: with windows of radius at most 5, and of
-// radius 11 what is asked most.
+// SSIM of images by one launch of the strip march (kernels/strip) and one of the reduction: for windows of
+// radius at most 5, and for the most frequent requests with windows of radius 11.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ void run_strips(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stor
   reduce(params.sums, problem.batch, problem.channels * parts, Call::kSums, results, launcher);
 }
 
-// By the kernels for windows of exactly this radius, where they serve the problem.
+// Runs the kernels for windows of exactly this radius, or returns false if they do not serve the problem.
 template <int Radius, class Storage, class Launcher>
 bool run_exactly(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                  Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {

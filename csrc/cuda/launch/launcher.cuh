@@ -1,4 +1,5 @@
-// Tensors as the kernels see them, and their launches on the current stream, through LibTorch's stable ABI.
+// Launches of kernels on the current CUDA stream, and the types of tensors in kernels, through LibTorch's
+// stable ABI.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,22 +22,23 @@ namespace ssim_fused::cuda {
 
 constexpr int kMaxDevices = 64;
 
-// torch clears the last error of its own CUDA runtime. This library's is another one, linked statically: left
-// there, the error would be reported again, of the next kernel.
+// Clears the error before it is reported. torch clears the last error of its own CUDA runtime only. This
+// library links another one statically, which would report the error again after the next kernel.
 inline void check(cudaError_t code) {
   if (code != cudaSuccess) cudaGetLastError();
   STD_CUDA_CHECK(code);
 }
 
-// Launches on the current stream of the current device; scratch is torch's, freed in the stream's order. What
-// is kept lies in `kept`, where that is given.
+// Launches kernels on the current stream of the device of `like`. Scratch is allocated by torch and freed in
+// stream order. Memory from `kept()` is added to the vector `kept`, if given, and otherwise freed like
+// scratch.
 class CudaLauncher {
  public:
   explicit CudaLauncher(const Tensor& like, std::vector<Tensor>* kept = nullptr)
       : like_(like), device_(like.get_device_index()), kept_(kept ? kept : &scratch_) {
     STD_TORCH_CHECK(device_ < kMaxDevices, "device index is ", device_, ", expected less than ", kMaxDevices);
-    // torch's guard sets the device of torch's CUDA runtime. This library's runtime, linked statically, keeps
-    // a current device of its own, which occupancy, function attributes and launches refer to.
+    // torch's guard sets the device of torch's CUDA runtime. The statically linked runtime of this library
+    // has its own current device, to which occupancy, function attributes and launches refer.
     check(cudaSetDevice(device_));
     void* stream = nullptr;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
@@ -46,10 +48,10 @@ class CudaLauncher {
   int sms() const { return attribute<cudaDevAttrMultiProcessorCount>(); }
   int64_t l2_bytes() const { return attribute<cudaDevAttrL2CacheSize>(); }
 
-  // Asked once for each kernel and device. A kernel that needs more shared memory than the device has: 0.
+  // Queried once per kernel and device. Returns 0 if the kernel needs more shared memory than the device has.
   template <auto kernel>
   int blocks_per_sm(int threads, int shared_bytes) {
-    static std::array<std::atomic<int>, kMaxDevices> known{};  // plus one: 0 is "not asked yet"
+    static std::array<std::atomic<int>, kMaxDevices> known{};  // the number plus one; 0: not queried yet
     int blocks = known[device_].load(std::memory_order_relaxed) - 1;
     if (blocks >= 0) return blocks;
     blocks = 0;
@@ -84,7 +86,7 @@ class CudaLauncher {
   int device() const { return device_; }
 
  private:
-  // In one allocation, which `of` has.
+  // Allocates all pieces as one tensor, which is appended to `of`.
   std::vector<char*> pieces(const std::vector<int64_t>& bytes, std::vector<Tensor>& of) const {
     constexpr int64_t kAlignment = 256;
     int64_t size = 0;
@@ -99,10 +101,10 @@ class CudaLauncher {
     return pieces;
   }
 
-  // Asked once for each device.
+  // Queried once per device.
   template <cudaDeviceAttr name>
   int attribute() const {
-    static std::array<std::atomic<int>, kMaxDevices> known{};  // plus one: 0 is "not asked yet"
+    static std::array<std::atomic<int>, kMaxDevices> known{};  // the value plus one; 0: not queried yet
     int value = known[device_].load(std::memory_order_relaxed) - 1;
     if (value < 0) {
       check(cudaDeviceGetAttribute(&value, name, device_));
@@ -126,7 +128,7 @@ inline int axis_length(int64_t n) {
 
 namespace ssim_fused {
 
-// The types of views, as from_request.cuh asks for them.
+// The types of views in kernels, for from_request.cuh.
 inline cuda::PixelType pixel_type_of(const View& view) {
 #define SSIM_TYPE(name, Stored, scalar) \
   if (view.type == ScalarType::scalar) return cuda::PixelType::name;
@@ -151,7 +153,7 @@ inline cuda::WeightType weight_type_of(const View& mask) {
 
 namespace ssim_fused::cuda {
 
-// Runs f<Storage>() for the images' type.
+// Calls f<Storage>() for the type of the images.
 template <class F>
 auto with_storage(ScalarType type, F&& f) {
 #define SSIM_TYPE(name, Storage, scalar) \
@@ -162,14 +164,14 @@ auto with_storage(ScalarType type, F&& f) {
   return f.template operator()<float>();
 }
 
-// The same for two images, of which one may have integers.
+// Calls f<Storage>() for two images, one or both of which may have integers.
 template <class F>
 auto with_storage(const View& preds, const View& target, F&& f) {
   if (preds.type != target.type || is_integer(preds.type)) {
     const ScalarType other = is_integer(preds.type) ? target.type : preds.type;
     STD_TORCH_CHECK(is_integer(other) || other == ScalarType::Float, "an image has dtype ",
                     torch::headeronly::toString(other),
-                    " and the other one integers, expected float32 beside them, or one dtype");
+                    " and the other one integers, expected float32 with integers, or one dtype");
     return f.template operator()<AnyPixel>();
   }
   return with_storage(preds.type, f);

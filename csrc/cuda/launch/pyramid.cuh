@@ -1,4 +1,4 @@
-// From the requests of MS-SSIM's pyramid (operators.h) to launches of kernels/pyramid.cuh.
+// Converts the requests of MS-SSIM's pyramid (api/pyramid_request.h) to launches of kernels/pyramid.cuh.
 #pragma once
 
 #include <algorithm>
@@ -19,10 +19,10 @@ inline DeviceSize device_size(const View& view) {
   return {axis_length(view.depth()), axis_length(view.height()), axis_length(view.width())};
 }
 
-// Slices that become one.
+// Returns the number of slices that are halved into one.
 inline int halved_slices(const View& from) { return from.depth() == 1 ? 1 : 2; }
 
-// From a level's mask to that of the next.
+// Computes the mask of a level from that of the level above.
 template <class T>
 void run_half_mask(const HalvingRequest& request, CudaLauncher& launcher) {
   const View &from = request.mask.view, &to = request.half_mask;
@@ -31,7 +31,7 @@ void run_half_mask(const HalvingRequest& request, CudaLauncher& launcher) {
   launch_tiles<half_mask_kernel<T>>(params, launcher);
 }
 
-// Weighed by the mask.
+// Halves images, weighted by the mask.
 template <class Storage>
 void run_masked_downsample(const HalvingRequest& request, CudaLauncher& launcher) {
   using T = ComputeOf<Storage>;
@@ -71,7 +71,7 @@ void run_downsample(const std::vector<HalvingRequest>& levels, CudaLauncher& lau
                   first.to[0].batch(), first.to[0].channels(), launcher);
 }
 
-// `levels`: what their passes left.
+// Computes the product from the sums that the levels' passes left in `levels`.
 template <class T>
 void run_product(const ProductRequest& request, const std::vector<PassSums>& levels, CudaLauncher& launcher) {
   const bool is_reduced = request.reduction != Reduction::none;
@@ -132,7 +132,7 @@ void run_gather(const GatherRequest& request, CudaLauncher& launcher) {
   launch_tiles<gather_kernel<Storage>>(params, launcher);
 }
 
-// Whether the elements of an image lie one after the other, in whatever order of its axes.
+// Returns whether the elements of an image are contiguous, in any order of its axes.
 inline bool is_dense(const View& view) {
   std::array<size_t, 4> axes{1, 2, 3, 4};
   std::sort(axes.begin(), axes.end(), [&](size_t a, size_t b) { return view.stride[a] < view.stride[b]; });
@@ -165,7 +165,7 @@ void run_multiply(const View& gradient, const Upstream& factor, const View& resu
   };
   params.vectors =
       params.is_dense && params.elements % kSize == 0 && is_aligned(gradient) && is_aligned(result);
-  // Blocks that fill the device, at least one for each image; where the factor is one, they are but started.
+  // Enough blocks to fill the device, at least one per image. If the factor is one, they return at once.
   const int64_t units = params.vectors ? params.elements / kSize : params.elements;
   const int64_t fill = ceil_div(int64_t{8} * launcher.sms(), params.batch);
   params.blocks = std::clamp<int64_t>(ceil_div(units, kPyramidThreads), 1, fill);

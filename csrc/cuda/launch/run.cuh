@@ -1,5 +1,5 @@
-// Everything a call asks for. Where only target's gradient is wanted, the caller exchanges the images: SSIM
-// is symmetric.
+// Runs all launches of a call. If only the gradient of target is requested, the caller exchanges the images,
+// since SSIM is symmetric.
 #pragma once
 
 #include "images.cuh"
@@ -11,7 +11,7 @@ namespace ssim_fused::cuda {
 template <class Storage, class Launcher>
 void run(const Problem<Storage>& problem, bool is_volume, const WindowTaps<ComputeOf<Storage>>& windows,
          Objective objective, const Results<ComputeOf<Storage>>& results, Launcher& launcher) {
-  // Marches choose a pivot among the pixels, which does not suit windows that see padding for the most part.
+  // Marches choose a pivot among the pixels, which does not suit windows that see mostly padding.
   if (!marches(problem, is_volume, objective) || see_padding(problem, windows))
     return run_wide(problem, windows, results, launcher);
   if (is_volume) return run_volumes(problem, windows, objective, results, launcher);

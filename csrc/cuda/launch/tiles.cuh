@@ -1,5 +1,6 @@
-// How many pixels the threads of the pyramid's kernels take (kernels/patch.cuh), the launches of so many
-// blocks, and how many levels one makes; for any launcher, so that the tests on the host take the same ways.
+// Launches of the pyramid's kernels (kernels/pyramid.cuh): the size of a thread's patch, the number of
+// blocks, and the levels that a launch computes. Templates over the launcher, so that the tests on the host
+// share the code.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +12,8 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kHalvedRows = kPatch / 2;     // of the coarser level that a thread makes
-constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch; beyond it blocks take several tiles
+constexpr int kHalvedRows = kPatch / 2;     // rows of the coarser level per thread
+constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch; with more tiles, blocks process several
 
 inline Tiles tiles_of(int64_t batch, int64_t channels, const DeviceSize& size, int patch_rows,
                       int patch_columns) {
@@ -27,8 +28,8 @@ inline Tiles tiles_of(int64_t batch, int64_t channels, const DeviceSize& size, i
   return tiles;
 }
 
-// Whether pixels whose column is a multiple of kCount are whole, aligned packs. The stride of an axis of one
-// element is none.
+// Returns whether pixels in columns that are multiples of kCount begin whole, aligned packs. The stride of an
+// axis with one element does not matter.
 template <int kCount, class Storage>
 bool is_packs(const DeviceImage<Storage>& array, int64_t batch, int64_t channels, int slices) {
   if constexpr (std::is_same_v<Storage, const AnyPixel>) {
@@ -42,7 +43,7 @@ bool is_packs(const DeviceImage<Storage>& array, int64_t batch, int64_t channels
   }
 }
 
-// Patches of vectors, where rows are; where they are not, the level after is left out.
+// Chooses patches of vectors if rows consist of vectors. Otherwise the level after is not computed.
 template <class Storage>
 void choose_patches(int64_t batch, int64_t channels, DownsampleParams<Storage>& params) {
   constexpr int kHalf = kPatch / 2;
@@ -58,7 +59,8 @@ void choose_patches(int64_t batch, int64_t channels, DownsampleParams<Storage>& 
   params.tiles = tiles_of(batch, channels, size, kHalvedRows, vectors ? kHalf : 1);
 }
 
-// With a pixel term without vectors: its formulas are written out for one column.
+// Returns the tiles for gathering. With a pixel term patches are not vectors, because its formulas are
+// compiled for one column only.
 template <class Storage>
 Tiles tiles_of(int64_t batch, int64_t channels, const GatherParams<Storage>& params) {
   const bool vectors =
@@ -75,7 +77,7 @@ void launch_tiles(const Params& params, Launcher& launcher) {
   launcher.template launch<kernel>(std::min(params.tiles.count, kMostBlocks), kPyramidThreads, 0, params);
 }
 
-// Both images at a level of the pyramid.
+// Both images of a level of the pyramid.
 template <class Storage>
 struct Level {
   DeviceImage<Storage> images[2];
@@ -91,8 +93,8 @@ Level<const T> readable(const Level<T>& level) {
   return {{of(level.images[0]), of(level.images[1])}, level.size};
 }
 
-// Halves `from` into the first of `levels` and, where that takes no launch more, into the second; returns how
-// many that are. `slices` become one.
+// Halves `from` into the first of `levels` and, if the same launch can, into the second. Returns the number
+// of levels computed. `slices` slices are halved into one.
 template <class Storage, class T, class Launcher>
 size_t launch_halving(const Level<const Storage>& from, std::span<const Level<T>> levels, int slices,
                       int64_t batch, int64_t channels, Launcher& launcher) {
@@ -111,7 +113,7 @@ size_t launch_halving(const Level<const Storage>& from, std::span<const Level<T>
   return params.after[0].data ? 2 : 1;
 }
 
-// All levels, each from the one before.
+// Computes all levels, each from the level above.
 template <class Storage, class T, class Launcher>
 void launch_halvings(const Level<const Storage>& finest, std::span<const Level<T>> levels, int slices,
                      int64_t batch, int64_t channels, Launcher& launcher) {

@@ -1,12 +1,12 @@
-// SSIM of volumes with windows of radius at most 5, in three passes over scratch in the compute type, of four
-// volumes for each of preds (kernels/slices.cuh):
+// SSIM of volumes with windows of radius at most 5, in three passes over scratch, which holds four fields per
+// volume in the compute type (kernels/slices.cuh):
 //
 //   1. strip      along the rows and down the columns of every slice: four moments
-//   2. depth.cuh  along the depth, formula, sums, map; the adjoint along the depth in the moments' place
+//   2. depth.cuh  along the depth, formula, sums, map; the adjoint along the depth, in place of the moments
 //   3. strip      the adjoint down the columns and along the rows of every slice: gradients
 //
-// Slabs of volumes are worked through one after the other, so that scratch stays bounded and, where volumes
-// are small, in the L2 cache.
+// Slabs of volumes are processed one after the other, so that scratch is bounded and, for small volumes,
+// stays in the L2 cache.
 #pragma once
 
 #include <algorithm>
@@ -19,11 +19,11 @@
 
 namespace ssim_fused::cuda {
 
-// Threads that keep an SM busy along the depth: two warps for each scheduler.
+// Threads that keep an SM busy along the depth: two warps per scheduler.
 constexpr int64_t kDepthThreadsOfSm = 2 * kSchedulers * kWarpSize;
 
-// How the depth is cut into splits, where a march through all of it takes so many blocks: for the fewest
-// slices one after the other.
+// Chooses the number of splits of the depth that minimizes the number of slices in sequence. `blocks` is the
+// number of blocks of a march through the whole depth.
 template <class Storage>
 void plan_depth(DepthParams<Storage>& params, int64_t blocks, bool may_split, int64_t slots) {
   const int64_t depth = params.depth.n;
@@ -47,11 +47,11 @@ void run_slabs(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Stora
   using GradientCall = StripCall<Storage, gradients, Objective::mean_similarity, Narrow, Pass::gradient>;
   using PixelTermGradientCall = StripCall<Storage, gradients, Objective::mean_similarity, true,
                                           Pass::gradient, (gradients != GradientsOf::none)>;
-  // Only the general kernel reads and writes pixels along the depth.
+  // Only the general kernel reads and writes pixels along the depth, so only it is compiled for each Storage.
   using DepthStorage = std::conditional_t<objective == Objective::general, Storage, T>;
   using Depth = DepthConfig<DepthStorage, gradients, objective, Narrow>;
   constexpr MomentStrips<Narrow> kMomentStrips;
-  // Calls f<Call>(strips) for the march to the gradients, where there is one.
+  // Calls f<Call>(strips) for the pass that computes gradients, if there is one.
   const auto with_gradient_call = [&](auto&& f) {
     if constexpr (gradients != GradientsOf::none) {
       if (problem.pixel_term.adds_slopes())

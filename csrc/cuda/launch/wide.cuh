@@ -1,19 +1,20 @@
-// SSIM of images and volumes with windows of any length, by kernels/wide_axis.cuh and wide_row.cuh, in slabs
-// of whole volumes:
+// SSIM of images and volumes with windows of any length, by the kernels of wide_axis.cuh and wide_row.cuh.
+// Slabs of whole volumes take these passes:
 //
 //   wide_moments    columns            preds, target -> moments
 //   wide_filter     rows               moments -> moments
 //   wide_formula    depth, formula     moments -> derivatives
 //   wide_filter     depth, adjoint     derivatives -> derivatives
-//   wide_filter     rows, adjoint      the same
+//   wide_filter     rows, adjoint      derivatives -> derivatives
 //   wide_gradient   columns, adjoint   derivatives -> gradients
 //
-// An image is a volume of its rows, each of them a slice with one row, so the rows' passes fall away.
+// An image is processed as a volume whose slices are the rows of the image, one row each, so the passes along
+// rows are not needed.
 //
-// Scratch holds four fields of the slab, and at most about one more, `between`, for what goes from one pass
-// to the next: passes along rows and columns need a slice at a time, passes along the depth a group of
-// columns, so pairs of them work through a slab in chunks, with `between` in the L2 cache and the result
-// where the fields were.
+// Scratch holds the fields of a slab, and `between`, at most about one field more, for data from one pass to
+// the next. Passes along rows and columns need one slice at a time, passes along the depth one group of
+// columns. Pairs of passes therefore process a slab in chunks: `between` stays in the L2 cache, and the
+// results replace the fields.
 #pragma once
 
 #include <algorithm>
@@ -29,9 +30,9 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int64_t kWideSharedBytes = 48 << 10;  // that every device gives a block without being asked
+constexpr int64_t kWideSharedBytes = 48 << 10;  // available to a block on every device without opting in
 
-// The window of an axis, and in reverse, on the device.
+// The window of an axis on the device, forward and in reverse.
 template <class T>
 struct DeviceTaps {
   const T *forward, *reverse;
@@ -39,7 +40,7 @@ struct DeviceTaps {
   bool is_identity;
 };
 
-// All windows one after the other, each at whole kRun, forward and in reverse.
+// Uploads all windows, forward and in reverse, each padded to whole kRun.
 template <class T>
 class TapsUpload {
  public:
@@ -54,10 +55,11 @@ class TapsUpload {
   }
 
   int64_t count() const { return static_cast<int64_t>(all_.size()); }
-  // All but their places on the device.
+  // Returns the taps without their addresses on the device.
   const std::array<DeviceTaps<T>, 3>& taps() const { return result_; }
 
-  // To device memory for `count()` taps.
+  // Copies the taps to device memory `out`, which has room for `count()` taps, and returns them with
+  // addresses.
   template <class Launcher>
   std::array<DeviceTaps<T>, 3> to(T* out, Launcher& launcher) {
     for (size_t begin = 0; begin < all_.size(); begin += kTapsOfLaunch) {
@@ -98,8 +100,8 @@ WideAxis<T> adjoint_pass(const DeviceAxis& axis, const DeviceTaps<T>& taps) {
   return {back, taps.reverse, axis.reflects && axis.pad > 0, axis, taps.forward};
 }
 
-// The outputs of a block along the columns, as many rows of them as fit the threads and shared memory, where
-// a row takes shared memory for `staged` inputs and for `results` outputs of each thread.
+// Divides a pass along the columns into blocks: as many rows per block as fit the threads and shared memory.
+// A row needs shared memory for `staged` rows of inputs and `results` rows of outputs.
 template <class T>
 RowShape row_shape(const WideAxis<T>& pass, int staged, int results) {
   const int64_t runs = ceil_div(pass.axis.output_length(), kRun);
@@ -118,14 +120,14 @@ int shared_bytes(const RowShape& shape, int staged, int results) {
   return shape.rows * (staged * shape.staged + results * shape.results()) * static_cast<int>(sizeof(T));
 }
 
-// Calls each(begin, end) for about equal parts of [0, count), none larger than `most`.
+// Calls each(begin, end) for about equal parts of [0, count), none longer than `most`.
 template <class F>
 void for_chunks(int64_t count, int64_t most, F&& each) {
   const int64_t chunk = ceil_div(count, ceil_div(count, std::max<int64_t>(most, 1)));
   for (int64_t begin = 0; begin < count; begin += chunk) each(begin, std::min(count, begin + chunk));
 }
 
-// An image's rows become slices of one row.
+// Turns the rows of an image into slices of one row.
 template <class Problem>
 void rows_to_slices(Problem& problem) {
   std::swap(problem.depth, problem.rows);
@@ -143,7 +145,7 @@ template <class Storage, bool Masked, class Launcher>
 class WideRun {
   using T = ComputeOf<Storage>;
   static constexpr int kMomentFields = moment_fields(Masked);
-  static constexpr int kStaged = Masked ? 3 : 2;  // rows of pixels, with their weights
+  static constexpr int kStaged = Masked ? 3 : 2;  // rows in shared memory: preds, target and the mask
 
  public:
   WideRun(const ProblemOf<Storage, Masked>& problem, const WindowTaps<T>& windows, Launcher& launcher)
@@ -222,7 +224,7 @@ class WideRun {
     return {};
   }
 
-  // The slab's fields, by slices of rows of columns, and as the same columns of all slices.
+  // Views of the slab's fields: as slices of rows of columns, and as columns of all slices.
   Lines<T> slab_rows() const {
     const int64_t field = depth_ * slice_;
     return {moments_, 0, kMomentFields * field, slice_, kLanes, field, length_};
@@ -231,7 +233,7 @@ class WideRun {
     const int64_t field = depth_ * slice_;
     return {moments_, 0, kMomentFields * field, 0, kLanes, field, slice_};
   }
-  // `fields` fields of slices from `first` on, or of groups of columns from `first` on.
+  // Views of `between`, for the slices, or for the groups of columns, from `first` on.
   Lines<T> slices_between(int64_t fields, int64_t first) const {
     const int64_t slice = fields * input_slice_;
     return {between_, -first * slice, depth_ * slice, slice, kLanes, input_slice_, length_};
@@ -329,15 +331,15 @@ class WideRun {
   ProblemOf<Storage, Masked> problem_;
   Launcher& launcher_;
   TapsUpload<T> upload_;
-  const bool moments_about_zero_;      // the best pivot for windows that see padding for the most part
+  const bool moments_about_zero_;      // the best pivot for windows that see mostly padding
   std::array<DeviceTaps<T>, 3> taps_;  // depth, rows, columns
-  bool is_image_;                      // whose rows are the slices
+  bool is_image_;                      // processed with its rows as slices
   GradientsOf gradients_;
-  int derivatives_;              // fields of them
-  bool has_rows_;                // or their window is of one tap, of weight one
-  int64_t depth_, outputs_;      // of the depth
-  int64_t length_;               // of the columns' outputs
-  int64_t input_slice_, slice_;  // before and after the rows' pass
+  int derivatives_;              // number of fields
+  bool has_rows_;                // false: the window along the rows is a single tap of weight one
+  int64_t depth_, outputs_;      // positions and outputs along the depth
+  int64_t length_;               // outputs along the columns
+  int64_t input_slice_, slice_;  // pixels before and after the pass along the rows
   int64_t groups_of_row_, groups_;
   T *moments_ = nullptr, *between_ = nullptr;
   int64_t between_size_ = 0;
@@ -351,7 +353,7 @@ void run_wide(const Problem<Storage>& problem, const WindowTaps<ComputeOf<Storag
   WideRun<Storage, false, Launcher>(problem, windows, launcher).run(results);
 }
 
-// The same of images or volumes with a mask, whatever their windows.
+// Like run_wide, for images or volumes with a mask and any windows.
 template <class Storage, class Launcher>
 void run_masked(const MaskedProblem<Storage>& problem, const WindowTaps<ComputeOf<Storage>>& windows,
                 const Results<ComputeOf<Storage>>& results, Launcher& launcher) {

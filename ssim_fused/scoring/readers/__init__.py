@@ -1,8 +1,8 @@
-"""Readers of picture files: one for each format, each measured against files that another library wrote.
+"""Readers of picture files, one per format, each tested against files written by another library.
 
-``formats.py`` tells the format from a file's first bytes. A reader opens a file's bytes and returns its number of
-frames and a function that decodes one of them to :class:`~samples.Raw`; ``samples.py`` applies the rules that all
-formats share. Decoders that are native code with a history run in ``worker.py``, a process that ``pool.py`` starts.
+``formats.py`` detects the format by the first bytes of a file. A reader takes the bytes of a file and returns the
+number of its frames and a function that decodes one frame to :class:`~samples.Raw`. ``rules.py`` applies the rules that
+all formats share. Native decoders that may crash run in ``worker.py``, a process started by ``pool.py``.
 
-This package imports nothing of ``ssim_fused`` and no torch, so that a worker process starts quickly.
+This package imports neither ``ssim_fused`` nor torch, so that a worker process starts quickly.
 """

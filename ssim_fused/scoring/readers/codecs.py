@@ -1,4 +1,4 @@
-"""JPEG 2000, JPEG XL, AVIF and Radiance by imagecodecs, HEIF by pi-heif, OpenEXR by its own library."""
+"""Reads JPEG 2000, JPEG XL, AVIF and Radiance with imagecodecs, HEIF with pi-heif, and OpenEXR with its own library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .samples import Limits, Opened, Raw, ReadError
 
 
 def jpeg2000(data: bytes, limits: Limits) -> Opened:
-    """Unsigned samples of up to 16 bits."""
+    """Opens a JPEG 2000 file with unsigned samples of up to 16 bits."""
     width, height, bits = _jpeg2000_header(data)
     limits.check_size(width, height)
 
@@ -23,31 +23,41 @@ def jpeg2000(data: bytes, limits: Limits) -> Opened:
 
         samples = jpeg2k_decode(data)
         if samples.shape[:2] != (height, width):
-            raise ReadError(f"broken JPEG 2000: {samples.shape[1]}x{samples.shape[0]} pixels, not {width}x{height}")
+            size = f"{samples.shape[1]}x{samples.shape[0]}"
+            raise ReadError(
+                f"broken JPEG 2000: decoded {size} pixels; expected {width}x{height}, the size in the header"
+            )
         return _plain(samples, bits)
 
     return Opened(1, frame)
 
 
 def _jpeg2000_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and bits, from the codestream's SIZ segment."""
+    """Returns width, height and bit depth, from the SIZ segment of the codestream."""
     start = data.find(b"\xff\x4f\xff\x51")
     siz = data[start + 4 : start + 4 + 40 + 3 * 4]
     if start < 0 or len(siz) < 40:
-        raise ReadError("broken JPEG 2000: it has no codestream")
+        raise ReadError("broken JPEG 2000: the file has no codestream")
     right, bottom, left, top = (int.from_bytes(siz[at : at + 4], "big") for at in (4, 8, 12, 16))
     count = int.from_bytes(siz[36:38], "big")
     components = {siz[at] for at in range(38, 38 + 3 * count, 3)} if count <= 4 else set()
     if len(components) != 1:
-        raise ReadError(f"JPEG 2000 of {count} components, or of different depths, is not read")
+        raise ReadError(
+            f"JPEG 2000 with {count} components is not supported; expected 1 to 4 components of the same depth; "
+            "convert it"
+        )
     depth = components.pop()
     if depth & 0x80 or (depth & 0x7F) + 1 > 16:
-        raise ReadError(f"JPEG 2000 of {(depth & 0x7F) + 1} bits{', signed,' if depth & 0x80 else ''} is not read")
+        kind = "signed" if depth & 0x80 else "unsigned"
+        raise ReadError(
+            f"JPEG 2000 with {kind} samples of {(depth & 0x7F) + 1} bits is not supported; expected unsigned samples "
+            "of at most 16 bits; convert it"
+        )
     return right - left, bottom - top, (depth & 0x7F) + 1
 
 
 def jpeg_xl(data: bytes, limits: Limits) -> Opened:
-    """Still pictures, in the depth that the file states."""
+    """Opens a still JPEG XL picture, at the bit depth that the file states."""
     width, height, bits = _jpeg_xl_header(data)
     limits.check_size(width, height)
 
@@ -60,10 +70,10 @@ def jpeg_xl(data: bytes, limits: Limits) -> Opened:
 
 
 def _jpeg_xl_header(data: bytes) -> tuple[int, int, int | None]:
-    """Width, height and bits, None being floating point, from the codestream's first fields (ISO 18181-1)."""
+    """Returns width, height and bits (None for floats), from the first fields of the codestream (ISO 18181-1)."""
     start = 0 if data[:2] == b"\xff\x0a" else data.find(b"\xff\x0a", data.find(b"jxl", 12))
     if start < 0 or len(data) < start + 12:
-        raise ReadError("broken JPEG XL: it has no codestream")
+        raise ReadError("broken JPEG XL: the file has no codestream")
     bits, at = int.from_bytes(data[start + 2 : start + 34], "little"), 0
 
     def take(count: int) -> int:
@@ -81,14 +91,16 @@ def _jpeg_xl_header(data: bytes) -> tuple[int, int, int | None]:
         return (height * ratios[ratio - 1][0] // ratios[ratio - 1][1] if ratio else side(small)), height
 
     width, height = size()
-    if take(1):  # all of the metadata has its default
+    if take(1):  # all metadata has its default value
         return width, height, 8
     if take(1):
-        take(3)  # The orientation, which libjxl applies.
+        take(3)  # orientation, which libjxl applies
         if take(1):
-            size()  # the size to show it at
+            size()  # intrinsic size, for display
         if take(1) or take(1):
-            raise ReadError("an animated JPEG XL, or one with a preview, is not read")
+            raise ReadError(
+                "JPEG XL with an animation or a preview is not supported; expected a still picture; convert it"
+            )
     if take(1):
         return width, height, None
     choice = take(2)
@@ -96,15 +108,17 @@ def _jpeg_xl_header(data: bytes) -> tuple[int, int, int | None]:
 
 
 def avif(data: bytes, limits: Limits) -> Opened:
-    """8 bits by Pillow, which reduces more bits to 8; these by imagecodecs."""
+    """Opens an AVIF: 8 bits with Pillow, more with imagecodecs, because Pillow reduces them to 8."""
     from PIL.AvifImagePlugin import AvifImageFile
 
     image = AvifImageFile(io.BytesIO(data))
     limits.check_size(*image.size)
     bits = _avif_bits(data)
     if bits > 8 and image.n_frames > 1:
-        raise ReadError(f"an animated AVIF of {bits} bits is not read; its frames would be reduced to 8 bits")
-    # Pillow states the container's turns and mirrors as an orientation of EXIF.
+        raise ReadError(
+            f"animated AVIF of {bits} bits is not supported: the decoder reduces frames to 8 bits; convert it to video"
+        )
+    # Pillow returns the rotation and mirroring of the container as an EXIF orientation.
     orientation = orientation_of(image.info.get("exif"))
 
     def frame(number: int) -> Raw:
@@ -122,20 +136,20 @@ def avif(data: bytes, limits: Limits) -> Opened:
 
 
 def _avif_bits(data: bytes) -> int:
-    """8, 10 or 12, from the configuration of the AV1 decoder."""
+    """Returns the bit depth, 8, 10 or 12, from the configuration of the AV1 decoder."""
     at = data.find(b"av1C")
     if at < 0 or at + 7 > len(data):
-        raise ReadError("broken AVIF: it has no decoder configuration")
+        raise ReadError("broken AVIF: the file has no decoder configuration")
     high, twelve = data[at + 6] & 0x40, data[at + 6] & 0x20
     return 12 if high and twelve else 10 if high else 8
 
 
 def heif(data: bytes, limits: Limits) -> Opened:
-    """The primary picture, upright as libheif returns it."""
+    """Opens the primary picture of a HEIF file. libheif returns it upright."""
     from pi_heif import open_heif
 
     file = open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-    image = file[file.primary_index]  # others are alternatives and bursts, of which viewers show none
+    image = file[file.primary_index]  # the others are alternatives and bursts, which viewers do not show
     limits.check_size(*image.size)
 
     def frame(_: int) -> Raw:
@@ -152,22 +166,23 @@ def heif(data: bytes, limits: Limits) -> Opened:
 
 
 def _plain(samples: np.ndarray, bits: int | None) -> Raw:
-    """Grey, grey and alpha, RGB or RGBA."""
+    """Returns samples of 1 to 4 channels as grey, grey with alpha, RGB or RGBA."""
     channels = 1 if samples.ndim == 2 else samples.shape[2]
     if samples.ndim > 3 or channels > 4:
-        raise ReadError(f"pixels of shape {samples.shape} are not read")
+        raise ReadError(f"the decoded pixels have the shape {samples.shape}; expected [H, W] or [H, W, C] with C <= 4")
     return Raw(samples, "grey" if channels < 3 else "rgb", bits, alpha="straight" if channels in (2, 4) else None)
 
 
 def radiance(data: bytes, limits: Limits) -> Opened:
-    """Values as they are stored; EXPOSURE is not applied."""
+    """Opens a Radiance picture, with values as they are stored; EXPOSURE is not applied."""
     found = re.search(rb"\n([-+][XY]) (\d+) ([-+][XY]) (\d+)\n", data[:65536])
     if not found:
-        raise ReadError("broken Radiance picture: it has no resolution line")
+        raise ReadError("broken Radiance picture: the file has no resolution line")
     if (found[1], found[3]) != (b"-Y", b"+X"):
-        raise ReadError("a Radiance picture is read with rows from the top and pixels from the left only")
+        order = f"{found[1].decode()} {found[3].decode()}"
+        raise ReadError(f"Radiance pixel order {order} is not supported; expected -Y +X; convert the file")
     if re.search(rb"^FORMAT=32-bit_rle_xyze", data[: found.start()], re.MULTILINE):
-        raise ReadError("a Radiance picture of XYZ is not read; convert it to RGB")
+        raise ReadError("Radiance with XYZ pixels is not supported; convert it to RGB")
     limits.check_size(int(found[4]), int(found[2]))
 
     def frame(_: int) -> Raw:
@@ -179,19 +194,19 @@ def radiance(data: bytes, limits: Limits) -> Opened:
 
 
 def openexr(data: bytes, limits: Limits) -> Opened:
-    """One part of R, G and B, or Y, with or without A, which OpenEXR defines as premultiplied."""
+    """Opens an OpenEXR file: one part with channels R, G, B or Y, and optionally A, which is premultiplied."""
     from OpenEXR import File
 
     header: Any = File(io.BytesIO(data), header_only=True).header()
     (left, top), (right, bottom) = header["dataWindow"]
     if not np.array_equal(header["dataWindow"], header["displayWindow"]):
-        raise ReadError("OpenEXR whose data window differs from its display window is not read; crop or fill it")
+        raise ReadError("OpenEXR with a data window other than its display window is not supported; crop or pad it")
     limits.check_size(int(right - left + 1), int(bottom - top + 1))
 
     def frame(_: int) -> Raw:
         file: Any = File(io.BytesIO(data), separate_channels=True)
         if len(file.parts) != 1:
-            raise ReadError(f"OpenEXR of {len(file.parts)} parts is not read; save one part")
+            raise ReadError(f"OpenEXR with {len(file.parts)} parts is not supported; expected one; save a single part")
         return _exr_raw({name: channel.pixels for name, channel in file.channels().items()})
 
     return Opened(1, frame)
@@ -200,10 +215,12 @@ def openexr(data: bytes, limits: Limits) -> Opened:
 def _exr_raw(channels: dict[str, np.ndarray]) -> Raw:
     colors = next((names for names in (("R", "G", "B"), ("Y",)) if set(names) <= channels.keys()), None)
     if colors is None or {"RY", "BY"} & channels.keys():
-        raise ReadError(f"OpenEXR of channels {', '.join(sorted(channels))} is not read; expected R, G, B or Y")
+        raise ReadError(f"OpenEXR with channels {', '.join(sorted(channels))} is not supported; expected R, G, B or Y")
     names = [*colors, *(["A"] if "A" in channels else [])]
     planes = [channels[name] for name in names]
     if len({plane.shape for plane in planes}) > 1 or any(plane.dtype.kind != "f" for plane in planes):
-        raise ReadError("OpenEXR with subsampled or integer channels is not read")
+        raise ReadError(
+            "OpenEXR with subsampled or integer channels is not supported; convert them to full-size floats"
+        )
     samples = np.stack([plane.astype(np.float32) for plane in planes], axis=-1)
     return Raw(samples, "rgb" if len(colors) == 3 else "grey", None, alpha="premultiplied" if "A" in names else None)

@@ -1,4 +1,4 @@
-"""What Pillow reads at its full depth: BMP, GIF, WebP, and older formats of 8 bits."""
+"""Reads the formats that Pillow decodes at full bit depth: BMP, GIF, WebP, and older 8-bit formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from .exif import orientation_of
 from .samples import Limits, Opened, Raw, ReadError
 
-# Plugins of pixels of at most 8 bits. Others draw (EPS, WMF), reduce the depth, or only know a header.
+# Pillow plugins with at most 8 bits per sample. Others render (EPS, WMF), reduce the depth, or only read a header.
 _OTHERS = ("BLP", "CUR", "DCX", "DDS", "DIB", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "IMT", "MSP", "PCD", "PCX",
            "PIXAR", "PSD", "QOI", "SGI", "SUN", "TGA", "XBM", "XPM", "XVTHUMB")  # fmt: skip
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
@@ -23,29 +23,29 @@ def bmp(data: bytes, limits: Limits) -> Opened:
 
 
 def gif(data: bytes, limits: Limits) -> Opened:
-    """Opens a GIF and its frames."""
+    """Opens a GIF with all its frames."""
     from PIL.GifImagePlugin import GifImageFile
 
     return _opened(GifImageFile(io.BytesIO(data)), limits)
 
 
 def webp(data: bytes, limits: Limits) -> Opened:
-    """Opens a WebP and its frames."""
+    """Opens a WebP with all its frames."""
     from PIL.WebPImagePlugin import WebPImageFile
 
     return _opened(WebPImageFile(io.BytesIO(data)), limits)
 
 
 def other(data: bytes, limits: Limits) -> Opened:
-    """A file that no signature of ``formats.py`` fits."""
+    """Opens a file that matches no signature in ``formats.py``."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # in a worker process, where the limit is checked below
+    Image.MAX_IMAGE_PIXELS = None  # only in this worker process; `_opened` checks the limit
     try:
         image = Image.open(io.BytesIO(data), formats=_OTHERS)
     except Image.UnidentifiedImageError as error:
-        raise ReadError("no picture that Pillow can read, nor in another format that is read") from error
-    if image.format == "PSD":  # The picture itself, of which Pillow's frames are the layers.
+        raise ReadError("the file is not a picture in a supported format") from error
+    if image.format == "PSD":  # the merged picture only: Pillow's frames are the layers
         return _opened(image, limits, count=1)
     return _opened(image, limits)
 
@@ -69,18 +69,18 @@ def _opened(image, limits: Limits, count: int | None = None) -> Opened:
 
 
 def _refuse_deep(image) -> None:
-    """Refuses pixels of more bits than Pillow would return."""
-    raw_modes = str(getattr(image, "tile", []))  # decoders with their arguments
+    """Refuses pixels with more bits than Pillow would return."""
+    raw_modes = str(getattr(image, "tile", []))  # decoders and their arguments
     high = "BC6" in str(getattr(image, "pixel_format", "")) or image.mode not in _MODES
     if high or any(mark in raw_modes for mark in (";16B", ";16L", ";16N", "SGI16")):
-        raise ReadError(f"{image.format} with pixels of more than 8 bits is not read; convert it to PNG or TIFF")
+        raise ReadError(f"{image.format} with more than 8 bits per sample is not supported; convert it to PNG or TIFF")
 
 
 def raw_of(image) -> Raw:
-    """The current frame of an image of 8 bits."""
+    """Returns the current frame of an 8-bit image."""
     mode, bands = image.mode, image.getbands()
     if mode not in _MODES:
-        raise ReadError(f"{image.format} with pixels of mode {mode} is not read; convert it to PNG or TIFF")
+        raise ReadError(f"{image.format} with pixels of mode {mode} is not supported; convert it to PNG or TIFF")
     if mode in ("La", "RGBa"):
         return Raw(np.asarray(image), "grey" if mode == "La" else "rgb", 8, alpha="premultiplied")
     if mode == "LA":

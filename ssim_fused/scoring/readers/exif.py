@@ -1,4 +1,4 @@
-"""Orientation from EXIF: one tag, read here since Pillow's parser warns of files' faults on standard error."""
+"""Reads the EXIF orientation. Pillow's parser is not used, because it prints warnings on standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SHORT = 3
 
 
 def orientation_of(exif: bytes | None) -> int:
-    """The orientation that the first directory states, 1 if it states none, or is broken, as viewers have it."""
+    """Returns the orientation in the first directory. Like viewers, returns 1 if it is absent or the data is broken."""
     block = bytes(exif or b"").removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:
@@ -21,6 +21,6 @@ def orientation_of(exif: bytes | None) -> int:
             tag, kind, _, value = struct.unpack_from(order + "HHIH", block, at)
             if (tag, kind) == (_ORIENTATION, _SHORT):
                 return value if value in range(1, 9) else 1
-    except struct.error:  # The block ends before what it announces.
+    except struct.error:  # the block is truncated
         pass
     return 1

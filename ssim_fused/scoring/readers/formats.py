@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and which reader opens it."""
+"""Detects the format of a file by its first bytes, and selects the reader that opens it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .samples import Limits, Opened, ReadError
 
-# The format's name, what the file starts with, and the reader.
+# The name of the format, a pattern for the start of the file, and the reader as "module:function".
 _SIGNATURES: list[tuple[str, re.Pattern[bytes], str]] = [
     (name, re.compile(pattern, re.DOTALL), reader)
     for name, pattern, reader in [
@@ -29,25 +29,25 @@ _SIGNATURES: list[tuple[str, re.Pattern[bytes], str]] = [
 ]  # fmt: skip
 _OTHER = "common:other"
 
-# Python code, or decoders of 8 bits that every browser and every dataset relies on. All others run in a worker.
+# Formats read in this process: by Python code, or by widely used 8-bit decoders. All others are read in a worker.
 IN_PROCESS = frozenset({"PNG", "JPEG", "BMP", "netpbm"})
 
-# Endings of pictures that Pillow does not list.
+# Extensions of picture files that Pillow does not list.
 ENDINGS = frozenset({
     ".avifs", ".btf", ".exr", ".hdr", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl", ".pam", ".pfm", ".tf8",
 })  # fmt: skip
 
 
 def format_of(data: bytes) -> str | None:
-    """The format's name, or None if only Pillow's rarer plugins may know it."""
+    """Returns the name of the format, or None if only one of Pillow's rarer plugins may read it."""
     return next((name for name, pattern, _ in _SIGNATURES if pattern.match(data[:64])), None)
 
 
 def open_bytes(data: bytes, limits: Limits) -> Opened:
-    """Opens a file of any format by its reader.
+    """Opens a file of any format with its reader.
 
     Raises:
-        ReadError: the file is broken, too large, or has what its reader does not read.
+        ReadError: the file is broken or too large, or has a feature that its reader does not support.
 
     """
     name = format_of(data)
@@ -61,10 +61,10 @@ def _opener(module: str, function: str) -> Callable[[bytes, Limits], Opened]:
 
 
 def guarded(work: Callable, name: str | None):
-    """Calls a decoder; whatever it raises becomes one line.
+    """Calls a decoder and converts any exception to a one-line message.
 
     Raises:
-        ReadError: the decoder raised something.
+        ReadError: the decoder raised an exception.
 
     """
     try:
@@ -73,11 +73,11 @@ def guarded(work: Callable, name: str | None):
         raise
     except ModuleNotFoundError as error:
         raise ReadError(
-            f"{name or 'this format'} is read by the package {error.name}, which is missing; pip install "
+            f"{name or 'this format'} needs the package {error.name}, which is not installed; run: pip install "
             "'ssim_fused[scoring]'"
         ) from error
     except MemoryError as error:
-        raise ReadError("does not fit into memory") from error
-    except Exception as error:  # decoders raise what they like: struct.error, TypeError, RuntimeError, ...
+        raise ReadError("the pixels do not fit into memory") from error
+    except Exception as error:  # decoders raise exceptions of any type: struct.error, TypeError, RuntimeError, ...
         words = " ".join(str(error).split()) or type(error).__name__
         raise ReadError(f"broken or not supported{f' {name}' if name else ''}: {words[:300]}") from error

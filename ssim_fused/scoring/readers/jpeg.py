@@ -1,4 +1,4 @@
-"""JPEG of 8 bits, by Pillow."""
+"""Reads 8-bit JPEG with Pillow."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from .exif import orientation_of
 from .samples import Limits, Opened, Raw, ReadError
 
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length field
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _EXIF = 0xDA, 0xE1
-# Previews, profiles and comments, which Pillow would parse. What says how color is stored, JFIF and Adobe, is kept.
+# Segments with previews, profiles and comments, which Pillow would parse. JFIF and Adobe define colors and are kept.
 _IGNORED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
-    """Opens a JPEG of 8 bits: grey, YCbCr, RGB or CMYK."""
+    """Opens an 8-bit JPEG: grey, YCbCr, RGB or CMYK."""
     needed, precision, exif = _parts(data)
     if precision != 8:
-        raise ReadError(f"a JPEG of {precision} bits is not read; convert it to 16-bit PNG or TIFF")
+        raise ReadError(f"JPEG of {precision} bits is not supported; expected 8; convert it to 16-bit PNG or TIFF")
     from PIL.JpegImagePlugin import JpegImageFile
 
-    image = JpegImageFile(io.BytesIO(needed))  # The class, not Image.open, which applies a limit of its own.
+    image = JpegImageFile(io.BytesIO(needed))  # not Image.open, which applies its own limit on the number of pixels
     limits.check_size(*image.size)
     orientation = orientation_of(exif)
 
@@ -32,7 +32,7 @@ def open_file(data: bytes, limits: Limits) -> Opened:
             return Raw(np.asarray(image), "cmyk", 8, orientation=orientation)
         if image.mode == "L":
             return Raw(np.asarray(image), "grey", 8, orientation=orientation)
-        # Without convert() where the mode fits, since that copies.
+        # convert() copies, even if the mode is RGB already.
         color = image if image.mode == "RGB" else image.convert("RGB")
         return Raw(np.asarray(color), "rgb", 8, orientation=orientation)
 
@@ -40,7 +40,7 @@ def open_file(data: bytes, limits: Limits) -> Opened:
 
 
 def _parts(data: bytes) -> tuple[bytes, int, bytes | None]:
-    """The file without what pixels do not depend on, its bits a sample, and its EXIF.
+    """Returns the file without segments that pixels do not depend on, its bits per sample, and its EXIF.
 
     Raises:
         ReadError: the file ends before its first scan.
@@ -49,7 +49,7 @@ def _parts(data: bytes) -> tuple[bytes, int, bytes | None]:
     kept, precision, exif, at = [data[:2]], 0, None, 2
     while at + 4 <= len(data):
         marker = data[at + 1]
-        if data[at] != 0xFF or marker == 0xFF:  # Padding, which decoders skip.
+        if data[at] != 0xFF or marker == 0xFF:  # padding, which decoders skip
             at += 1
             continue
         if marker == _SCAN:

@@ -1,7 +1,7 @@
-"""Messages between a worker and its parent: a line of JSON through a pipe, its bytes through a file in memory.
+"""Exchanges messages between a worker and its parent: a line of JSON in a pipe, and bytes in an in-memory file.
 
-JSON and not pickle, since the parent must not execute what a decoder that was taken over sends. The file is read and
-written, not mapped, since a mapping of a file that the other side cuts short would end the process.
+Messages are JSON, not pickle, because the parent must not execute data from a compromised decoder. The file is read and
+written instead of mapped, because a process that accesses a mapping of a truncated file is killed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import tempfile
 from typing import IO, Any
 
-_LONGEST = 1 << 16  # bytes of a line
+_LONGEST = 1 << 16  # bytes; the longest line that is read
 
 
 def shared_file() -> int:
-    """A file descriptor of a file without a name, in memory where the system has that."""
+    """Returns the descriptor of a file without a name, in memory if the operating system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("ssim_fused", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
@@ -23,7 +23,7 @@ def shared_file() -> int:
 
 
 def send(pipe: IO[bytes], message: dict[str, Any], shared: int, payload: Any = b"") -> None:
-    """Writes a message, and bytes to the shared file."""
+    """Writes a message to the pipe, and its bytes to the shared file."""
     view, at = memoryview(payload).cast("B"), 0
     while at < len(view):
         at += os.pwrite(shared, view[at:], at)
@@ -32,22 +32,22 @@ def send(pipe: IO[bytes], message: dict[str, Any], shared: int, payload: Any = b
 
 
 def receive(pipe: IO[bytes], shared: int) -> tuple[dict[str, Any], bytearray]:
-    """Reads a message, and its bytes from the shared file.
+    """Reads a message from the pipe, and its bytes from the shared file.
 
     Raises:
-        EOFError: the other side is gone, or sends something else.
+        EOFError: the other process has exited, or sends an invalid message.
 
     """
     line = pipe.readline(_LONGEST)
     if not line.endswith(b"\n"):
-        raise EOFError("the other side is gone")
+        raise EOFError("the other process has exited")
     message = json.loads(line)
     data = bytearray(message["bytes"])
     view, at = memoryview(data), 0
     while at < len(view):
         read = os.preadv(shared, [view[at:]], at)
         if not read:
-            raise EOFError("the other side cut the file short")
+            raise EOFError("the other process truncated the file")
         at += read
-    os.ftruncate(shared, 0)  # gives the memory back
+    os.ftruncate(shared, 0)  # frees the memory
     return message, data

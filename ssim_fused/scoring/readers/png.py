@@ -1,7 +1,7 @@
-"""PNG by libpng from imagecodecs, APNG by Pillow.
+"""Reads PNG with libpng from imagecodecs, and APNG with Pillow.
 
-Pillow reduces 16 bits of color to 8, and reads the transparent shade of grey of 2 and 4 bits wrongly. Checksums are
-verified here, since neither library always does.
+Pillow reduces 16-bit color to 8 bits, and reads the transparent shade of 2-bit and 4-bit grey incorrectly. Checksums
+are verified here, because neither library always verifies them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from .exif import orientation_of
 from .samples import Limits, Opened, Raw, ReadError
 
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
-# What pixels depend on. Others may be large, compressed or broken without a meaning here.
+# Chunks that pixels depend on. All others are dropped, so that a large or broken one does no harm.
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", *_ANIMATION})
 _MARK = 8
 
 
 def interlaced(data: bytes) -> bool:
-    """Whether libpng complains, on standard error, about how imagecodecs calls it; a worker has none."""
+    """Returns whether a PNG is interlaced.
+
+    For such files libpng prints a warning about its use by imagecodecs on standard error. A worker process discards it.
+    """
     return data[28:29] != b"\0"
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
-    """Opens a PNG, or an APNG of 8 bits."""
+    """Opens a PNG, or an 8-bit APNG."""
     needed, kinds, exif = _checked(data)
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     limits.check_size(width, height)
@@ -33,13 +36,16 @@ def open_file(data: bytes, limits: Limits) -> Opened:
     if b"acTL" not in kinds:
         return Opened(1, lambda _: _by_libpng(needed, orientation))
     if data[24] > 8:
-        raise ReadError("an animated PNG of 16 bits is not read; its frames would be reduced to 8 bits")
+        raise ReadError(
+            f"animated PNG of {data[24]} bits is not supported: the decoder reduces frames to 8 bits; convert it to "
+            "video"
+        )
     from PIL.PngImagePlugin import PngImageFile
 
     from .common import raw_of
 
     image = PngImageFile(io.BytesIO(needed))
-    # A default image that is not part of the animation is its frame 0 in Pillow.
+    # Pillow counts a default image that is not part of the animation as frame 0.
     skipped = int(bool(getattr(image, "default_image", False)))
 
     def frame(number: int) -> Raw:
@@ -67,10 +73,10 @@ def _by_libpng(data: bytes, orientation: int) -> Raw:
 
 
 def _checked(data: bytes) -> tuple[bytes, set[bytes], bytes | None]:
-    """The file of needed chunks alone, the kinds of its chunks, and its EXIF.
+    """Returns the file with only the needed chunks, the types of all chunks, and the EXIF data.
 
     Raises:
-        ReadError: a chunk is cut off or its checksum is wrong.
+        ReadError: a chunk is truncated, or its checksum is wrong.
 
     """
     kept: list[bytes | memoryview] = [data[:_MARK]]
@@ -81,13 +87,13 @@ def _checked(data: bytes) -> tuple[bytes, set[bytes], bytes | None]:
             if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
                 raise ReadError(f"broken PNG: the checksum of a chunk {kind.decode()} is wrong")
         elif not kind[0] & 0x20:
-            raise ReadError(f"broken PNG: it has a critical chunk {kind!r}")
+            raise ReadError(f"broken PNG: unknown critical chunk {kind!r}")
         if kind in _NEEDED:
             kept.append(chunk)
         elif kind == b"eXIf":
             exif = bytes(chunk[8:-4])
     if not {b"IHDR", b"IDAT", b"IEND"} <= kinds or data[12:16] != b"IHDR":
-        raise ReadError("broken PNG: truncated before its last chunk")
+        raise ReadError("broken PNG: truncated before the last chunk")
     return b"".join(kept), kinds, exif
 
 

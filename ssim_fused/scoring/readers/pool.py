@@ -1,4 +1,4 @@
-"""Worker processes for decoders that may crash or hang: started when needed, reused, and replaced when they die."""
+"""Manages worker processes for decoders that may crash or hang. They are started on demand, reused, and replaced."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 from .messages import receive, send, shared_file
 from .samples import Limits, ReadError, Samples
 
-TIMEOUT = 120.0  # seconds for one frame, after which its decoder is taken to hang
+TIMEOUT = 120.0  # seconds per frame; a decoder that takes longer is stopped
 
-# Loads this package under a name of its own, so that ssim_fused, and torch with it, are not imported.
+# Loads this package under its own name, so that ssim_fused and torch are not imported.
 _PROGRAM = """
 import importlib.util, json, sys
 folder, sys.path[:] = sys.argv[1], json.loads(sys.argv[2])
@@ -31,14 +31,16 @@ main()
 
 
 class Worker:
-    """One process, used by one thread at a time."""
+    """A worker process, used by one thread at a time."""
 
     def __init__(self) -> None:
         if not sys.executable:
-            raise ReadError("is read in a process of its own, and there is no Python interpreter to start it with")
+            raise ReadError(
+                "this format is read in a worker process, but sys.executable is empty; run a Python interpreter"
+            )
         self._shared = shared_file()
         arguments = [str(Path(__file__).parent), json.dumps([str(entry) for entry in sys.path]), str(self._shared)]
-        # A session of its own: Ctrl-C interrupts the parent, whose end ends the worker.
+        # In its own session, the worker does not receive Ctrl-C. It exits when its parent does.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -47,12 +49,12 @@ class Worker:
         self._late = False
 
     def open(self, data: bytes, limits: Limits) -> int:
-        """Opens a file; returns its number of frames."""
+        """Opens a file and returns its number of frames."""
         request = {"do": "open", "data_range": limits.data_range, "max_pixels": limits.max_pixels}
         return self._asked(request, data)[0]["count"]
 
     def frame(self, number: int) -> Samples:
-        """Decodes a frame of the file that was opened last."""
+        """Decodes a frame of the file opened last."""
         import numpy as np
 
         about, pixels = self._asked({"do": "frame", "number": number}, b"")
@@ -60,6 +62,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def _asked(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytearray]:
@@ -72,7 +75,7 @@ class Worker:
             answer, payload = receive(self._process.stdout, self._shared)
         except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
             raise ReadError(self._obituary()) from error
-        except BaseException:  # An interrupt between question and answer would leave the two out of step.
+        except BaseException:  # after an interrupt, the next request would receive the answer to this one
             self._process.kill()
             raise
         finally:
@@ -88,18 +91,19 @@ class Worker:
     def _obituary(self) -> str:
         try:
             code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:  # It lives, and answers nonsense.
+        except subprocess.TimeoutExpired:  # the process is running, but sent an invalid message
             self._process.kill()
             code = self._process.wait()
         if self._late:
-            return f"its decoder took more than {TIMEOUT:g} s and was stopped"
+            return f"the decoder took more than {TIMEOUT:g} s and was stopped"
         if code == -signal.SIGKILL:
-            return "its decoder was killed (SIGKILL), as the system does when memory runs out"
+            return "the decoder was killed (SIGKILL), which happens when memory runs out"
         with suppress(ValueError):
-            return f"its decoder crashed ({signal.Signals(-code).name}); the file is broken or hostile"
-        return f"its decoder ended with exit status {code}"
+            return f"the decoder crashed ({signal.Signals(-code).name}); the file is broken or malicious"
+        return f"the decoder exited with status {code}"
 
     def close(self) -> None:
+        """Kills the process and frees its resources."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
@@ -112,7 +116,7 @@ class Worker:
 
 
 class _Pool:
-    """Idle workers of this process."""
+    """The idle workers of this process."""
 
     def __init__(self) -> None:
         self._lock, self._idle, self._owner = threading.Lock(), [], os.getpid()
@@ -120,7 +124,7 @@ class _Pool:
 
     @contextmanager
     def lease(self) -> Generator[Worker]:
-        """A worker for one file; at most one for each thread that reads is ever started."""
+        """Lends a worker for one file. At most one worker per reading thread is started."""
         worker = self._taken() or Worker()
         try:
             yield worker
@@ -133,7 +137,7 @@ class _Pool:
 
     def _taken(self) -> Worker | None:
         with self._lock:
-            if self._owner != os.getpid():  # The workers of a process that forked are its own.
+            if self._owner != os.getpid():  # after a fork, the workers belong to the parent process
                 self._idle, self._owner = [], os.getpid()
             while self._idle:
                 worker = self._idle.pop()
@@ -143,6 +147,7 @@ class _Pool:
         return None
 
     def close(self) -> None:
+        """Closes the idle workers."""
         with self._lock:
             if self._owner == os.getpid():
                 for worker in self._idle:

@@ -1,4 +1,4 @@
-"""What readers and their callers exchange: limits, decoded samples, pixels. Needs no numpy, so that it always loads."""
+"""The types that readers and their callers exchange: limits, decoded samples, pixels. Imports no numpy."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 Model = Literal["grey", "rgb", "cmyk"]
 Alpha = Literal["straight", "premultiplied"]
 
-MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs: 512 MiB of RGB
+MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs, which is 512 MiB of RGB
 
 
 class ReadError(Exception):
-    """Why a file could not be read, in a sentence without the file's name."""
+    """A file that could not be read. The message does not name the file; the caller adds its name."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the caller says about the files.
+    """The limits that the caller sets for all files.
 
     Attributes:
-        data_range: the value of white where the file has none or a larger one, or None.
-        max_pixels: a frame with more pixels is refused before it is decoded.
+        data_range: the value of white for files that state none, or a larger one. None if not given.
+        max_pixels: refuse frames with more pixels before they are decoded.
 
     """
 
@@ -40,26 +40,26 @@ class Limits:
 
         """
         if width < 1 or height < 1:
-            raise ReadError(f"has {width}x{height} pixels")
+            raise ReadError(f"has {width}x{height} pixels; expected at least one")
         if width * height > self.max_pixels:
             raise ReadError(
-                f"has {width}x{height} pixels, {width * height} in all, and the limit is {self.max_pixels}; raise it "
-                "with --max-pixels if the file is what you expect"
+                f"has {width}x{height} pixels, {width * height} in total; expected at most {self.max_pixels}; raise "
+                "the limit with --max-pixels if you trust the file"
             )
 
 
 @dataclass
 class Raw:
-    """Samples as a decoder returned them, and what the file says about them.
+    """Samples as a decoder returns them, and their properties in the file.
 
     Attributes:
-        samples: ``[H, W]`` or ``[H, W, C]``, the color's channels first, then alpha if any.
-        model: what the color's channels are.
-        bits: of a sample; None means floating point.
-        white: the largest value, ``2 ** bits - 1`` unless the file states another.
-        alpha: how the last channel was applied to the color, or None if there is no alpha.
+        samples: ``[H, W]`` or ``[H, W, C]``: color channels first, then alpha, if any.
+        model: the color model.
+        bits: bits per sample; None for floating point.
+        white: the value of white, or None for ``2 ** bits - 1``.
+        alpha: whether color is premultiplied by alpha, the last channel, or not; None if there is no alpha.
         inverted: whether 0 is white.
-        orientation: as EXIF and TIFF number it.
+        orientation: the orientation, 1 to 8, as in EXIF and TIFF.
 
     """
 
@@ -82,11 +82,11 @@ class Samples:
 
 @dataclass
 class Opened:
-    """A file whose header was read.
+    """A file whose header has been read.
 
     Attributes:
         count: the number of frames.
-        frame: decodes the frame of a number.
+        frame: decodes the frame with a number, from 0.
 
     """
 

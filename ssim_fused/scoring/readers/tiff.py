@@ -1,7 +1,7 @@
-"""TIFF and BigTIFF, by tifffile with imagecodecs' codecs.
+"""Reads TIFF and BigTIFF with tifffile and the codecs of imagecodecs.
 
 White is ``2 ** BitsPerSample - 1``, whatever type the samples are stored in. Thumbnails and transparency masks
-(NewSubfileType) are no frames.
+(NewSubfileType) do not count as frames.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ _JPEG = (6, 7)
 
 
 def open_file(data: bytes, limits: Limits) -> Opened:
-    """Opens the pages of full resolution."""
+    """Opens the full-resolution pages as frames."""
     from tifffile import TiffFile
 
     file = TiffFile(io.BytesIO(data), _multifile=False)
     if (file.is_shaped or file.is_imagej) and any(series.is_truncated for series in file.series):
-        raise ReadError("TIFF with planes behind its pages, which only its writer's metadata tell, is not read")
+        raise ReadError(
+            "TIFF with pixels after its pages (ImageJ, tifffile) is not supported; save it with one page each"
+        )
     pages = [page for page in (file.pages[n].aspage() for n in range(len(file.pages))) if _is_frame(page)]
     if not pages:
-        raise ReadError("a TIFF without a page of full resolution")
+        raise ReadError("the TIFF has no full-resolution page; expected at least one")
     for page in pages:
         limits.check_size(page.imagewidth, page.imagelength)
     return Opened(len(pages), lambda number: _raw(pages[number], len(data)))
@@ -48,18 +50,20 @@ def _is_frame(page) -> bool:
 def _raw(page, size: int) -> Raw:
     photometric = int(page.photometric)
     if photometric not in _MODELS:
-        raise ReadError(f"TIFF of photometric interpretation {page.photometric!r:.40} is not read")
+        raise ReadError(
+            f"TIFF with photometric interpretation {page.photometric!r:.40} is not supported; convert it to grey or RGB"
+        )
     if photometric == _YCBCR and int(page.compression) not in _JPEG:
-        raise ReadError("TIFF of YCbCr without JPEG compression is not read; convert it to RGB")
+        raise ReadError("TIFF with YCbCr pixels without JPEG compression is not supported; convert it to RGB")
     if photometric == _CMYK and page.tags.valueof(332, 1) != 1:
-        raise ReadError("TIFF of inks other than CMYK is not read")
+        raise ReadError("TIFF with inks other than CMYK is not supported; convert it to RGB")
     bits, kind = _bits(page)
     _check_segments(page, size)
     alpha = _alpha(page, _COLORS[photometric])
     samples = _samples(page)
     if photometric == _PALETTE:
         if alpha or kind != "u":
-            raise ReadError("TIFF of a palette with alpha is not read")
+            raise ReadError("TIFF with a palette and alpha, or a signed palette, is not supported; convert it to RGB")
         samples, bits = _looked_up(samples[..., 0], page)
     return Raw(
         samples,
@@ -72,34 +76,39 @@ def _raw(page, size: int) -> Raw:
 
 
 def _bits(page) -> tuple[int, str]:
-    """Bits a sample, and u, i or f."""
+    """Returns the bits per sample, and the kind of sample: u, i or f."""
     bits, sample = page.bitspersample, page.sampleformat
     if isinstance(bits, tuple) or isinstance(sample, tuple) or page.dtype is None:
-        raise ReadError(f"TIFF with samples of {bits} bits, format {sample}, is not read")
+        raise ReadError(
+            f"TIFF with samples of {bits} bits in format {sample} is not supported; expected the same for all "
+            "channels; convert it"
+        )
     kind = page.dtype.kind
     if kind not in "buif":
-        raise ReadError(f"TIFF with samples of type {page.dtype} is not read")
+        raise ReadError(
+            f"TIFF with samples of type {page.dtype} is not supported; expected integers or floats; convert it"
+        )
     return int(bits), "u" if kind == "b" else kind
 
 
 def _check_segments(page, size: int) -> None:
-    """Refuses missing and cut strips and tiles, for which tifffile would return zeros."""
+    """Refuses missing and truncated strips and tiles, for which tifffile would return zeros."""
     expected = math.prod(page.chunked)
     offsets, counts = page.dataoffsets, page.databytecounts
     if (len(offsets) < expected or len(counts) < expected) and not (page.is_contiguous and offsets):
         raise ReadError(f"broken TIFF: it has {min(len(offsets), len(counts))} of {expected} strips or tiles")
     for offset, count in zip(offsets, counts, strict=False):
         if offset <= 0 or count <= 0:
-            raise ReadError("TIFF with strips or tiles that are left out is not read")
+            raise ReadError("TIFF with omitted strips or tiles is not supported; save it without sparse tiles")
         if offset + count > size:
             raise ReadError("broken TIFF: truncated before the end of its pixels")
 
 
 def _samples(page) -> np.ndarray:
-    """``[H, W, C]``, in the byte order of the machine."""
+    """Returns the samples ``[H, W, C]`` in native byte order."""
     planes, depth, height, width, contiguous = page.shaped
     if depth != 1:
-        raise ReadError("a volume in a TIFF is not read")
+        raise ReadError(f"TIFF with an image depth of {depth} is not supported; expected 1; save slices as pages")
     array = page.asarray(squeeze=False, maxworkers=1).reshape(planes, height, width, contiguous)
     array = array.transpose(1, 2, 0, 3).reshape(height, width, planes * contiguous)
     if array.dtype.kind == "b":
@@ -108,29 +117,29 @@ def _samples(page) -> np.ndarray:
 
 
 def _alpha(page, colors: int) -> Alpha | None:
-    """How alpha was applied, if there is any behind the color's channels."""
+    """Returns whether color is premultiplied by alpha, or None if no alpha follows the color channels."""
     extra = [int(value) for value in page.extrasamples]
     count = page.samplesperpixel - colors
     if count < 0:
-        raise ReadError(f"broken TIFF: it has {page.samplesperpixel} samples a pixel, expected {colors}")
+        raise ReadError(f"broken TIFF: it has {page.samplesperpixel} samples per pixel; expected at least {colors}")
     if count == 0:
         return None
     if _EXTRA_SAMPLES not in page.tags and count == 1 and colors == 3:
-        return "straight"  # what programs mean that leave the tag out
+        return "straight"  # what programs mean that omit the tag
     if count > 1 or extra not in ([_ASSOCIATED], [_UNASSOCIATED]):
         raise ReadError(
-            f"TIFF with {count} extra samples a pixel, of which ExtraSamples does not say that they are alpha, is not "
-            "read; remove them"
+            f"TIFF with {count} extra samples per pixel that ExtraSamples does not mark as alpha is not supported; "
+            "remove them"
         )
     return "premultiplied" if extra == [_ASSOCIATED] else "straight"
 
 
 def _looked_up(index: np.ndarray, page) -> tuple[np.ndarray, int]:
-    """Colors of a palette: 16 bits as TIFF has them, 8 where they came from 8."""
+    """Looks up palette colors, which TIFF stores in 16 bits. Returns 8 bits if all entries were made from 8 bits."""
     palette = np.asarray(page.colormap).T  # [N, 3]
     if palette.ndim != 2 or index.max() >= len(palette):
-        raise ReadError("broken TIFF: its palette is too short")
-    # Programs store a byte v as 257 v, as 256 v, or, against the standard, as v.
+        raise ReadError("broken TIFF: the palette has fewer entries than the largest index")
+    # Programs store a byte v as 257 v, as 256 v, or, violating the standard, as v.
     for factor in (257, 256):
         if not (palette % factor).any():
             return (palette // factor).astype(np.uint8)[index], 8

@@ -1,6 +1,6 @@
-"""The process in which decoders run that may crash: a loop over requests on standard input.
+"""The worker process, in which decoders run that may crash: it answers requests on standard input in a loop.
 
-``messages.py`` has the format of requests and answers.
+``messages.py`` defines the format of requests and answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     """Answers ``open`` with the number of frames, and ``frame`` with pixels, until standard input ends."""
     shared = int(sys.argv[3])
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Decoders print warnings, which must not get between the answers.
+    os.dup2(2, 1)  # sends warnings that decoders print to standard error, because answers use standard output
     opened, limits, name = Opened(0, _nothing), Limits(), None
     while True:
         try:

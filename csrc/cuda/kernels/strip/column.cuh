@@ -1,7 +1,7 @@
-// Stage 3 of the strip march, down the column: a thread owns a column. Its window is a transposed FIR filter
-// in registers (fir.cuh), in which a row adds to the sums of all outputs it belongs to, so that shifting
-// costs nothing. Then the formula, and a second such filter over the derivatives, which takes the moments'
-// place in the exchange. Of slices, either half alone.
+// Stage 3 of the strip march, down the columns: each thread owns a column. The window is a transposed FIR
+// filter in registers (fir.cuh): a row is added to the sums of all outputs it belongs to, so no values are
+// shifted through the window. The formula follows, then a second filter over the derivatives, whose results
+// replace the moments in the exchange buffer. Volumes use either half alone.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,10 @@ class StripColumns {
   static constexpr int kDerivativesOr1 = kDerivatives > 0 ? kDerivatives : 1;  // an array needs an element
 
  public:
-  // Taps that fold the reflection of rows back, for the first rows, the last rows, all others.
+  // Sets of taps in which the reflection of rows is folded back: for the first rows, the last rows, and all
+  // others.
   static constexpr int kFoldBytes = kDerivatives > 0 ? kFoldPlaces<kRadius> * (kTaps + 1) * sizeof(T) : 0;
-  // [sum][thread]
+  // The sums of each thread, [sum][thread].
   static constexpr int kTotalBytes =
       Config::kPass == Pass::image ? Config::kSums * Config::kThreads * sizeof(double) : 0;
 
@@ -58,9 +59,9 @@ class StripColumns {
     }
   }
 
-  // The moments of input rows `row` to row + 7, and with them the outputs kRadius rows above.
+  // Adds input rows `row` to row + 7 of moments, which completes the outputs kRadius rows above.
   SSIM_DEVICE void image(const Block& at, int row, char* exchange) {
-    const int z = row - kRadius;  // the first output this step completes
+    const int z = row - kRadius;  // the first output that this step completes
     const Column column(at);
     char* const place = exchange + Exchange::slot(column);
     T step[Config::kSumsOfOutputs];
@@ -92,7 +93,7 @@ class StripColumns {
     }
   }
 
-  // Of a slice: the moments of the windows that the step completes, to scratch.
+  // Pass::moments: writes the moments of the windows that the step completes to scratch.
   SSIM_DEVICE void moments(const Block& at, int row, const char* exchange) {
     const int z = row - kRadius;
     const Column column(at);
@@ -119,7 +120,7 @@ class StripColumns {
     }
   }
 
-  // Of a slice: the derivatives that arrived, to their adjoint's sums.
+  // Pass::gradient: filters the derivatives in the exchange buffer in place by the adjoint of the window.
   SSIM_DEVICE void derivatives(const Block& at, int z, char* exchange) {
     const Column column(at);
     char* const place = exchange + Exchange::slot(column);
@@ -140,12 +141,12 @@ class StripColumns {
     }
   }
 
-  // The thread's sum of the pixel term, where it has one.
+  // Returns the thread's sum of the pixel term, or null if it has none.
   SSIM_DEVICE double* pixel_total(const Block& at) const {
     return Config::kSumsPixelTerm ? totals_ + (Config::kSums - 1) * Config::kThreads + at.thread() : nullptr;
   }
 
-  // After the march, the sums of a part of a strip.
+  // Writes the sums of a part of a strip, after the march down that part.
   SSIM_DEVICE void write_sums(const Block& at, int64_t strip, int part) const {
     const auto& p = at.p;
     const int thread = static_cast<int>(at.thread());
@@ -159,24 +160,25 @@ class StripColumns {
       sums[n] = counts ? totals_[n * Config::kThreads + thread] : 0.0;
     }
     const int64_t block = strip * p.parts + part;
-    if (at.row_end == p.rows.n) {  // the strip has no more parts
+    if (at.row_end == p.rows.n) {  // the strip has no further parts
       double* const next = p.sums.blocks(p.batch) + (block + 1) * Config::kSums;
       for (int i = thread; i < (p.parts - 1 - part) * Config::kSums; i += Config::kThreads) next[i] = 0;
     }
-    __syncthreads();  // the totals' place serves the summation, too
+    __syncthreads();  // the summation reuses the memory of the totals
     write_block_sums<Config::kThreads>(sums, totals_, p.sums, p.batch, block, thread);
   }
 
  private:
-  // What the rows of a step have in common. `inside`: every row is owned (unless General), counts for both
-  // means, and no reflection reaches it; `gated`: the same but for being owned; `border`: nothing.
+  // Properties of all rows of a step. `inside`: every row is owned (unless General), counts for both means,
+  // and reflection does not reach it. `gated`: like `inside`, but rows may not be owned. `border`: nothing is
+  // known.
   enum class Rows { inside, gated, border };
 
-  // Takes in one row of moments, which completes output z.
+  // Adds one row of moments, which completes output z.
   template <Rows rows>
   SSIM_DEVICE void output(const Block& at, const Column& column, int z, char* place, const T (&numbers)[4],
                           T (&step)[Config::kSumsOfOutputs]) {
-    constexpr int kWeight = 3;  // in `numbers`, of the column
+    constexpr int kWeight = 3;  // index in `numbers` of the column's weight
     T complete[kPlainMoments];
     filter_moments(at, place, complete);
     const auto terms = local_terms(moments_of_fields<T>([&](int f) { return complete[f]; }),
@@ -191,8 +193,8 @@ class StripColumns {
     if (row_is_owned) step[kSimilarityLoss] += terms.similarity_loss();
     if (row_is_cropped_in) step[kContrastLoss] += terms.contrast_loss;
 
-    // An output that does not exist gets weight zero. It may be a NaN all the same, but then its neighbours
-    // that do exist have the NaN in their windows, too, and with them every pixel this one reaches.
+    // Outputs that do not exist get weight zero. Such an output may still be NaN, but only if a window of an
+    // existing neighbour contains a NaN too, which then reaches every pixel that this output reaches.
     T weight = T(0), of_contrast = T(0);
     if constexpr (Config::kGeneral) {
       if (row_exists && column.exists) {
@@ -222,7 +224,7 @@ class StripColumns {
     }
   }
 
-  // Takes in one row of moments, which completes those of the window kRadius rows above.
+  // Adds one row of moments, which completes the moments of the window kRadius rows above.
   SSIM_DEVICE void filter_moments(const Block& at, const char* place, T (&complete)[kPlainMoments]) {
     const T* const taps = at.p.row_taps;
 #pragma unroll
@@ -233,8 +235,8 @@ class StripColumns {
     }
   }
 
-  // Takes in the derivatives at z, which completes the adjoint at z - kRadius. `Border`: z may be any row;
-  // else no reflection reaches it.
+  // Adds the derivatives at z, which completes the adjoint at z - kRadius. `Border`: z may be any row;
+  // otherwise reflection does not reach it.
   template <bool Border>
   SSIM_DEVICE void filter_derivatives(const Block& at, char* place, int z,
                                       const T (&values)[kMostDerivatives]) {
@@ -250,11 +252,11 @@ class StripColumns {
   }
 
   T* const fold_taps_;                 // [kFoldPlaces, kTaps + 1], in shared memory
-  double* const totals_;               // [sums, threads], likewise
-  Storage* map_ = nullptr;             // [H, W], of the plane, by the strides of the params
-  const Storage* grad_map_ = nullptr;  // the same
+  double* const totals_;               // [sums, threads], in shared memory
+  Storage* map_ = nullptr;             // [H, W], the plane of the map, with the strides of the params
+  const Storage* grad_map_ = nullptr;  // [H, W], that of its upstream gradient
   T moment_[kPlainMoments][kTaps - 1],
-      derivative_[kDerivativesOr1][kTaps - 1];  // the filters' unfinished sums
+      derivative_[kDerivativesOr1][kTaps - 1];  // the unfinished sums of both filters
 };
 
 }  // namespace ssim_fused::cuda

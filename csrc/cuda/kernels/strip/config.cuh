@@ -1,4 +1,4 @@
-// The variants of the strip march (march.cuh), and what a launch of it is told.
+// The variants of the strip march (march.cuh), and the parameters of a launch.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 
 namespace ssim_fused::cuda {
 
-constexpr int kStepRows = 8;  // rows of a step
-constexpr int kChunk = 8;     // columns a thread takes along a row
+constexpr int kStepRows = 8;  // rows per step
+constexpr int kChunk = 8;     // columns per thread in the stages along a row
 
-// One variant of the kernel. `Columns` is the strip's width and the block's threads. `Single`: one strip
-// holds the whole image. `HasPixelTerm`: the gradients have the slopes of a pixel term, and the sums of an
-// image its own, as the last one. `Radius`: of the windows, at most.
+// A variant of the kernel. `Columns` is the width of a strip and the number of threads. `Single`: one strip
+// covers the whole width of the image. `HasPixelTerm`: the slopes of a pixel term are added to the gradients,
+// and its sum is the last sum of a block. `Radius` is the largest radius of the windows.
 template <class Source_, int Columns_, GradientsOf gradients, Objective objective, bool Narrow_,
           bool Single_ = false, Pass pass = Pass::image, bool HasPixelTerm = false,
           int Radius_ = kMarchRadius>
 struct StripConfig {
-  using Source = Source_;          // of the images in memory
+  using Source = Source_;          // the type of pixels in global memory
   using Storage = KeptAs<Source>;  // in shared memory, and of results
   using T = ComputeOf<Storage>;
   static constexpr int kColumns = Columns_, kThreads = Columns_;
@@ -34,23 +34,25 @@ struct StripConfig {
   static constexpr int kSumsOfOutputs = kGeneral ? int{kWithConstants} : int{kMeans};
   static constexpr int kSums = kSumsOfOutputs + int{kSumsPixelTerm};
 
-  // Columns of outputs computed before the first owned column: the gradient needs its neighbours' too.
+  // Columns computed to the left of the first owned column, for the gradient of its neighbours.
   static constexpr int kLead = kDerivatives > 0 && !kSingle ? kRadius : 0;
-  // A strip owns kOwned columns, whole vectors; the last up to kLast, having nothing to its right.
+  // A strip owns kOwned columns, in whole vectors. The last strip owns up to kLast, as it has no right
+  // neighbour.
   static constexpr int kVector = Vector<Storage>::kSize;
   static constexpr int kOwned = kDerivatives > 0 ? (kColumns - 2 * kRadius) / kVector * kVector : kColumns;
   static constexpr int kLast = kColumns - kLead;
 
-  // Raw rows start at a whole vector: kRawShift columns before the first one that is read. A chunk's windows
-  // read kWindowed columns, which together with the shift fill whole vectors.
+  // Raw rows in shared memory start with a whole vector, kRawShift columns before the first column that is
+  // read. The windows of a chunk read kWindowed columns, which together with the shift are padded to whole
+  // vectors.
   static constexpr int kRawLead = (kLead + kRadius + kVector - 1) / kVector * kVector;
   static constexpr int kRawShift = kRawLead - kLead - kRadius;
   static constexpr int kWindowed = kChunk + 2 * kRadius;
   static constexpr int kRawVectors = (kWindowed + kRawShift + kVector - 1) / kVector;
   static constexpr int kRawColumns = kColumns - kChunk + kRawVectors * kVector;
 
-  // Rows of a step that one warp stages and reads, so that nobody else need wait for it; 0: they are not one
-  // warp's.
+  // Rows of a step that are staged and read by the same warp, so that no other warp waits for it. 0 if rows
+  // belong to several warps.
   static constexpr int kWarps = kThreads / kWarpSize;
   static constexpr int kRowsOfWarp = kStepRows % kWarps == 0 ? kStepRows / kWarps : 0;
 
@@ -64,30 +66,31 @@ struct StripConfig {
 template <class Storage, int Radius = kMarchRadius>
 struct StripParams : Problem<Storage> {
   using T = ComputeOf<Storage>;
-  // The rows of all strips of all planes are counted through, `rows_of_strip` each, of which the last may lie
-  // beyond the image; a block marches down `rows_of_block` of them. Where channels lie interleaved, so many
-  // blocks march down as many channels side by side, and the strips are those of one channel of all images.
+  // The rows of all strips of all planes are numbered consecutively, `rows_of_strip` each; the last strip may
+  // extend beyond the image. Each block marches down `rows_of_block` of them. If channels are interleaved,
+  // `abreast` consecutive blocks process the same rows of different channels, and the numbered strips are
+  // those of one channel of all images.
   int64_t rows_of_block, rows_of_strip, all_strips;
-  int abreast;            // channels side by side; 1: a plane after the other
-  int strips;             // of a plane
-  int parts;              // of a strip, at most, in different blocks
-  bool vectors;           // every row of every image is whole, aligned vectors
-  bool dense;             // in every row of every image pixels lie next to one another
-  uint32_t row_bytes[4];  // from one row to the next, where they are: preds, target, their gradients
-  bool mirrors;           // columns: the adjoint of reflection is to mirror the derivatives
+  int abreast;            // channels processed side by side; 1: plane after plane
+  int strips;             // strips per plane
+  int parts;              // the largest number of blocks that share a strip
+  bool vectors;           // every row of every image consists of whole, aligned vectors
+  bool dense;             // the pixels of a row are contiguous, in every image
+  uint32_t row_bytes[4];  // distance of rows in bytes, if contiguous: preds, target, their gradients
+  bool mirrors;           // along the columns, the adjoint of reflection mirrors the derivatives
   T row_taps[taps_of(Radius)], column_taps[taps_of(Radius)];
-  // Of volumes; planes are slices then, and there are no sums.
-  int64_t first_plane;   // of this launch
-  int64_t first_volume;  // with which `fields` begins
-  const T* pivots;       // [B C]
+  // For volumes, whose planes are slices and which have no sums here:
+  int64_t first_plane;   // the first plane of this launch
+  int64_t first_volume;  // the first volume in `fields`
+  const T* pivots;       // [B * C]
   T* fields;             // [volumes of the slab, D, groups, 4, kGroup]: moments or derivatives (slices.cuh)
 };
 
 template <class Config>
 using StripParamsOf = StripParams<typename Config::Source, Config::kRadius>;
 
-// Registers a thread may have: enough that nothing spills, few enough that an SM holds many threads. Calls
-// that are not on the path of training keep more in them.
+// Registers per thread: enough that nothing spills, and few enough that an SM holds many threads. Variants
+// that training does not use may have more.
 template <class Config>
 constexpr int kRegistersOf =
     sizeof(typename Config::T) == 8            ? 255
@@ -98,8 +101,8 @@ constexpr int kRegistersOf =
     : Config::kGradients == GradientsOf::preds ? (Config::kGeneral ? 168 : 128)
                                                : (Config::kGeneral ? 200 : 168);
 
-// Blocks an SM should hold, from which the compiler derives that number: a quarter of an SM has 16384
-// registers for whole warps.
+// Blocks per SM, for the launch bounds, from which the compiler derives the number of registers. A quarter of
+// an SM has 16384 registers, allocated to whole warps.
 template <class Config>
 constexpr int wanted_blocks() {
   constexpr int kWarps = 16384 / (kWarpSize * kRegistersOf<Config>)*4;

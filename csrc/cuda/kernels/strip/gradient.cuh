@@ -1,5 +1,5 @@
-// Stage 4 of the strip march, along the row again: a thread adds up the derivatives of a chunk, and
-// writes 8 pixels of the gradient.
+// Stage 4 of the strip march, along the rows: each thread applies the adjoint of the window to the
+// derivatives of a chunk, combines them with the pixels and writes 8 pixels of the gradient.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +21,14 @@ class StripGradient {
   static constexpr int kDerivatives = Config::kDerivatives, kVector = Config::kVector;
   static constexpr int kRadius = Config::kRadius, kTaps = Config::kTaps;
   static constexpr bool kBoth = Config::kGradients == GradientsOf::both;
-  static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // pixels of one gradient
+  static constexpr int kFoldColumns = kStepRows * 2 * kRadius;  // per gradient
 
  public:
-  // What the reflection of columns adds to the gradients of a step: [gradient][row][2 kRadius].
+  // Contributions of reflected columns to the gradients of a step: [gradient][row][2 kRadius].
   static constexpr int kFoldBytes = gradient_count(Config::kGradients) * kFoldColumns * sizeof(T);
 
-  // The gradients of the rows from `first_row` on, as far as they are owned. `pixel_total`: where the pixel
-  // term's sum is added to.
+  // Computes the gradients of the owned rows among those from `first_row` on, and adds the sum of the pixel
+  // term to `pixel_total`.
   static SSIM_DEVICE void run(const Block& at, int first_row, char* exchange, char* pixels, char* fold_memory,
                               double* pixel_total) {
     T* const folds = reinterpret_cast<T*>(fold_memory);
@@ -59,7 +59,8 @@ class StripGradient {
         char* const field = first + f * Exchange::kField;
         *reinterpret_cast<T*>(field + Exchange::slot_of(at, border + outwards)) =
             *reinterpret_cast<const T*>(field + Exchange::slot_of(at, border - outwards));
-        // The column that it is about counts twice; in images, by its weight.
+        // The column about which derivatives are mirrored counts twice. In Pass::image its weight already
+        // does.
         if (Config::kPass == Pass::gradient && distance == 1)
           *reinterpret_cast<T*>(field + Exchange::slot_of(at, border)) *= T(2);
       }
@@ -73,7 +74,7 @@ class StripGradient {
     if (!at.owns_row(row) || column >= at.column_end) return;
     const T pivot = at.numbers[Numbers::kPivot];
 
-    // The fields one after the other, so that few sums are under way at once.
+    // One field after the other, so that few sums are live at once.
     T by_preds[kChunk], by_target[kChunk], difference[kChunk], sum[kChunk];
     adjoint<false>(at, chunk, exchange, kByP, sum);
     char* const pixels = all_pixels + chunk.template place<Storage, Stage::kPixelRow>(0);
@@ -100,7 +101,7 @@ class StripGradient {
     if constexpr (kBoth) adjoint<true>(at, chunk, exchange, kByB, by_target);
     if (at.numbers.mirrors_derivatives() && (column == 0 || column + kChunk >= width)) {
 #pragma unroll
-      for (int j = 0; j < kChunk; ++j) {  // what is mirrored about the first and the last column
+      for (int j = 0; j < kChunk; ++j) {  // the columns about which derivatives are mirrored
         if (column + j != 0 && column + j != width - 1) continue;
         by_preds[j] *= T(0.5);
         if constexpr (kBoth) by_target[j] *= T(0.5);
@@ -125,11 +126,12 @@ class StripGradient {
     if constexpr (kBoth) store_pixels(at, 3, row, chunk.column, by_target, pixels + Stage::kPixelImage);
   }
 
-  // The slopes of the pixel term, added to a chunk's gradients; and its sum. The pixels are read once more:
-  // registers are dearer.
+  // Adds the slopes of the pixel term to the gradients of a chunk, and its sum to `total`. It reads the
+  // pixels again, which costs less than keeping them in registers.
   static SSIM_DEVICE void add_pixel_term(const Block& at, int column, const char* pixels,
                                          T (&by_preds)[kChunk], T (&by_target)[kChunk], double* total) {
-    // Chosen once for the chunk: chosen for each pixel, the ways through it are 3^8, and nvcc tries them all.
+    // The term is selected once per chunk. Selected per pixel, there would be 3^8 paths, all of which nvcc
+    // explores.
     with_pixel_term(at.p.pixel_term.term, [&]<PixelTerm term>() {
       if constexpr (term != PixelTerm::none) add_term<term>(at, column, pixels, by_preds, by_target, total);
     });
@@ -157,7 +159,8 @@ class StripGradient {
     if (total) *total += static_cast<double>(sum);
   }
 
-  // The adjoint along the row, of one field: eight sums, or added to those given.
+  // Applies the adjoint of the window along the row to one field, for the eight columns of a chunk. `Add`:
+  // adds the results to `sum`.
   template <bool Add>
   static SSIM_DEVICE void adjoint(const Block& at, const Chunk<Config>& chunk, const char* exchange,
                                   int field, T (&sum)[kChunk]) {
@@ -170,7 +173,7 @@ class StripGradient {
           exchange + Exchange::place(chunk, field, v / kVectorsOfChunk * kChunk) + v % kVectorsOfChunk * 16);
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
-        const int i = v * kSize + e - Exchange::kAdjointShift;  // of output column + i - kRadius
+        const int i = v * kSize + e - Exchange::kAdjointShift;  // derivative of column + i - kRadius
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) {
           const int k = kTaps - 1 - (i - j);
@@ -181,8 +184,8 @@ class StripGradient {
     }
   }
 
-  // A chunk of a gradient, the column counted from the first owned one. Where rows are not whole vectors, in
-  // the place of the pixels.
+  // Stores a chunk of a gradient. `column` counts from the first owned one. If rows are not whole vectors,
+  // the gradient replaces the pixels in shared memory, from where write_rows copies it.
   static SSIM_DEVICE void store_pixels(const Block& at, int image, int row, int column,
                                        const T (&values)[kChunk], char* pixels) {
     Vector<Storage> vectors[kChunk / kVector];
@@ -202,7 +205,7 @@ class StripGradient {
     }
   }
 
-  // From there to the gradients, pixel by pixel.
+  // Copies gradients from shared memory to global memory, pixel by pixel.
   static SSIM_DEVICE void write_rows(const Block& at, int first_row, const char* pixels) {
     at.for_each_row([&](int r, int lane) {
       const int row = first_row + r;
@@ -216,7 +219,7 @@ class StripGradient {
                                     const char* pixels) {
     const int first = at.column_begin + lane;
     const int64_t offset = row * stride[2] + first * stride[3];
-    // Opaque: else the compiler makes each of the addresses anew from the row and the strides.
+    // Opaque: otherwise the compiler recomputes each address from the row and the strides.
     const uint64_t to = opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
     const char* const first_slot = pixels + SharedRow<Config, Storage>::slot(lane);
     const auto write = [&](int columns_on, uint64_t bytes_on) {
@@ -235,15 +238,15 @@ class StripGradient {
     }
   }
 
-  // Columns next to the border, counted through: 1 ... kRadius, then as many on the right, 0 perhaps among
-  // them.
+  // Columns next to the border are numbered: 1 to kRadius on the left, then the last kRadius before the last
+  // column, which in a narrow image may include column 0.
   static SSIM_DEVICE bool is_left(int column) { return column >= 1 && column <= kRadius; }
   static SSIM_DEVICE int column_fold(const Block& at, int column) {
     return is_left(column) ? column - 1 : column - (at.p.columns.n - 1 - 2 * kRadius);
   }
 
-  // What the derivatives of the step's rows send to columns beyond the border, which folds back onto the
-  // first and last `pad` columns next to it.
+  // Computes the contributions of the step's rows to columns beyond the border, which fold back onto the
+  // `pad` columns next to the first and the last one.
   static SSIM_DEVICE void fold_columns(const Block& at, int first_row, const char* exchange,
                                        const char* pixels, T* folds) {
     const DeviceAxis& axis = at.p.columns;
@@ -253,7 +256,7 @@ class StripGradient {
       const int column = side < kRadius ? side + 1 : side + axis.n - 1 - 2 * kRadius;
       const bool is_own = column >= at.column_begin && column < at.column_end && axis.is_folded(column);
       if (!is_own || !at.owns_row(row)) continue;
-      if (side >= kRadius && is_left(column)) continue;  // a narrow image's column, which has its place
+      if (side >= kRadius && is_left(column)) continue;  // counted on the left: the image is narrow
       T sum[kDerivatives > 0 ? kDerivatives : 1] = {};
       const auto add_beyond = [&](int extended) {
         const int begin = max(0, extended - axis.radius), end = min(axis.n, extended + axis.radius + 1);

@@ -1,15 +1,15 @@
-// The CUDA kernel for windows of a radius that is compiled: one block marches down one strip of one plane,
-// from raw pixels to sums, map and gradients, and nothing in between leaves the chip. kStepRows rows are
-// taken a step:
+// The strip march: the CUDA kernel for windows whose maximal radius is fixed at compile time. A block marches
+// down a strip of a plane, from raw pixels to sums, map and gradients, without intermediate results in global
+// memory. Each step processes kStepRows rows in four stages:
 //
-//   1. stage.cuh   raw rows arrive in shared memory, during stages 3 and 4 of the rows before
-//   2. row.cuh     along the row: the four moments of every column
-//   3. column.cuh  down the column: the windows' moments, the formula, the adjoint of the derivatives
-//   4. gradient.cuh  along the row again: the gradient
+//   1. stage.cuh     copies raw rows to shared memory, during stages 3 and 4 of the step before
+//   2. row.cuh       along the rows: the four moments of every column
+//   3. column.cuh    down the columns: the windows' moments, the formula, the adjoint of the derivatives
+//   4. gradient.cuh  along the rows again: the gradient
 //
-// Positions and taps are those of fir.cuh. Of volumes it marches over single slices, in two passes, between
-// which depth.cuh works along the depth: stages 1 to 3 with the moments as result; then the second filter of
-// stage 3, over derivatives that arrive as raw rows do, and stage 4.
+// fir.cuh defines positions and taps. For volumes the kernel processes slices in two passes, with depth.cuh
+// between them: Pass::moments runs stages 1 to 3 and writes the moments; Pass::gradient copies derivatives in
+// place of raw rows and runs the second filter of stage 3, and stage 4.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +36,10 @@ class StripMarch {
   static constexpr int kRadius = Config::kRadius;
   static constexpr bool kHasGradient = Config::kDerivatives > 0,
                         kOfGradient = Config::kPass == Pass::gradient;
-  static constexpr int kWindowLag = kOfGradient ? 0 : kRadius;  // rows that a window lags behind
-  static constexpr int kHalo = kHasGradient ? kWindowLag + kRadius : kRadius;  // rows before the owned ones
+  static constexpr int kWindowLag = kOfGradient ? 0 : kRadius;  // rows from an output to its last input
+  static constexpr int kHalo = kHasGradient ? kWindowLag + kRadius : kRadius;  // rows above the owned ones
 
-  // Shared memory.
+  // Offsets into shared memory.
   static constexpr int kRawAt = 0, kPixelsAt = kRawAt + Stage::kRawBytes,
                        kExchangeAt = kPixelsAt + Stage::kPixelBytes,
                        kFoldTapsAt = kExchangeAt + Exchange::kBytes,
@@ -82,8 +82,9 @@ class StripMarch {
   }
 
  private:
-  // Of those that march down a channel, and one of its strips, counted over the images, among all. Slices are
-  // taken one after the other.
+  // If channels are interleaved, consecutive blocks process different channels. `block` is the block's index
+  // among those of its channel. `of_all` converts the index of a strip among those of one channel of all
+  // images to its index among all strips.
   SSIM_DEVICE int64_t block() const {
     return Config::kPass == Pass::image ? blockIdx.x / static_cast<unsigned>(at_.p.abreast) : blockIdx.x;
   }
@@ -137,9 +138,9 @@ class StripMarch {
     }
   }
 
-  // The derivatives of a step arrive in the exchange, and are filtered in place: while a thread makes
-  // gradients, those of the next step arrive in the other buffer; while it filters, the pixels to multiply
-  // by.
+  // The derivatives of a step are copied to the exchange buffer and filtered in place. While gradients are
+  // computed from one buffer, the derivatives of the next step arrive in the other; while derivatives are
+  // filtered, the pixels that stage 4 multiplies by arrive.
   SSIM_DEVICE void march_from_derivatives() {
     const int first = at_.row_begin > 0 ? at_.row_begin - kHalo : 0;
     const int last = at_.row_end + kHalo;
@@ -151,7 +152,7 @@ class StripMarch {
     for (int row = first; row < last; row += kStepRows) {
       Stage::pixels(at_, row - kRadius, pixels());
       commit_copies();
-      wait_for_copies_before_last();  // for the derivatives, not for the pixels
+      wait_for_copies_before_last();  // waits for the derivatives, not for the pixels
       columns_.derivatives(at_, row, exchange(buffer));
       wait_for_copies();
       __syncthreads();
@@ -165,7 +166,7 @@ class StripMarch {
     }
   }
 
-  // Before the march.
+  // Sets what is constant during the march down a strip, and clears borders, margins and filters.
   SSIM_DEVICE void prepare() {
     const auto& p = at_.p;
     const int thread = static_cast<int>(at_.thread());
@@ -184,7 +185,7 @@ class StripMarch {
     columns_.begin(at_);
   }
 
-  // For one warp.
+  // Returns the pivot of the strip or the volume. Called by one warp.
   SSIM_DEVICE T pivot(int lane) const {
     const auto& p = at_.p;
     if constexpr (Config::kPass != Pass::image) return p.pivots[at_.volume];

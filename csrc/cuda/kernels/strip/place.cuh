@@ -1,5 +1,5 @@
-// Where a block of the strip march is at work, and where its threads are: rows of shared memory, chunks of
-// columns, columns of outputs; and the few numbers that all threads need in every step.
+// The positions of blocks and threads in the strip march: the part of a strip that a block processes, rows of
+// shared memory, chunks of columns, columns of outputs; and the numbers that all threads need in every step.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,11 @@
 
 namespace ssim_fused::cuda {
 
-// Rows of elements in shared memory. Along a row, eight threads that read sixteen bytes at once are four
-// chunks of one row and four of the next, or where a warp has one row, of its other half. These begin an odd
-// number of sixteen bytes later, or for 16-bit pixels four modulo eight, so that the eight meet in no bank
-// (two at a time for double).
+// The layout of rows of elements in shared memory. In stages 2 and 4, eight threads that together access 128
+// bytes in vectors of 16 read four chunks of one row and four of the next row or, if a warp has one row
+// (kHalves), of the other half of the row. The second four begin an odd multiple of 16 bytes later, or for
+// 16-bit pixels 64 bytes modulo 128, so that the eight vectors are in different banks. For double, two
+// vectors share each bank.
 template <class Config, class Element>
 struct SharedRow {
   static constexpr bool kHalves = Config::kColumns == 256;
@@ -22,23 +23,23 @@ struct SharedRow {
     const int unpadded = columns * int{sizeof(Element)} + (kHalves ? columns / 128 * kBankShift : 0);
     return (unpadded + kBankShift - 1) / (2 * kBankShift) * (2 * kBankShift) + kBankShift;
   }
-  // Where a column lies, in bytes.
+  // Returns the offset of a column in a row, in bytes.
   static SSIM_DEVICE int slot(int column) {
     const int place = column * static_cast<int>(sizeof(Element));
     if constexpr (!kHalves) return place;
     return place + static_cast<int>(static_cast<unsigned>(column) / 128) * kBankShift;
   }
-  // From one of the first kWarpSize columns, or the vectors of those, to that so many on, a multiple of as
-  // many.
+  // Returns the distance in bytes from one of the first kWarpSize columns, or from one of their vectors, to
+  // the column or vector that is `columns` further on. `columns` is a multiple of the number of them.
   static constexpr SSIM_HOST_DEVICE int span(int columns) {
     return columns * static_cast<int>(sizeof(Element)) + (kHalves ? columns / 128 * kBankShift : 0);
   }
 };
 
-// A thread's chunk of 8 columns of one row.
+// A chunk of 8 columns of one row, which one thread processes in the stages along rows.
 template <class Config>
 struct Chunk {
-  int row, column;  // within the step and the strip
+  int row, column;  // relative to the step and to the strip
 
   SSIM_DEVICE explicit Chunk(unsigned thread) {
     const unsigned place = thread % 4, second = thread / 4 % 2, eight = thread / 8;
@@ -46,19 +47,19 @@ struct Chunk {
       row = static_cast<int>(eight / 4);
       column = static_cast<int>((second * 16 + eight % 4 * 4 + place) * kChunk);
     } else {
-      constexpr unsigned kEights = Config::kColumns / (4 * kChunk);  // of two rows
+      constexpr unsigned kEights = Config::kColumns / (4 * kChunk);  // groups of eight threads in two rows
       row = static_cast<int>(eight / kEights * 2 + second);
       column = static_cast<int>((eight % kEights * 4 + place) * kChunk);
     }
   }
-  // Where it and the chunks after it lie in rows of kRowBytes.
+  // Returns the offset of the column that is `columns_on` after the chunk's first one, for rows of kRowBytes.
   template <class Element, int kRowBytes>
   SSIM_DEVICE int place(int columns_on) const {
     return row * kRowBytes + SharedRow<Config, Element>::slot(column + columns_on);
   }
 };
 
-// What all threads need in every step; shared memory is a better place for it than registers.
+// Values that all threads need in every step. They are kept in shared memory to save registers.
 template <class Config>
 class StripNumbers {
   using T = typename Config::T;
@@ -70,13 +71,14 @@ class StripNumbers {
   SSIM_DEVICE explicit StripNumbers(char* memory) : memory_(memory) {}
 
   SSIM_DEVICE T& operator[](Number n) const { return reinterpret_cast<T*>(memory_)[n]; }
-  // Where the plane's first row begins: preds, target, their gradients. Where rows are whole vectors, at the
-  // first raw column or the first owned one, of a gradient; else at the first column.
+  // The address of row 0 of the plane: of preds, target and their gradients. If rows consist of whole
+  // vectors, it is that of the first raw column, or for gradients of the first owned column; otherwise of
+  // column 0.
   SSIM_DEVICE uint64_t& first_row(int image) const {
     return reinterpret_cast<uint64_t*>(memory_ + 8 * sizeof(T))[image];
   }
-  // What a strip at a border that reflects has to do: mirror raw pixels; mirror derivatives, or where that is
-  // not the adjoint, fold gradients.
+  // What a strip at a reflecting border must do: mirror raw pixels, and either mirror derivatives or, where
+  // that is not the adjoint of reflection, fold gradients.
   SSIM_DEVICE int& has_folded_columns() const { return flag(0); }
   SSIM_DEVICE int& mirrors_raw() const { return flag(1); }
   SSIM_DEVICE int& mirrors_derivatives() const { return flag(2); }
@@ -88,8 +90,8 @@ class StripNumbers {
   char* memory_;
 };
 
-// The part of a strip that a block marches down. Where a thread's index places it is cheaper to compute in
-// every step than to keep: the filters of stage 3 fill the registers.
+// The part of a strip that a block processes. Functions recompute positions from the thread index in every
+// step instead of keeping them, because the filters of stage 3 fill the registers.
 template <class Config>
 class StripBlock {
   using Storage = typename Config::Storage;
@@ -108,12 +110,12 @@ class StripBlock {
 
  public:
   int64_t image, channel;
-  int64_t volume = 0;                                // of a slice
-  T* fields = nullptr;                               // likewise, in scratch
-  int row_begin, row_end, column_begin, column_end;  // input rows and columns owned
-  int raw_begin;                                     // input column of the first raw column
+  int64_t volume = 0;                                // the volume of the slice
+  T* fields = nullptr;                               // the fields of the slice, in scratch
+  int row_begin, row_end, column_begin, column_end;  // owned rows and columns of the input
+  int raw_begin;                                     // input column of raw column 0
 
-  // Rows [row_begin, row_end) of a strip, which is counted over all planes.
+  // Sets the strip, by its index among those of all planes. The rows [row_begin, row_end) are already set.
   SSIM_DEVICE void begin_strip(int64_t strip_of_all) {
     int64_t plane = strip_of_all / p.strips;
     const int strip = static_cast<int>(strip_of_all - plane * p.strips);
@@ -149,7 +151,7 @@ class StripBlock {
     }
   }
 
-  // Where another row begins, where rows are whole vectors.
+  // Returns the address of a row, if rows consist of whole vectors.
   SSIM_DEVICE uint64_t row_of(int image_of_four, int row) const {
     return numbers.first_row(image_of_four) +
            uint64_t{static_cast<uint32_t>(row)} * p.row_bytes[image_of_four];
@@ -161,7 +163,7 @@ class StripBlock {
 
   SSIM_DEVICE unsigned thread() const { return opaque(thread_); }
 
-  // Between threads that share rows.
+  // Synchronizes the threads that share rows: a warp, or the block.
   static SSIM_DEVICE void sync_rows(SSIM_CALLER_PARAM) {
     if constexpr (kRowsOfWarp > 0) {
       sync_warp(SSIM_CALLER);
@@ -170,7 +172,7 @@ class StripBlock {
     }
   }
 
-  // Calls f(row of the step, lane) for the rows of the thread's warp.
+  // Calls f(row of the step, lane) for each row of the thread's warp.
   template <class F>
   SSIM_DEVICE void for_each_row(F&& f) const {
     const unsigned thread = this->thread();
@@ -184,13 +186,13 @@ class StripBlock {
     }
   }
 
-  // Calls f(row of the step, distance to the border, whether it is the right one) for the kRadius columns
-  // beyond either border, in the rows of the warp, or of the block where warps have none.
+  // Calls f(row of the step, distance to the border, is right border) for the kRadius columns beyond each
+  // border. A warp does this for its rows; if rows belong to several warps, the block does it for all rows.
   template <class F>
   SSIM_DEVICE void for_each_mirrored(F&& f) const {
     const unsigned thread = this->thread();
     constexpr bool kByWarp = kRowsOfWarp > 0;
-    constexpr unsigned kSide = Config::kRadius <= 8 ? 8 : 16;  // tasks of a border, some of them none
+    constexpr unsigned kSide = Config::kRadius <= 8 ? 8 : 16;  // tasks per border and row, a power of two
     constexpr unsigned kThreads = kByWarp ? kWarpSize : Config::kThreads,
                        kTasks = 2 * kSide * (kByWarp ? kRowsOfWarp : kStepRows);
     static_assert(Config::kRadius <= int{kSide});
@@ -204,7 +206,7 @@ class StripBlock {
   }
 };
 
-// A thread's column of outputs.
+// The column of outputs that one thread processes in stage 3.
 template <class Config>
 struct StripColumn {
   using T = typename Config::T;
@@ -221,8 +223,8 @@ struct StripColumn {
     is_cropped_in = exists && axis.is_in_crop_at(z);
   }
 
-  // Twice the weight of its outputs in the mean. Where derivatives are mirrored about the first column or the
-  // last, that one counts twice.
+  // Returns twice the weight of the column's outputs in the mean. If derivatives are mirrored, the first and
+  // the last column, about which they are, count twice.
   SSIM_DEVICE T doubled_weight(const StripBlock<Config>& at) const {
     if constexpr (Config::kGradients == GradientsOf::none || Config::kGeneral) return T(0);
     if constexpr (Config::kObjective == Objective::mean_contrast)
@@ -231,7 +233,8 @@ struct StripColumn {
     return at.p.mirrors && (z == 0 || z == at.p.columns.n - 1) ? T(2) * weight : weight;
   }
 
-  // Its moments or derivatives in the scratch of a slice, from row `row_z` on.
+  // Returns the addresses of the column's moments or derivatives in the scratch of the slice, from row
+  // `row_z` on.
   SSIM_DEVICE SliceColumn<T> of_slice(const StripBlock<Config>& at, int row_z) const {
     const auto &rows = at.p.rows, &columns = at.p.columns;
     return {at.fields,

@@ -1,5 +1,5 @@
-// Stage 2 of the strip march, along the row: a thread makes the four moments (math/ssim.h) of a chunk of 8
-// columns of one row.
+// Stage 2 of the strip march, along the rows: each thread computes the four moments (math/ssim.h) of a chunk
+// of 8 columns of one row.
 #pragma once
 
 #include "../../../math/ssim.h"

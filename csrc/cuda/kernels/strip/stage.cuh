@@ -1,5 +1,5 @@
-// Stage 1 of the strip march: rows of pixels to shared memory by asynchronous copies, those that stage 2
-// convolves and those that stage 4 multiplies by; of a slice's gradient, rows of derivatives.
+// Stage 1 of the strip march: asynchronous copies to shared memory. It copies the rows of pixels that stage 2
+// filters and those that stage 4 multiplies by, and in Pass::gradient rows of derivatives.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,16 @@ class StripStage {
   using Row = SharedRow<Config, Storage>;
 
  public:
-  // [preds, target][row][raw column], where pixels are convolved.
+  // Raw rows for stage 2: [preds, target][row][raw column].
   static constexpr int kRawRow = Row::bytes(Config::kRawColumns), kRawImage = kStepRows * kRawRow;
   static constexpr int kRawBytes = Config::kPass == Pass::gradient ? 0 : 2 * kRawImage;
-  // [preds, target][row][owned column], for stage 4, and the gradients that it leaves in their place.
+  // Pixels for stage 4, which stores gradients in place: [preds, target][row][owned column].
   static constexpr int kPixelRow = Row::bytes(Config::kColumns), kPixelImage = kStepRows * kPixelRow;
   static constexpr int kPixelBytes = Config::kDerivatives > 0 ? 2 * kPixelImage : 0;
   static_assert(kRawRow % 16 == 0 && kPixelRow % 16 == 0);
 
-  // Raw columns beyond the border: zeros, unless they are mirrored in every step.
+  // Zeroes the raw columns beyond the border. If the image is padded by reflection, `mirror` overwrites them
+  // in every step.
   static SSIM_DEVICE void clear_border(const Block& at, char* raw) {
     if (Config::kPass == Pass::gradient) return;
     if (at.raw_begin >= 0 && at.raw_begin + Config::kRawColumns <= at.p.columns.n) return;
@@ -39,7 +40,7 @@ class StripStage {
     }
   }
 
-  // The step's rows from `row` on, to be convolved.
+  // Copies the kStepRows rows from `row` on, for stage 2.
   static SSIM_DEVICE void rows(const Block& at, int row, char* raw) {
     const bool inside = row >= 0 && row + kStepRows <= at.p.rows.n;
     at.for_each_row([&](int r, int lane) {
@@ -47,7 +48,7 @@ class StripStage {
       const int from = inside ? row + r : source(at.p.rows, row + r);
       if (from >= 0) {
         copy_row<0, Config::kRawColumns, kRawImage>(at, to, from, lane);
-      } else {  // a row of zeros; those beyond the border stay as clear_border left them
+      } else {  // a row of zeros; columns beyond the border are zero already
 #pragma unroll 1
         for (int j = lane; j < Config::kRawColumns; j += kWarpSize) {
           if (static_cast<unsigned>(at.raw_begin + j) >= static_cast<unsigned>(at.p.columns.n)) continue;
@@ -58,12 +59,12 @@ class StripStage {
     });
   }
 
-  // What reflection puts beside them.
+  // Copies pixels to the columns beyond the border that reflect them.
   static SSIM_DEVICE void mirror(const Block& at, char* raw) {
     at.for_each_mirrored([&](int row, int distance, bool right) {
       const int last = at.p.columns.n - 1;
       const int to = (right ? last + distance : -distance) - at.raw_begin;
-      // Where that is outside, too, no output that exists reads it.
+      // If the reflected column is also outside the image, no existing output reads this one.
       const int from = (right ? max(last - distance, 0) : min(distance, last)) - at.raw_begin;
       if (static_cast<unsigned>(to) >= unsigned{Config::kRawColumns}) return;
       char* const first = raw + row * kRawRow;
@@ -75,7 +76,7 @@ class StripStage {
     });
   }
 
-  // Those that stage 4 will want, of the rows from `first_row` on that are owned.
+  // Copies the pixels for stage 4 of those rows that are owned, from `first_row` on.
   static SSIM_DEVICE void pixels(const Block& at, int first_row, char* pixels) {
     at.for_each_row([&](int r, int lane) {
       const int row = first_row + r;
@@ -84,8 +85,8 @@ class StripStage {
     });
   }
 
-  // Derivatives of a slice, as far as the rows before `last` want them. A thread copies what it will filter
-  // itself, so that it need not wait for others.
+  // Copies the derivatives of a slice for the kStepRows rows from `row` on, and zeros for rows that have none
+  // or from `last` on. Each thread copies what it will filter, so it need not wait for other threads.
   static SSIM_DEVICE void derivatives(const Block& at, int row, int last, char* exchange) {
     using Exchange = StripExchange<Config>;
     const StripColumn<Config> column(at);
@@ -117,15 +118,15 @@ class StripStage {
   }
 
  private:
-  // Input row that position e reads, -1 for zero. Positions that only outputs which do not exist would read
-  // yield some valid one.
+  // Returns the input row that extended position e reads, or -1 for zero. For positions that only nonexistent
+  // outputs would read, it returns some valid row.
   static SSIM_DEVICE int source(const DeviceAxis& axis, int e) {
     const int i = axis.source(e);
     return i < 0 ? (axis.reflects ? 0 : -1) : min(i, axis.n - 1);
   }
 
-  // One warp copies `Columns` columns of a row of both images, from raw column `Begin` on, as far as they lie
-  // in the image.
+  // Copies `Columns` columns of a row of both images, from raw column `Begin` on, if they are inside the
+  // image. Called by one warp.
   template <int Begin, int Columns, int ImageBytes>
   static SSIM_DEVICE void copy_row(const Block& at, char* to, int row, int lane) {
     if constexpr (std::is_same_v<typename Config::Source, AnyPixel>) {
@@ -159,7 +160,7 @@ class StripStage {
     }
   }
 
-  // The same of pixels that are kept as another type.
+  // Like copy_row, for pixels whose type in shared memory differs from that in global memory.
   template <int Begin, int Columns, int ImageBytes>
   static SSIM_DEVICE void convert_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
@@ -178,8 +179,8 @@ class StripStage {
     }
   }
 
-  // Pixel by pixel: a lane's lie kWarpSize columns apart. `Dense`: pixels of a row lie next to one another,
-  // so that these are a known number of bytes apart.
+  // Copies pixel by pixel. The pixels of a lane are kWarpSize columns apart. `Dense`: the pixels of a row are
+  // contiguous, so that this distance is a compile-time number of bytes.
   template <int Begin, int Columns, int ImageBytes, bool Dense>
   static SSIM_DEVICE void copy_pixels(const Block& at, char* to, int row, int lane) {
     const auto& p = at.p;
@@ -189,7 +190,7 @@ class StripStage {
       return (columns_on + kWarpSize <= Columns || lane < Columns - columns_on) &&
              static_cast<unsigned>(first + columns_on) < static_cast<unsigned>(p.columns.n);
     };
-    // Addresses, of which the compiler would make each anew from the row and the strides.
+    // Opaque addresses: otherwise the compiler recomputes each one from the row and the strides.
     const auto first_pixel = [&](int image, const auto& array) {
       const int64_t offset = row * array.stride[2] + (Dense ? first : first * array.stride[3]);
       return opaque(at.numbers.first_row(image) + static_cast<uint64_t>(offset) * sizeof(Storage));
@@ -199,10 +200,10 @@ class StripStage {
     };
     uint64_t x = first_pixel(0, p.preds), y = first_pixel(1, p.target);
     const uint64_t step_x = step(p.preds), step_y = step(p.target);
-    constexpr int kAtOnce = 3;  // loads under way, where they are too small for asynchronous copies
+    constexpr int kAtOnce = 3;  // loads in flight, for pixels too small for asynchronous copies
 #pragma unroll
     for (int begin = 0; begin < Columns; begin += kWarpSize * kAtOnce) {
-      // Zeros, since ptxas would carry what is unset from step to step, on 10.0 and 12.0 by way of local
+      // Initialized, because ptxas would carry unset values from step to step, on 10.0 and 12.0 through local
       // memory.
       Storage xs[kAtOnce] = {}, ys[kAtOnce] = {};
 #pragma unroll
