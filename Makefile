@@ -13,7 +13,7 @@
 #   make bench         measures against other libraries; writes plots, docs/benchmarks.md and the table of README.md
 #   make bench-score   measures scoring files against decoding alone, pyiqa, scikit-image and FFmpeg: up to ten minutes
 #   make gpu-bundle    packs what a machine with a GPU but no network needs to test and measure (scripts/on_gpu.py)
-#   make wheel         builds a wheel in dist/, with CUDA if torch and nvcc support it, and checks what it links to
+#   make wheel         builds a wheel for each Python, with CUDA if torch and nvcc support it, and the source package in dist/
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -75,7 +75,7 @@ gpu-bundle: $(VENV)/torch
 	$(BIN)/python scripts/gpu_bundle.py $(if $(BEFORE),--before $(BEFORE)) $(if $(ARCH),--arch $(ARCH))
 
 wheel: $(VENV)/installed-wheel
-	scripts/make_wheel.sh $(BIN)/python
+	$(BIN)/python scripts/make_wheels.py
 
 # piq depends on torchvision, but its SSIM does not. Remove a torchvision that does not work with the installed torch.
 bench: $(VENV)/installed-bench
@@ -92,7 +92,7 @@ bench-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 
 $(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) "$(TORCH)" numpy ninja "setuptools>=77" wheel
+	$(PIP) "$(TORCH)" numpy ninja pybind11 "setuptools>=77" wheel
 	touch $@
 
 # setup.py runs directly, so that its progress is visible. pip then finds nothing left to compile.

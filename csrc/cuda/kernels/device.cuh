@@ -19,6 +19,8 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 
 #if defined(SSIM_SIMT)
 #include "simt.h"
+#elif defined(SSIM_DECLARED)
+#include "declared.h"
 #else
 
 #include <cuda_runtime.h>
