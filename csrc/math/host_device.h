@@ -4,7 +4,7 @@
 
 #if defined(__CUDACC__)
 #define SSIM_HOST_DEVICE __host__ __device__ __forceinline__
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) || defined(__clang__)
 #define SSIM_HOST_DEVICE inline __attribute__((always_inline))
 #else
 #define SSIM_HOST_DEVICE inline
