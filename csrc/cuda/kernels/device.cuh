@@ -20,6 +20,8 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 
 #if defined(SSIM_SIMT)
 #include "simt.h"
+#elif defined(__HIP__)
+#include "device_hip.cuh"
 #else
 
 #include <cuda_runtime.h>

@@ -1,7 +1,6 @@
 // Tensors as the kernels see them, and their launches on the current stream, through LibTorch's stable ABI.
 #pragma once
 
-#include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/tensor.h>
@@ -16,6 +15,7 @@
 #include "../kernels/problem.cuh"
 #include "grid.h"
 #include "plan.h"
+#include "runtime.h"
 
 namespace ssim_fused::cuda {
 
@@ -24,7 +24,7 @@ constexpr int kMaxDevices = 64;
 // torch clears the last error of its own CUDA runtime. This library's is another one, linked statically: left
 // there, the error would be reported again, of the next kernel.
 inline void check(cudaError_t code) {
-  if (code != cudaSuccess) cudaGetLastError();
+  if (code != cudaSuccess) static_cast<void>(cudaGetLastError());
   STD_CUDA_CHECK(code);
 }
 
