@@ -86,7 +86,7 @@ bench-score: $(VENV)/installed-demo $(VENV)/installed-scoring
 
 $(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) "$(TORCH)" numpy ninja "setuptools>=77" wheel
+	$(PIP) "$(TORCH)" numpy ninja pybind11 "setuptools>=77" wheel
 	touch $@
 
 # Once here, where one can see it; pip finds nothing left to compile.

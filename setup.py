@@ -1,16 +1,17 @@
-"""Compiles three libraries as one ninja graph, in a folder under build/ that the next build takes up again.
+"""Compiles three libraries as one ninja graph, in a folder under build/ that the next build reuses.
 
     ssim_fused/_operators_ID.so   schemas and CPU kernels; knows no Python
-    ssim_fused/_cuda_ID.so        CUDA kernels, where torch has CUDA and nvcc agrees
-    ssim_fused/_C.abi3.so         the module that knows ID, a hash over the sources and all that compiles them
+    ssim_fused/_cuda_ID.so        CUDA kernels, if torch has CUDA and nvcc is of the same major version
+    ssim_fused/_C.PYTHON.so       the pybind11 module that knows ID, a hash over the sources and all that compiles them
 
 SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
-GPUs, "all" those of a wheel; without it, those visible, or else all. MAX_JOBS limits the compilers at work.
-docs/building.md has more.
+GPUs, "all" those of a wheel; if unset, the visible ones, or all if none is visible. MAX_JOBS limits the compilers at
+work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for. docs/building.md has more.
 """
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -33,15 +35,19 @@ CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fno-math-errno -fvisibility
 CXX += " -fmacro-prefix-map=../../="  # errors name csrc/...
 # Python's and torch's names come with the process that loads the libraries.
 LINK = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--as-needed"
-# One module for every Python since 3.10. A Python without the lock has no such interface.
-LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
-NVCC = f"-std=c++20 -O3 --threads=2 --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden -DUSE_CUDA {DEFINES}"
+# CPU seconds of the slow sources (docs/building.md): of CUDA for each architecture. The others take some three.
+SECONDS = {"march_float.cpp": 35, "march_double.cpp": 25, "march_masked.cpp": 15}
+SECONDS |= {"images.cu": 113, "volumes.cu": 75, "wide.cu": 13, "masked.cu": 19, "pyramid.cu": 7}
+NVCC_THREADS = 2
+NVCC = f"-std=c++20 -O3 --threads={NVCC_THREADS} --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden"
+NVCC += f" -DUSE_CUDA {DEFINES}"
 
 
 def say(message):
-    """Print; where pip keeps the output to itself, on the terminal too: compiling takes minutes."""
+    """Print; if pip or another front end captures the output, print to the terminal too: compiling takes minutes."""
     print(message, flush=True)
-    if "_PYPROJECT_HOOKS_BUILD_BACKEND" in os.environ and not sys.stdout.isatty():
+    # Front ends load this module to run setup.py. Environment variables that mark a build differ between pip 23 and 25.
+    if "setuptools.build_meta" in sys.modules and not sys.stdout.isatty():
         with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
             terminal.write(f"\n  {message}  ")  # the blanks are for pip's spinner
 
@@ -60,10 +66,10 @@ def output_of(*command):
 
 
 def find_cuda(torch):
-    """The toolkit's folder, or None, and the reason in words."""
+    """The toolkit's folder or None; the state of CUDA, which `_C.cuda_state` keeps; and the reason in words."""
     wish = os.environ.get("SSIM_FUSED_CUDA", "")
     if wish == "0":
-        return None, "SSIM_FUSED_CUDA=0"
+        return None, "left out", "SSIM_FUSED_CUDA=0"
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = shutil.which("nvcc", path=os.path.join(home, "bin") if home else None)
     nvcc = nvcc or next(Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"), None)  # the extra `nvcc`
@@ -71,18 +77,18 @@ def find_cuda(torch):
     # nvcc may be a wrapper script in another folder: the toolkit's own answer.
     here = re.search(r"_HERE_=(\S+)", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull)) if nvcc else None
     if not torch.version.cuda:
-        missing = f"torch {torch.__version__} is a build without CUDA"
+        state, missing = "torch has none", f"torch {torch.__version__} is a build without CUDA"
     elif nvcc is None:
-        missing = "nvcc was not found in CUDA_HOME, on PATH, or as a wheel"
+        state, missing = "no nvcc", "nvcc was not found in CUDA_HOME, on PATH, or as a wheel"
     elif release is None or here is None:
-        missing = f"{nvcc} does not say its version and folder, as nvcc does"
+        state, missing = "nvcc disagrees", f"{nvcc} does not say its version and folder, as nvcc does"
     elif release[1] != torch.version.cuda.split(".")[0]:
-        missing = f"nvcc is of CUDA {release[1]}, torch of CUDA {torch.version.cuda}"
+        state, missing = "nvcc disagrees", f"{nvcc} is of CUDA {release[1]}, torch of CUDA {torch.version.cuda}"
     else:
-        return Path(here[1]).parent, f"nvcc and torch agree on CUDA {release[1]}"
+        return Path(here[1]).parent, "built", f"nvcc and torch agree on CUDA {release[1]}"
     if wish == "1":
         fail(f"SSIM_FUSED_CUDA=1 asks for CUDA, but {missing}.")
-    return None, missing
+    return None, state, missing
 
 
 def all_architectures(home):
@@ -100,21 +106,71 @@ def cuda_runtime(home):
     return f"{static} -Wl,--exclude-libs,{static.name} -lrt -lpthread -ldl"
 
 
+def pybind11_headers(torch):
+    """Version and folder of pybind11's headers: the package's, or else the copy that torch has."""
+    with contextlib.suppress(ImportError):
+        import pybind11
+
+        return pybind11.__version__, pybind11.get_include()
+    return f"of-torch-{torch.__version__}", Path(torch.__file__).parent / "include"
+
+
+def pythons():
+    """For each Python to compile `_C` for: the suffix of its modules, and the folder of its headers."""
+    names = "sysconfig.get_config_var('EXT_SUFFIX'), sysconfig.get_path('include')"
+    found = {sysconfig.get_config_var("EXT_SUFFIX"): sysconfig.get_path("include")}
+    for python in filter(None, os.environ.get("SSIM_FUSED_PYTHONS", "").split(os.pathsep)):
+        lines = output_of(python, "-c", f"import sysconfig; print({names}, sep='\\n')").splitlines()
+        if len(lines) != 2 or not (Path(lines[1]) / "Python.h").exists():
+            fail(f"SSIM_FUSED_PYTHONS: {python!r} is not a Python with headers: {' '.join(lines)}")
+        found.setdefault(*lines)
+    return found
+
+
+def what_it_takes(ninja, folder, jobs, architectures):
+    """The number of steps that are not up to date, and about how long they take."""
+    steps = re.findall(r"^\[\d+/\d+\] (\S+)", output_of(ninja, "-n", "-C", str(folder)), re.MULTILINE)
+    of_cuda = [SECONDS.get(step, 3) * architectures for step in steps if step.endswith(".cu")]
+    others = [SECONDS.get(step, 3) for step in steps if step.endswith(".cpp")]
+    longest = max([*others, *(seconds / NVCC_THREADS for seconds in of_cuda)], default=0)
+    minutes = max(longest, sum(of_cuda + others) / int(jobs)) / 60
+    return len(steps), "less than a minute" if minutes < 1 else f"about {minutes:.0f} min"
+
+
+def announce(torch, cuda, gpus, state, reason, steps, duration, jobs):
+    """Say in a line or two what is built, how long it takes and how to choose."""
+    if state in ("no nvcc", "nvcc disagrees"):
+        major = torch.version.cuda.split(".")[0]
+        say(
+            f"ssim_fused: WARNING: building without CUDA, although torch {torch.__version__} has it: {reason}. To "
+            f"serve GPUs, set CUDA_HOME to a toolkit of CUDA {major} and build again; SSIM_FUSED_CUDA=1 makes this an "
+            "error."
+        )
+    targets = f"the CPU and CUDA {cuda} ({gpus})" if cuda else f"the CPU alone ({reason})"
+    effort = f"{duration} for {steps} steps, {jobs} at a time" if steps else "everything is compiled already"
+    choose = "TORCH_CUDA_ARCH_LIST chooses GPUs, SSIM_FUSED_CUDA=0 leaves CUDA out, " if cuda else ""
+    choose = f". {choose}MAX_JOBS sets how many steps run at a time." if steps else ""
+    say(f"ssim_fused: building for {targets} against torch {torch.__version__}: {effort}{choose}")
+
+
 def build():
     """Compile and link what is not up to date; the libraries' paths."""
     try:
         import torch
         from torch.utils import cpp_extension
     except ImportError as error:
-        fail(f"to build without isolation, install torch, ninja and setuptools first ({error}).")
+        fail(f"to build without isolation, install torch, ninja, pybind11 and setuptools first ({error}).")
     ninja = shutil.which("ninja", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
     compiler = os.environ.get("CXX", "c++")
     version = output_of(*shlex.split(compiler), "--version")
     if ninja is None or not version:
         fail("ninja is missing: pip install ninja." if version else f"there is no C++ compiler {compiler!r}: set CXX.")
-    home, reason = find_cuda(torch)
-    cuda, nvcc = "", ""
+    home, state, reason = find_cuda(torch)
+    cuda, gpus, nvcc, architectures = "", "", "", []
     if home:
+        gpus = "chosen by TORCH_CUDA_ARCH_LIST"
+        if "TORCH_CUDA_ARCH_LIST" not in os.environ:
+            gpus = "the visible GPUs" if torch.cuda.is_available() else "all, since no GPU is visible"
         unset = "" if torch.cuda.is_available() else "all"
         if os.environ.get("TORCH_CUDA_ARCH_LIST", unset) == "all":
             os.environ["TORCH_CUDA_ARCH_LIST"] = all_architectures(home)
@@ -122,15 +178,15 @@ def build():
         host = f"-ccbin {shlex.quote(compiler)}" if "CXX" in os.environ else ""
         # A quarter of the size; drivers of CUDA 13 read it.
         size = "--compress-mode=size" if int((torch.version.cuda or "0").split(".")[0]) >= 13 else ""
-        nvcc = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(cpp_extension._get_cuda_arch_flags())}"
-    say(f"ssim_fused: building for {'CPU and CUDA' if cuda else 'CPU'} against torch {torch.__version__}: {reason}")
+        architectures = cpp_extension._get_cuda_arch_flags()
+        nvcc = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(architectures)}"
 
     # Commands name torch's headers by links in the build's folder, so that they are the same in every environment.
     rules = f"""
 cxx = {compiler} {CXX} {os.environ.get("CXXFLAGS", "")}
 ldflags = -shared {LINK} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
 rule cxx
-  command = $cxx -MMD -MF $out.d $defines -isystem torch/include -isystem $python -c $in -o $out
+  command = $cxx -MMD -MF $out.d $flags -isystem torch/include -c $in -o $out
   depfile = $out.d
   deps = gcc
   description = $name
@@ -150,46 +206,53 @@ rule link
         digest.update(f"{path.relative_to(ROOT)}\n{path.read_text()}".encode())
     build_id = digest.hexdigest()[:12]
 
-    def library(name, kind, paths, libraries, suffix=".o", defines="", python="."):
-        """The statements that compile and link a library."""
-        objects = {path: f"{path.relative_to(ROOT / 'csrc')}{suffix}" for path in paths}
-        return f"build {name}: link {' '.join(objects.values())}\n  libraries = {libraries}\n" + "".join(
-            f"build {made}: {kind} ../../{path.relative_to(ROOT)}\n"
-            f"  name = {path.name}\n  defines = {defines}\n  python = {python}\n"
-            for path, made in objects.items()
+    def objects(paths, suffix=".o"):
+        """The names of what sources are compiled to."""
+        return {path: f"{path.relative_to(ROOT / 'csrc')}{suffix}" for path in paths}
+
+    def compiled(kind, made, flags=""):
+        """The statements that compile sources to objects."""
+        return "".join(
+            f"build {name}: {kind} ../../{path.relative_to(ROOT)}\n  name = {path.name}\n  flags = {flags}\n"
+            for path, name in made.items()
         )
 
-    suffix = ".abi3.so" if LIMITED else sysconfig.get_config_var("EXT_SUFFIX")
-    macros = {"SSIM_FUSED_BUILD_ID": build_id, "SSIM_FUSED_CUDA_BUILD": cuda}  # of one small file: the others stay
-    defines = " ".join(shlex.quote(f'-D{name}="{value}"') for name, value in macros.items())
-    defines += " -DPy_LIMITED_API=0x030a0000" if LIMITED else ""
-    cpu = [ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))]
-    # It uses nothing of the libc that it names, by which auditwheel tells what system a wheel is for.
-    libc = "" if sys.platform == "darwin" else "-Wl,--no-as-needed"
-    libraries = {
-        f"_C{suffix}": (
-            "cxx",
-            [ROOT / "csrc/api/python.cpp"],
-            libc,
-            f"{suffix}.o",
-            defines,
-            sysconfig.get_path("include"),
-        ),
-        f"_operators_{build_id}.so": ("cxx", cpu, "-ltorch_cpu -lc10"),
-    }
+    def linked(name, made, libraries):
+        """The statement that links objects to a library."""
+        return f"build {name}: link {' '.join(made.values())}\n  libraries = {libraries}\n"
+
+    graph, libraries = rules, []
+    # Of one small file, so that another id or Python compiles nothing else.
+    macros = {"BUILD_ID": build_id, "CUDA_BUILD": cuda, "CUDA_STATE": state, "WHY_NO_CUDA": "" if cuda else reason}
+    defines = " ".join(["-Os", *(shlex.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
+    planned = objects([ROOT / "csrc/cuda/launch/planned.cpp"])
+    graph += compiled("cxx", planned, "-Wno-unknown-pragmas")
+    pybind11_version, pybind11_folder = pybind11_headers(torch)
+    pybind11_link = f"pybind11-{pybind11_version}"
+    for suffix, headers in pythons().items():
+        module = objects([ROOT / "csrc/api/python.cpp"], f"{suffix}.o")
+        graph += compiled("cxx", module, f"{defines} -isystem {pybind11_link} -isystem {headers}")
+        libraries.append(f"_C{suffix}")
+        graph += linked(libraries[-1], module | planned, "" if sys.platform == "darwin" else "-Wl,--strip-all")
+    cpu = objects([ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))])
+    libraries.append(f"_operators_{build_id}.so")
+    graph += compiled("cxx", cpu) + linked(libraries[-1], cpu, "-ltorch_cpu -lc10")
     if cuda:
-        kernels = sorted((ROOT / "csrc/cuda").rglob("*.cu"))
-        libraries[f"_cuda_{build_id}.so"] = ("nvcc", kernels, f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}")
-    graph = rules + "".join(library(name, *parts) for name, parts in libraries.items())
+        kernels = objects(sorted((ROOT / "csrc/cuda").rglob("*.cu")))
+        libraries.append(f"_cuda_{build_id}.so")
+        graph += compiled("nvcc", kernels)
+        graph += linked(libraries[-1], kernels, f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "torch").unlink(missing_ok=True)
-    (folder / "torch").symlink_to(Path(torch.__file__).parent)
+    for link, target in (("torch", Path(torch.__file__).parent), (pybind11_link, pybind11_folder)):
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(target)
     (folder / "build.ninja").write_text(graph)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )  # macOS has no affinity
     jobs = os.environ.get("MAX_JOBS") or str(cores)
+    announce(torch, cuda, gpus, state, reason, *what_it_takes(ninja, folder, jobs, len(architectures)), jobs)
     running = subprocess.Popen(
         [ninja, "-j", jobs],
         cwd=folder,
@@ -229,8 +292,16 @@ class BuildLibraries(build_ext):
         return {out: f"ssim_fused/{os.path.basename(out)}" for out in self.get_outputs()} if self.inplace else {}
 
 
+# Setuptools 61 is the first that reads pyproject.toml: older ones would install a package called UNKNOWN.
+SETUPTOOLS = tuple(int(number) for number in re.findall(r"\d+", setuptools.__version__)[:2])
+if SETUPTOOLS < (61, 0):
+    fail(f"setuptools {setuptools.__version__} cannot read pyproject.toml: pip install --upgrade setuptools.")
+if "bdist_wheel" in sys.argv and SETUPTOOLS < (70, 1) and importlib.util.find_spec("wheel") is None:
+    fail(f"setuptools {setuptools.__version__} needs the package wheel: pip install --upgrade setuptools wheel.")
+# pyproject.toml leaves the license to this file, since only setuptools 77 and newer accept an SPDX expression there.
+LICENSE = "license_expression" if SETUPTOOLS >= (77, 0) else "license"
 setup(
-    ext_modules=[Extension("ssim_fused._C", ["csrc/api/python.cpp"], py_limited_api=LIMITED)],
+    **{LICENSE: "Apache-2.0"},
+    ext_modules=[Extension("ssim_fused._C", ["csrc/api/python.cpp"])],
     cmdclass={"build_ext": BuildLibraries},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED else {},
 )

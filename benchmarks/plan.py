@@ -1,25 +1,22 @@
 """What the launch planner plans and predicts, without a GPU: `python -m benchmarks.plan` writes it to docs/kernels.md.
 
-Compiles tests/simt/plan.cpp, which has the variants that ship, and asks it for every shape and device below. Times are
-the planner's model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that
-the model alone does not make are computed here, from numbers that are named below.
+Asks the module `_C`, which knows the variants that ship, for every shape and device below. Times are the planner's
+model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that the model
+alone does not make are computed here, from numbers that are named below.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ssim_fused import _C
+
 from .marks import rewrite
 
-ROOT = Path(__file__).resolve().parents[1]
-SIMT, PAGE = ROOT / "tests" / "simt", ROOT / "docs" / "kernels.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernels.md"
 # SMs, bytes of shared memory and threads of one.
 DEVICES = {
     "H100": (132, 228 * 1024, 2048),
@@ -76,36 +73,38 @@ LEVELS, HALVED_BYTES, GATHERED_BYTES = 5, 11.2, 4 + 4 / 3 + 4
 PYRAMIDS = {"8x3x1080x1920": (24, 1080, 1920), "16x3x512x512": (48, 512, 512)}
 
 
-def compile_planner(directory: Path) -> Path:
-    """The program that prints plans."""
-    program = directory / "plan"
-    command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-Wno-unknown-pragmas", f"-I{SIMT}"]
-    subprocess.run([*command, "-o", str(program), str(SIMT / "plan.cpp")], check=True)
-    return program
-
-
-def plan(program: Path, device: str, shape: tuple[int, int, int], call: str) -> dict[str, Any]:
+def plan(device: str, shape: tuple[int, int, int], call: str) -> dict[str, Any]:
     """The plan of a call for planes of a size."""
     radius, derivatives, _ = CALLS[call]
-    numbers = [derivatives, radius, *shape, *DEVICES[device]]
-    return json.loads(subprocess.run([program, *map(str, numbers)], capture_output=True, text=True, check=True).stdout)
+    sms, shared_bytes, max_threads = DEVICES[device]
+    made = _C.plan(
+        shape,
+        gradient=derivatives > 0,
+        radius=radius,
+        sms=sms,
+        shared_bytes=shared_bytes,
+        max_threads=max_threads,
+    )
+    if made is None:
+        raise ValueError(f"call: {call!r} has no kernel that fits a {device}")
+    return made
 
 
-def milliseconds(program: Path, shape: tuple[int, int, int], call: str) -> float:
+def milliseconds(shape: tuple[int, int, int], call: str) -> float:
     """The model's time on an H100."""
-    return plan(program, "H100", shape, call)["cost"] * CALLS[call][2] / H100_HERTZ * 1e3
+    return plan("H100", shape, call)["cost"] * CALLS[call][2] / H100_HERTZ * 1e3
 
 
-def planned_rows(program: Path) -> Iterator[list[str]]:
+def planned_rows() -> Iterator[list[str]]:
     """A row for each device, shape and call with the default window."""
     for device, (sms, *_) in DEVICES.items():
         for name, shape in SHAPES.items():
             for call in (GRADIENT, VALUE):
-                made = plan(program, device, shape, call)
+                made = plan(device, shape, call)
                 planes, height, width = shape
                 pixels = planes * height * width
                 useful = pixels / PIXELS_OF_TURN / (sms * SCHEDULERS) / made["cost"]
-                seconds = milliseconds(program, shape, call) / 1e3
+                seconds = milliseconds(shape, call) / 1e3
                 is_h100 = device == "H100"
                 yield [
                     *(device, name, call, f"{made['columns']}{', single' if made['owned'] == 0 else ''}"),
@@ -116,14 +115,14 @@ def planned_rows(program: Path) -> Iterator[list[str]]:
                 ]
 
 
-def predicted_rows(program: Path) -> Iterator[list[str]]:
+def predicted_rows() -> Iterator[list[str]]:
     """A row for each call whose kernels no GPU has timed."""
 
     def between(first: float, second: float) -> str:
         low, high = sorted((first, second))
         return f"{low:.2f} ms" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f} ms"
 
-    model = {call: milliseconds(program, SHAPES[LARGE], call) for call in CALLS}
+    model = {call: milliseconds(SHAPES[LARGE], call) for call in CALLS}
     for call in list(CALLS)[2:]:
         yield [LARGE, call, f"{model[call]:.2f} ms", "the model"]
     pixels = 48 * 1080 * 1919
@@ -144,7 +143,7 @@ def predicted_rows(program: Path) -> Iterator[list[str]]:
         halved, gathered = (pixels * b / H100_BYTES * 1e3 for b in (HALVED_BYTES, GATHERED_BYTES))
         for call, rest in ((GRADIENT, halved + gathered), (VALUE, halved)):
             levels = [(planes, height >> level, width >> level) for level in range(LEVELS)]
-            marches = sum(milliseconds(program, level, call) for level in levels)
+            marches = sum(milliseconds(level, call) for level in levels)
             text = f"the model's {marches:.2f} ms of marches over {LEVELS} levels, {halved:.2f} of halving"
             text += f", {gathered:.2f} of gathering, by memory" if call == GRADIENT else ", by memory"
             yield [name, f"MS-SSIM, {call}", f"{marches + rest:.2f} ms", text]
@@ -155,21 +154,20 @@ def markdown(header: list[str], rows: Iterator[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]) + "\n"
 
 
-def tables(program: Path) -> dict[str, str]:
+def tables() -> dict[str, str]:
     """The page's tables, by the names of their marks."""
     header = ["device", "shape", "", "columns", "blocks", "rows of a block", "per SM", "waves", "useful"]
     return {
-        "plans": markdown([*header, "predicted", "measured, 0.1.0"], planned_rows(program)),
-        "predictions": markdown(["shape", "", "predicted, not measured", "by"], predicted_rows(program)),
+        "plans": markdown([*header, "predicted", "measured, 0.1.0"], planned_rows()),
+        "predictions": markdown(["shape", "", "predicted, not measured", "by"], predicted_rows()),
     }
 
 
 def main() -> int:
     """Write the tables, and print them."""
-    with tempfile.TemporaryDirectory() as directory:
-        for name, text in tables(compile_planner(Path(directory))).items():
-            rewrite(PAGE, text, name)
-            print(text)
+    for name, text in tables().items():
+        rewrite(PAGE, text, name)
+        print(text)
     return 0
 
 

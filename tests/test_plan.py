@@ -1,20 +1,15 @@
-"""The CUDA launch planner (csrc/cuda/launch/plan.h), compiled without a GPU: valid, balanced, not wasteful."""
+"""Plans of the CUDA launch planner (csrc/cuda/launch/plan.h), by `_C.plan`: valid, balanced, not wasteful."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import pytest
 
 from benchmarks import plan as planned
+from ssim_fused import _C
 
-SIMT = Path(__file__).parent / "simt"
 ROWS_OF_STEP, SCHEDULERS, WARP = 8, 4, 32
 
 
@@ -47,24 +42,10 @@ SHAPES = {
 ODD_SHAPES = [(1, 1, 1), (1, 1, 5000), (1, 5000, 1), (100_000, 11, 11), (1, 100_000, 11), (7, 33, 1_000_003)]
 
 
-@pytest.fixture(scope="module")
-def planner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    binary = tmp_path_factory.mktemp("plan") / "plan"
-    command = [compiler, "-std=c++20", "-O1", "-Wno-unknown-pragmas", f"-I{SIMT}", "-o", str(binary)]
-    built = subprocess.run([*command, str(SIMT / "plan.cpp")], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr[-4000:]
-    return binary
-
-
-def plan(
-    planner: Path, shape: tuple[int, int, int], machine: Machine, gradient: bool, radius: int = 5
-) -> dict[str, float]:
-    numbers = [3 if gradient else 0, radius, *shape, machine.sms, machine.shared_bytes, machine.max_threads]
-    ran = subprocess.run([planner, *map(str, numbers)], capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
+def plan(shape: tuple[int, int, int], machine: Machine, gradient: bool, radius: int = 5) -> dict[str, float]:
+    made = _C.plan(shape, gradient=gradient, radius=radius, **asdict(machine))
+    assert made is not None
+    return made
 
 
 def check_valid(chosen: dict[str, float], shape: tuple[int, int, int], machine: Machine) -> None:
@@ -84,9 +65,9 @@ def check_valid(chosen: dict[str, float], shape: tuple[int, int, int], machine: 
 @pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "value"])
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("machine_name", MACHINES)
-def test_planned_launches(machine_name: str, name: str, gradient: bool, planner: Path) -> None:
+def test_planned_launches(machine_name: str, name: str, gradient: bool) -> None:
     machine, (shape, *bounds) = MACHINES[machine_name], SHAPES[name]
-    chosen = plan(planner, shape, machine, gradient)
+    chosen = plan(shape, machine, gradient)
     check_valid(chosen, shape, machine)
     planes, height, width = shape
 
@@ -103,19 +84,35 @@ def test_planned_launches(machine_name: str, name: str, gradient: bool, planner:
 @pytest.mark.parametrize("shape", [*ODD_SHAPES, SHAPES["1x3x1080x1920"][0]])
 @pytest.mark.parametrize("machine_name", MACHINES)
 def test_any_shape_gets_a_valid_plan(
-    machine_name: str, shape: tuple[int, int, int], gradient: bool, radius: int, planner: Path
+    machine_name: str, shape: tuple[int, int, int], gradient: bool, radius: int
 ) -> None:
-    check_valid(plan(planner, shape, MACHINES[machine_name], gradient, radius), shape, MACHINES[machine_name])
+    check_valid(plan(shape, MACHINES[machine_name], gradient, radius), shape, MACHINES[machine_name])
 
 
-def test_no_plan_where_no_kernel_fits(planner: Path) -> None:
-    assert plan(planner, (1, 64, 64), Machine(1, 8 * 1024, 1024), True)["variant"] == -1
+def test_no_plan_where_no_kernel_fits() -> None:
+    assert _C.plan((1, 64, 64), gradient=True, sms=1, shared_bytes=8 * 1024, max_threads=1024) is None
 
 
-def test_the_page_has_the_planners_numbers(planner: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"radius": 4}, ValueError, "radius: 4, expected 3, 5 or 11"),
+        ({"sms": 0}, ValueError, "sms: 0, expected a positive number"),
+        ({"shape": (1, -64, 64)}, ValueError, "height: -64, expected a positive number"),
+        ({"shape": (1, 64)}, TypeError, "incompatible function arguments"),
+        ({"shared_bytes": "many"}, TypeError, "incompatible function arguments"),
+        ({"sms": 2**40}, TypeError, "incompatible function arguments"),
+    ],
+)
+def test_wrong_arguments_are_refused(changed: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        _C.plan(**({"shape": (1, 64, 64), "gradient": True} | asdict(MACHINES["T4"]) | changed))
+
+
+def test_the_page_has_the_planners_numbers() -> None:
     """docs/kernels.md is what `python -m benchmarks.plan` writes; what its prose predicts is in these tables."""
     page = planned.PAGE.read_text()
-    made = planned.tables(planner)
+    made = planned.tables()
     assert all(f"<!-- {name}:begin -->\n{text}<!-- {name}:end -->" in page for name, text in made.items())
     prose = re.sub(r"<!-- (plans|predictions):begin -->.*?<!-- \1:end -->", "", page, flags=re.DOTALL)
     cells = {cell.strip() for line in made["predictions"].splitlines() for cell in line.split("|")}

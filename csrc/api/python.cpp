@@ -1,50 +1,59 @@
-// The module `_C`: what was compiled. It keeps to Python's limited interface, so that one file serves every
-// Python since 3.10; the operators' libraries know none, and are found by the build id that they carry in
-// their names.
-#include <Python.h>
+// The module `_C`: what was compiled, and what the CUDA launch planner answers. It is one small file for each
+// Python. The operators' libraries know no Python, and are found by the build id that they carry in their
+// names. The module keeps no state, so it needs no global interpreter lock.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <torch/headeronly/version.h>
+
+#include <optional>
+#include <tuple>
+
+#include "../cuda/launch/planned.h"
 
 #define SSIM_STRINGIZE(x) SSIM_STRINGIZE_AGAIN(x)
 #define SSIM_STRINGIZE_AGAIN(x) #x
+
+namespace py = pybind11;
 
 namespace {
 
 constexpr char kTorch[] = SSIM_STRINGIZE(TORCH_VERSION_MAJOR) "." SSIM_STRINGIZE(
     TORCH_VERSION_MINOR) "." SSIM_STRINGIZE(TORCH_VERSION_PATCH);
 
-PyObject* build_info(PyObject*, PyObject*) {
-  return Py_BuildValue("{s:s,s:s,s:s}", "torch", kTorch, "compiler", __VERSION__, "cuda",
-                       SSIM_FUSED_CUDA_BUILD);
+py::dict build_info() {
+  using py::literals::operator""_a;
+  return py::dict("torch"_a = kTorch, "compiler"_a = __VERSION__, "cuda"_a = SSIM_FUSED_CUDA_BUILD,
+                  "why_no_cuda"_a = SSIM_FUSED_WHY_NO_CUDA);
 }
 
-int add_build_id(PyObject* module) {
-  return PyModule_AddStringConstant(module, "build_id", SSIM_FUSED_BUILD_ID);
+std::optional<py::dict> plan(std::tuple<int64_t, int64_t, int64_t> shape, bool gradient, int radius, int sms,
+                             int shared_bytes, int max_threads) {
+  using py::literals::operator""_a;
+  const auto [planes, height, width] = shape;
+  const auto planned = ssim_fused::cuda::plan_images(planes, height, width, gradient, radius,
+                                                     {sms, shared_bytes, max_threads});
+  if (!planned) return std::nullopt;
+  return py::dict("columns"_a = planned->columns, "owned"_a = planned->owned, "last"_a = planned->last,
+                  "blocks_per_sm"_a = planned->blocks_per_sm, "strips"_a = planned->strips,
+                  "blocks"_a = planned->blocks, "rows"_a = planned->rows,
+                  "rows_of_strip"_a = planned->rows_of_strip, "cost"_a = planned->cost);
 }
-
-PyMethodDef methods[] = {
-    {"build_info", build_info, METH_NOARGS,
-     "Torch's version at build time, the compiler, and CUDA's version and architectures ('' for a CPU "
-     "build)."},
-    {nullptr, nullptr, 0, nullptr},
-};
-
-PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, reinterpret_cast<void*>(&add_build_id)},
-    {0, nullptr},
-};
-
-PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    "_C",
-    "What was compiled; the operators are in libraries beside this module.",
-    0,
-    methods,
-    slots,
-    nullptr,
-    nullptr,
-    nullptr,
-};
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__C() { return PyModuleDef_Init(&definition); }
+PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
+  module.doc() = "What was compiled; the operators are in libraries next to this module.";
+  module.attr("build_id") = SSIM_FUSED_BUILD_ID;
+  module.attr("cuda_state") = SSIM_FUSED_CUDA_STATE;
+  module.def(
+      "build_info", &build_info,
+      "Returns torch's version at build time, the compiler, CUDA's version and architectures ('' for a "
+      "CPU build), and why CUDA was left out.");
+  module.def(
+      "plan", &plan, py::arg("shape"), py::kw_only(), py::arg("gradient"), py::arg("radius") = 5,
+      py::arg("sms"), py::arg("shared_bytes"), py::arg("max_threads"),
+      "Returns the launch that the CUDA planner chooses for float32 images of shape (planes, height, "
+      "width) on a GPU with this number of SMs, and bytes of shared memory and threads of each; None if "
+      "no kernel fits. No GPU is needed.\n\nRaises ValueError if a number is not positive, or `radius` is "
+      "not that of a strip kernel.");
+}

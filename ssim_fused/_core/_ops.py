@@ -38,7 +38,7 @@ except OSError as error:
 
 # The CUDA kernels are a library of their own, so that a torch without CUDA, or with another CUDA, can import the
 # package. A call with a CUDA tensor then explains why it cannot be served.
-why_no_cuda = "this ssim_fused was built without CUDA"
+why_no_cuda = f"this ssim_fused was built without CUDA: {_C.build_info()['why_no_cuda']}"
 _served = {"cpu", "meta"}  # types of the devices that have kernels
 if torch.version.cuda is not None and _C.build_info()["cuda"]:
     try:
@@ -81,7 +81,8 @@ def build_info() -> dict[str, str]:
 
     Returns:
         Strings by the keys ``torch`` (version at build time), ``compiler``, ``instruction_set``,
-        ``best_instruction_set`` (of this machine) and ``cuda`` (empty for a CPU build).
+        ``best_instruction_set`` (of this machine), ``cuda`` (version and architectures, empty for a CPU build) and
+        ``why_no_cuda`` (empty for a build with CUDA).
 
     Example:
         >>> from ssim_fused import build_info
@@ -94,10 +95,35 @@ def build_info() -> dict[str, str]:
 
 def _callers_level() -> int:
     """The `stacklevel` of a warning that points at the first line outside of this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]):
-        level, frame = level + 1, frame.f_back
+    level, frame, package = 0, sys._getframe(1), Path(__file__).parents[1]
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not ("importlib" in name and "_bootstrap" in name):  # `warnings` does not count these either
+            level += 1
+            if not Path(name).is_relative_to(package):
+                break
+        frame = frame.f_back
     return level
+
+
+def _warn_of_missing_cuda() -> None:
+    """Warns if the build left CUDA out by accident.
+
+    That is so if nvcc did not agree with torch; or if there is a GPU, and nobody asked to leave CUDA out. Machines
+    without a GPU, on which torch's default build has CUDA, too, are not warned. Counting GPUs does not initialize CUDA.
+    """
+    if torch.version.cuda is None or _C.cuda_state in ("built", "left out"):
+        return
+    if _C.cuda_state == "nvcc disagrees" or torch.cuda.device_count() > 0:
+        warnings.warn(
+            f"ssim_fused was built without CUDA, so it cannot compute on GPUs: {_C.build_info()['why_no_cuda']}. To "
+            "build it for them, set CUDA_HOME to a toolkit of torch's CUDA version, and reinstall ssim_fused with "
+            "SSIM_FUSED_CUDA=1. A build with SSIM_FUSED_CUDA=0 does not warn.",
+            stacklevel=_callers_level(),
+        )
+
+
+_warn_of_missing_cuda()
 
 
 @functools.cache

@@ -22,6 +22,8 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 #include "simt.h"
 #elif defined(__HIP__)
 #include "device_hip.cuh"
+#elif defined(SSIM_DECLARED)
+#include "declared.h"
 #else
 
 #include <cuda_runtime.h>
