@@ -25,7 +25,8 @@ except ImportError as error:
 
 def _library(kind: str) -> Path:
     """The library of that kind which was built with `_C`, never one that another build has left."""
-    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
+    suffix = ".dll" if sys.platform == "win32" else ".so"
+    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}{suffix}")
 
 
 try:
@@ -36,11 +37,18 @@ except OSError as error:
         f"{torch.__version__}. {_REINSTALL} The loader said: {error}"
     ) from error
 
+
 # The CUDA kernels are a library of their own, so that a torch without CUDA, or with another CUDA, can import the
 # package. A call with a CUDA tensor then explains why it cannot be served.
+def _fits_torch(kernels: str) -> bool:
+    """Whether kernels of `build_info()["cuda"]` are for the devices that this torch calls "cuda": NVIDIA's or AMD's."""
+    of_torch = torch.version.hip if kernels.startswith("ROCm") else torch.version.cuda
+    return kernels != "" and of_torch is not None
+
+
 why_no_cuda = f"this ssim_fused was built without CUDA: {_C.build_info()['why_no_cuda']}"
 _served = {"cpu", "meta"}  # types of the devices that have kernels
-if torch.version.cuda is not None and _C.build_info()["cuda"]:
+if _fits_torch(_C.build_info()["cuda"]):
     try:
         torch.ops.load_library(str(_library("cuda")))
         _served.add("cuda")
@@ -129,7 +137,7 @@ _warn_of_missing_cuda()
 @functools.cache
 def _warn_of_composite(device_type: str) -> None:
     if device_type == "cuda" and torch.version.hip is not None:
-        device = "AMD GPUs, which torch for ROCm calls 'cuda'"
+        device = f"AMD GPUs, which torch for ROCm calls 'cuda' ({why_no_cuda})"
     else:
         device = f"device '{device_type}' in this build (see ssim_fused.build_info())"
     warnings.warn(
