@@ -11,10 +11,9 @@
 #include <type_traits>
 
 #define SSIM_DEVICE __device__ __forceinline__
-// Of `threads` threads, `blocks` blocks must fit a compute unit; HIP counts the wavefronts of a SIMD, of which
-// there are kSimds in a compute unit.
-#define SSIM_KERNEL(threads, blocks) \
-  __global__ void __launch_bounds__(threads, ssim_fused::cuda::waves_per_simd(threads, blocks))
+// Without `blocks`, which divides the registers of an NVIDIA SM: here local memory, 64 KiB in a compute unit,
+// limits the blocks of the large kernels, and the compiler divides the registers accordingly.
+#define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads)
 #define SSIM_PARAMS const
 #define SSIM_CALLER_PARAM
 #define SSIM_CALLER
@@ -38,12 +37,6 @@ static_assert(kWarpSize == 64, "gfx9 has wavefronts of 64: define SSIM_FUSED_WAR
 #elif defined(__HIP_DEVICE_COMPILE__)
 static_assert(kWarpSize == 32, "gfx10 and later have wavefronts of 32: define SSIM_FUSED_WARP_SIZE=32");
 #endif
-
-constexpr int waves_per_simd(int threads, int blocks) {
-  constexpr int kSimds = 4;
-  const int waves = threads * blocks / (kWarpSize * kSimds);
-  return waves < 1 ? 1 : waves;
-}
 
 struct Half {
   uint16_t bits;
