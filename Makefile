@@ -43,6 +43,7 @@ test-all: $(VENV)/installed-test $(VENV)/installed-demo $(VENV)/installed-volume
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/sanitizers.sh $(BIN)/python
 	tests/compilers.sh $(BIN)/python
+	tests/platforms.sh $(BIN)/python
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check

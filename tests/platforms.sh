@@ -4,7 +4,7 @@
 #   windows   the CPU library by Clang for x86_64-w64-windows-gnu; under Wine, tests/march.cpp has to print what this
 #             machine's build prints, and with TORCH_WINDOWS, the unpacked wheel of torch for Windows, so do the
 #             operators (tests/operators.cpp). Clang also has to accept the flags for MSVC.
-#   macos     the CPU library by Zig's Clang with the headers of macOS, for 64-bit ARM and x86-64
+#   macos     the CPU library by Zig's Clang with the headers of macOS, for 64-bit ARM
 #   rocm      the CUDA library by Clang's HIP front end for gfx90a, gfx942 and gfx1100
 #
 # Usage: tests/platforms.sh [PYTHON with torch].  PLATFORMS="windows rocm" chooses.
@@ -23,10 +23,11 @@ flags_of() { # of a system, as setup.py has them
   "$python" -c 'import sys; sys.path.insert(0, "scripts"); import toolchain; print(toolchain.system_of(sys.argv[1]).compile_flags)' "$1"
 }
 
-newest() { # of the compilers with this name
-  for version in '' -{22..17}; do
-    command -v "$1$version" > /dev/null && "$1$version" -dumpversion | sed "s/\..*//;s/$/ $1$version/"
-  done | sort -nr | sed '1s/.* //;q'
+newest_clang() { # the name of the newest clang++ that is installed, or nothing
+  local name
+  for name in clang++ clang++-{22..14}; do
+    if command -v "$name" > /dev/null; then echo "$("$name" -dumpversion | cut -d. -f1) $name"; fi
+  done | sort -nrs | sed '1s/.* //;q'
 }
 
 compile_cpu() { # name, words of the compiler: the CPU library's objects
@@ -50,7 +51,7 @@ END_OF_PYTHON
 
 windows() {
   local clang wine
-  clang=$(newest clang++)
+  clang=$(newest_clang)
   if [[ -z $clang ]] || ! command -v x86_64-w64-mingw32-g++-posix > /dev/null; then
     echo "SKIPPED windows: clang++ and MinGW's libraries are not both installed"
     return
@@ -107,19 +108,17 @@ macos() {
     echo "SKIPPED macos: the package ziglang is not installed"
     return
   fi
-  local target
-  for target in aarch64-macos x86_64-macos; do
-    # shellcheck disable=SC2046
-    compile_cpu "$target" "$python" -m ziglang c++ -target "$target" $(flags_of darwin)
-    # The symbols of torch come with the process, as setup.py has it.
-    "$python" -m ziglang c++ -target "$target" -shared -undefined dynamic_lookup "$place/$target"-*.o -o "$place/$target.so"
-    echo "OK $target"
-  done
+  local clang="$python -m ziglang c++ -target aarch64-macos"
+  # shellcheck disable=SC2046
+  compile_cpu macos $clang $(flags_of darwin)
+  # The symbols of torch come with the process, as setup.py has it.
+  $clang -shared -undefined dynamic_lookup "$place"/macos-*.o -o "$place/_operators.so"
+  echo "OK macos"
 }
 
 rocm() {
   local clang gpu lanes source
-  clang=$(newest clang++)
+  clang=$(newest_clang)
   if [[ -z $clang ]] || (($("$clang" -dumpversion | cut -d. -f1) < 17)) || [[ ! -e /usr/include/hip/hip_runtime.h ]]; then
     echo "SKIPPED rocm: Clang 17 or newer and HIP's headers are not both installed"
     return

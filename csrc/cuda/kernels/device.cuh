@@ -1,7 +1,7 @@
 // What the kernels need of a GPU beyond plain C++: warps, shared memory, asynchronous copies, 16-bit floats,
-// fast arithmetic. The host build of the kernels (tests/simt/simt.h) defines the same names; nothing else in
-// the kernels is specific to CUDA: this is the only file with PTX, intrinsics of warps and the size of a warp
-// (tests/test_sources.py).
+// fast arithmetic. The host build of the kernels (tests/simt/simt.h) and HIP (device_hip.cuh) define the same
+// names. Nothing else in the kernels is specific to CUDA: this is the only file with PTX, NVIDIA's intrinsics
+// of warps and the size of a warp (tests/test_sources.py).
 #pragma once
 
 #include <cstdint>

@@ -33,9 +33,9 @@ SSIM_HOST_DEVICE float reciprocal(float value) {
 namespace ssim_fused::cuda {
 
 #if defined(__HIP_DEVICE_COMPILE__) && defined(__GFX9__)
-static_assert(kWarpSize == 64, "gfx9 has wavefronts of 64: define SSIM_FUSED_WARP_SIZE=64");
+static_assert(kWarpSize == 64, "SSIM_FUSED_WARP_SIZE is not the size of a wavefront of gfx9");
 #elif defined(__HIP_DEVICE_COMPILE__)
-static_assert(kWarpSize == 32, "gfx10 and later have wavefronts of 32: define SSIM_FUSED_WARP_SIZE=32");
+static_assert(kWarpSize == 32, "SSIM_FUSED_WARP_SIZE is not the size of a wavefront here");
 #endif
 
 struct Half {

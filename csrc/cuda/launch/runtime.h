@@ -1,4 +1,5 @@
-// The runtime: CUDA's, or HIP's under CUDA's names, of which the launchers and torch's STD_CUDA_CHECK use these.
+// The GPU's runtime: CUDA's, or HIP's under those of CUDA's names that the launchers and torch's
+// STD_CUDA_CHECK use.
 #pragma once
 
 #if !defined(__HIP__)
