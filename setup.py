@@ -6,7 +6,8 @@
 
 SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
 GPUs, "all" those of a wheel; if unset, the visible ones, or all if none is visible. MAX_JOBS limits the compilers at
-work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for. docs/building.md has more.
+work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for; SSIM_FUSED_PORTABLE=1 links libstdc++ into `_C`,
+which then runs next to an older one. docs/building.md has more.
 """
 
 import contextlib
@@ -247,14 +248,16 @@ rule link
     defines = " ".join(["-Os", *(SYSTEM.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
     planned = objects([ROOT / "csrc/cuda/launch/planned.cpp"])
     graph += compiled("cxx", planned, "-Wno-unknown-pragmas")
+    of_module = f"{SYSTEM.module_flags} {SYSTEM.python_libraries(sys.base_prefix)}"
+    if os.environ.get("SSIM_FUSED_PORTABLE") == "1":
+        of_module += " -static-libstdc++"
     pybind11_version, pybind11_folder = pybind11_headers(torch)
     pybind11_link = f"pybind11-{pybind11_version}"
     for suffix, headers in pythons().items():
         module = objects([ROOT / "csrc/api/python.cpp"], f"{suffix}.o")
         graph += compiled("cxx", module, f"{defines} -isystem {pybind11_link} -isystem {SYSTEM.quote(headers)}")
         libraries.append(f"_C{suffix}")
-        flags = f"{SYSTEM.strip_flags} {SYSTEM.python_libraries(sys.base_prefix)}"
-        graph += linked(libraries[-1], module | planned, flags)
+        graph += linked(libraries[-1], module | planned, of_module)
     cpu = objects([ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))])
     libraries.append(f"_operators_{build_id}{SYSTEM.library_suffix}")
     graph += compiled("cxx", cpu) + linked(libraries[-1], cpu, "-ltorch_cpu -lc10")
@@ -267,6 +270,7 @@ rule link
     folder.mkdir(parents=True, exist_ok=True)
     for link, target in (("torch", Path(torch.__file__).parent), (pybind11_link, pybind11_folder)):
         link_folder(folder / link, Path(target), SYSTEM)
+    (folder / "exports").write_text("{ global: PyInit__C; local: *; };\n")
     (folder / "build.ninja").write_text(graph)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -6,10 +6,11 @@
     build/gpu-bundle/before/   the package of the commit to compare with
     build/gpu-bundle/site/     other packages, for any Python 3
 
-The libraries know neither Python nor torch's version, so the torch here may be another than there, with or without
-CUDA; nvcc has to be of the CUDA of the torch there. Commits are exported and built under build/gpu, where a second
-build compiles only what changed. The bundle is checked: nothing in it depends on Python's minor version, and all of it
-is smaller than LIMIT_MIB.
+The operators' libraries know neither Python nor torch's version, so the torch here may be another than there, with or
+without CUDA; nvcc has to be of the CUDA of the torch there. The module `_C` is compiled for every Python that is found
+here, and a Python file with the same facts serves the others. Commits are exported and built under build/gpu, where a
+second build compiles only what changed. The bundle is checked: nothing else in it depends on Python's minor version,
+and all of it is smaller than LIMIT_MIB.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from make_wheels import find_pythons
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MIB = 60
@@ -43,6 +48,25 @@ runpy.run_path("setup.py", run_name="__main__")
 """
 # What the linker is shown in place of torch's library: by one symbol it notes the library's name.
 STAND_IN = "void aoti_torch_get_current_cuda_stream(void) {}\n"
+# Loads a module by its path, since importing the package needs a torch of its own kind, and prints what it knows.
+ASK_MODULE = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(json.dumps([module.build_id, module.cuda_state, module.build_info()]))
+"""
+# Python prefers a compiled module of the same name.
+MODULE_OF_ANY_PYTHON = '''"""What was compiled, for a Python that the compiled module `_C` is not there for."""
+
+build_id = {!r}
+cuda_state = {!r}
+
+
+def build_info():
+    """What the compiled module's `build_info` returns."""
+    return dict({!r})
+'''
 
 
 def say(message: str) -> None:
@@ -100,8 +124,12 @@ def export(commit: str, folder: Path) -> None:
 
 def build(folder: Path, architectures: str, cuda: str) -> None:
     """Compile a checkout in place, for these GPUs."""
+    pythons = {"SSIM_FUSED_PYTHONS": os.pathsep.join(p for p in find_pythons().values() if p != sys.executable)}
     if not cuda:
-        return output(sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", cwd=folder) and None
+        command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+        if subprocess.run(command, cwd=folder, env=os.environ | pythons, check=False).returncode != 0:
+            raise SystemExit(f"gpu_bundle: {folder} does not build, see above")
+        return
     stand_in = folder.parent / "stand_in"  # a fixed place: flags decide which objects are taken up again
     stand_in.mkdir(exist_ok=True)
     source = stand_in / "torch_cuda.c"
@@ -110,12 +138,17 @@ def build(folder: Path, architectures: str, cuda: str) -> None:
     compiler = os.environ.get("CC", "cc")
     output(compiler, "-shared", "-fPIC", "-Wl,-soname,libtorch_cuda.so", "-o", str(library), str(source))
     old_glibc = ROOT / "scripts/old_glibc.h"  # the machine there may have another one
-    environment = os.environ | {
-        "SSIM_FUSED_CUDA": "1",
-        "TORCH_CUDA_ARCH_LIST": architectures,
-        "CXXFLAGS": f"-include {old_glibc} {os.environ.get('CXXFLAGS', '')}".strip(),
-        "LDFLAGS": f"-L{stand_in} {os.environ.get('LDFLAGS', '')}".strip(),
-    }
+    environment = (
+        os.environ
+        | pythons
+        | {
+            "SSIM_FUSED_CUDA": "1",
+            "SSIM_FUSED_PORTABLE": "1",
+            "TORCH_CUDA_ARCH_LIST": architectures,
+            "CXXFLAGS": f"-include {old_glibc} {os.environ.get('CXXFLAGS', '')}".strip(),
+            "LDFLAGS": f"-L{stand_in} {os.environ.get('LDFLAGS', '')}".strip(),
+        }
+    )
     command = [sys.executable, "-c", BUILD, cuda, "--quiet", "build_ext", "--inplace"]
     if subprocess.run(command, cwd=folder, env=environment, check=False).returncode != 0:
         raise SystemExit(f"gpu_bundle: {folder} does not build, see above; BEFORE=COMMIT names another commit")
@@ -151,11 +184,22 @@ def install(packages: tuple[str, ...], folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def write_module_of_any_python(package: Path) -> None:
+    """Put `_C.py` next to a package's compiled modules; commits before them have one for every Python."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    module = package / f"_C{suffix}"
+    if module.exists():
+        facts = json.loads(output(sys.executable, "-c", ASK_MODULE, str(module)))
+        (package / "_C.py").write_text(MODULE_OF_ANY_PYTHON.format(*facts))
+
+
 def faults(bundle: Path, limit_mib: float = LIMIT_MIB) -> list[str]:
     """What keeps a bundle from running elsewhere: code for one version of Python, another platform, its size."""
     found = []
     for path in sorted(bundle.rglob("*.so*")):
         name = path.relative_to(bundle)
+        if path.name.startswith("_C.cpython-") and path.with_name("_C.py").exists():
+            continue
         if re.search(r"\.cpython-|\.cp3\d+|pypy", path.name):
             found.append(f"{name} is for one version of Python")
             continue
@@ -195,6 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         export(commit, work / name)
         build(work / name, arguments.arch, cuda)
         copy(work / name, out / name, OF_NOW if name == "now" else ("ssim_fused",))
+        write_module_of_any_python(out / name / "ssim_fused")
         (out / name / "COMMIT").write_text(f"{known[name]}\n")
     say(f"packages: {', '.join(PACKAGES)}")
     install(PACKAGES, out / "site")

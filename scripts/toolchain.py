@@ -23,7 +23,7 @@ class System:
     compiler: str  # if CXX is unset
     compile_flags: str
     link_flags: str
-    strip_flags: str  # for a library whose symbols nobody needs
+    module_flags: str  # of the linker for the Python module, whose other symbols nobody needs
     library_suffix: str  # of a library that is not a Python module
     is_windows: bool = False
 
@@ -50,7 +50,8 @@ def system_of(platform: str) -> System:
         # runtime with torch: the DLL, in place of the static one that this driver names to the linker.
         driver = "--driver-mode=g++ -fms-runtime-lib=dll"
         return System("clang-cl", driver, "-fuse-ld=lld -Xlinker -nodefaultlib:libcmt", "", ".dll", is_windows=True)
-    return System("c++", "-fPIC", "-Wl,--as-needed", "-Wl,--strip-all", ".so")
+    module = "-Wl,--strip-all -Wl,--gc-sections -Wl,--version-script=exports"  # a file of the build's folder
+    return System("c++", "-fPIC", "-Wl,--as-needed", module, ".so")
 
 
 def link_folder(link: Path, target: Path, system: System) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_build_info_names_what_was_compiled() -> None:
     info = ssim_fused.build_info()
-    assert set(info) == {"torch", "compiler", "instruction_set", "best_instruction_set", "cuda"}
+    assert set(info) == {"torch", "compiler", "instruction_set", "best_instruction_set", "cuda", "why_no_cuda"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", info["torch"])
     assert info["compiler"]
 
@@ -56,11 +55,6 @@ def test_the_libraries_are_of_one_build() -> None:
     folder = Path(ssim_fused.__file__).parent
     assert [library.stem for library in folder.glob("_operators_*.so")] == [f"_operators_{_C.build_id}"]
     assert [str(module) for module in folder.glob("_C.*")] == [_C.__file__]
-
-
-@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this Python has no limited interface")
-def test_the_module_serves_every_python() -> None:
-    assert Path(_C.__file__).name == "_C.abi3.so"
 
 
 def march_of(place: Path, *flags: str) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -155,6 +156,10 @@ def test_a_bundle_for_one_python_or_too_large_is_refused(tmp_path: Path) -> None
     libraries = list(Path(_C.__file__).parent.glob("*.so"))
     for library in libraries:
         (tmp_path / library.name).write_bytes(library.read_bytes())
+    found = gpu_bundle.faults(tmp_path)
+    assert len(found) == 1
+    assert "_C.cpython-" in found[0]
+    gpu_bundle.write_module_of_any_python(tmp_path)
     assert gpu_bundle.faults(tmp_path) == []
     (tmp_path / "_x.cpython-311-x86_64-linux-gnu.so").write_bytes(b"")
     (tmp_path / "_python.so").write_bytes(Path(_C.__file__).read_bytes())
@@ -168,6 +173,19 @@ def test_a_bundle_for_one_python_or_too_large_is_refused(tmp_path: Path) -> None
     ):
         assert fault in found
     assert len(found.splitlines()) == 4
+
+
+def test_a_python_without_a_compiled_module_learns_the_same(tmp_path: Path) -> None:
+    from ssim_fused import _C
+
+    (tmp_path / Path(_C.__file__).name).write_bytes(Path(_C.__file__).read_bytes())
+    gpu_bundle.write_module_of_any_python(tmp_path)
+    spec = importlib.util.spec_from_file_location("_C_of_any_python", tmp_path / "_C.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (module.build_id, module.cuda_state, module.build_info()) == (_C.build_id, _C.cuda_state, _C.build_info())
 
 
 def test_files_that_are_the_same_keep_their_times(tmp_path: Path) -> None:
