@@ -35,9 +35,8 @@ from toolchain import SYSTEM, find_hip, link_folder
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0+PTX"
 NEW_ARCHITECTURES = ("10.0", "12.0")  # those of them that nvcc knows: since CUDA 12.8
 DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # LibTorch's stable ABI, since torch 2.10
-CXX = f"{SYSTEM.compile_flags} -std=c++20 -O3 -g0 -ffp-contract=fast -fno-math-errno -fvisibility=hidden"
 NAMES = "-fmacro-prefix-map=../../="  # errors name csrc/...
-CXX += f" -Wall -Wno-psabi {DEFINES} {NAMES}"
+CXX = f"-std=c++20 -O3 -g0 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES} {NAMES}"
 # CPU seconds of the slow sources (docs/building.md): of CUDA for each architecture. The others take some three.
 SECONDS = {"march_float.cpp": 35, "march_double.cpp": 25, "march_masked.cpp": 15}
 SECONDS |= {"images.cu": 113, "volumes.cu": 75, "wide.cu": 13, "masked.cu": 19, "pyramid.cu": 7}
@@ -203,7 +202,7 @@ def build():
 
     # Commands name torch's headers by links in the build's folder, so that they are the same in every environment.
     rules = f"""
-cxx = {compiler} {CXX} {os.environ.get("CXXFLAGS", "")}
+cxx = {compiler} {SYSTEM.compile_flags} {CXX} {os.environ.get("CXXFLAGS", "")}
 ldflags = -shared {SYSTEM.link_flags} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
 rule cxx
   command = $cxx -MMD -MF $out.d $flags -isystem torch/include -c $in -o $out

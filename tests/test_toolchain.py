@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -174,3 +178,68 @@ def test_kernels_fit_the_torch_that_they_were_built_for(monkeypatch: pytest.Monk
         monkeypatch.setattr(torch.version, "hip", hip)
         assert (_ops._fits_torch("13.0 for 9.0+PTX"), _ops._fits_torch("ROCm 6.4.0 for gfx90a")) == fits
         assert not _ops._fits_torch("")
+
+
+@pytest.fixture
+def graph_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The ninja file that setup.py writes on a system; nothing is compiled."""
+    (tmp_path / "csrc").symlink_to(ROOT / "csrc")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--name"])
+    script = runpy.run_path(str(ROOT / "setup.py"))
+
+    def graph(platform: str) -> str:
+        compiler = tmp_path / "c++ of this system"
+        if not compiler.exists():
+            compiler.symlink_to(shutil.which("c++") or "/usr/bin/false")
+        monkeypatch.setenv("CXX", str(compiler))
+        names = script["build"].__globals__
+        monkeypatch.setitem(names, "SYSTEM", system_of(platform))
+        monkeypatch.setitem(names, "ROOT", tmp_path)
+        monkeypatch.setitem(names, "link_folder", lambda link, target, _: link_folder(link, target, system_of("linux")))
+        ninja = subprocess.Popen
+        monkeypatch.setattr(subprocess, "Popen", lambda words, **more: ninja([*words, "-n"], **more))
+        libraries = script["build"]()
+        monkeypatch.setattr(subprocess, "Popen", ninja)
+        assert [path.suffix for path in libraries[1:]] == [system_of(platform).library_suffix] * len(libraries[1:])
+        return (libraries[0].parent / "build.ninja").read_text()
+
+    return graph
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_graph_of_each_system(
+    graph_of: Callable[[str], str], platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSIM_FUSED_CUDA", "0")
+    graph, system = graph_of(platform), system_of(platform)
+    for flags in (system.compile_flags, system.link_flags, system.module_flags):
+        assert flags in graph
+    assert ("/libs" in graph) == (platform == "win32")
+    assert ("-Wl,--as-needed" in graph) == (platform in ("linux", "freebsd14"))
+    assert "_cuda_" not in graph
+    quoted = '"-DSSIM_FUSED_CUDA_BUILD=\\"\\""' if platform == "win32" else "'-DSSIM_FUSED_CUDA_BUILD=\"\"'"
+    assert quoted.replace('"-D', "-D").removesuffix('"') in graph
+
+
+def test_the_graph_of_rocm(
+    graph_of: Callable[[str], str], rocm: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (rocm | {"PYTORCH_ROCM_ARCH": "gfx90a;gfx942"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.version, "hip", "6.4.0")
+    graph = graph_of("linux")
+    hipcc = Path(rocm["ROCM_HOME"]) / "bin/hipcc"
+    assert re.search(rf"command = {hipcc} -x hip .*-DSSIM_FUSED_WARP_SIZE=64 .*--offload-arch=gfx942 ", graph)
+    assert len(re.findall(r"^build cuda/\w+\.cu\.o: gpu ", graph, re.MULTILINE)) == len(
+        list(ROOT.glob("csrc/cuda/*.cu"))
+    )
+    assert re.search(r"build _cuda_\w+\.so: link .*\n  libraries = -ltorch_hip .*-lamdhip64\n", graph)
+    assert "ROCm 6.4.0 for gfx90a;gfx942" in graph
+
+
+def test_windows_has_no_cuda_yet(graph_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSIM_FUSED_CUDA", "1")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(SystemExit, match="asks for CUDA, but its kernels are not compiled on Windows yet"):
+        graph_of("win32")
