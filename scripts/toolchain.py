@@ -67,7 +67,7 @@ def link_folder(link: Path, target: Path, system: System) -> None:
 
     if os.path.lexists(link):
         os.rmdir(link)  # the junction, not what it leads to
-    _winapi.CreateJunction(str(target), str(link))  # ty: ignore[unresolved-attribute]
+    _winapi.CreateJunction(str(target), str(link))  # ty: ignore[missing-attribute]
 
 
 @dataclass(frozen=True)
