@@ -92,7 +92,10 @@ class Hip:
         targets = " ".join(f"--offload-arch={name}" for name in self.architectures)
         # torch's headers call AMD's GPUs "cuda", too.
         names = f"-D__HIP_PLATFORM_AMD__=1 -DUSE_ROCM -DUSE_CUDA -DSSIM_FUSED_WARP_SIZE={self.lanes}"
-        return f"-x hip -std=c++20 -O3 -fPIC -fvisibility=hidden {names} {defines} {targets}"
+        # LLVM copies a kernel's parameters to memory of each thread if they are read at more than 300 places, and
+        # marches with gradients read theirs at some 400.
+        in_place = "-mllvm -instcombine-max-copied-from-constant-users=10000"
+        return f"-x hip -std=c++20 -O3 -fPIC -fvisibility=hidden {in_place} {names} {defines} {targets}"
 
     def link_flags(self) -> str:
         """HIP's runtime is torch's own, by its name: the process has loaded it already."""

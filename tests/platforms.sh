@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
 place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+trap 'rm -rf "$place" 2> /dev/null || (sleep 5 && rm -rf "$place")' EXIT # Wine's server ends a little later
 torch=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent)')
 defines="-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -isystem $torch/include"
 flags="-std=c++20 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Werror -Wno-psabi $defines"
