@@ -9,7 +9,7 @@
 #   make accuracy      errors of this and of other libraries against float64, docs/accuracy.md: a minute
 #   make linkcheck     the links out of the site: needs a network
 #   make gpu-bundle    what a machine with a GPU and without a network needs to test and measure: scripts/on_gpu.py
-#   make wheel         a wheel in dist/, with CUDA where torch and nvcc have it, and what its libraries depend on
+#   make wheel         a wheel for each Python, and the sources, in dist/, with CUDA if torch and nvcc have it
 #   make bench         measures against other libraries, draws plots, rewrites docs/benchmarks.md and the README's table
 
 PYTHON ?= python3
@@ -70,7 +70,7 @@ gpu-bundle: $(VENV)/torch
 	$(BIN)/python scripts/gpu_bundle.py $(if $(BEFORE),--before $(BEFORE)) $(if $(ARCH),--arch $(ARCH))
 
 wheel: $(VENV)/installed-wheel
-	scripts/make_wheel.sh $(BIN)/python
+	$(BIN)/python scripts/make_wheels.py
 
 # piq asks for a torchvision, which its SSIM does not use and which may not fit the torch that is installed.
 bench: $(VENV)/installed-bench

@@ -8,7 +8,7 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 for version in "${versions[@]}"; do
   python3 -m venv "$place/$version"
-  "$place/$version/bin/pip" install --quiet "torch==$version" numpy ninja 'setuptools>=77' wheel \
+  "$place/$version/bin/pip" install --quiet "torch==$version" numpy ninja pybind11 'setuptools>=77' wheel \
     pytest hypothesis torchmetrics==1.9.0
   SSIM_FUSED_CUDA=0 "$place/$version/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir "$place/wheel-$version" .
 done
