@@ -153,8 +153,8 @@ def announce(torch, cuda, gpus, state, reason, steps, duration, jobs):
     kernels = cuda if cuda.startswith("ROCm") else f"CUDA {cuda}"
     targets = f"the CPU and {kernels} ({gpus})" if cuda else f"the CPU alone ({reason})"
     effort = f"{duration} for {steps} steps, {jobs} at a time" if steps else "everything is compiled already"
-    choose = "TORCH_CUDA_ARCH_LIST chooses GPUs, SSIM_FUSED_CUDA=0 leaves CUDA out, " if cuda else ""
-    choose = f". {choose}MAX_JOBS sets how many steps run at a time." if steps else ""
+    choose = "TORCH_CUDA_ARCH_LIST=9.0 builds for one kind of GPU, SSIM_FUSED_CUDA=0 for none, " if cuda else ""
+    choose = f". {choose}MAX_JOBS=4 with four compilers at a time." if steps and cuda else ""
     say(f"ssim_fused: building for {targets} against torch {torch.__version__}: {effort}{choose}")
 
 
