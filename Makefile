@@ -49,6 +49,7 @@ test-all: $(VENV)/installed-test $(VENV)/installed-frameworks $(VENV)/installed-
 	$(BIN)/python -m pytest $(PARALLEL) --nightly
 	tests/sanitizers.sh $(BIN)/python
 	tests/compilers.sh $(BIN)/python
+	tests/platforms.sh $(BIN)/python
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check

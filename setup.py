@@ -28,14 +28,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "scripts"))
+from toolchain import SYSTEM, find_hip, link_folder
+
 # Code for 8.6 is, to the instruction, what nvcc makes for 8.9. Other GPUs compile the PTX when they first run it.
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0+PTX"
 NEW_ARCHITECTURES = ("10.0", "12.0")  # those of them that nvcc knows: since CUDA 12.8
 DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # LibTorch's stable ABI, since torch 2.10
-CXX = f"-std=c++20 -O3 -g0 -fPIC -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES}"
-CXX += " -fmacro-prefix-map=../../="  # errors name csrc/...
-# Python's and torch's names come with the process that loads the libraries.
-LINK = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--as-needed"
+NAMES = "-fmacro-prefix-map=../../="  # errors name csrc/...
+CXX = f"-std=c++20 -O3 -g0 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES} {NAMES}"
 # CPU seconds of the slow sources (docs/building.md): of CUDA for each architecture. The others take some three.
 SECONDS = {"march_float.cpp": 35, "march_double.cpp": 25, "march_masked.cpp": 15}
 SECONDS |= {"images.cu": 113, "volumes.cu": 75, "wide.cu": 13, "masked.cu": 19, "pyramid.cu": 7}
@@ -77,7 +78,9 @@ def find_cuda(torch):
     release = re.search(r"release (\d+)\.\d+", output_of(nvcc, "--version")) if nvcc else None
     # nvcc may be a wrapper script in another folder: the toolkit's own answer.
     here = re.search(r"_HERE_=(\S+)", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull)) if nvcc else None
-    if not torch.version.cuda:
+    if SYSTEM.is_windows:
+        state, missing = "left out", "its kernels are not compiled on Windows yet"
+    elif not torch.version.cuda:
         state, missing = "torch has none", f"torch {torch.__version__} is a build without CUDA"
     elif nvcc is None:
         state, missing = "no nvcc", "nvcc was not found in CUDA_HOME, on PATH, or as a wheel"
@@ -147,7 +150,8 @@ def announce(torch, cuda, gpus, state, reason, steps, duration, jobs):
             f"serve GPUs, set CUDA_HOME to a toolkit of CUDA {major} and build again; SSIM_FUSED_CUDA=1 makes this an "
             "error."
         )
-    targets = f"the CPU and CUDA {cuda} ({gpus})" if cuda else f"the CPU alone ({reason})"
+    kernels = cuda if cuda.startswith("ROCm") else f"CUDA {cuda}"
+    targets = f"the CPU and {kernels} ({gpus})" if cuda else f"the CPU alone ({reason})"
     effort = f"{duration} for {steps} steps, {jobs} at a time" if steps else "everything is compiled already"
     choose = "TORCH_CUDA_ARCH_LIST=9.0 builds for one kind of GPU, SSIM_FUSED_CUDA=0 for none, " if cuda else ""
     choose = f". {choose}MAX_JOBS=4 with four compilers at a time." if steps and cuda else ""
@@ -162,12 +166,25 @@ def build():
     except ImportError as error:
         fail(f"to build without isolation, install torch, ninja, pybind11 and setuptools first ({error}).")
     ninja = shutil.which("ninja", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    compiler = os.environ.get("CXX", "c++")
-    version = output_of(*shlex.split(compiler), "--version")
+    words = SYSTEM.command(os.environ.get("CXX", SYSTEM.compiler))
+    compiler, version = " ".join(map(SYSTEM.quote, words)), output_of(*words, "--version")
     if ninja is None or not version:
         fail("ninja is missing: pip install ninja." if version else f"there is no C++ compiler {compiler!r}: set CXX.")
-    home, state, reason = find_cuda(torch)
-    cuda, gpus, nvcc, architectures = "", "", "", []
+    hip, home = None, None
+    if torch.version.hip and os.environ.get("SSIM_FUSED_CUDA") != "0":
+        try:
+            hip, reason = find_hip(torch, os.environ)
+        except ValueError as error:
+            fail(f"{error}.")
+        state = "built" if hip else "torch has none"
+    else:
+        home, state, reason = find_cuda(torch)
+    cuda, gpus, gpu_compiler, gpu_libraries, architectures = "", "", "", "", []
+    if hip:
+        architectures = list(hip.architectures)
+        cuda, gpus = f"ROCm {torch.version.hip} for {';'.join(architectures)}", "experimental, not yet run"
+        gpu_compiler = f"{shlex.quote(str(hip.compiler))} {hip.compile_flags(f'{DEFINES} {NAMES}')}"
+        gpu_libraries = hip.link_flags()
     if home:
         gpus = "chosen by TORCH_CUDA_ARCH_LIST"
         if "TORCH_CUDA_ARCH_LIST" not in os.environ:
@@ -176,23 +193,24 @@ def build():
         if os.environ.get("TORCH_CUDA_ARCH_LIST", unset) == "all":
             os.environ["TORCH_CUDA_ARCH_LIST"] = all_architectures(home)
         cuda = f"{torch.version.cuda} for {os.environ.get('TORCH_CUDA_ARCH_LIST', 'the visible GPUs')}"
-        host = f"-ccbin {shlex.quote(compiler)}" if "CXX" in os.environ else ""
+        host = f"-ccbin {shlex.quote(os.environ['CXX'])}" if "CXX" in os.environ else ""
         # A quarter of the size; drivers of CUDA 13 read it.
         size = "--compress-mode=size" if int((torch.version.cuda or "0").split(".")[0]) >= 13 else ""
         architectures = cpp_extension._get_cuda_arch_flags()
-        nvcc = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(architectures)}"
+        gpu_compiler = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(architectures)}"
+        gpu_libraries = f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}"
 
     # Commands name torch's headers by links in the build's folder, so that they are the same in every environment.
     rules = f"""
-cxx = {compiler} {CXX} {os.environ.get("CXXFLAGS", "")}
-ldflags = -shared {LINK} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
+cxx = {compiler} {SYSTEM.compile_flags} {CXX} {os.environ.get("CXXFLAGS", "")}
+ldflags = -shared {SYSTEM.link_flags} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
 rule cxx
   command = $cxx -MMD -MF $out.d $flags -isystem torch/include -c $in -o $out
   depfile = $out.d
   deps = gcc
   description = $name
-rule nvcc
-  command = {nvcc} -MMD -MF $out.d -isystem torch/include -c $in -o $out
+rule gpu
+  command = {gpu_compiler} -MMD -MF $out.d -isystem torch/include -c $in -o $out
   depfile = $out.d
   deps = gcc
   description = $name
@@ -200,21 +218,22 @@ rule link
   command = $cxx $in $ldflags $libraries -o $out
   description = $out
 """
-    toolchain = f"{rules} {version} {output_of(home / 'bin/nvcc', '--version') if home else ''} {torch.__version__}"
+    of_gpu = output_of(home / "bin/nvcc", "--version") if home else output_of(hip.compiler, "--version") if hip else ""
+    toolchain = f"{rules} {version} {of_gpu} {torch.__version__}"
     digest = hashlib.sha256(toolchain.encode())
     folder = ROOT / "build" / f"torch-{torch.__version__}-{digest.hexdigest()[:8]}"
     for path in sorted(path for path in (ROOT / "csrc").rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(ROOT)}\n{path.read_text()}".encode())
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\n{path.read_text(encoding='utf-8')}".encode())
     build_id = digest.hexdigest()[:12]
 
     def objects(paths, suffix=".o"):
         """The names of what sources are compiled to."""
-        return {path: f"{path.relative_to(ROOT / 'csrc')}{suffix}" for path in paths}
+        return {path: f"{path.relative_to(ROOT / 'csrc').as_posix()}{suffix}" for path in paths}
 
     def compiled(kind, made, flags=""):
         """The statements that compile sources to objects."""
         return "".join(
-            f"build {name}: {kind} ../../{path.relative_to(ROOT)}\n  name = {path.name}\n  flags = {flags}\n"
+            f"build {name}: {kind} ../../{path.relative_to(ROOT).as_posix()}\n  name = {path.name}\n  flags = {flags}\n"
             for path, name in made.items()
         )
 
@@ -225,32 +244,31 @@ rule link
     graph, libraries = rules, []
     # Of one small file, so that another id or Python compiles nothing else.
     macros = {"BUILD_ID": build_id, "CUDA_BUILD": cuda, "CUDA_STATE": state, "WHY_NO_CUDA": "" if cuda else reason}
-    defines = " ".join(["-Os", *(shlex.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
+    defines = " ".join(["-Os", *(SYSTEM.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
     planned = objects([ROOT / "csrc/cuda/launch/planned.cpp"])
     graph += compiled("cxx", planned, "-Wno-unknown-pragmas")
-    strip = "" if sys.platform == "darwin" else "-Wl,--strip-all -Wl,--gc-sections -Wl,--version-script=exports"
+    of_module = f"{SYSTEM.module_flags} {SYSTEM.python_libraries(sys.base_prefix)}"
     if os.environ.get("SSIM_FUSED_PORTABLE") == "1":
-        strip += " -static-libstdc++"
+        of_module += " -static-libstdc++"
     pybind11_version, pybind11_folder = pybind11_headers(torch)
     pybind11_link = f"pybind11-{pybind11_version}"
     for suffix, headers in pythons().items():
         module = objects([ROOT / "csrc/api/python.cpp"], f"{suffix}.o")
-        graph += compiled("cxx", module, f"{defines} -isystem {pybind11_link} -isystem {headers}")
+        graph += compiled("cxx", module, f"{defines} -isystem {pybind11_link} -isystem {SYSTEM.quote(headers)}")
         libraries.append(f"_C{suffix}")
-        graph += linked(libraries[-1], module | planned, strip)
+        graph += linked(libraries[-1], module | planned, of_module)
     cpu = objects([ROOT / "csrc/api/schema.cpp", *sorted((ROOT / "csrc/cpu").rglob("*.cpp"))])
-    libraries.append(f"_operators_{build_id}.so")
+    libraries.append(f"_operators_{build_id}{SYSTEM.library_suffix}")
     graph += compiled("cxx", cpu) + linked(libraries[-1], cpu, "-ltorch_cpu -lc10")
     if cuda:
         kernels = objects(sorted((ROOT / "csrc/cuda").rglob("*.cu")))
-        libraries.append(f"_cuda_{build_id}.so")
-        graph += compiled("nvcc", kernels)
-        graph += linked(libraries[-1], kernels, f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}")
+        libraries.append(f"_cuda_{build_id}{SYSTEM.library_suffix}")
+        graph += compiled("gpu", kernels)
+        graph += linked(libraries[-1], kernels, gpu_libraries)
 
     folder.mkdir(parents=True, exist_ok=True)
     for link, target in (("torch", Path(torch.__file__).parent), (pybind11_link, pybind11_folder)):
-        (folder / link).unlink(missing_ok=True)
-        (folder / link).symlink_to(target)
+        link_folder(folder / link, Path(target), SYSTEM)
     (folder / "exports").write_text("{ global: PyInit__C; local: *; };\n")
     (folder / "build.ninja").write_text(graph)
     cores = (
@@ -284,8 +302,8 @@ class BuildLibraries(build_ext):
         for path in self.built:
             shutil.copy2(path, package / f"{path.name}.new")
             os.replace(package / f"{path.name}.new", package / path.name)  # a running Python keeps the old file
-        for stale in {path for kind in ("C", "operators", "cuda") for path in package.glob(f"_{kind}[._]*.so")}:
-            if stale.name not in names:
+        for stale in {path for kind in ("C", "operators", "cuda") for path in package.glob(f"_{kind}[._]*")}:
+            if stale.suffix in (".so", ".dll", ".pyd") and stale.name not in names:
                 stale.unlink()
 
     def get_outputs(self):

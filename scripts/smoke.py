@@ -95,7 +95,8 @@ def main() -> None:
     check(not missing, f"the set of operators that were called, without {', '.join(sorted(missing))}:")
     info = ssim_fused.build_info()
     loaded = torch._C._dispatch_has_kernel_for_dispatch_key("ssim_fused::similarity", "CUDA")
-    check(loaded == bool(info["cuda"] and torch.version.cuda), "whether the CUDA kernels are loaded")
+    gpus_of_torch = torch.version.cuda or torch.version.hip  # torch calls AMD's GPUs "cuda", too
+    check(loaded == bool(info["cuda"] and gpus_of_torch), "whether the CUDA kernels are loaded")
     print(f"ssim_fused {ssim_fused.__version__} with torch {torch.__version__}: passed; CUDA loaded: {loaded}; {info}")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PATCH = ROOT / "docs/huber.patch"
-COPIED = ("csrc", "ssim_fused", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+COPIED = ("csrc", "ssim_fused", "tests", "scripts", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture

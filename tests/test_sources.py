@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parent.parent / "csrc"
-DEVICE = CSRC / "cuda/kernels/device.cuh"
+DEVICES = {"cuda/kernels/device.cuh", "cuda/kernels/device_hip.cuh"}  # NVIDIA's GPUs and AMD's
 
 
 def sources(*folders: str) -> Iterator[tuple[str, str]]:
@@ -35,21 +35,23 @@ def test_formulas_do_not_depend_on_a_device() -> None:
     assert not places(r"#include .*(cpu|cuda)/", "math")
 
 
-def test_ptx_is_in_one_file() -> None:
-    """So are the warp intrinsics: what a port to another kind of GPU has to replace."""
-    name = str(DEVICE.relative_to(CSRC))
-    assert places(r"\basm\b", "math", "cuda") == {name}
-    assert places(r"\b__(shfl|syncwarp|ballot|any_sync|all_sync|activemask|ldcg|cvta|threadfence)", "math", "cuda") == {
-        name
-    }
+def test_each_kind_of_gpu_has_its_own_code_in_one_file() -> None:
+    """Only these files have inline assembly, warp intrinsics and compiler builtins: what a port has to replace."""
+    assert places(r"\basm\b", "math", "cuda") == DEVICES
+    intrinsics = r"\b__(shfl|syncwarp|ballot|any_sync|all_sync|activemask|ldcg|cvta|threadfence)"
+    assert places(intrinsics, "math", "cuda") == DEVICES
+    assert places(r"__builtin_amdgcn|__hip_atomic", "math", "cuda") == {"cuda/kernels/device_hip.cuh"}
+    assert places(r"__(HIP|GFX)\w*__", "math", "cuda") == DEVICES | {"cuda/launch/runtime.h", "math/host_device.h"}
 
 
-def test_the_size_of_a_warp_is_in_one_file() -> None:
-    """In the CUDA sources, only kWarpSize states the number of lanes of a warp or a mask of all of them."""
+def test_the_size_of_a_warp_is_in_one_place() -> None:
+    """In the GPU sources, only kWarpSize states the number of lanes of a warp or a mask of all of them.
+
+    device_hip.cuh checks it against the GPU that it is compiled for.
+    """
     bare = r"(?<![\w.])(32(\.0)?|31|0xf{8})(?![\w.])"
-    name = str(DEVICE.relative_to(CSRC))
-    assert places(bare, "cuda") == {name}
-    assert len(re.findall(bare, dict(sources("cuda"))[name])) == 1
+    assert places(bare, "cuda") == DEVICES
+    assert [len(re.findall(bare, dict(sources("cuda"))[name])) for name in sorted(DEVICES)] == [1, 1]
 
 
 def test_pixel_terms_are_chosen_in_one_place() -> None:

@@ -4,28 +4,16 @@
 // where it can: a fault for each small page took a quarter of the time of a volume of 128x128x128.
 #pragma once
 
-#include <sys/mman.h>
-#include <torch/headeronly/util/Exception.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "pages.h"
+
 namespace ssim_fused::cpu {
 
 constexpr size_t kLine = 64;  // bytes of a cache line, and of the widest vector
-
-inline void* map_pages(size_t bytes) {
-  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  STD_TORCH_CHECK(data != MAP_FAILED, "out of memory: the system has no ", bytes, " bytes of scratch left");
-#if defined(MADV_HUGEPAGE)
-  constexpr size_t kLargePage = size_t{1} << 21;
-  if (bytes >= kLargePage)
-    madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is not taken, small pages serve
-#endif
-  return data;
-}
 
 // What a thread keeps, until it ends. Handed out and given back as a stack.
 class ThreadMemory {
@@ -64,7 +52,7 @@ class ThreadMemory {
   static constexpr size_t kMostKept = size_t{1} << 25;
 
   void drop() {
-    if (data_) munmap(data_, size_);
+    if (data_) unmap_pages(data_, size_);
     data_ = nullptr;
     size_ = 0;
   }
@@ -89,7 +77,7 @@ class Scratch {
     if (is_kept_) {
       ThreadMemory::of_this_thread().give_back(bytes_);
     } else {
-      munmap(data_, std::max(bytes_, kLine));
+      unmap_pages(data_, std::max(bytes_, kLine));
     }
   }
   T* get() const { return static_cast<T*>(data_); }

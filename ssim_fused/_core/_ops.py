@@ -29,7 +29,8 @@ except ImportError as error:
 
 def _library(kind: str) -> Path:
     """Returns the path of the library that was built together with `_C`, never one left by another build."""
-    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}.so")
+    suffix = ".dll" if sys.platform == "win32" else ".so"
+    return Path(_C.__file__).with_name(f"_{kind}_{_C.build_id}{suffix}")
 
 
 try:
@@ -40,11 +41,18 @@ except OSError as error:
         f"{torch.__version__}. {_REINSTALL} The loader reports: {error}"
     ) from error
 
+
 # The CUDA kernels are a separate library, so that the package can be imported with a torch without CUDA or with another
 # CUDA version. A call with a CUDA tensor then raises an error with this reason.
+def _fits_torch(kernels: str) -> bool:
+    """Whether kernels of `build_info()["cuda"]` run on the devices that this torch calls "cuda": NVIDIA's or AMD's."""
+    of_torch = torch.version.hip if kernels.startswith("ROCm") else torch.version.cuda
+    return kernels != "" and of_torch is not None
+
+
 why_no_cuda = f"this ssim_fused was built without CUDA: {_C.build_info()['why_no_cuda']}"
 _served = {"cpu", "meta"}  # device types for which kernels are loaded
-if torch.version.cuda is not None and _C.build_info()["cuda"]:
+if _fits_torch(_C.build_info()["cuda"]):
     try:
         torch.ops.load_library(str(_library("cuda")))
         _served.add("cuda")
@@ -134,7 +142,7 @@ _warn_of_missing_cuda()
 @functools.cache
 def _warn_of_composite(device_type: str) -> None:
     if device_type == "cuda" and torch.version.hip is not None:
-        device = "AMD GPUs, which torch for ROCm calls 'cuda'"
+        device = f"AMD GPUs, which torch for ROCm calls 'cuda' ({why_no_cuda})"
     else:
         device = f"device '{device_type}' in this build (see ssim_fused.build_info())"
     warnings.warn(

@@ -10,9 +10,13 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(_WIN32)
+#include <cpuid.h>
+#endif
+
 // SSIM_ONLY_BASELINE: everything in the instruction set of the compiler's flags, vectors of any width
 // (tests/march.cpp).
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(SSIM_ONLY_BASELINE)
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(SSIM_ONLY_BASELINE)
 #define SSIM_X86_TARGETS 1
 #define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define SSIM_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
@@ -29,8 +33,33 @@ enum class InstructionSet { baseline, avx2, avx512 };  // each includes those be
 
 constexpr const char* kInstructionSetNames[] = {"baseline", "avx2", "avx512"};
 
+#if defined(SSIM_X86_TARGETS) && defined(_WIN32)
+// What __builtin_cpu_supports answers elsewhere. On Windows that builtin needs Clang's runtime library, which
+// the MSVC linker does not find by itself.
+struct CpuFeatures {
+  bool avx2 = false, avx512 = false;
+};
+inline CpuFeatures cpu_features() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return {};
+  const bool saves_registers = (ecx & bit_OSXSAVE) != 0;
+  const bool has_fma = (ecx & bit_FMA) != 0 && (ecx & bit_F16C) != 0;
+  if (!saves_registers || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return {};
+  unsigned saved = 0, high = 0;  // the registers that the system saves at a context switch
+  asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // XCR0: XMM and YMM; and opmask and ZMM
+  constexpr unsigned kAvx512 = bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ;
+  const bool avx2 = has_fma && (ebx & bit_AVX2) != 0 && (saved & kYmm) == kYmm;
+  return {avx2, avx2 && (ebx & kAvx512) == kAvx512 && (saved & kZmm) == kZmm};
+}
+#endif
+
 inline InstructionSet best_instruction_set() {
-#if defined(SSIM_X86_TARGETS)
+#if defined(SSIM_X86_TARGETS) && defined(_WIN32)
+  const CpuFeatures features = cpu_features();
+  if (features.avx512) return InstructionSet::avx512;
+  if (features.avx2) return InstructionSet::avx2;
+#elif defined(SSIM_X86_TARGETS)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return InstructionSet::avx512;

@@ -1,6 +1,7 @@
 // The GPU features that kernels use beyond plain C++: warps, shared memory, asynchronous copies, 16-bit
-// floats, fast arithmetic. The host build of the kernels (tests/simt/simt.h) defines the same names. This is
-// the only kernel file with PTX, warp intrinsics or the warp size, which tests/test_sources.py checks.
+// floats, fast arithmetic. HIP (device_hip.cuh) and the host build of the kernels (tests/simt/simt.h) define
+// the same names. This is the only kernel file with PTX, NVIDIA's warp intrinsics or the warp size, which
+// tests/test_sources.py checks.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,8 @@ constexpr int kWarpSize = SSIM_FUSED_WARP_SIZE;
 
 #if defined(SSIM_SIMT)
 #include "simt.h"
+#elif defined(__HIP__)
+#include "device_hip.cuh"
 #elif defined(SSIM_DECLARED)
 #include "declared.h"
 #else

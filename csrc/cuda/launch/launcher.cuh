@@ -2,7 +2,6 @@
 // stable ABI.
 #pragma once
 
-#include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/tensor.h>
@@ -17,6 +16,7 @@
 #include "../kernels/problem.cuh"
 #include "grid.h"
 #include "plan.h"
+#include "runtime.h"
 
 namespace ssim_fused::cuda {
 
@@ -25,7 +25,7 @@ constexpr int kMaxDevices = 64;
 // Clears the error before it is reported. torch clears the last error of its own CUDA runtime only. This
 // library links another one statically, which would report the error again after the next kernel.
 inline void check(cudaError_t code) {
-  if (code != cudaSuccess) cudaGetLastError();
+  if (code != cudaSuccess) static_cast<void>(cudaGetLastError());
   STD_CUDA_CHECK(code);
 }
 
