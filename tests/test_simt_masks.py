@@ -17,7 +17,7 @@ from ssim_fused._core.window import Window
 TYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-program = program_fixture("masked")
+program = program_fixture("masked", has_few_cases=True)
 
 
 def mask_of(case: Case, kind: str) -> Tensor:

@@ -20,7 +20,7 @@ SSIM_WEIGHT = 0.3  # the weight of MS-SSIM in its sum with L1
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-11}
 
 
-program = program_fixture("multiscale")
+program = program_fixture("multiscale", has_few_cases=True)
 
 
 def exact(preds: Tensor, target: Tensor, betas: list[float], size: int, pixels: bool) -> dict[str, Tensor]:

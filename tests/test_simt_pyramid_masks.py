@@ -16,7 +16,7 @@ LEVELS, SLOPE = 3, 0.5
 SHAPES = [(2, 3, 21, 30), (1, 1, 4, 7), (1, 2, 70, 69), (2, 2, 9, 6, 13)]
 
 
-program = program_fixture("masked_pyramid")
+program = program_fixture("masked_pyramid", has_few_cases=True)
 
 
 def weighed_mean(picture: Tensor, mask: Tensor) -> Tensor:
