@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,35 @@ def test_skimage_dtypes(dtype: Any) -> None:
                 assert_like_skimage(*planes, tolerance=10 * tolerance, **more)
     of_ours = [w for w in caught if "data_range" in str(w.message)]
     assert bool(of_ours) == (dtype in (np.uint16, np.int16))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, np.int16])
+@pytest.mark.parametrize("window", [{}, {"win_size": 15}, {"win_size": 17}, {"gaussian_weights": True}], ids=str)
+def test_skimage_integers_of_any_layout(window: dict[str, Any], dtype: Any) -> None:
+    """Arrays as decoders and slices leave them: interleaved, read-only, reversed, of another byte order."""
+    limits = np.iinfo(dtype)
+    images = [
+        np.random.default_rng(seed).integers(limits.min, limits.max, (40, 53, 3), dtype=dtype, endpoint=True)
+        for seed in (1, 2)
+    ]
+    images[1][:20] = images[0][:20] // 2
+    for image in images:
+        image.flags.writeable = False
+    layouts: list[tuple[Callable[[np.ndarray], np.ndarray], int | None]] = [
+        (lambda image: image, 2),
+        (lambda image: image.transpose(2, 0, 1), 0),
+        (lambda image: image[::-1, ::-2], -1),
+        (lambda image: np.asfortranarray(image), 2),
+        (lambda image: image.astype(image.dtype.newbyteorder(">")), 2),
+        (lambda image: image[..., 1], None),
+        (lambda image: image[7, :, 0] if "gaussian_weights" not in window else image[:, 7, 0], None),
+    ]
+    for layout, channel_axis in layouts:
+        for full in (False, True):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                given = {"channel_axis": channel_axis, "data_range": float(limits.max - limits.min), "full": full}
+                assert_like_skimage(*map(layout, images), **given, **window)
 
 
 def test_skimage_of_a_photograph() -> None:
