@@ -14,8 +14,8 @@
 
 namespace ssim_fused::cpu {
 
-// Fields of moments with a mask. A window also has its weight. In the ring, a row also has the weights of
-// the outputs that are centred on it.
+// The number of fields of moments with a mask: the fifth is the weight of the window. The ring of moments
+// has a sixth, the weights of the outputs that are centred on a row.
 constexpr int kMaskedMoments = moment_fields(true), kMaskedRing = kMaskedMoments + 1;
 
 // Sums over the outputs of a segment: of 1 - SSIM, of 1 - contrast sensitivity, and of the derivatives by
@@ -45,7 +45,7 @@ template <class T>
 struct PixelTermParams {
   PixelTerm term = PixelTerm::none;
   T eps_squared{};
-  T weight{};  // of the slopes in the gradients; zero if a march does not add them
+  T weight{};  // factor of the slopes in the gradients; zero if a march does not add them
   TermRowFunction<T> add_row = nullptr;
   std::vector<T> shares = {};  // [B]: with a mask, 1 / the sum of the weights of an image's pixels
 
@@ -81,7 +81,7 @@ struct PassSpec {
   ImageRows<T> grad_map;                      // upstream gradient of the map, if given
   ImageRows<T> mask;                          // weights, if given
   Axis mask_columns;                          // `columns`; in Pass::depth, the columns of the slices
-  int64_t mask_slice;                         // slice of the mask that slice 0 of the planes is centred on
+  int64_t mask_slice;                         // offset from a plane's slice to its slice of the mask
   bool mask_weighs_windows;                   // if not, it only weights outputs in the means
   Fields<T> fields;                           // between the passes over volumes
   Axis rows, columns;
@@ -99,7 +99,7 @@ struct PassSpec {
   // [B], upstream weight of the contrast sensitivity of every output in the crop.
   std::vector<T> grad_contrast;
   bool wants_constants;                                 // sums include the derivatives by c1 and c2
-  bool wants_similarity = true, wants_contrast = true;  // whether the request has their means
+  bool wants_similarity = true, wants_contrast = true;  // whether the request asks for their means
   PixelTermParams<T> pixel_term;
 
   // Whether the adjoint of window and padding, down the rows (0) or along the columns (1), is the window

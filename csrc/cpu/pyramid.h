@@ -179,7 +179,7 @@ class Gatherer {
 
   const Scratch<T> storage_;                   // two rows of weights, then one row of each level
   std::array<T*, kMaxLevels> rows_{};          // [width of the level]: the row computed last
-  std::array<int64_t, kMaxLevels> current_{};  // its index, -1 if none
+  std::array<int64_t, kMaxLevels> current_{};  // index of that row, -1 if none
   std::array<T, kMaxLevels> factors_{};
   int64_t batch_ = 0, channel_ = 0;
 };

@@ -13,8 +13,9 @@
 
 namespace ssim_fused::cpu {
 
-// The layout of the fields of one volume between the passes, in elements. The slices of a row are contiguous,
-// so that the depth pass, which moves the most data, walks memory in order.
+// The layout of the fields of one volume between the passes, in elements: [rows, slices, fields, columns].
+// The slices of a row are consecutive, so that the depth pass, which moves the most data, walks memory in
+// order.
 struct VolumeLayout {
   bool in_lanes;        // Fields::in_lanes
   int64_t depth, rows;  // slices of a volume, rows of a slice

@@ -232,7 +232,7 @@ class ByteMarch {
     const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1),
             c12 = broadcast<D>(pixels * pixels * (t_.c1 + t_.c2));
     const uint32_t* column = sums_.get() + channel * kLanes;
-    const int64_t p = kP * pitch_, q = kQ * pitch_;  // fields
+    const int64_t p = kP * pitch_, q = kQ * pitch_;  // offsets of the fields
     double* losses = Keeps ? losses_.get() + channel * kLanes : nullptr;
     // Sums over the first window without its last column.
     U32 window[kFields] = {};
@@ -294,7 +294,8 @@ class ByteMarch {
     }(std::make_integer_sequence<int, kLanes>{});
   }
 
-  // Returns the stretch of columns of lane k, counted over both halves in the order of `half_of`.
+  // Returns the stretch of columns that lane k belongs to. Lanes are counted in the order of `half_of`:
+  // those of the first half, then those of the second.
   static int64_t stretch_of(int64_t k) {
     const int64_t lane = k % kHalf;
     return lane / 2 * 4 + k / kHalf * 2 + lane % 2;
@@ -337,7 +338,7 @@ class ByteMarch {
   const int64_t height_;   // rows of the window
   const int64_t reach_;    // columns of a window after its first
   const int64_t count_;    // outputs of a row
-  const int64_t vectors_;  // of outputs: the length of a stretch
+  const int64_t vectors_;  // vectors of outputs in a row: the length of a stretch
   // Elements of a row in the order of interleave.h, with the columns that windows reach.
   const int64_t row_;
   const int64_t pitch_;           // distance between rows

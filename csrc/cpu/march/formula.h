@@ -78,8 +78,8 @@ class Outputs {
  private:
   // Properties of a row of outputs.
   struct Row {
-    bool exists, owned, in_crop;  // in_crop: counts in the mean contrast sensitivity
-    int64_t derivatives;          // offset of the row within a field of the ring of derivatives
+    bool exists, owned, in_crop;  // in_crop: the row counts in the mean contrast sensitivity
+    int64_t derivatives;          // offset of this row in a field of the ring of derivatives
   };
   // Values that all outputs of a step share. They are copied into locals because a compiler cannot rule out
   // that stores change the members of `s_`.
@@ -90,7 +90,7 @@ class Outputs {
     const T *is_output, *is_owned, *is_in_crop;
     int64_t next_field, next_vector;  // distances in the ring of derivatives, in elements
     int64_t next_weights;             // with a mask: distance between vectors in the ring of moments
-    T* values;                        // of the map; null if no map is requested
+    T* values;                        // values of the map; null if no map is requested
     const T* upstream;                // upstream gradient of the map; null if not given
     bool wants_contrast, wants_constants;
 

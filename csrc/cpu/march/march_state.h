@@ -29,7 +29,7 @@ struct MarchState {
   static constexpr bool Masked = IsMasked;
   static constexpr int64_t kLanes = Bytes / sizeof(T);
   static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
-  // Fields of the ring of moments.
+  // The number of fields in the ring of moments.
   static constexpr int kMomentFields = Masked ? kMaskedRing : kPlainMoments;
   static constexpr int64_t kRowsAhead = 4;  // prefetch distance
   static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
@@ -111,7 +111,7 @@ struct MarchState {
   const Columns& columns;
   Workspace<T>& work;
   const int64_t vectors;
-  const int64_t radius;     // of the window down the rows
+  const int64_t radius;     // radius of the window down the rows
   const bool mirrors_rows;  // PassSpec::mirrors
   const size_t batch;
   const MaskRows<T> mask;

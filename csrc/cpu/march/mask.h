@@ -71,7 +71,7 @@ class MaskRows {
   SSIM_INLINE bool weighs_windows() const { return spec_.mask_weighs_windows; }
 
   // Reads the weights of extended columns [e, e + count) of a row. Zero padding has weight 1, because
-  // windows see it; a negative row consists of it.
+  // windows see it. A negative `row` stands for a row of zero padding.
   SSIM_INLINE void read(int64_t row, int64_t e, int64_t count, T* out) const {
     if (row < 0) {
       std::fill(out, out + count, T(1));

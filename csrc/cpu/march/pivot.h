@@ -139,8 +139,8 @@ Pivots<T> choose_pivots(const PassSpec<T>& spec, Plane plane, int64_t slices, in
   Pivots<T> pivots{};
   const auto [least, most] = std::minmax_element(pixels.begin(), pixels.begin() + count);
   const T spread = *most - *least, c2 = spec.c2[static_cast<size_t>(plane.batch)];
-  // Rounding changes the covariance by about spread^2 epsilon, which may reach c2 / 64. In float32 that is a
-  // spread of 11 times data_range.
+  // Rounding changes the covariance by about spread^2 epsilon, which is tolerated up to c2 / 64. In float32
+  // that is a spread of 11 times data_range.
   constexpr T kFraction = T(64) * std::numeric_limits<T>::epsilon();
   if (spread * spread * kFraction > c2) {
     pivots.pixels = choose_pivot_of_flat_areas(spec, plane, slices, begin, end, spread);

@@ -122,9 +122,9 @@ class Workspace {
   T* taps[2];      // [2 radius + 1]: down the rows, along a row
   T* reversed[2];  // the same, last tap first
   T* folded_taps;  // [2 radius + 1]: down the rows, near the border (Axis::adjoint_tap)
-  T* is_output;    // [vectors], lane masks (all bits or none): there is an output,
-  T* is_owned;     // this strip owns it,
-  T* is_in_crop;   // it counts in the contrast sensitivity
+  T* is_output;    // [vectors], lane mask (all bits or none): the position has an output
+  T* is_owned;     // [vectors], lane mask: the strip owns that output
+  T* is_in_crop;   // [vectors], lane mask: that output is in the crop
 
   int64_t sums_row() const { return (2 * reach + padded_vectors()) * positions.lanes; }
   // Vectors of a row rounded up to whole blocks, which conversions to natural order need.

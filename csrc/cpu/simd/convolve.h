@@ -26,7 +26,7 @@ struct Window {
   T factor = T(1), rest = T(0);
 };
 
-constexpr int kDefaultSize = 11;  // of a Gaussian with sigma 1.5
+constexpr int kDefaultSize = 11;  // taps of a Gaussian window with sigma 1.5
 
 template <class T>
 bool is_default_window(const std::vector<T>& taps) {
