@@ -89,11 +89,6 @@ class MaskRows {
     read(row, spec_.mask_columns.centre(c_.output_begin), c_.output_end - c_.output_begin, out);
   }
 
-  // Reads the weights of pixels in windows. They are 1 if the mask weights only outputs.
-  SSIM_INLINE void read_pixels(int64_t row, int64_t e, int64_t count, T* out) const {
-    read(weighs_windows() ? row : -1, e, count, out);
-  }
-
  private:
   static SSIM_INLINE int64_t plane_of(const StripTask<T>& strip) {
     Plane plane = strip.plane;
