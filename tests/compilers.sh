@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Compiles the CPU kernels with all installed compilers (g++, clang++, and g++ for 64-bit ARM) and compares the results
-# of tests/march.cpp, running ARM code under qemu. Also counts FMAs in the machine code: if a function has none of its
-# vector width, the compiler has ignored its target attribute.  Usage: tests/compilers.sh [PYTHON with torch] On Debian:
-# apt install clang g++-aarch64-linux-gnu qemu-user binutils
+# Compiles the CPU kernels with each compiler that is installed (g++, clang++, and g++ for 64-bit ARM), runs
+# tests/march.cpp compiled by each (ARM code under qemu), and compares the results. Also counts the FMA instructions in
+# the machine code: if there are few of a function's vector width, the compiler has ignored its target attribute.
+# Usage: tests/compilers.sh [PYTHON with torch]
+# On Debian: apt install clang g++-aarch64-linux-gnu qemu-user binutils
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
@@ -11,7 +12,7 @@ trap 'rm -rf "$place"' EXIT
 include=$("$python" -c 'from torch.utils.cpp_extension import include_paths; print(*("-isystem" + p for p in include_paths()))')
 flags="-std=c++20 -fPIC -ffp-contract=fast -Wall -Werror -Wno-psabi -DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
 
-fmas() { # fmas OBJECT REGISTER: the number of FMAs of this width
+fmas() { # prints the number of FMA instructions of a vector width in an object file
   objdump -d --no-show-raw-insn "$1" | grep -cE "vfn?m(add|sub)[0-9]+p[sd] .*%$2" || true
 }
 
@@ -32,7 +33,7 @@ for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
     for object in "$place/$compiler"-march_*.o; do
       wide=$(fmas "$object" zmm) narrow=$(fmas "$object" ymm)
       echo "$compiler $(basename "$object" .o): $wide FMAs for AVX-512, $narrow for AVX2"
-      # There is no AVX-512 march of doubles.
+      # The march in float64 has no instances for AVX-512.
       if ((narrow < 100)) || { ((wide < 100)) && [[ $object != *double* ]]; }; then
         echo "FAILED: $compiler has dropped the target of march_avx512 or march_avx2"
         exit 1
@@ -47,7 +48,7 @@ for compiler in ${COMPILERS:-g++ clang++ aarch64-linux-gnu-g++}; do
     fi
     run=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
   fi
-  # Without contraction, every compiler rounds in the same places.
+  # Without contraction into FMAs, all compilers round at the same operations.
   # shellcheck disable=SC2086
   $compiler $flags -O1 -ffp-contract=off tests/march.cpp -o "$place/march"
   "${run[@]}" "$place/march" > "$place/$compiler.txt"
@@ -57,7 +58,7 @@ import sys
 one, other = ([float(word) for word in open(path).read().split()] for path in sys.argv[1:])
 assert len(one) == len(other) > 1000, "other numbers of results"
 worst = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(one, other))
-assert worst < 1e-4, f"results differ by {worst}"  # float32 sums of a few hundred pixels, with cancellation
+assert worst < 1e-4, f"results differ by {worst}"  # sums of some hundred pixels in float32, some of which cancel
 END
   echo "OK $compiler"
 done

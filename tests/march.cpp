@@ -1,5 +1,6 @@
-// Runs the CPU kernel on small planes, some with several strips, and on volumes, with vectors of each width,
-// and prints the losses and both gradients. Used under AddressSanitizer, and to compare compilers.
+// Runs the CPU kernel on small planes, some divided into several strips, and on volumes, with vectors of
+// MARCH_BYTES bytes. Prints the losses and both gradients. It runs under AddressSanitizer, and in
+// tests/compilers.sh to compare the results of several compilers.
 #define SSIM_ONLY_BASELINE
 #ifndef MARCH_BYTES
 #define MARCH_BYTES 16
@@ -17,13 +18,13 @@ namespace {
 using namespace ssim_fused;
 using namespace ssim_fused::cpu;
 
-// The layout of contiguous slices.
+// Wraps contiguous slices as an image.
 ImageRows<float> slices_of(std::vector<float>& pixels, int64_t height, int64_t width) {
   const int64_t slices = static_cast<int64_t>(pixels.size()) / (height * width);
   return image_rows<float>(View::of(pixels.data(), ScalarType::Float, {1, 1, slices, height, width}));
 }
 
-// Two images and their gradients, as slices.
+// Two images of contiguous slices, and their gradients.
 struct Pair {
   std::vector<float> preds, target, grad_preds, grad_target;
 
@@ -66,7 +67,8 @@ struct Pair {
   }
 };
 
-// A pass over a plane, cut into strips and into tasks of this many rows, as in Division. Prints the sums.
+// Runs a pass over a plane that is divided into strips, and into tasks of `rows_of_task` rows, as Division
+// does. Prints the sums of each segment.
 template <int Bytes, GradientsOf gradients, Pass pass>
 void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t rows_of_task, float pivot) {
   const int64_t height = spec.rows.n, width = spec.columns.n;
@@ -89,7 +91,7 @@ void march(const PassSpec<float>& spec, int64_t slice, int64_t strips, int64_t r
   }
 }
 
-constexpr int64_t kWhole = int64_t{1} << 20;  // rows of a single task
+constexpr int64_t kWhole = int64_t{1} << 20;  // rows_of_task for a single task
 
 template <int Bytes>
 void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
@@ -100,7 +102,8 @@ void run(Axis rows, Axis columns, int64_t strips, int64_t rows_of_task) {
   pair.print();
 }
 
-// The three passes over a volume, whose buffers have no spare room. Without derivatives there are two passes.
+// Runs the three passes over a volume, or two without gradients. The fields have no padding, so that
+// AddressSanitizer notices any access beyond their end.
 template <int Bytes, GradientsOf gradients = GradientsOf::both>
 void run_volume(Axis depth, Axis rows, Axis columns, int64_t strips, bool in_lanes,
                 int64_t rows_of_task = kWhole) {
@@ -136,14 +139,15 @@ void run_all() {
   run<Bytes>({9, 1, 0, true}, {100, 4, 2, false}, 3, kWhole);
   run<Bytes>({6, 5, 5, true}, {6, 5, 5, true}, 1, kWhole);
   run<Bytes>({75, 5, 5, false}, {61, 5, 0, true}, 2, 32);
-  run<Bytes>({20, 3, 3, true}, {40, 1, 1, true}, 1, kWhole);  // whole rows of whole vectors
-  run<Bytes>({20, 3, 3, true}, {64, 3, 3, true}, 1, kWhole);  // and blocks
+  run<Bytes>({20, 3, 3, true}, {40, 1, 1, true}, 1, kWhole);  // the strip is a whole row of whole vectors
+  run<Bytes>({20, 3, 3, true}, {64, 3, 3, true}, 1, kWhole);  // and of whole blocks of vectors
   for (int64_t more : {1, 4, 5, 6, 33}) run<Bytes>({64 + more, 5, 0, true}, {21, 5, 0, true}, 1, 32);
   run_volume<Bytes>({6, 5, 5, true}, {9, 5, 5, true}, {35, 5, 5, true}, 2, false);
   run_volume<Bytes>({11, 2, 1, false}, {7, 1, 1, false}, {18, 3, 5, false}, 1, false);
   run_volume<Bytes>({1, 0, 0, true}, {8, 2, 2, true}, {33, 6, 2, true}, 1, false);
   run_volume<Bytes>({12, 5, 5, true}, {19, 5, 5, true}, {27, 5, 5, true}, 1, true);
-  // "valid": no output is centered on the last rows, so a last task would consist of such rows only.
+  // With "valid" padding no output is centred on the last rows, so that they must not form a task of their
+  // own.
   for (int64_t more : {1, 4, 5, 6}) {
     const Axis depth{6, 1, 0, true}, rows{32 + more, 5, 0, true}, columns{30, 5, 0, true};
     run_volume<Bytes>(depth, rows, columns, 2, false, 32);

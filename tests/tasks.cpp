@@ -1,13 +1,13 @@
 // Checks how the CPU kernels divide planes into tasks and strips (cpu/march/task_rows.h, cpu/division.h), for
-// all small sizes and without computing a pixel. Exits with status 1 and names the first division that breaks
-// a rule:
+// all small sizes and without computing a pixel. If a division breaks one of these rules, prints both and
+// exits with status 1:
 //
 //   - The rows that tasks own are disjoint and cover [0, n); the outputs cover [0, output_length()).
 //   - A march reads each row that it owns exactly once, so that pixel terms count each pixel exactly once.
 //   - A march has read every row that the windows of its outputs see, and has the derivatives at every output
 //     that sees a row when it completes that row's gradient.
 //   - Sums go to segments that the task has.
-//   - Strips keep the same rules along the columns.
+//   - Strips follow the same rules along the columns.
 #include <cstdio>
 #include <cstdlib>
 #include <set>
@@ -61,7 +61,7 @@ void check_tasks(const Axis& axis, const Division& division, bool with_gradient)
       ++outputs[q];
       has_segment(axis.centre(q));
     }
-    // As in March::run.
+    // Reads rows and computes outputs in the same order as March::run.
     const int64_t first_read = task.computed.begin - axis.pad;
     int64_t next = first_read;
     for (int64_t q = task.computed.begin; q < task.computed.end; q += kStepRows) {
@@ -111,7 +111,7 @@ void check_strips(const Axis& columns, bool with_gradient, bool mirrors) {
             "the outputs owned are computed");
     for (int64_t i = c.begin; i < c.end; ++i) ++owned[i];
     for (int64_t q = c.owned_begin; q < c.owned_end; ++q) ++outputs[q];
-    // The rows that Pixels reads: the windows of the computed outputs.
+    // The columns that PixelRows reads: those in the windows of the outputs computed.
     require(c.output_begin - columns.pad <= c.begin &&
                 c.output_end - 1 - columns.pad + 2 * columns.radius >= c.end - 1,
             "the columns owned are read");
@@ -121,8 +121,8 @@ void check_strips(const Axis& columns, bool with_gradient, bool mirrors) {
   ++checked;
 }
 
-// "reflect" and "zero" pad by the radius, and "valid" by nothing. The last axis of volumes may have any
-// padding.
+// Calls f with an axis for each kind of padding. "reflect" and "zero" pad by the radius, "valid" by
+// nothing, and the last axis of a volume by any other number.
 template <class F>
 void for_each_axis(int64_t n, int64_t radius, F&& f) {
   for (const auto& [pad, reflects] :
@@ -130,7 +130,8 @@ void for_each_axis(int64_t n, int64_t radius, F&& f) {
         std::tuple{radius / 2, true}, std::tuple{radius - 1, false}, std::tuple{radius + 1, true},
         std::tuple{2 * radius, true}}) {
     const Axis axis{n, radius, pad, reflects};
-    if (pad < 0 || (reflects && pad >= n) || axis.output_length() <= 0) continue;  // refused by check_windows
+    // Calls with such an axis are refused by check_windows.
+    if (pad < 0 || (reflects && pad >= n) || axis.output_length() <= 0) continue;
     current = axis;
     f(axis);
   }
@@ -145,7 +146,8 @@ int main() {
     for (int64_t n = 1; n <= kMostRows; ++n) {
       what_is_current = "rows";
       for_each_axis(n, radius, [&](const Axis& axis) {
-        std::set<std::tuple<int64_t, int64_t>> divisions;  // most numbers of threads give the same division
+        // The divisions that are checked already: most numbers of threads give one of them.
+        std::set<std::tuple<int64_t, int64_t>> divisions;
         for (int64_t threads = 1; threads <= kMostThreads; ++threads) {
           for (int64_t count : planes) {
             for (bool whole : {false, true}) {

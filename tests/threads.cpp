@@ -1,8 +1,10 @@
-// Calls the CPU kernels with requests, for the sanitizers (tests/sanitizers.sh): images, volumes, halved
-// images and gathered gradients. Each runs with several threads, from several callers at a time, and with
-// many threads, which divide planes into the smallest tasks. ThreadSanitizer does not know the barriers of
-// OpenMP, which torch uses, so this program has a parallel loop of std::thread. Exits with status 1 if two
-// callers, or two numbers of threads, get different bits.
+// Runs the CPU kernels, from requests on, under sanitizers (tests/sanitizers.sh): images, volumes, 8-bit
+// images, halved images and gathered gradients. Each runs on several threads from several concurrent
+// callers, and on many threads, which divide planes into the smallest tasks.
+//
+// torch's parallel loop is OpenMP's, whose barriers ThreadSanitizer does not know, so this file replaces it
+// with one of std::thread. Exits with status 1 if two callers, or two numbers of threads, get different
+// bits.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -15,12 +17,12 @@ namespace {
 
 constexpr int kThreads = 4, kManyThreads = 64, kCallers = 3, kRepeats = 2;
 
-// The number of threads of a parallel loop. Planes are divided accordingly.
+// The number of threads of a parallel loop, by which planes are also divided.
 int number_of_threads = kThreads;
 
 }  // namespace
 
-// Replaces libtorch's symbol, because an executable's own symbols come first.
+// Replace libtorch's functions: an executable's own symbols take precedence.
 extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc task,
                                              void* context) {
   std::atomic<int64_t> next = begin;
@@ -52,7 +54,8 @@ std::vector<T> pixels(int64_t count, int64_t factor) {
   return values;
 }
 
-// All outputs, without spare room, so that AddressSanitizer detects a write beyond.
+// All results of a call. The buffers have no padding, so that AddressSanitizer notices any access beyond
+// them.
 template <class T>
 struct Results {
   std::vector<T> similarity, contrast, map, grad_preds, grad_target, grad_constants, halves, value;
@@ -106,7 +109,7 @@ struct Case {
     request.pixels = check_pixels({"l1", 0.5, 1});
     request.pixels.slope_scale = 0.5 / request.pixels_of_image();
     Cpu::similarity(request, like);
-    // Also compute the value alone, which uses other marches.
+    // Also computes the value alone, which takes other instances of the march.
     Request value = request;
     value.grad_preds = value.grad_target = value.map = View{};
     value.grad_constants = nullptr;
@@ -131,7 +134,7 @@ struct Case {
     return results;
   }
 
-  // Whether all callers get the bits of the first call.
+  // Whether all concurrent callers get the same bits as a first call.
   bool is_the_same_for_all() {
     const Results<T> first = run();
     std::atomic<int> others = 0;
@@ -141,12 +144,12 @@ struct Case {
         for (int k = 0; k < kRepeats; ++k) others += run() != first;
       });
     for (std::thread& caller : callers) caller.join();
-    std::printf("%.9g %.9g: %d other\n", static_cast<double>(first.similarity[0]),
+    std::printf("%.9g %.9g: %d different\n", static_cast<double>(first.similarity[0]),
                 static_cast<double>(first.grad_preds[0]), others.load());
     return others == 0;
   }
 
-  // Whether planes divided for many threads and for one give the same bits.
+  // Whether one thread, some and many threads, which divide planes differently, give the same bits.
   bool is_the_same_on_any_number_of_threads() {
     const auto run_on = [&](int threads) {
       number_of_threads = threads;
@@ -156,13 +159,13 @@ struct Case {
     number_of_threads = kThreads;
     const bool same = one == some && one == many;
     std::printf("%lldx%lldx%lld %s: %s\n", static_cast<long long>(shape[2]), static_cast<long long>(shape[3]),
-                static_cast<long long>(shape[4]), padding.c_str(), same ? "the same" : "OTHER BITS");
+                static_cast<long long>(shape[4]), padding.c_str(), same ? "the same" : "DIFFERENT BITS");
     return same;
   }
 };
 
-// 8-bit images under a uniform window: values, contrast sensitivities and map, by any number of threads.
-// Interleaved pixels have the strides of a decoded image.
+// Whether any number of threads gives the same values, contrast sensitivities and map of 8-bit images under
+// a uniform window. Interleaved pixels have the strides of a decoded image.
 bool bytes_are_the_same(const std::array<int64_t, 5>& shape, bool is_interleaved, int64_t size) {
   const Tensor like;
   const auto batch = static_cast<size_t>(shape[0]);
@@ -203,7 +206,7 @@ bool bytes_are_the_same(const std::array<int64_t, 5>& shape, bool is_interleaved
   const bool same = one == run_on(kThreads) && one == run_on(kManyThreads);
   number_of_threads = kThreads;
   std::printf("bytes %lldx%lld %s: %s\n", static_cast<long long>(shape[3]), static_cast<long long>(shape[4]),
-              is_interleaved ? "interleaved" : "planes", same ? "the same" : "OTHER BITS");
+              is_interleaved ? "interleaved" : "planes", same ? "the same" : "DIFFERENT BITS");
   return same;
 }
 
@@ -215,8 +218,8 @@ bool all_are_the_same() {
     for (double sigma : {1.5, 2.5}) same &= Case<T>{sides, {sigma}, {11}, false}.is_the_same_for_all();
   for (double sigma : {1.5, 0.6})
     same &= Case<T>{{2, 1, 12, 13, 90}, {sigma}, {11}, true}.is_the_same_for_all();
-  // Heights at the edges of tasks. With "valid" padding, also heights at which a last task would have no
-  // output.
+  // Heights at which the number of tasks changes. With "valid" padding, some are such that a last task
+  // would have no output.
   for (const char* padding : {"valid", "zero"}) {
     for (int64_t height : {65, 66, 68, 69, 129, 132}) {
       same &=

@@ -1,4 +1,4 @@
-// The CPU as a device of operators.h: from requests to passes, from the passes' sums to results.
+// The CPU as a Device of api/operators.h: turns requests into passes, and the sums of passes into results.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -20,7 +20,7 @@
 namespace ssim_fused::cpu {
 namespace {
 
-// Calls f(T{}) for the type of the arithmetic.
+// Calls f(T{}) with the compute type: double for float64, float for any other type.
 template <class F>
 void with_compute_type(ScalarType type, F&& f) {
   if (compute_type(type) == ScalarType::Double) {
@@ -30,6 +30,7 @@ void with_compute_type(ScalarType type, F&& f) {
   }
 }
 
+// Returns each image's weight for the derivatives of the formula.
 template <class T>
 std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
   std::vector<T> weights(static_cast<size_t>(batch), static_cast<T>(upstream.scale));
@@ -38,13 +39,14 @@ std::vector<T> weights_of(const Upstream& upstream, int64_t batch) {
       weights[static_cast<size_t>(b)] =
           static_cast<T>(static_cast<double>(values[b * upstream.stride]) * upstream.scale);
   }
-  // The formula's derivatives are those of similarity and contrast sensitivity, the request's those of
-  // distances.
+  // Weights are negated, because those of a request are of distances, and the formula's derivatives are
+  // those of similarity and contrast sensitivity.
   for (T& weight : weights) weight = -weight;
   return weights;
 }
 
-// `sums` and `pixels`: of the images' masks, where they are needed.
+// Turns a request into the parameters of a pass. `sums` and `pixels` are the sums of the images' masks over
+// outputs and pixels; empty if not needed.
 template <class T>
 PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sums,
                          const std::vector<double>& pixels) {
@@ -98,16 +100,17 @@ PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sum
   return spec;
 }
 
-// Of one image.
+// The means of one image, and the derivatives by its constants.
 struct Means {
   double similarity_loss, contrast_loss, pixels, by_c1, by_c2;
 };
 
-// `masked_pixels`: of the images' masks, where they are needed.
+// Turns each image's sums into means. `masked_pixels` are the sums of the images' masks over pixels; empty
+// if not needed.
 std::vector<Means> means_of(const Request& request, const std::vector<Sums>& sums,
                             const std::vector<double>& masked_pixels) {
-  // Of a mean over outputs. Nothing is what an empty mask lets be seen, and is alike; where there are no
-  // outputs at all, there is no mean either.
+  // Returns a mean over outputs. An empty mask compares nothing: its distance is 0. With no outputs at all
+  // the mean is 0/0.
   const auto mean = [&](double loss, double count, double weight) {
     if (!request.mask || count == 0) return loss / count;
     return weight > 0 ? loss / weight : 0;
@@ -155,7 +158,7 @@ struct Cpu {
     explicit Guard(const Tensor&) {}
   };
 
-  // Of the images, by level.
+  // The means of each image, for each level.
   using LevelResults = std::vector<std::vector<Means>>;
 
   static void similarity(const Request& request, const Tensor&) {
@@ -180,7 +183,8 @@ struct Cpu {
     const int64_t channels = request.preds.channels();
     std::vector<MaskSum> sums;
     std::vector<double> pixels;
-    // A value alone is divided by what the marches add up.
+    // Only gradients need the sum of the mask in advance: a value is divided by the weights that the
+    // marches sum up.
     if (mask && request.wants_gradients()) sums = mask_sums<T>(mask, channels, request.windows.axes);
     if (mask && request.pixels) pixels = pixel_weights<T>(mask, channels);
     PassSpec<T> spec = pass_spec_of<T>(request, sums, pixels);

@@ -1,5 +1,5 @@
-// torch's parallel loop, whose tasks' exceptions reach the caller as they are: the C interface in between
-// would only say that there was one.
+// A parallel loop that rethrows a task's exception in the caller. torch's own loop goes through a C
+// interface, which would only report that an exception was thrown.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

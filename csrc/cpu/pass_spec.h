@@ -1,5 +1,4 @@
-// What a pass computes, and the part of it that one march takes: a strip of columns of a plane, some rows of
-// it.
+// The parameters of a pass, and the part of it that one march computes: some rows of a strip of a plane.
 #pragma once
 
 #include <algorithm>
@@ -15,27 +14,28 @@
 
 namespace ssim_fused::cpu {
 
-// Fields of moments. Masked, a window has its weight, too; and in the ring, a row beside it the weights of
-// the outputs that are centred there.
+// The number of fields of moments with a mask: the fifth is the weight of the window. The ring of moments
+// has a sixth, the weights of the outputs that are centred on a row.
 constexpr int kMaskedMoments = moment_fields(true), kMaskedRing = kMaskedMoments + 1;
 
-// Sums over the outputs of a segment: of one minus similarity, of one minus contrast sensitivity, and of the
-// derivatives by the constants; and over its pixels, of the pixel term; masked, of the outputs' weights, and
-// of those in the crop.
+// Sums over the outputs of a segment: of 1 - SSIM, of 1 - contrast sensitivity, and of the derivatives by
+// the constants. `pixels` is the sum of the pixel term over the segment's pixels. With a mask, also the
+// sums of the weights of the outputs, and of those in the crop.
 struct Sums {
   double similarity_loss = 0, contrast_loss = 0, by_c1 = 0, by_c2 = 0, pixels = 0;
   double weight = 0, cropped_weight = 0;
 };
 
-// A row of both images, [count], and of the gradients that the slopes are added to, where wanted.
+// A row of both images, [count], and of the gradients, if requested, that the slopes are added to.
 template <class T>
 struct TermRow {
   const T *x, *y;
-  const T* weights = nullptr;  // masked
+  const T* weights = nullptr;  // if there is a mask
   T *grad_x = nullptr, *grad_y = nullptr;
 };
 
-// Returns the sum over the row.
+// Returns the sum of the pixel term over a row, and adds its slopes, times `weight`, to the row's
+// gradients.
 template <class T>
 using TermRowFunction = double (*)(PixelTerm term, const TermRow<T>& row, int64_t count, T eps_squared,
                                    T weight);
@@ -45,9 +45,9 @@ template <class T>
 struct PixelTermParams {
   PixelTerm term = PixelTerm::none;
   T eps_squared{};
-  T weight{};  // of the slopes in the gradients; zero: they are not added here
+  T weight{};  // factor of the slopes in the gradients; zero if a march does not add them
   TermRowFunction<T> add_row = nullptr;
-  std::vector<T> shares = {};  // [B]: masked, one over the weights of an image's pixels
+  std::vector<T> shares = {};  // [B]: with a mask, 1 / the sum of the weights of an image's pixels
 
   explicit operator bool() const { return term != PixelTerm::none; }
   double sum(const T* x, const T* y, const T* weights, int64_t count) const {
@@ -61,46 +61,49 @@ struct PixelTermParams {
   }
 };
 
-// Between a volume's passes: four fields of moments, masked five, or in their place three or four of
-// derivatives.
+// The data between the passes over volumes: four fields of moments, with a mask five. Three or four fields
+// of derivatives later overwrite them.
 template <class T>
 struct Fields {
-  T* data = nullptr;                  // [volumes, 4 or 5, slices, rows, columns], in the strides' order
-  int64_t volume, slice, row, field;  // strides; along a row they are one
-  bool in_lanes = false;              // rows lie as a march has them (interleave.h), in whole vectors
+  // [volumes, 4 or 5, slices, rows, columns]; the strides define the order of the dimensions.
+  T* data = nullptr;
+  int64_t volume, slice, row, field;  // strides; a row is contiguous
+  bool in_lanes = false;              // rows are in the order of interleave.h, in whole vectors
 
   T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
 };
 
-// What all strips of a pass share.
+// The parameters that all strips of a pass share.
 template <class T>
 struct PassSpec {
   ImageRows<T> preds, target;
-  ImageRows<T> map, grad_preds, grad_target;  // outputs, where wanted
-  ImageRows<T> grad_map;                      // upstream gradient of the map, where given
-  ImageRows<T> mask;                          // weights, where given
-  Axis mask_columns;                          // `columns`, but in Pass::depth those of the slices
-  int64_t mask_slice;                         // where slice 0 of the planes lies in it
-  bool mask_weighs_windows;                   // or only outputs in the means
-  Fields<T> fields;                           // of volumes, from pass to pass
+  ImageRows<T> map, grad_preds, grad_target;  // outputs, if requested
+  ImageRows<T> grad_map;                      // upstream gradient of the map, if given
+  ImageRows<T> mask;                          // weights, if given
+  Axis mask_columns;                          // `columns`; in Pass::depth, the columns of the slices
+  int64_t mask_slice;                         // offset from a plane's slice to its slice of the mask
+  bool mask_weighs_windows;                   // if not, it only weights outputs in the means
+  Fields<T> fields;                           // between the passes over volumes
   Axis rows, columns;
-  bool sees_padding;                       // windows see zero padding for the most part
+  bool sees_padding;                       // windows see mostly zero padding
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
-  std::array<std::vector<T>, 2> reversed;  // the same, last tap first: the adjoint's
-  // Of uniform windows along rows and columns, the factor of their sums; else zero. Their `taps` are the same
-  // number, rounded. Where both are uniform, the rows' factor includes the columns', which is one.
+  std::array<std::vector<T>, 2> reversed;  // the same, last tap first, for the adjoint
+  // The factor of the sums of a uniform window along rows and columns; zero for other windows. The `taps`
+  // of a uniform window are all this number, rounded. If both windows are uniform, the factor of the rows
+  // includes that of the columns, which is then one.
   std::array<double, 2> uniform{};
-  int64_t crop_begin, crop_end;    // columns of outputs that count for the contrast sensitivity
-  T slice_sum;                     // in Pass::depth: of a slice's window, the rows' taps times the columns'
+  int64_t crop_begin, crop_end;    // columns of outputs in the mean contrast sensitivity
+  T slice_sum;                     // in Pass::depth: the sum of a slice's window, rows' taps times columns'
   std::vector<T> c1, c2;           // [B]
-  std::vector<T> grad_similarity;  // [B], upstream weight of every output
-  std::vector<T> grad_contrast;    // [B], the same for the contrast sensitivity of the cropped outputs
-  bool wants_constants;            // derivatives by c1 and c2 in the sums
-  bool wants_similarity = true, wants_contrast = true;  // in the sums
+  std::vector<T> grad_similarity;  // [B], upstream weight of every output's similarity
+  // [B], upstream weight of the contrast sensitivity of every output in the crop.
+  std::vector<T> grad_contrast;
+  bool wants_constants;                                 // sums include the derivatives by c1 and c2
+  bool wants_similarity = true, wants_contrast = true;  // whether the request asks for their means
   PixelTermParams<T> pixel_term;
 
-  // Whether along rows (0) or columns (1) the adjoint of window and padding is the window over mirrored
-  // derivatives.
+  // Whether the adjoint of window and padding, down the rows (0) or along the columns (1), is the window
+  // applied to mirrored derivatives.
   bool mirrors(int which) const {
     const Axis& axis = which == 0 ? rows : columns;
     return axis.mirrors() && taps[which] == reversed[which];
@@ -109,12 +112,13 @@ struct PassSpec {
   int moment_fields() const { return mask ? kMaskedMoments : kPlainMoments; }
 };
 
-// Column ranges of one strip: it owns input columns [begin, end), hence the gradient there and the outputs
-// centred there (the first and last strip also those centred outside the input).
+// The column ranges of a strip. It owns input columns [begin, end): it computes their gradients and the
+// values of the outputs that are centred on them. The first and the last strip also own the outputs that
+// are centred outside the input.
 struct Columns {
   int64_t begin, end;
-  int64_t owned_begin, owned_end;        // outputs whose value counts here
-  int64_t extended_begin, extended_end;  // positions whose derivative folds back onto the owned columns
+  int64_t owned_begin, owned_end;        // outputs owned
+  int64_t extended_begin, extended_end;  // extended columns whose gradients fold back onto the owned ones
   int64_t output_begin, output_end;      // outputs computed
 
   Columns(const Axis& axis, int64_t begin, int64_t end, bool gradient, bool mirrors)
@@ -135,16 +139,17 @@ struct Columns {
   }
 };
 
+// The part of a pass that one march computes: a task's rows of a strip of a plane.
 template <class T>
 struct StripTask {
   const PassSpec<T>& spec;
   Plane plane;
   Columns columns;
   TaskRows rows;
-  Pivots<T> pivots;          // the same for all passes over a volume
-  Sums* sums;                // [segments of rows owned]
-  int64_t volume = 0;        // in `fields`
-  bool slice_counts = true;  // for the contrast sensitivity
+  Pivots<T> pivots;          // the same in all passes over a volume
+  Sums* sums;                // [segments of the task's rows]
+  int64_t volume = 0;        // index in `fields`
+  bool slice_counts = true;  // whether the slice is in the crop
 };
 
 }  // namespace ssim_fused::cpu

@@ -1,4 +1,4 @@
-// The marches of a pass, in parallel; and those of images, which are all of theirs.
+// Runs the marches of a pass in parallel. Images take a single pass.
 #pragma once
 
 #include <algorithm>
@@ -20,12 +20,13 @@ MarchInstance<T> march_of(const PassSpec<T>& spec, Pass pass, GradientsOf gradie
   return spec.mask ? select_march<T, true>(pass, gradients) : select_march<T, false>(pass, gradients);
 }
 
-// One pass over the planes. `complete(strip)` sets what depends on the place: pivot, fields, sums.
+// Runs a pass over the planes. `complete(task, plane, strip)` sets the parts of a task that depend on its
+// position: pivots, sums and, for volumes, the fields.
 template <class T, class F>
 void march_planes(const PassSpec<T>& spec, Pass pass, GradientsOf gradients, const Planes& planes,
                   const Division& division, F&& complete) {
   const MarchInstance<T> march = march_of(spec, pass, gradients);
-  // Strips of one place lie together, so that a thread allocates a workspace once for each place.
+  // Tasks are ordered by strip, so that a thread allocates a workspace only once per strip.
   const int64_t per_strip = planes.count() * division.tasks_down;
   parallel_for(0, division.strips * per_strip, 1, [&](int64_t begin, int64_t end) {
     std::optional<Workspace<T>> work;
@@ -49,6 +50,7 @@ void march_planes(const PassSpec<T>& spec, Pass pass, GradientsOf gradients, con
   });
 }
 
+// Runs the single pass over a batch of images, and returns the sums of each image.
 template <class T>
 std::vector<Sums> march_images(const PassSpec<T>& spec, const Request& request, GradientsOf gradients) {
   const Planes planes{0, request.planes(), request.preds.channels(), 1};

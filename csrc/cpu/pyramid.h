@@ -1,4 +1,4 @@
-// The pyramid of MS-SSIM: halve images, and gather the levels' gradients.
+// The pyramid of MS-SSIM: halving images, and gathering the gradients of all levels.
 #pragma once
 
 #include <algorithm>
@@ -15,20 +15,20 @@
 
 namespace ssim_fused::cpu {
 
-// From a level of the pyramid to the next: 2x2 pixels or 2x2x2 voxels become one. An image's only slice
-// stays.
+// The step from one level of the pyramid to the next: 2x2 pixels, or 2x2x2 voxels, become one. An image
+// keeps its single slice.
 struct Halving {
-  int64_t slices;
-  double share;  // of each of them in the mean
+  int64_t slices;  // slices that become one
+  double share;    // weight of each pixel or voxel in the mean
 
   Halving(const View& from, const View& to)
       : slices(from.depth() / 2 == to.depth() && from.depth() > 1 ? 2 : 1),
         share(slices == 2 ? 0.125 : 0.25) {}
 };
 
-constexpr int kMostHalved = 4;  // rows that become one
+constexpr int kMostHalved = 4;  // rows that become one, at most
 
-// Their means; `rows` are [2 width], and so are `weights`, where there are any.
+// Halves `count` rows of 2 width pixels to a row of `width` means.
 template <class T>
 void mean_of_rows(int count, const T* const (&rows)[kMostHalved], int64_t width, T share, T* mean) {
   const auto columns = [&]<int two>(std::integral_constant<int, two>) SSIM_INLINE_LAMBDA {
@@ -48,7 +48,8 @@ void mean_of_rows(int count, const T* const (&rows)[kMostHalved], int64_t width,
   }
 }
 
-// The same weighed; zero where no pixel has any weight.
+// Halves `count` rows to a row of weighted means. Rows and weights have 2 width elements. A mean is zero if
+// its pixels have no weight.
 template <class T>
 void weighed_mean_of_rows(int count, const T* const (&rows)[kMostHalved],
                           const T* const (&weights)[kMostHalved], int64_t width, T* mean) {
@@ -66,7 +67,7 @@ void weighed_mean_of_rows(int count, const T* const (&rows)[kMostHalved],
   }
 }
 
-// `in` is the view `from`; where there are `weights`, the means are weighed by them.
+// Halves an image. `in` is the view `from` as an image. `weights`, if given, weight the means.
 template <class T>
 void downsample_image(const ImageRows<T>& in, const ImageRows<T>& weights, const View& from, const View& to) {
   const ImageRows<T> out = image_rows<T>(to);
@@ -96,12 +97,14 @@ void downsample_image(const ImageRows<T>& in, const ImageRows<T>& weights, const
   });
 }
 
-// A row of level l's part of the gradient, seen from level l: its own gradient times its factor, and the
-// share of what comes from the levels below, each of whose pixels stands for several of this one's.
+// Computes rows of the gradient of the finest level from the gradients of all levels. The gradient of a
+// level's pixel is its own gradient times the level's factor, plus its share of the gradient of the coarser
+// pixel that it was averaged into. Each level keeps the row computed last, because several finer rows need
+// it.
 template <class T>
 class Gatherer {
  public:
-  // `masks`: of the levels, where they weigh the means that make a level from the one before.
+  // `masks`: of the levels, if they weight the means between levels; otherwise empty.
   Gatherer(const std::vector<ImageRows<T>>& levels, const std::vector<ImageRows<T>>& masks,
            const std::vector<View>& sizes, const Halving& halving)
       : levels_(levels),
@@ -116,7 +119,7 @@ class Gatherer {
     }
   }
 
-  // `factors`: of the image, one for each level, `stride` apart.
+  // Sets the image and channel of the rows that follow. `factors` has one factor per level, `stride` apart.
   void start_image(int64_t batch, int64_t channel, const T* factors, int64_t stride) {
     batch_ = batch;
     channel_ = channel;
@@ -124,6 +127,7 @@ class Gatherer {
     current_.fill(-1);
   }
 
+  // Returns row y of a slice of a level's gradient, with the contributions of all coarser levels.
   T* row(size_t level, int64_t slice, int64_t y) {
     T* const out = rows_[level];
     const View& size = sizes_[level];
@@ -150,7 +154,8 @@ class Gatherer {
   }
 
  private:
-  // A pixel that is masked, and all four where all are, had no part in the mean.
+  // Adds the shares of the coarser level's gradient, in proportion to the pixels' weights. A masked pixel
+  // had no part in the mean and gets nothing.
   void add_weighed(size_t level, int64_t slice, int64_t y, const T* below, T* out) {
     const int64_t width = sizes_[level + 1].width();
     T *const weights = storage_.get(), *const means = weights + 2 * width;
@@ -172,13 +177,14 @@ class Gatherer {
     return width;
   }
 
-  const Scratch<T> storage_;                   // two rows of weights, and the levels' rows
+  const Scratch<T> storage_;                   // two rows of weights, then one row of each level
   std::array<T*, kMaxLevels> rows_{};          // [width of the level]: the row computed last
-  std::array<int64_t, kMaxLevels> current_{};  // and which one that is, -1 where none
+  std::array<int64_t, kMaxLevels> current_{};  // index of that row, -1 if none
   std::array<T, kMaxLevels> factors_{};
   int64_t batch_ = 0, channel_ = 0;
 };
 
+// Adds the gradients of all levels to that of the finest, in place, with the slopes of the pixel term.
 template <class T>
 void gather_gradients(const GatherRequest& request) {
   std::vector<View> views{request.finest};
@@ -200,7 +206,7 @@ void gather_gradients(const GatherRequest& request) {
   std::vector<double> weights;
   if (mask && request.pixels) weights = pixel_weights<T>(mask_view, request.finest.channels());
   const PixelTermParams<T> pixels = pixel_term_params<T>(request.pixels, weights);
-  constexpr int64_t kGrain = 32;  // rows: coarse rows are computed once for most of them
+  constexpr int64_t kGrain = 32;  // rows per task, so many that few coarse rows are computed twice
   parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, masks, views, halving);
     const Scratch<T> scratch(3 * finest.width());

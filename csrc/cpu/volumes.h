@@ -1,4 +1,4 @@
-// The three passes over volumes, and the fields between them.
+// The three passes over volumes (`Pass` in math/pass.h), and the fields between them.
 #pragma once
 
 #include <algorithm>
@@ -13,54 +13,93 @@
 
 namespace ssim_fused::cpu {
 
-// Volumes, some at a time, so that what lies between the passes is bounded: the fields of one volume, or of
-// as many as fit the caches.
-template <class T>
-std::vector<Sums> march_volumes(const PassSpec<T>& slices, const Request& request, GradientsOf gradients) {
-  constexpr int64_t kBytesOfThread = int64_t{1} << 20;
-  constexpr int64_t kLanes = kLine / sizeof(T);
-  const int64_t depth = request.windows.axes[0].n, height = slices.rows.output_length(),
-                width = slices.columns.output_length();
-  const Axis across_columns{width, 0, 0, false};
-  // A single strip has the same columns in every pass, unless gradients have more than the outputs.
-  const bool in_lanes = Division(slices.rows, slices.columns, 1, 1).strips == 1 &&
-                        Division(request.windows.axes[0], across_columns, 1, 1).strips == 1 &&
-                        (gradients == GradientsOf::none || slices.mirrors(1));
-  const int lanes = march_of(slices, Pass::moments, GradientsOf::none).lanes;
-  const int64_t of_row = in_lanes ? Positions::vectors_of(width, lanes) * lanes : width;
-  // A line after the fields of a row, so that the rows of a slice do not meet in the same sets of the caches.
-  const int64_t row_of_fields = slices.moment_fields() * of_row + (width >= 4 * kLanes ? kLanes : 0);
-  const int64_t volume = height * depth * row_of_fields;
-  const int64_t affordable = kBytesOfThread * thread_count() / (volume * static_cast<int64_t>(sizeof(T)));
-  const int64_t slab = std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, request.planes()));
-  const Scratch<T> scratch(slab * volume);
+// The layout of the fields of one volume between the passes, in elements: [rows, slices, fields, columns].
+// The slices of a row are consecutive, so that the depth pass, which moves the most data, walks memory in
+// order.
+struct VolumeLayout {
+  bool in_lanes;        // Fields::in_lanes
+  int64_t depth, rows;  // slices of a volume, rows of a slice
+  int64_t field;        // elements of one field of a row
+  int64_t row;          // from a row to that of the next slice
 
-  // Between the passes lie the slices one below the other, of each row: the depth pass reads them in order.
-  PassSpec<T> first = slices;
-  first.fields = {scratch.get(), volume, row_of_fields, depth * row_of_fields, of_row, in_lanes};
-  PassSpec<T> across = first;
+  template <class T>
+  VolumeLayout(const PassSpec<T>& slices, const Request& request, GradientsOf gradients)
+      : depth(request.windows.axes[0].n), rows(slices.rows.output_length()) {
+    const int64_t width = slices.columns.output_length();
+    // If a slice is a single strip, the marches of all passes have the same columns, unless gradients have
+    // more columns than the outputs.
+    in_lanes = Division(slices.rows, slices.columns, 1, 1).strips == 1 &&
+               Division(request.windows.axes[0], {width, 0, 0, false}, 1, 1).strips == 1 &&
+               (gradients == GradientsOf::none || slices.mirrors(1));
+    const int lanes = march_of(slices, Pass::moments, GradientsOf::none).lanes;
+    field = in_lanes ? Positions::vectors_of(width, lanes) * lanes : width;
+    // A cache line of padding keeps the rows of a slice from mapping to the same cache sets.
+    constexpr int64_t kPixelsOfLine = kLine / sizeof(T);
+    row = slices.moment_fields() * field + (width >= 4 * kPixelsOfLine ? kPixelsOfLine : 0);
+  }
+
+  int64_t volume() const { return rows * depth * row; }
+
+  template <class T>
+  Fields<T> fields(T* data) const {
+    return {data, volume(), row, depth * row, field, in_lanes};
+  }
+};
+
+// Returns the number of volumes that are processed at a time, which bounds the memory between the passes: as
+// many as fit the caches of all threads, at least one.
+inline int64_t volumes_at_a_time(int64_t bytes_of_volume, int64_t volumes) {
+  constexpr int64_t kBytesOfThread = int64_t{1} << 20;
+  const int64_t affordable = kBytesOfThread * thread_count() / bytes_of_volume;
+  return std::clamp<int64_t>(affordable, 1, std::max<int64_t>(1, volumes));
+}
+
+// Returns the sum of the window over a slice: the taps of the rows times those of the columns.
+template <class T>
+T sum_of_slice_window(const PassSpec<T>& slices) {
+  double sum = 1;
+  for (size_t d = 0; d < 2; ++d) {
+    const std::vector<T>& window = slices.taps[d];
+    sum *= slices.uniform[d] != 0 ? slices.uniform[d] * static_cast<double>(window.size())
+                                  : static_cast<double>(std::accumulate(window.begin(), window.end(), T(0)));
+  }
+  return static_cast<T>(sum);
+}
+
+// Returns the parameters of the pass along the depth, from those of the pass over the slices. A plane of
+// the depth pass has one row of each slice, so its rows are the slices.
+template <class T>
+PassSpec<T> depth_spec_of(const PassSpec<T>& slices, const Request& request) {
+  PassSpec<T> across = slices;
   std::swap(across.fields.slice, across.fields.row);
   across.map = slices.map.across_rows();
   across.grad_map = slices.grad_map.across_rows();
   across.mask = slices.mask.across_rows();
   across.mask_slice = slices.rows.centre(0);
   across.rows = request.windows.axes[0];
-  across.columns = across_columns;
+  across.columns = {slices.columns.output_length(), 0, 0, false};
   const std::vector<T> taps = request.windows.taps_as<T>(0);
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
   across.uniform = {request.windows.is_uniform(0) ? request.windows.taps[0][0] : 0, 0};
   if (across.uniform[0] != 0) across.taps[0].assign(taps.size(), static_cast<T>(across.uniform[0]));
-  double slice_sum = 1;
-  for (size_t d = 0; d < 2; ++d) {
-    const std::vector<T>& window = slices.taps[d];
-    slice_sum *= slices.uniform[d] != 0
-                     ? slices.uniform[d] * static_cast<double>(window.size())
-                     : static_cast<double>(std::accumulate(window.begin(), window.end(), T(0)));
-  }
-  across.slice_sum = static_cast<T>(slice_sum);
+  across.slice_sum = sum_of_slice_window(slices);
+  return across;
+}
 
-  // The pixels' sums: with the gradients, where their march has both images, else with the moments.
+// Runs the three passes over a batch of volumes, some volumes at a time, and returns the sums of each image.
+template <class T>
+std::vector<Sums> march_volumes(const PassSpec<T>& slices, const Request& request, GradientsOf gradients) {
+  const VolumeLayout layout(slices, request, gradients);
+  const int64_t depth = layout.depth, height = layout.rows;
+  const int64_t slab = volumes_at_a_time(layout.volume() * static_cast<int64_t>(sizeof(T)), request.planes());
+  const Scratch<T> scratch(slab * layout.volume());
+
+  PassSpec<T> first = slices;
+  first.fields = layout.fields(scratch.get());
+  const PassSpec<T> across = depth_spec_of(first, request);
+  // The pixel term is computed by a pass that reads both images: the last one if there are gradients, which
+  // then receive its slopes, otherwise the first.
   first.pixel_term = gradients != GradientsOf::none ? PixelTermParams<T>{} : slices.pixel_term;
   PassSpec<T> last = first;
   last.pixel_term = slices.pixel_term;
@@ -86,7 +125,7 @@ std::vector<Sums> march_volumes(const PassSpec<T>& slices, const Request& reques
       if (of_pixels) place.sums = of_pixels->of_task(begin * depth + plane, strip, place.rows);
     };
     march_planes(first, Pass::moments, GradientsOf::none, of_slices, division, place_slice);
-    // Derivatives take the place of moments that the same march has read: one march from end to end.
+    // Derivatives overwrite moments that the same march has read, so each strip is a single task.
     const Division down(across.rows, across.columns, across_rows.count(), thread_count(),
                         gradients != GradientsOf::none);
     if (!partial) partial.emplace(across.rows, down, request.planes() * height);

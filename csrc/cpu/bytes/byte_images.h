@@ -1,5 +1,5 @@
 // SSIM of 8-bit images under a uniform window (byte_march.h): which requests it serves, and how images are
-// divided into planes, strips and rows.
+// divided into planes, strips and tasks of rows.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,8 @@
 
 namespace ssim_fused::cpu {
 
-// Whether march_byte_images serves a request. Uniform windows have more than one tap along both axes.
+// Whether march_byte_images serves a request. A uniform window has more than one tap along both axes
+// (Windows::is_uniform).
 inline bool is_of_bytes(const Request& request) {
   const auto& taps = request.windows.taps;
   const auto pixels = static_cast<int64_t>(taps[1].size() * taps[2].size());
@@ -25,7 +26,8 @@ inline bool is_of_bytes(const Request& request) {
          !constants.data && are_ordinary(constants.c1, constants.c2, static_cast<double>(pixels));
 }
 
-// How the channels of a batch lie: in planes of `step` interleaved ones.
+// The memory layout of a batch: `planes` planes, each of `step` interleaved channels. Images of one channel
+// can also be interleaved along the batch.
 struct ByteLayout {
   enum Interleaved { nothing, channels, batch };
   Interleaved interleaved;
@@ -49,7 +51,8 @@ struct ByteLayout {
     planes /= step;
   }
 
-  // The image and channel that lie in a plane as its channel c.
+  // Returns the position in the batch of channel c of a plane. `of_image` is the number of channels of an
+  // image.
   Plane channel(int64_t plane, int64_t c, int64_t of_image) const {
     if (interleaved == channels) return {plane, c, 0};
     if (interleaved == batch) return {c, 0, 0};
@@ -57,18 +60,18 @@ struct ByteLayout {
   }
 };
 
-// `T`: the type of the map.
+// Computes the sums of each image, and the map, whose type is T.
 template <class T>
 std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast) {
-  constexpr int64_t kWidest = 768;  // columns of a strip, whose sums then fit the caches
+  constexpr int64_t kWidest = 768;  // columns of a strip, few enough that their sums fit the caches
   const Axis &rows = request.windows.axes[1], &columns = request.windows.axes[2];
   const ByteLayout layout(request);
   const int64_t step = layout.step, channels = request.preds.channels(), height = rows.output_length(),
                 width = columns.output_length();
   const int64_t strips = std::max<int64_t>(1, (width * step + kWidest - 1) / kWidest),
                 segments = (height + kByteSegment - 1) / kByteSegment;
-  // Enough tasks to keep the threads busy, but of rows enough that those which a task reads beyond its own do
-  // not matter. The division does not change the result.
+  // There are enough tasks to keep the threads busy, but each has so many rows that those it reads beyond
+  // its own do not matter. The division does not change the result.
   const int64_t wanted =
       std::max<int64_t>(1, 4 * thread_count() / std::max<int64_t>(1, layout.planes * strips));
   const int64_t least = (8 * rows.radius + kByteSegment - 1) / kByteSegment;
@@ -112,7 +115,8 @@ std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast)
     }
   });
 
-  // In the order of the places, whatever the threads did.
+  // Sums are added in the order of planes, strips and segments, not in that of the threads, so that results
+  // repeat bit for bit.
   std::vector<Sums> of_images(static_cast<size_t>(request.preds.batch()));
   for (size_t i = 0; i < sums.size(); ++i) {
     const int64_t plane = static_cast<int64_t>(i) / (strips * segments);

@@ -1,20 +1,21 @@
-// SSIM of 8-bit images under a uniform window: one strip of a plane, marched down row by row. Every moment is
-// a sum of integers, kept exactly in 32 bits, and the formula is computed in double, so that nothing is
+// SSIM of 8-bit images under a uniform window: a march down one strip of a plane, row by row. Every moment
+// is a sum of integers, kept exactly in 32 bits. The formula is computed in double, so that nothing is
 // rounded before the quotients.
 //
-// With n pixels in a window, the sums over them Sx, Sy, P = 2 sum xy and Q = sum (x^2 + y^2), and the constants
-// C1 = n^2 c1 and C2 = n^2 c2:
+// A window of n pixels has the sums Sx, Sy, P = 2 sum xy and Q = sum (x^2 + y^2). With the constants C1 =
+// n^2 c1 and C2 = n^2 c2,
 //
 //     delta = Sx - Sy            N1 = 2 Sx Sy + C1      B1 = N1 + delta^2         1 - l  = delta^2 / B1
 //     V = n (Q - P) - delta^2                           B2 = n Q + C1 + C2 - B1   1 - cs = V / B2
 //
-// which is the formula of math/ssim.h times n^2, with moments about zero: exact sums need no pivot.
+// This is the formula of math/ssim.h times n^2, with moments about zero: exact sums need no pivot.
 //
-// Both sums of a window slide: down the rows, the row that enters is added to the column sums, and the row
-// that leaves is subtracted; along a row, the same with columns. That is exact for integers, and costs the
-// same for any window. Columns lie in the order of simd/interleave.h, so that the column to the right is the
-// next vector. They are flat: in an interleaved plane (RGBRGB...) the next pixel of the same channel lies
-// `step` columns further. Stretches are whole pixels, so all lanes of a vector are of one channel.
+// Sums over windows slide in both directions. Down the rows, the entering row is added to the column sums
+// and the leaving row is subtracted. Along a row, the same is done with columns. For integers this is
+// exact, and it costs the same for any window. Columns lie in the order of simd/interleave.h, so that the
+// column to the right is in the next vector. Columns are flat: in an interleaved plane (RGBRGB...) the next
+// pixel of the same channel is `step` columns further. Stretches are whole pixels, so all lanes of a vector
+// belong to one channel.
 #pragma once
 
 #include <algorithm>
@@ -30,47 +31,49 @@
 
 namespace ssim_fused::cpu {
 
-constexpr int64_t kMostInterleaved = 4;  // channels of a plane: RGBA
+constexpr int64_t kMostInterleaved = 4;  // channels of an interleaved plane, at most: RGBA
 constexpr int64_t kByteSegment = 32;     // rows whose sums are kept together
 
-// The most pixels of a window whose sums fit: Sx and Sy have 16 bits each.
+// The largest window, in pixels, whose sums Sx and Sy fit in 16 bits each.
 constexpr int64_t kMostBytesOfWindow = 257;
 static_assert(kMostBytesOfWindow * 255 <= 65535);
 
-// Whether the constants of a window of `n` pixels suit the march: C1 hides no sum when it is added and
-// subtracted again, and products of eight denominators neither overflow nor underflow.
+// Whether the constants suit the march with a window of `n` pixels. Adding and then subtracting C1 must
+// lose no digits of the sums, and products of eight denominators must neither overflow nor underflow.
 inline bool are_ordinary(double c1, double c2, double n) {
   const auto is_ordinary = [&](double c) { return c * n * n >= 0x1p-40 && c * n * n <= 0x1p40; };
   return is_ordinary(c1) && is_ordinary(c2) && c1 <= 0x1p20 * c2;
 }
 
-// A plane of 8-bit pixels. In an interleaved one, `column` is 1 and a pixel has `step` columns.
+// A plane of 8-bit pixels. In an interleaved plane a pixel is `step` columns, and the stride `column` is 1.
 struct BytePlane {
   const uint8_t* data;
   int64_t row, column;  // strides
 };
 
-// The sums over a segment of rows of a plane, of each channel: of 1 - SSIM and of 1 - contrast sensitivity.
+// Sums over a segment of rows of a plane, for each channel: of 1 - SSIM and of 1 - contrast sensitivity.
 struct ByteSums {
   double similarity_loss[kMostInterleaved] = {}, contrast_loss[kMostInterleaved] = {};
 };
 
-// The outputs [begin, end) x [left, right) of a plane; columns are flat, and whole pixels.
+// A task: outputs [begin, end) x [left, right) of a plane. `left` and `right` are flat columns, at
+// multiples of a pixel.
 struct ByteTask {
   BytePlane preds, target;
   Axis rows, columns;  // in pixels
-  int64_t step;        // interleaved channels
+  int64_t step;        // interleaved channels of the plane
   int64_t begin, end, left, right;
   double c1, c2;
   bool wants_contrast;
-  ImageRows<float> map;  // of the batch, if requested; in one type or the other
+  // The map of the batch, if requested, in one of the two types.
+  ImageRows<float> map;
   ImageRows<double> map_in_double;
-  Plane channel[kMostInterleaved];  // where each channel lies in it
-  ByteSums* sums;                   // of each segment
+  Plane channel[kMostInterleaved];  // position in the batch of each channel
+  ByteSums* sums;                   // [segments of the task]
 };
 
-// The loops over a row's pixels, in each instruction set: GCC compiles integer conversions and products in a
-// lambda, which has no instruction set of its own, for the baseline.
+// The loops over a row's pixels, compiled for each instruction set. They are functions because a lambda has
+// no target attribute, and GCC then compiles integer conversions and products in it for the baseline.
 struct ByteRows {
   // Packs the pixels of both images: preds' in the lower 16 bits, target's in the upper.
   void (*pack)(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out);
@@ -130,10 +133,12 @@ class ByteMarch {
   }
 
  private:
-  // The sums over a window's rows of each column: Sx in the lower and Sy in the upper 16 bits; P; Q.
+  // Fields of the column sums, which are taken over the rows of a window. kS has Sx in the lower and Sy in
+  // the upper 16 bits.
   enum { kS, kP, kQ, kFields };
-  static constexpr int64_t kRowsAhead = 2;  // prefetched
+  static constexpr int64_t kRowsAhead = 2;  // prefetch distance
 
+  // A sum of losses as a fraction, so that several are added before one division.
   struct Quotient {
     D over, under;
   };
@@ -142,17 +147,19 @@ class ByteMarch {
 
   SSIM_INLINE uint32_t* sums(int field) const { return sums_.get() + field * pitch_; }
 
-  // A row of the ring; the last one is zero.
+  // Returns a row of the ring buffer of packed pixels. The slot after the last of the ring is a row of
+  // zeros.
   SSIM_INLINE uint32_t* row(int64_t slot) const { return pixels_.get() + slot * pitch_; }
 
-  // The distance between rows: an odd number of cache lines, so that rows do not share cache sets.
+  // Returns the distance between rows: an odd number of cache lines, so that rows do not map to the same
+  // cache sets.
   static int64_t pitch_of(int64_t row) {
     constexpr int64_t kOfLine = kLine / sizeof(uint32_t);
     return ((row + kOfLine - 1) / kOfLine | 1) * kOfLine;
   }
 
-  // Adds the k-th row of the task's windows to the column sums and subtracts the row that no window sees any
-  // more.
+  // Adds the k-th row that the task's windows see to the column sums, and subtracts the row that has left
+  // the window.
   SSIM_INLINE void enter(int64_t k) const {
     const int64_t slots = height_ + 1, e = t_.begin - t_.rows.pad + k, seen = count_ + reach_;
     prefetch(t_.preds, e + kRowsAhead);
@@ -165,7 +172,7 @@ class ByteMarch {
     of_rows_.slide(entering, leaving, (vectors_ + reach_) * kLanes, sums(kS), sums(kP), sums(kQ));
   }
 
-  // The hardware's prefetcher does not follow a strip from row to row.
+  // Prefetches extended row e of a plane. The hardware prefetcher does not follow a strip from row to row.
   SSIM_INLINE void prefetch(const BytePlane& plane, int64_t e) const {
     const int64_t y = t_.rows.source(std::min(e, t_.rows.n - 1));
     if (y < 0 || plane.column != 1) return;
@@ -174,7 +181,8 @@ class ByteMarch {
     for (int64_t i = 0; i < count_; i += static_cast<int64_t>(kLine)) __builtin_prefetch(from + i);
   }
 
-  // The part of extended row e that the task's windows see: where it lies, or in `bytes`.
+  // Returns the part of extended row e that the task's windows see: in place if possible, otherwise in
+  // `bytes`.
   SSIM_INLINE const uint8_t* see(const BytePlane& plane, int64_t e, uint8_t* bytes) const {
     const int64_t y = t_.rows.source(e), step = t_.step, length = t_.columns.n * step, seen = count_ + reach_;
     if (y < 0) {
@@ -201,7 +209,8 @@ class ByteMarch {
     return bytes;
   }
 
-  // The outputs of row q. `Keeps`: stores each loss, too.
+  // Computes the outputs of row q and adds their losses to the sums. `Keeps`: also stores the losses of
+  // each output.
   template <bool Keeps>
   SSIM_INLINE void compute(int64_t q) const {
     ByteSums& sum = t_.sums[(q - t_.begin) / kByteSegment];
@@ -215,6 +224,7 @@ class ByteMarch {
     return {a.over * b.under + b.over * a.under, a.under * b.under};
   }
 
+  // Returns the sum of 1 - SSIM over the current row's outputs of a channel, one partial sum per lane.
   template <bool Keeps>
   SSIM_INLINE D channel_total(int64_t channel) const {
     const int64_t next = t_.step * kLanes, reach = reach_ * kLanes;
@@ -222,9 +232,9 @@ class ByteMarch {
     const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1),
             c12 = broadcast<D>(pixels * pixels * (t_.c1 + t_.c2));
     const uint32_t* column = sums_.get() + channel * kLanes;
-    const int64_t p = kP * pitch_, q = kQ * pitch_;  // fields
+    const int64_t p = kP * pitch_, q = kQ * pitch_;  // offsets of the fields
     double* losses = Keeps ? losses_.get() + channel * kLanes : nullptr;
-    // The sums over the window without its last column.
+    // Sums over the first window without its last column.
     U32 window[kFields] = {};
     for (int64_t k = 0; k < reach; k += next) {
       unrolled<kFields>([&](auto f) SSIM_INLINE_LAMBDA { window[f] += load<U32>(column + f * pitch_ + k); });
@@ -252,7 +262,7 @@ class ByteMarch {
       });
       if constexpr (Keeps) losses += next;
     };
-    // The quotients of eight vectors are added by one division.
+    // Eight vectors of quotients are added as fractions and take a single division.
     D total{};
     for (int64_t i = channel; i < vectors_;) {
       Quotient sum[2] = {{D{}, broadcast<D>(1.0)}, {D{}, broadcast<D>(1.0)}};
@@ -272,8 +282,8 @@ class ByteMarch {
     return total;
   }
 
-  // Half of the lanes as doubles: in each 16 bytes the first or the last two, since an instruction then puts
-  // them together with the upper half of 2^52.
+  // Converts half of the lanes to double: the first or the last two of each 16 bytes, because one
+  // instruction pairs them with the upper half of 2^52.
   template <int half>
   static SSIM_INLINE D half_of(const U32& v) {
     const U32 exponent = broadcast<U32>(uint32_t{0x43300000});
@@ -284,13 +294,15 @@ class ByteMarch {
     }(std::make_integer_sequence<int, kLanes>{});
   }
 
-  // The stretch of columns that lane k of both halves belongs to.
+  // Returns the stretch of columns that lane k belongs to. Lanes are counted in the order of `half_of`:
+  // those of the first half, then those of the second.
   static int64_t stretch_of(int64_t k) {
     const int64_t lane = k % kHalf;
     return lane / 2 * 4 + k / kHalf * 2 + lane % 2;
   }
 
-  // Calls f(column, loss) for the outputs of a row: of 1 - SSIM, or of 1 - contrast sensitivity.
+  // Calls f(column, loss) for the outputs of a row. The loss is 1 - contrast sensitivity if `of_contrast`,
+  // otherwise 1 - SSIM.
   template <class F>
   void for_losses(bool of_contrast, F&& f) const {
     const double* const losses = losses_.get() + (of_contrast ? vectors_ * kLanes : 0);
@@ -323,19 +335,20 @@ class ByteMarch {
 
   const ByteTask& t_;
   const ByteRows of_rows_;
-  const int64_t height_;   // of the window
+  const int64_t height_;   // rows of the window
   const int64_t reach_;    // columns of a window after its first
   const int64_t count_;    // outputs of a row
-  const int64_t vectors_;  // of outputs: the length of a stretch
-  const int64_t row_;  // elements of a row in the order of interleave.h, with the columns that windows reach
-  const int64_t pitch_;           // from row to row
-  const int64_t natural_;         // of a row in its own order
-  const int64_t whole_;           // vectors in which each lane has an output
-  const Scratch<uint32_t> sums_;  // [kFields, pitch]
-  const Scratch<uint32_t>
-      pixels_;  // [height + 2, pitch]: the rows of a window, the one that leaves, and zeros
-  const Scratch<uint32_t> packed_;  // [natural]
-  const Scratch<uint8_t> bytes_;    // [2, count + reach]
+  const int64_t vectors_;  // vectors of outputs in a row: the length of a stretch
+  // Elements of a row in the order of interleave.h, with the columns that windows reach.
+  const int64_t row_;
+  const int64_t pitch_;           // distance between rows
+  const int64_t natural_;         // elements of a row in natural order
+  const int64_t whole_;           // vectors in which every lane has an output
+  const Scratch<uint32_t> sums_;  // [kFields, pitch]: the column sums
+  // [height + 2, pitch]: the rows of a window, the one that leaves, and zeros.
+  const Scratch<uint32_t> pixels_;
+  const Scratch<uint32_t> packed_;  // [natural]: a row of packed pixels
+  const Scratch<uint8_t> bytes_;    // [2, count + reach]: a row of both images, if not read in place
   const Scratch<double> exists_;    // [vectors - whole, lanes]: one if an output is there, else zero
   const Scratch<double> losses_;    // [2, vectors, lanes], if they are kept
 };

@@ -30,8 +30,8 @@ struct BaselineRows {
 };
 
 #if defined(SSIM_X86_TARGETS)
-// A product of pairs of 16-bit numbers, added: of a packed pixel with itself x^2 + y^2, with its halves
-// exchanged 2 x y.
+// The instruction madd multiplies 16-bit numbers and adds the products in pairs. Applied to a packed pixel
+// and itself it gives x^2 + y^2; applied to a packed pixel and one with exchanged halves, 2 x y.
 struct Avx2Rows {
   SSIM_TARGET_AVX2 static void pack(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out) {
     cpu::pack(x, y, count, out);

@@ -1,4 +1,5 @@
-// The march of 8-bit images, compiled for each instruction set (bytes.cpp).
+// The march of 8-bit images under a uniform window. bytes.cpp compiles it for each instruction set, and
+// march_bytes runs the one of chosen_instruction_set.
 #pragma once
 
 #include "byte_march.h"

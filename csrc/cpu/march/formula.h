@@ -1,4 +1,5 @@
-// The second stage of a march: from the moments of windows to sums, map and derivatives.
+// Second stage of a march: convolves the moments down the rows, evaluates the SSIM formula, and produces
+// sums, the map and the derivatives by the moments.
 #pragma once
 
 #include <algorithm>
@@ -11,19 +12,20 @@
 
 namespace ssim_fused::cpu {
 
-// Positions of a row.
+// A half-open range of positions in a row.
 struct Range {
   int64_t from, to;
 };
 
-// The lanes of v that are marked; elsewhere zero, whatever v has there.
+// Returns v with each unmarked lane set to zero, even if it holds a NaN. The lanes of `marked` have all
+// bits set or none.
 template <class V>
 SSIM_INLINE V only(const V& v, const V& marked) {
   using Bits = decltype(v < v);
   return reinterpret_cast<V>(reinterpret_cast<Bits>(v) & reinterpret_cast<Bits>(marked));
 }
 
-// All bits of the lanes that are negative: their sign.
+// Returns a mask with all bits set in the lanes of v whose sign bit is set.
 template <class V>
 SSIM_INLINE V negative(const V& v) {
   using Bits = decltype(v < v);
@@ -31,8 +33,8 @@ SSIM_INLINE V negative(const V& v) {
   return reinterpret_cast<V>(reinterpret_cast<Bits>(v) >> std::numeric_limits<Lane>::digits);
 }
 
-// All bits of the lanes whose number lies in the range. By subtractions: GCC compares lane by lane where
-// vectors have 64 bytes.
+// Returns a mask with all bits set in the lanes whose number lies in the range. It subtracts instead of
+// comparing, because GCC splits a comparison of 64-byte vectors into one per lane.
 template <class V>
 SSIM_INLINE V inside(const V& number, Range range) {
   using T = std::remove_cvref_t<decltype(number[0])>;
@@ -56,10 +58,10 @@ class Outputs {
  public:
   SSIM_INLINE explicit Outputs(const State& state) : s_(state) { mark(); }
 
-  // Outputs q ... q + kStepRows - 1, by what they have to yield.
+  // Computes outputs q ... q + kStepRows - 1 with the code compiled for the march's objective.
   SSIM_INLINE void compute(int64_t q) const {
     const PassSpec<T>& spec = s_.spec;
-    if (q >= spec.rows.output_length()) {  // the last step of some
+    if (q >= spec.rows.output_length()) {  // all outputs of this step lie beyond the last one
       for (int64_t j = 0; j < kStepRows; ++j) s_.derivatives.clear(s_.derivatives.slot(2 * s_.radius + j));
       return;
     }
@@ -74,32 +76,33 @@ class Outputs {
   }
 
  private:
-  // A row of outputs.
+  // Properties of a row of outputs.
   struct Row {
-    bool exists, owned, in_crop;  // in_crop: counts for the contrast sensitivity
-    int64_t derivatives;          // where a field of them goes in the second ring
+    bool exists, owned, in_crop;  // in_crop: the row counts in the mean contrast sensitivity
+    int64_t derivatives;          // offset of this row in a field of the ring of derivatives
   };
-  // What is the same for all, where compilers see that nothing changes it.
+  // Values that all outputs of a step share. They are copied into locals because a compiler cannot rule out
+  // that stores change the members of `s_`.
   struct Constants {
     Pivots<V> pivots;
     V c1, c2;
-    V by_similarity, by_contrast;  // upstream weights
+    V by_similarity, by_contrast;  // upstream weights of every output
     const T *is_output, *is_owned, *is_in_crop;
-    int64_t next_field, next_vector;  // of derivatives, from one to the next
-    int64_t next_weights;             // in the ring of moments, masked
-    T* values;                        // of the map, null where it is not wanted
-    const T* upstream;                // the map's gradient, null where there is none
+    int64_t next_field, next_vector;  // distances in the ring of derivatives, in elements
+    int64_t next_weights;             // with a mask: distance between vectors in the ring of moments
+    T* values;                        // values of the map; null if no map is requested
+    const T* upstream;                // upstream gradient of the map; null if not given
     bool wants_contrast, wants_constants;
 
     SSIM_INLINE V outputs(int64_t i) const { return load<V>(is_output + i * kLanes); }
     SSIM_INLINE V owned(int64_t i) const { return load<V>(is_owned + i * kLanes); }
     SSIM_INLINE V in_crop(int64_t i) const { return load<V>(is_in_crop + i * kLanes); }
   };
-  static constexpr int64_t kChunk = 4;  // vectors of columns whose moments are taken at a time
+  static constexpr int64_t kChunk = 4;  // vectors of columns whose moments are computed at a time
   static constexpr int64_t kMomentsOfVector = kMoments * kStepRows * kLanes;
 
-  // Of each position, whether an output is there, one whose value counts here, and for the contrast
-  // sensitivity.
+  // Sets the workspace's lane masks: whether a position has an output, whether this strip owns that output,
+  // and whether it lies in the crop.
   SSIM_INLINE void mark() const {
     const Axis& axis = s_.spec.columns;
     const auto range = [&](int64_t from, int64_t to) SSIM_INLINE_LAMBDA {
@@ -158,7 +161,8 @@ class Outputs {
     }
   }
 
-  // Outputs of row j, at some vectors of columns.
+  // Computes the outputs of row j at vectors [begin, end) of columns: adds their losses to `sum` and stores
+  // their derivatives and map values.
   template <Objective objective>
   SSIM_INLINE void compute_row(int64_t begin, int64_t end, int j, const Row& row, const T* moments,
                                const Constants& constants, V (&sum)[kSums][kStepRows]) const {
@@ -170,7 +174,8 @@ class Outputs {
     }
     V sum_of_row[kSums];
     unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum_of_row[k] = sum[k][j]; });
-    // Masked, the weights of outputs in the means lie in the ring at the row they are centred on.
+    // With a mask, the ring of moments also holds the weights of the outputs, at the row that they are
+    // centred on.
     const T* weights = Masked ? s_.moments.at(begin, kMoments, s_.moments.slot(s_.radius + j)) : nullptr;
     const int64_t place = (j * s_.work.padded_vectors() + begin) * kLanes;
     T* values = constants.values ? constants.values + place : nullptr;
@@ -188,7 +193,8 @@ class Outputs {
     unrolled<kSums>([&](auto k) SSIM_INLINE_LAMBDA { sum[k][j] = sum_of_row[k]; });
   }
 
-  // Of a vector of outputs, what their mean similarity or contrast sensitivity is made of.
+  // Computes a vector of outputs for an objective that is a single mean: adds their losses to the mean's
+  // sum and stores their derivatives.
   template <Objective objective>
   SSIM_INLINE void compute_mean(int64_t i, const Row& row, const T* moments, const Constants& constants,
                                 V (&sum)[kSums], T* out) const {
@@ -205,7 +211,8 @@ class Outputs {
       put(out, objective_partials<objective>(terms, weight, weight), constants, constants.outputs(i));
   }
 
-  // Of a vector of outputs, all that can be asked for; masked, by their weights in the means.
+  // Computes everything a request can ask for at a vector of outputs. With a mask, losses and derivatives
+  // are multiplied by the outputs' weights in the means.
   SSIM_INLINE void compute_general(int64_t i, const Row& row, const T* moments, const T* weights, T* values,
                                    const T* upstream, const Constants& constants, V (&sum)[kSums],
                                    T* out) const {
@@ -249,7 +256,7 @@ class Outputs {
     }
   }
 
-  // Derivatives, into the second ring: none where there is no output.
+  // Stores derivatives in the ring of derivatives, with zeros in lanes that have no output.
   SSIM_INLINE void put(T* out, const Partials<V>& f, const Constants& constants, const V& exist) const {
     const int64_t field = constants.next_field;
     store(out + kByA * field, only(f.a, exist));
@@ -258,6 +265,7 @@ class Outputs {
     if constexpr (gradients == GradientsOf::both) store(out + kByB * field, only(f.b, exist));
   }
 
+  // Writes row j of the map, and adds the row's sums to those of its segment.
   SSIM_INLINE void finish_row(int64_t q, int j, bool counts, const V (&sum)[kSums][kStepRows]) const {
     if (const ImageRows<T>& map = s_.spec.map) {
       s_.to_natural_order(s_.work.values + j * s_.work.padded_vectors() * kLanes, s_.work.rows[0]);
@@ -276,7 +284,7 @@ class Outputs {
     }
   }
 
-  // A row of the map's upstream gradient.
+  // Reads row q of the map's upstream gradient into row j of `work.upstream`.
   SSIM_INLINE void read_upstream(int64_t q, int j) const {
     const ImageRows<T>& upstream = s_.spec.grad_map;
     const int64_t begin = s_.work.positions.of_column(s_.spec.columns.centre(s_.columns.output_begin));

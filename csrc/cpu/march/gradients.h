@@ -1,10 +1,10 @@
-// The third stage of a march: from derivatives by the moments of windows to gradients of pixels, by the
+// Third stage of a march: from the derivatives by the moments of windows to the gradients of pixels, by the
 // adjoint of window and padding.
 //
-// Where padding mirrors (Axis::mirrors), that adjoint is the window over derivatives which are mirrored, too:
-// those of the first and the last, about which they are, twofold, and in the end the gradients there halved.
-// Else the rows near an end have taps of their own (Axis::adjoint_tap), and columns beyond the ends have
-// gradients, which are folded back.
+// If padding mirrors (Axis::mirrors), the adjoint is the same window applied to mirrored derivatives. The
+// derivatives of the first and last position, about which the others are mirrored, count twice, and the
+// gradients there are halved at the end. Otherwise rows near an end have their own taps
+// (Axis::adjoint_tap), and gradients are also computed for columns beyond the ends and folded back.
 #pragma once
 
 #include <algorithm>
@@ -26,11 +26,11 @@ class Gradients {
       : s_(state), pixels_(pixels), slices_(slices) {
     const int64_t before = 2 * s_.radius;
     for (int64_t k = 0; k < before && s_.task.computed.begin == 0; ++k)
-      s_.derivatives.clear(k);  // there are no such outputs
+      s_.derivatives.clear(k);  // outputs -2 radius ... -1 do not exist
     if constexpr (pass != Pass::depth) clear_beside_sums();
   }
 
-  // Those that are complete with the derivatives of outputs q ... q + kStepRows - 1.
+  // Computes the gradient rows that are complete with the derivatives of outputs q ... q + kStepRows - 1.
   SSIM_INLINE void compute(int64_t q) const {
     if (s_.mirrors_rows) mirror_rows(q);
     const int64_t first = q - s_.spec.rows.pad;
@@ -62,6 +62,8 @@ class Gradients {
  private:
   SSIM_INLINE T* sums(int64_t j, int m) const { return s_.column_sums(j, Derivatives, m); }
 
+  // Doubles the derivatives of the first and last row, and copies those of the rows next to them to the
+  // rows beyond the image.
   SSIM_INLINE void mirror_rows(int64_t q) const {
     const int64_t last = s_.spec.rows.n - 1, radius = s_.radius;
     const auto slot = [&](int64_t output)
@@ -76,7 +78,7 @@ class Gradients {
       s_.derivatives.copy(slot(2 * last - output), slot(output));
   }
 
-  // Down the ring, to rows of sums.
+  // Convolves a step of derivatives down the ring into `column_sums`.
   SSIM_INLINE void down_rows() const {
     const int64_t row = s_.work.sums_row();
     convolve_all<T, Bytes>(
@@ -84,7 +86,7 @@ class Gradients {
         s_.adjoint_window(0));
   }
 
-  // The same of one row near the border, with the taps that fold the reflection back.
+  // Computes one row of `column_sums` near the border, with taps that fold the reflection back.
   SSIM_INLINE void down_folded_row(int64_t row, int64_t j) const {
     const Axis& rows = s_.spec.rows;
     for (int64_t k = 0; k <= 2 * s_.radius; ++k) {
@@ -96,7 +98,8 @@ class Gradients {
         {s_.work.folded_taps, 2 * s_.radius + 1, false});
   }
 
-  // Beside the first and the last column, where nothing is but for mirrors: complete_sums leaves it so.
+  // Zeroes the halo of each row of `column_sums`. The lanes beyond the ends of the row stay zero
+  // afterwards, unless padding mirrors (add_neighbours).
   SSIM_INLINE void clear_beside_sums() const {
     const int64_t beside = s_.work.reach * kLanes;
     for (int64_t j = 0; j < kStepRows; ++j) {
@@ -107,14 +110,15 @@ class Gradients {
     }
   }
 
-  // What windows along the row see beside its own vectors, of all fields.
+  // Fills the halo of a row of `column_sums`, for all fields.
   SSIM_INLINE void complete_sums(T* first) const {
     T* row[Derivatives];
     for (int m = 0; m < Derivatives; ++m) row[m] = first + m * s_.work.sums_row();
     const auto& mirrored = s_.work.mirrored;
     if (mirrored) {
       for (int64_t place : mirrored->ends) {
-        // As a vector: a lane that is written alone is waited for by who reads them all.
+        // Multiplies the whole vector: after a store of a single lane, the next load of the vector would
+        // stall, because the store cannot be forwarded.
         const int64_t lane = place % kLanes;
         const V factor = numbers<V>() == broadcast<V>(static_cast<T>(lane)) ? V{} + 2 : V{} + 1;
         for (T* of_field : row) {
@@ -131,7 +135,8 @@ class Gradients {
                         mirrored && mirrored->by_last_lane);
   }
 
-  // Along the row, combined with the pixels.
+  // Convolves row j of `column_sums` along its columns, combines it with the pixels, and writes the
+  // gradients.
   SSIM_INLINE void finish_row(int64_t row, int64_t j) const {
     T* pixels = s_.work.pixels;
     if constexpr (pass == Pass::gradient) {
@@ -149,7 +154,7 @@ class Gradients {
     write(row);
   }
 
-  // The gradients of a row of pixels, from the fields' sums at them.
+  // Computes the gradients of a row of pixels from the convolved derivatives.
   SSIM_INLINE void combine(const T* sum, const T* x, T* gradient) const {
     const int64_t count = s_.vectors * kLanes, next_sum = count, next_image = s_.work.raw * kLanes,
                   next_gradient = s_.work.padded_vectors() * kLanes;
@@ -168,6 +173,8 @@ class Gradients {
     }
   }
 
+  // Writes the gradients of a row, with the slopes of the pixel term, whose sum it adds to the segment's
+  // sums.
   SSIM_INLINE void write(int64_t row) const {
     const PassSpec<T>& spec = s_.spec;
     T* const grad_x = own_columns(row, s_.work.gradient, s_.work.rows[3]);
@@ -186,7 +193,8 @@ class Gradients {
     if (gradients == GradientsOf::both && spec.grad_target) write_to(spec.grad_target, row, grad_y);
   }
 
-  // A row of a gradient in natural order, whole; returns where the strip's own columns begin.
+  // Converts a gradient row to natural order and folds back what lies beyond the image's ends. Returns the
+  // address of the strip's own columns.
   SSIM_INLINE T* own_columns(int64_t row, const T* gradient, T* natural) const {
     s_.to_natural_order(gradient, natural);
     T* const own = natural + s_.work.positions.of_column(s_.columns.begin);
@@ -201,7 +209,7 @@ class Gradients {
     return own;
   }
 
-  // What lies beyond the image's ends belongs to the columns that it mirrors.
+  // Adds the gradients of columns beyond the image's ends to the columns that they mirror.
   SSIM_INLINE void fold(T* own) const {
     const Columns& c = s_.columns;
     const int64_t left = c.begin - c.extended_begin, right = c.extended_end - c.end, end = c.end - c.begin;

@@ -1,5 +1,5 @@
-// Chooses the instance of the CPU kernel for a pass; included once for each compute type, with and without
-// masks, in march_*.cpp, which compile side by side.
+// Selects the instance of the march for a pass, by gradients and instruction set. Included by march_*.cpp,
+// one source each for float, double and masks, so that the instances compile in parallel.
 #pragma once
 
 #include <type_traits>
@@ -31,7 +31,7 @@ SSIM_TARGET_AVX512 void march_avx512(const StripTask<T>& strip, Workspace<T>& wo
 template <class T, GradientsOf gradients, Pass pass, bool Masked>
 MarchInstance<T> for_instruction_set() {
 #if defined(SSIM_X86_TARGETS)
-  if constexpr (std::is_same_v<T, float>) {  // doubles are for checks
+  if constexpr (std::is_same_v<T, float>) {  // float64 serves checks and has no AVX-512 instances
     if (chosen_instruction_set() == InstructionSet::avx512)
       return {march_avx512<T, gradients, pass, Masked>, 64 / sizeof(T)};
   }

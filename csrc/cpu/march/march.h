@@ -1,22 +1,21 @@
-// The CPU kernel: one strip of one plane, marched down row by row, from raw pixels to sums, map and
-// gradients.
+// The CPU kernel: marches down one strip of one plane, from raw pixels to sums, map and gradients.
 //
 //   raw rows --(along the row)--> four moments, a ring of rows                            moments.h
 //            --(down the ring)--> moments -> formula -> derivatives, a second ring        formula.h
 //            --(down the ring)--(along the row)--> gradient rows                          gradients.h
 //
-// Volumes take three marches, each a part of this one, with fields of a whole volume between them (`Pass`,
-// slices.h).
+// A volume takes three marches, each a part of this one. The fields of the whole volume lie between them
+// (`Pass`, slices.h).
 //
-// kStepRows rows are taken at a time, and as many columns along the row, so that each vector that is loaded
-// serves so many outputs; the columns of a row lie in the order of interleave.h, so that both are the same
-// loop (convolve.h). Everything between raw pixels and results stays in a workspace of O(strip width x
-// window) elements. T is the compute type; `Derivatives` counts the derivatives kept: 0 without gradients, 3
-// for preds, 4 for preds and target. `Masked` marches weigh pixels and outputs (math/ssim.h), for which they
-// have a fifth moment, the windows' weight.
+// A step computes kStepRows rows, and a convolution along a row computes as many columns at a time, so that
+// each loaded vector serves that many outputs. The columns of a row lie in the order of interleave.h, so
+// that both directions are the same loop (convolve.h). Everything between raw pixels and results stays in a
+// workspace of O(strip width x window) elements. T is the compute type. `Derivatives` is the number of
+// derivatives kept: 0 without gradients, 3 for preds, 4 for preds and target. `Masked` marches weight
+// pixels and outputs (math/ssim.h) and have a fifth moment, the weight of the window.
 //
-// No result depends on how rows are divided among threads: each row's arithmetic is the same wherever a march
-// begins, and sums are kept per segment of kSegment rows.
+// No result depends on how rows are divided among threads: each row's arithmetic is the same wherever a
+// march begins, and sums are kept per segment of kSegment rows.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +28,7 @@
 
 namespace ssim_fused::cpu {
 
-// The march, for vectors of Bytes bytes.
+// The march down one strip, with vectors of `Bytes` bytes.
 template <class T, int Bytes, GradientsOf gradients, Pass pass, bool Masked>
 class March {
   using State = MarchState<T, Bytes, gradients, pass, Masked>;
@@ -44,7 +43,7 @@ class March {
         gradients_(state_, pixels_, slices_) {}
 
   SSIM_INLINE void run() {
-    int64_t filled = 0;  // places of the first ring
+    int64_t filled = 0;  // rows of this step that the ring of moments holds already
     const RowRange outputs = state_.task.computed;
     for (int64_t q = outputs.begin; q < outputs.end; q += kStepRows) {
       if constexpr (pass == Pass::gradient) {
@@ -62,8 +61,8 @@ class March {
   }
 
  private:
-  // For outputs q ... q + kStepRows - 1, the moments along the rows from place `filled` on; extended rows
-  // that mirror others have theirs.
+  // Fills the ring of moments with the rows that outputs q ... q + kStepRows - 1 see, except for the first
+  // `filled` ones, which it holds already. Extended rows that mirror others copy their moments.
   SSIM_INLINE void fill_moments(int64_t q, int64_t filled) {
     const Axis& rows = state_.spec.rows;
     const RowRange seen = TaskRows::rows_seen(rows, q);

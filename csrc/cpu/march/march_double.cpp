@@ -1,4 +1,4 @@
-// The marches in double.
+// Instances of the march in float64, without a mask.
 #include "instances.h"
 
 namespace ssim_fused::cpu {

@@ -1,4 +1,4 @@
-// The marches in float.
+// Instances of the march in float32, without a mask.
 #include "instances.h"
 
 namespace ssim_fused::cpu {

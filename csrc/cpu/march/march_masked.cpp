@@ -1,4 +1,4 @@
-// The marches with masks.
+// Instances of the march with a mask, in float32 and float64.
 #include "instances.h"
 
 namespace ssim_fused::cpu {

@@ -1,4 +1,4 @@
-// What the stages of a march share.
+// Types, constants and state that the stages of a march share.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +29,9 @@ struct MarchState {
   static constexpr bool Masked = IsMasked;
   static constexpr int64_t kLanes = Bytes / sizeof(T);
   static constexpr int kMoments = Masked ? kMaskedMoments : kPlainMoments;
-  static constexpr int kMomentFields = Masked ? kMaskedRing : kPlainMoments;  // in the ring
-  static constexpr int64_t kRowsAhead = 4;                                    // that are asked for
+  // The number of fields in the ring of moments.
+  static constexpr int kMomentFields = Masked ? kMaskedRing : kPlainMoments;
+  static constexpr int64_t kRowsAhead = 4;  // prefetch distance
   static_assert(kLine % Bytes == 0, "rows are whole cache lines, so also whole vectors");
 
   SSIM_INLINE MarchState(const StripTask<T>& strip, Workspace<T>& work)
@@ -62,21 +63,22 @@ struct MarchState {
     return {broadcast<V>(strip.pivots.pixels), broadcast<V>(strip.pivots.differences)};
   }
 
-  // The window down the rows (0) or along them (1), and its adjoint.
+  // The window down the rows (axis 0) or along a row (axis 1), and its adjoint.
   SSIM_INLINE Window<T> window(int axis) const { return window_of(work.taps[axis], axis); }
   SSIM_INLINE Window<T> adjoint_window(int axis) const { return window_of(work.reversed[axis], axis); }
 
-  // A field of a row of sums: its own vectors, beside which there is room for what a window along the row
-  // sees.
+  // Returns field m of row j of `column_sums`: its own vectors, with a halo of `reach` vectors on either
+  // side for windows along the row.
   SSIM_INLINE T* column_sums(int64_t j, int fields, int m) const {
     return work.column_sums + (j * fields + m) * work.sums_row() + work.reach * kLanes;
   }
 
-  // Whether rows are in the order of interleave.h, or along the depth, where no window lies along the row, in
-  // their own.
+  // Whether rows are in the order of interleave.h. Along the depth no window lies along the row, so rows
+  // are in natural order unless the fields are interleaved.
   SSIM_INLINE bool is_interleaved() const { return pass != Pass::depth || spec.fields.in_lanes; }
 
-  // A row of vectors as an image has it, and the way back, in whole blocks.
+  // Convert a row of vectors to natural order and back. Whole blocks are converted: a row of vectors needs
+  // room for `padded_vectors` vectors, a row in natural order for `natural` elements.
   SSIM_INLINE void to_natural_order(const T* in, T* out) const {
     if (is_interleaved()) {
       deinterleave<V>(in, vectors, out);
@@ -92,15 +94,15 @@ struct MarchState {
     }
   }
 
-  // By which the derivatives are still to be multiplied: twice the upstream weight, where it is that of all
-  // outputs.
+  // The factor by which the gradients from the ring of derivatives must still be multiplied. For a single
+  // mean it is twice the upstream weight, which all outputs share.
   SSIM_INLINE T scale_of_derivatives() const {
     if (objective == Objective::mean_similarity) return 2 * spec.grad_similarity[batch];
     if (objective == Objective::mean_contrast) return 2 * spec.grad_contrast[batch];
     return T(1);
   }
 
-  // Those that an input row, or an output centred there, counts in.
+  // Returns the sums of the segment that an input row, or an output centred on it, belongs to.
   SSIM_INLINE Sums& sums_of(int64_t row) const { return strip.sums[task.segment_of(row)]; }
 
   const StripTask<T>& strip;
@@ -109,21 +111,23 @@ struct MarchState {
   const Columns& columns;
   Workspace<T>& work;
   const int64_t vectors;
-  const int64_t radius;     // of the rows' window
+  const int64_t radius;     // radius of the window down the rows
   const bool mirrors_rows;  // PassSpec::mirrors
   const size_t batch;
   const MaskRows<T> mask;
   const Objective objective;
-  // Of outputs q - 2 radius ... a step for outputs q ... finds the derivatives, and of extended rows q - pad
-  // ... the moments along the row.
+  // The rings as seen by the step of outputs q ... q + kStepRows - 1: place 0 holds extended row q - pad in
+  // `moments`, and output q - 2 radius in `derivatives`.
   Ring<T, Bytes> moments, derivatives;
 
  private:
   static SSIM_INLINE Objective objective_of(const PassSpec<T>& spec, size_t batch) {
-    // A value alone takes one way, so that it has the same bits whatever else is asked for.
+    // Values without gradients always take the general code, so that their bits do not depend on what else
+    // is requested.
     if (gradients == GradientsOf::none || Masked || spec.map || spec.grad_map || spec.wants_constants)
       return Objective::general;
-    // Of a mean over no output the weight is infinite: times zero, in the end, that would be a NaN.
+    // A mean over no outputs has an infinite weight. Applied after the adjoint, it would turn zeros into
+    // NaN.
     const T similarity = spec.grad_similarity[batch], contrast = spec.grad_contrast[batch];
     if (!std::isfinite(similarity) || !std::isfinite(contrast)) return Objective::general;
     if (!spec.wants_contrast && contrast == T(0)) return Objective::mean_similarity;
@@ -146,7 +150,7 @@ struct MarchState {
   }
 };
 
-// What a stage calls by name of its state's types and constants.
+// Declares the types and constants of a march's state in the class of a stage.
 #define SSIM_STATE(State)                                                      \
   using T = typename State::T;                                                 \
   using V = typename State::V;                                                 \

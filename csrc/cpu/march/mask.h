@@ -1,4 +1,5 @@
-// What only masked marches need: rows of weights, of the pixels that windows see and of outputs.
+// Outputs of a march with and without a mask, and the mask's rows of weights: of pixels in windows, and of
+// outputs in means.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,8 @@
 
 namespace ssim_fused::cpu {
 
-// A vector of outputs: their terms, and what of these enters means, map and derivatives.
+// A vector of outputs without a mask: the terms of the formula, and what they contribute to means, map and
+// derivatives.
 template <class V>
 struct PlainOutput {
   LocalTerms<V> terms;
@@ -30,10 +32,11 @@ struct PlainOutput {
   }
 };
 
-// The same from the sums of windows, and their weights, with the outputs' weights in the means.
+// A vector of outputs with a mask, with the interface of PlainOutput. It is computed from the weighted sums
+// of the windows, the windows' weights n, and the outputs' weights in the means.
 template <class V>
 struct MaskedOutput {
-  V n, above_least, weight;  // above_least: what n has more than that, or zero
+  V n, above_least, weight;  // above_least: max(n - kLeastWeight, 0)
   LocalTerms<V> terms;
 
   SSIM_INLINE MaskedOutput(const V (&sum)[kMaskedMoments], V weight_in_means, bool weighs_windows,
@@ -54,10 +57,11 @@ struct MaskedOutput {
   }
 
  private:
-  // Where a window sees nothing there is no output.
+  // Returns zero in lanes whose window sees no pixels, because there is no output.
   SSIM_INLINE V seen(const V& of_output) const { return where_any(above_least, above_least, of_output, V{}); }
 };
 
+// Reads rows of the mask's weights.
 template <class T>
 class MaskRows {
  public:
@@ -66,7 +70,8 @@ class MaskRows {
 
   SSIM_INLINE bool weighs_windows() const { return spec_.mask_weighs_windows; }
 
-  // Of extended columns [e, e + count) of a row. The zeros that an image is padded with are seen.
+  // Reads the weights of extended columns [e, e + count) of a row. Zero padding has weight 1, because
+  // windows see it. A negative `row` stands for a row of zero padding.
   SSIM_INLINE void read(int64_t row, int64_t e, int64_t count, T* out) const {
     if (row < 0) {
       std::fill(out, out + count, T(1));
@@ -79,14 +84,9 @@ class MaskRows {
     if (row < spec_.rows.n) spec_.mask.prefetch(plane_, row, c_.begin, c_.end - c_.begin);
   }
 
-  // Of the outputs centred on a row.
+  // Reads the weights of the outputs that are centred on a row.
   SSIM_INLINE void read_outputs(int64_t row, T* out) const {
     read(row, spec_.mask_columns.centre(c_.output_begin), c_.output_end - c_.output_begin, out);
-  }
-
-  // Of pixels, in windows.
-  SSIM_INLINE void read_pixels(int64_t row, int64_t e, int64_t count, T* out) const {
-    read(weighs_windows() ? row : -1, e, count, out);
   }
 
  private:

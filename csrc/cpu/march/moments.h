@@ -1,4 +1,4 @@
-// The first stage of a march: from rows of pixels to the moments along the row.
+// First stage of a march: from rows of pixels to moments that are convolved along the row.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace ssim_fused::cpu {
 
-// Rows of both images, and masked of weights, in the order of interleave.h: beside a row's own vectors those
-// that windows see, so that column 0 lies at vector `reach`.
+// Reads rows of both images, and of weights if there is a mask, into the order of interleave.h. A row has a
+// halo of `reach` vectors on either side, so its own columns begin at vector `reach`.
 template <class State>
 class PixelRows {
   SSIM_STATE(State);
@@ -29,11 +29,14 @@ class PixelRows {
                            : std::min(s_.work.positions.origin + s_.work.positions.count + s_.work.reach,
                                       s_.spec.columns.n + s_.spec.columns.pad)) {}
 
-  // Where those of an extended row are kept until its gradient is made.
+  // Returns the buffer that keeps the pixels of extended row e until its gradient is computed. Without
+  // gradients all rows share one buffer.
   SSIM_INLINE T* kept(int64_t e) const {
     return s_.work.pixels + (e - first_) % s_.work.pixel_rows * kFields * s_.work.raw * kLanes;
   }
 
+  // Reads extended row e into `out`. Without gradients it also adds the row's pixel term to the sums, if
+  // the task owns the row.
   SSIM_INLINE void read(int64_t e, T* out) const {
     const PassSpec<T>& spec = s_.spec;
     const int64_t row = spec.rows.source(e), field = s_.work.raw * kLanes;
@@ -54,7 +57,8 @@ class PixelRows {
     }
   }
 
-  // Those of the strip's own columns, in natural order: where they lie, or in a row of the workspace.
+  // Return the strip's own columns of a row in natural order: in place if possible, otherwise copied into a
+  // row of the workspace.
   SSIM_INLINE const T* own_of_preds(int64_t row) const {
     return s_.spec.preds.see(s_.work.rows[0], preds_, row, s_.columns.begin, own_columns());
   }
@@ -62,7 +66,7 @@ class PixelRows {
     return s_.spec.target.see(s_.work.rows[1], target_, row, s_.columns.begin, own_columns());
   }
 
-  // Masked, weights that windows do not know.
+  // Sets the weights of pixels to 1 if the mask weights only outputs, not windows.
   SSIM_INLINE void forget_weights(T* pixels) const {
     if constexpr (Masked) {
       const int64_t field = s_.work.raw * kLanes;
@@ -70,8 +74,8 @@ class PixelRows {
     }
   }
 
-  // Asks for rows that are needed soon: here for those of one image, and when `read` begins for the other's,
-  // since the machine waits where too much is asked for at once.
+  // Prefetches the rows of target and mask that are needed soon. `read` prefetches those of preds at its
+  // beginning, because the core stalls if too many prefetches are issued at once.
   SSIM_INLINE void ask_ahead(int64_t e) const {
     const int64_t row = s_.spec.rows.source(e);
     if (row < 0) return;
@@ -82,19 +86,20 @@ class PixelRows {
  private:
   SSIM_INLINE int64_t own_columns() const { return s_.columns.end - s_.columns.begin; }
 
-  // A row from column begin_ on, of which there are columns [from_, to_): where it lies, or in `row`.
+  // Returns a row whose first element is column begin_ and whose columns [from_, to_) are valid: in place
+  // if possible, otherwise copied into `row`. A negative y is a row of zero padding.
   SSIM_INLINE const T* natural(const ImageRows<T>& image, int64_t plane, int64_t y, T* row) const {
     if (y < 0) {
       std::fill_n(row + (from_ - begin_), to_ - from_, T(0));
       return row;
     }
-    if (s_.work.is_row && s_.vectors % kLanes == 0)  // interleave_field reads no more than the row
+    if (s_.work.is_row && s_.vectors % kLanes == 0)  // interleave_field reads nothing beyond the row
       return image.see(row, plane, y, 0, to_);
     read_extended(image, s_.spec.columns, plane, y, from_, to_ - from_, row + (from_ - begin_));
     return row;
   }
 
-  // Such a row, into the order of the vectors.
+  // Converts a row that `natural` returned to the order of interleave.h, with its halo.
   SSIM_INLINE void interleave_field(const T* row, T* out) const {
     if (!s_.work.is_row) return interleave<V>(row, s_.vectors, s_.work.raw, out);
     T* const own = out + s_.work.reach * kLanes;
@@ -108,12 +113,13 @@ class PixelRows {
   }
 
   const State& s_;
-  const int64_t preds_, target_;  // planes
-  const int64_t first_;           // extended row
-  const int64_t begin_;           // column of the first place of a row as it is read
+  const int64_t preds_, target_;  // offsets of the plane
+  const int64_t first_;           // first extended row that the march reads
+  const int64_t begin_;           // column of the first element of a row that `natural` returns
   const int64_t from_, to_;       // extended columns that windows of outputs can see
 };
 
+// Computes the moments of a row, convolved along the row, from its pixels.
 template <class State>
 class MomentsAlongRows {
   SSIM_STATE(State);
@@ -122,12 +128,12 @@ class MomentsAlongRows {
   SSIM_INLINE MomentsAlongRows(const State& state, const PixelRows<State>& pixels)
       : s_(state), pixels_(pixels) {}
 
-  // Those of extended row e, for a slot of the ring.
+  // Computes the moments of extended row e into a slot of the ring of moments.
   SSIM_INLINE void compute(int64_t e, int64_t slot) const {
     T* const x = pixels_.kept(e);
     pixels_.read(e, x);
     if constexpr (Masked) {
-      // Those of the outputs that are centred here.
+      // Copies the weights of the outputs that are centred on this row to the ring, next to the moments.
       const T* weights = x + (2 * s_.work.raw + s_.work.reach) * kLanes;
       T* to = s_.moments.at(0, kMoments, slot);
       const int64_t next = s_.moments.to_next_vector();
@@ -142,7 +148,7 @@ class MomentsAlongRows {
   }
 
  private:
-  // What pixels add to moments.
+  // Computes what each pixel contributes to the moments of the windows around it, into `staged`.
   SSIM_INLINE void stage(const T* x) const {
     const int64_t field = s_.work.raw * kLanes, count = (s_.vectors + 2 * s_.work.reach) * kLanes;
     const T *const y = x + field, *const weights = y + field;

@@ -1,5 +1,5 @@
-// What is subtracted from pixels and from their differences before moments are taken, so that these stay
-// small.
+// Pivots: values that are subtracted from pixels and from their differences before moments are taken, so
+// that the moments are small and lose few digits to rounding.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 
 namespace ssim_fused::cpu {
 
-// What a sample of choose_pivot_of_flat_areas has seen of the window around it, about the pixel at its
-// centre.
+// Statistics of the window around a sample of choose_pivot_of_flat_areas. Pixels are added as differences
+// from the pixel at the centre.
 class SampledWindow {
  public:
   void add(double x, double y) {
@@ -24,7 +24,7 @@ class SampledWindow {
       squares += value * value;
     });
   }
-  // Of both images' variances. Not finite if a pixel is not.
+  // Returns the sum of both images' variances. It is not finite if a pixel is not.
   double variances() {
     double total = 0;
     for_both(0, 0, [&](double, double sum, double squares) {
@@ -43,17 +43,20 @@ class SampledWindow {
   double count_ = 0, sums_[2] = {}, squares_[2] = {};
 };
 
-// The pivot of target's pixels if these spread so far that the covariance is rounded by more than a fraction
-// of c2, as 8-bit pixels with a range of 1 do. Rounding grows with the square of the distance from the pivot,
-// and matters where B2 is small: where both images are flat. So this is the mean of samples that are weighted
-// by 1 / B2 of the windows around them, rounded to eleven bits of the spread: products of 8-bit pixels stay
-// exact in float32. Zero if every sample is masked or not finite.
-// `spread`: of the samples of choose_pivots.
+// Returns a pivot for pixels that spread so far that rounding their covariance would change it by more than
+// a fraction of c2, as 8-bit pixels with a data_range of 1 do.
+//
+// Rounding grows with the square of the distance from the pivot, and it matters where B2 is small: where
+// both images are flat. So the pivot is the mean of target at sampled pixels, weighted by 1 / B2 of the
+// windows around them. It is rounded to eleven bits of the spread, so that products of 8-bit pixels stay
+// exact in float32. Returns zero if every sample is masked or not finite. `spread` is that of the samples
+// of choose_pivots.
 template <class T>
 T choose_pivot_of_flat_areas(const PassSpec<T>& spec, Plane plane, int64_t slices, int64_t begin, int64_t end,
                              T spread) {
-  constexpr int64_t kAcross = 8;               // samples of a slice, along either axis
-  constexpr int64_t kRows = 5, kColumns = 15;  // of a window that are seen, at most
+  constexpr int64_t kAcross = 8;  // samples of a slice along each axis
+  // Rows and columns of a sample's window that are read, at most.
+  constexpr int64_t kRows = 5, kColumns = 15;
   const Axis &rows = spec.rows, &columns = spec.columns;
   const double c2 = static_cast<double>(spec.c2[static_cast<size_t>(plane.batch)]);
   const double rounding = static_cast<double>(spread) * static_cast<double>(spread) *
@@ -101,10 +104,13 @@ T choose_pivot_of_flat_areas(const PassSpec<T>& spec, Plane plane, int64_t slice
   return std::isfinite(pivot) ? static_cast<T>(std::nearbyint(pivot / quantum) * quantum) : T(0);
 }
 
-// For target's pixels, a value near the mean of its slices and of columns [begin, end): the median of a few,
-// so that neither an outlier nor a NaN can be chosen, nor a pixel that is masked. For differences, the least
-// of those of the same pixels. Zero, from which nothing is rounded, where they lie on both sides of it, or
-// where windows see zero padding for the most part. It does not depend on the rows of a march.
+// Chooses the pivots for columns [begin, end) of `slices` slices. They do not depend on the rows of a
+// march, so that the division into tasks does not change results.
+//
+// The pivot of the pixels is the median of a few of target's pixels, so that neither an outlier nor a NaN
+// nor a masked pixel is chosen. The pivot of the differences is the smallest difference, by magnitude, at
+// the same pixels. A pivot is zero, which costs no rounding, if the samples have both signs. Both are zero
+// if windows see mostly zero padding.
 template <class T>
 Pivots<T> choose_pivots(const PassSpec<T>& spec, Plane plane, int64_t slices, int64_t begin, int64_t end) {
   if (spec.sees_padding) return {};
@@ -133,8 +139,9 @@ Pivots<T> choose_pivots(const PassSpec<T>& spec, Plane plane, int64_t slices, in
   Pivots<T> pivots{};
   const auto [least, most] = std::minmax_element(pixels.begin(), pixels.begin() + count);
   const T spread = *most - *least, c2 = spec.c2[static_cast<size_t>(plane.batch)];
-  constexpr T kFraction =
-      T(64) * std::numeric_limits<T>::epsilon();  // of c2: a spread of 11 ranges in float32
+  // Rounding changes the covariance by about spread^2 epsilon, which is tolerated up to c2 / 64. In float32
+  // that is a spread of 11 times data_range.
+  constexpr T kFraction = T(64) * std::numeric_limits<T>::epsilon();
   if (spread * spread * kFraction > c2) {
     pivots.pixels = choose_pivot_of_flat_areas(spec, plane, slices, begin, end, spread);
   } else if (!lie_on_both_sides(pixels)) {

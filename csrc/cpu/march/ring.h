@@ -1,4 +1,5 @@
-// A ring of rows, of some fields: of each vector of columns, the rows of a field lie one behind the other.
+// A ring buffer of rows with several fields. For each vector of columns and each field, the rows are
+// contiguous, so that a window down the rows reads consecutive vectors.
 #pragma once
 
 #include <cstdint>
@@ -14,26 +15,28 @@ class Ring {
   static constexpr int64_t kLanes = Bytes / sizeof(T);
 
  public:
-  // Of shape [vectors, fields, slots]; `slots` are whole steps.
+  // `data` has shape [vectors, fields, slots], in vectors. `slots` is a multiple of kStepRows.
   SSIM_INLINE Ring(T* data, int fields, int64_t vectors, int64_t slots)
       : data_(data), fields_(fields), vectors_(vectors), slots_(slots) {}
 
-  // The slot that a step finds at place k; a step advances by kStepRows places.
+  // Returns the slot of place k, which holds the k-th row that the current step sees. `advance` moves on by
+  // kStepRows rows.
   SSIM_INLINE int64_t slot(int64_t k) const {
     const int64_t slot = base_ + k;
     return slot < slots_ ? slot : slot - slots_;
   }
   SSIM_INLINE void advance() { base_ = slot(kStepRows); }
 
-  // A slot of a field, at a vector of columns; the next field, and the next vector of columns, lie so far on.
+  // Returns the address of a slot of a field, at vector i of columns. `to_next_field` and `to_next_vector`
+  // are the distances in elements to the same slot of the next field and vector.
   SSIM_INLINE T* at(int64_t i, int field, int64_t slot) const {
     return data_ + ((i * fields_ + field) * slots_ + slot) * kLanes;
   }
   SSIM_INLINE int64_t to_next_field() const { return slots_ * kLanes; }
   SSIM_INLINE int64_t to_next_vector() const { return fields_ * slots_ * kLanes; }
 
-  // Down from place k, of some vectors of columns from i on and their first `fields` fields; sums go to
-  // `out`.
+  // Returns the inputs and outputs of a window that moves down from place k, for `vectors` vectors of
+  // columns from i on and their first `fields` fields. Sums go to `out`.
   SSIM_INLINE Passage<T> down(int64_t i, int64_t vectors, int fields, int64_t k, T* out, int64_t out_vector,
                               int64_t out_field, int64_t out_step) const {
     return {vectors,   fields,   at(i, 0, base_ + k), to_next_vector(), to_next_field(), out, out_vector,

@@ -1,4 +1,5 @@
-// The CPU kernel as the operators see it: one function for each combination of window, gradients and type.
+// Selects the compiled instance of the march for a pass, its gradients, the compute type and whether there
+// is a mask.
 #pragma once
 
 #include <type_traits>
@@ -9,19 +10,19 @@
 
 namespace ssim_fused::cpu {
 
-// An instance of the march, and the lanes of the vectors that it is compiled for.
+// A compiled instance of the march, and the number of lanes of its vectors.
 template <class T>
 struct MarchInstance {
   void (*run)(const StripTask<T>&, Workspace<T>&);
   int lanes;
 };
 
-// Derivatives kept by a march whose only gradient is that for preds: in double, where instances would only
-// cost time to compile, it is computed along with target's.
+// The gradients that are computed if only that of preds is requested. In float64 target's is computed along
+// with it, because a separate instance would only cost compile time.
 template <class T>
 constexpr GradientsOf kFewestGradients = std::is_same_v<T, double> ? GradientsOf::both : GradientsOf::preds;
 
-// `derivatives`: 0, kFewestGradients or 4 (see march.h).
+// `gradients` is none, kFewestGradients<T> or both.
 template <class T, bool Masked>
 MarchInstance<T> select_march(Pass pass, GradientsOf gradients);
 

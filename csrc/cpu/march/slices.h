@@ -1,6 +1,7 @@
-// What only volumes need of a march: rows of the fields of moments or derivatives between the passes, read
-// and written. Where the marches of all three passes have the same order of columns, the fields have it, too
-// (`Fields::in_lanes`): then whole vectors go from the windows to the fields and from there into the rings.
+// Parts of a march that only volumes need: reads and writes rows of the fields of moments or derivatives
+// between the passes. If the marches of all three passes have the same order of columns, the fields have it
+// too (`Fields::in_lanes`): whole vectors then go from windows to fields and from fields to rings, and are
+// never transposed.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,8 @@ class Slices {
   SSIM_INLINE explicit Slices(const State& state)
       : s_(state), c_(state.columns), count_(c_.output_end - c_.output_begin) {}
 
-  // Along the depth: the moments of a row, or, where it is -1, of a slice of zeros, for a slot of the ring.
+  // In the depth pass: loads the moments of a row of the fields into a slot of the ring of moments. Row -1
+  // is zero padding, with the moments of a slice of zeros.
   SSIM_INLINE void load_moments(int64_t row, int64_t slot) const {
     const Moments<T> zeros = moments_of_zeros<T>(s_.strip.pivots, s_.spec.slice_sum);
     T of_zeros[kMaskedMoments];
@@ -49,7 +51,7 @@ class Slices {
     }
   }
 
-  // The moments of outputs q ... q + kStepRows - 1, from the ring to the fields.
+  // Convolves the moments of outputs q ... q + kStepRows - 1 down the ring and stores them in the fields.
   SSIM_INLINE void store_moments(int64_t q) const {
     const Fields<T>& fields = s_.spec.fields;
     const RowRange owned = s_.task.outputs;
@@ -76,7 +78,7 @@ class Slices {
     }
   }
 
-  // The derivatives of outputs q ... q + kStepRows - 1, from the fields into the second ring.
+  // Loads the derivatives of outputs q ... q + kStepRows - 1 from the fields into the ring of derivatives.
   SSIM_INLINE void load_derivatives(int64_t q) const {
     const int64_t begin = s_.work.positions.of_column(s_.spec.columns.centre(c_.output_begin));
     T *const row = s_.work.rows[0], *const interleaved = s_.work.gradient;
@@ -103,7 +105,8 @@ class Slices {
     }
   }
 
-  // The derivatives of rows row ... row + kStepRows - 1 by the adjoint down the ring, to the fields.
+  // Convolves the derivatives of kStepRows rows from `row` on down the ring with the adjoint window, and
+  // stores them in the fields, whose rows must have the march's order of columns.
   SSIM_INLINE void store_whole_step(int64_t row) const {
     const Fields<T>& fields = s_.spec.fields;
     convolve_all<T, Bytes>(
@@ -111,7 +114,7 @@ class Slices {
         s_.adjoint_window(0));
   }
 
-  // Those of a row, from sums.
+  // Stores the derivatives of one row in the fields, from its `column_sums`.
   SSIM_INLINE void store_derivatives(int64_t row, const T* sums) const {
     for (int m = 0; m < Derivatives; ++m)
       copy(sums + m * s_.work.sums_row(), in_lanes() ? s_.vectors * kLanes : c_.end - c_.begin,
@@ -136,7 +139,7 @@ class Slices {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
   }
 
-  // The first `count` lanes, or all of them.
+  // Loads the first `count` lanes of a vector, or all if it has fewer. The other lanes are zero.
   static SSIM_INLINE V load_some(const T* from, int64_t count) {
     if (count >= kLanes) return load<V>(from);
     V v{};
@@ -146,7 +149,7 @@ class Slices {
 
   const State& s_;
   const Columns& c_;
-  const int64_t count_;  // of outputs in a row
+  const int64_t count_;  // outputs in a row
 };
 
 }  // namespace ssim_fused::cpu

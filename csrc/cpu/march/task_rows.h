@@ -1,15 +1,15 @@
-// The rows of a plane that one task owns, and the rows and outputs that it reads and computes for them. Every
-// range of rows in the CPU kernels comes from here. No torch, and no pixel is needed to check it:
-// tests/tasks.cpp does so for all small sizes.
+// The rows of a plane that one task owns, and the rows and outputs that it reads and computes for them.
+// Every range of rows in the CPU kernels comes from here. The code is free of torch and reads no pixels, so
+// that tests/tasks.cpp can check it for all small sizes.
 //
-// Each input row in [0, n) belongs to exactly one task: its gradient and its pixel term. A task owns the
-// outputs that are centred on its rows; if padding is wider than the window, the first and the last task also
-// own the outputs that are centred outside of the input. Each output in [0, output_length) so belongs to
-// exactly one task.
+// Each input row in [0, n) belongs to exactly one task, which computes its gradient and its pixel term. A
+// task owns the outputs that are centred on its rows. If padding is wider than the window, the first and
+// the last task also own the outputs that are centred outside the input. So each output of the plane
+// belongs to exactly one task.
 //
-// With padding narrower than the window ("valid") no output is centred on the last radius - pad rows. These
-// rows never form a task of their own: each task owns at least one output (`task_count`), whose window
-// reaches the task's last row. A march that sums the pixel terms of the rows that it reads therefore misses
+// If padding is narrower than the window ("valid"), no output is centred on the last radius - pad rows.
+// These rows never form a task of their own: each task owns at least one output (`task_count`), whose
+// window reaches the task's last row. So a march that sums the pixel terms of the rows it reads misses
 // none.
 #pragma once
 
@@ -21,7 +21,7 @@
 
 namespace ssim_fused::cpu {
 
-constexpr int64_t kStepRows = 8;  // rows a step
+constexpr int64_t kStepRows = 8;  // rows per step
 constexpr int64_t kSegment = 32;  // rows whose sums are kept together; a multiple of kStepRows
 
 struct RowRange {
@@ -34,15 +34,15 @@ struct RowRange {
 struct TaskRows {
   RowRange rows;      // input rows owned: gradients and pixel terms
   RowRange outputs;   // outputs owned: values, sums, maps, and the moments of a slice
-  RowRange computed;  // outputs computed, kStepRows at a time; may end beyond the last output
+  RowRange computed;  // outputs computed, kStepRows per step; may end beyond the last output
 
-  // `with_gradient`: the march also needs the derivatives at all outputs that see the rows owned.
+  // `with_gradient`: the march also needs the derivatives at all outputs that see an owned row.
   TaskRows(const Axis& axis, RowRange rows, bool with_gradient) : rows(rows) {
     const int64_t length = axis.output_length();
     const auto output_at = [&](int64_t row) { return std::clamp<int64_t>(axis.output_at(row), 0, length); };
     outputs = {rows.begin == 0 ? 0 : output_at(rows.begin),
                rows.end == axis.n ? length : output_at(rows.end)};
-    // Steps begin at the same outputs in every march, so that the division changes no bit.
+    // Steps begin at the same outputs in every march, so that the division into tasks changes no bit.
     const int64_t first = with_gradient ? rows.begin + axis.pad - 2 * axis.radius : outputs.begin;
     computed.begin = std::max<int64_t>(first, 0) / kStepRows * kStepRows;
     computed.end = with_gradient ? std::max(rows.end + axis.pad, outputs.end) : outputs.end;
@@ -51,27 +51,29 @@ struct TaskRows {
     assert(computed.begin <= outputs.begin && outputs.end <= computed.end);
   }
 
-  // The extended rows that the windows of outputs q ... q + kStepRows - 1 see. Rows beyond the padding are
-  // seen by no output that exists.
+  // Returns the extended rows that the windows of outputs q ... q + kStepRows - 1 see. No output sees rows
+  // beyond the padding.
   static RowRange rows_seen(const Axis& axis, int64_t q) {
     const int64_t first = q - axis.pad;
     return {first, std::min(first + 2 * axis.radius + kStepRows, axis.n + axis.pad)};
   }
 
-  // The rows owned whose gradients are complete with the derivatives of outputs q ... q + kStepRows - 1.
+  // With the derivatives of outputs q ... q + kStepRows - 1, the gradients of some owned rows are complete.
+  // Returns these rows.
   RowRange completed_rows(const Axis& axis, int64_t q) const {
     const int64_t first = q - axis.pad;
     return {std::max(first, rows.begin), std::min(first + kStepRows, rows.end)};
   }
 
-  // The segment, among those of the task, that the sums of an input row or of an output centred there go to.
+  // Returns the index, among the task's segments, of the segment that counts an input row or an output
+  // centred on it.
   int64_t segment_of(int64_t row) const {
     return (std::clamp(row, rows.begin, rows.end - 1) - rows.begin) / kSegment;
   }
 };
 
-// Tasks of `rows_of_task` rows each that an axis is divided into; the last one also takes the rows on which
-// no output is centred.
+// Returns the number of tasks of `rows_of_task` rows that an axis is divided into. The last task also owns
+// the rows on which no output is centred.
 inline int64_t task_count(const Axis& axis, int64_t rows_of_task) {
   const int64_t centres = axis.n - std::max<int64_t>(0, axis.radius - axis.pad);
   return std::max<int64_t>(1, (centres + rows_of_task - 1) / rows_of_task);

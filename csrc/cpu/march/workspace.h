@@ -1,4 +1,4 @@
-// What a march keeps between raw pixels and results: O(strip width x window) elements.
+// Buffers of a march between raw pixels and results: O(strip width x window) elements.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +14,9 @@
 
 namespace ssim_fused::cpu {
 
-// The positions of a strip: columns of the input, and beside it those that outputs are centred on or that
-// reflect back, from `origin` on. In memory they are `vectors` vectors of so many lanes, in the order of
-// interleave.h; along the depth, where no window lies along the row, in their own.
+// The positions of a strip's row: its input columns, the columns that its outputs are centred on, and those
+// that reflect back, from column `origin` on. In memory a row is `vectors` vectors of `lanes` lanes, in the
+// order of interleave.h. Along the depth, where no window lies along the row, it can be in natural order.
 struct Positions {
   int64_t origin, count;
   int64_t lanes, vectors;
@@ -38,21 +38,23 @@ struct Positions {
 
   int64_t of_column(int64_t column) const { return column - origin; }
 
-  // Where a row in the order of interleave.h has a position; those beside it as neighbours of its ends.
+  // Returns the index of a position in a row in the order of interleave.h. Positions beyond the ends of the
+  // row lie in its halo, in the first and the last lane.
   int64_t place(int64_t position) const {
     const int64_t lane = std::clamp<int64_t>(position / vectors, 0, lanes - 1);
     return (position - lane * vectors) * lanes + lane;
   }
 };
 
-// What mirrors the columns near the image's ends, of a strip that has them (gradients.h): where the first
-// lane begins with the first column, and the last lane ends with the last, add_neighbours; else copies.
+// How a strip at an end of the image mirrors columns (gradients.h). If the first lane begins with the
+// image's first column, or the last lane ends with its last, add_neighbours mirrors that end. Otherwise
+// single elements are copied.
 struct MirroredColumns {
   struct Copy {
     int64_t from, to;
   };
   bool by_first_lane, by_last_lane;
-  std::vector<int64_t> ends;  // places in a row of sums, as in `copies`
+  std::vector<int64_t> ends;  // first and last column: indices in a row of `column_sums`, as in `copies`
   std::vector<Copy> copies;
 
   MirroredColumns(const Axis& axis, const Columns& c, const Positions& positions)
@@ -70,8 +72,8 @@ struct MirroredColumns {
   }
 };
 
-// Buffers for one strip, carved out of one allocation. Nothing is initialised: lanes and rows that no pixel
-// wrote reach no result.
+// Buffers for one strip, carved from one allocation. Nothing is initialized: values in lanes and rows that
+// no pixel wrote reach no result.
 template <class T>
 class Workspace {
  public:
@@ -94,36 +96,38 @@ class Workspace {
   }
 
   const Positions positions;
-  const int64_t reach;    // of the window along the row
-  const bool is_row;      // the whole of an image's, in whole vectors, and mirrored beyond its ends
-  const int64_t raw;      // vectors of a row that windows see, whole blocks
-  const int64_t natural;  // elements of a row as it lies in an image, and what a last block reaches beyond
-  const int64_t slots;    // rows in a ring, whole steps
-  const std::optional<MirroredColumns> mirrored;  // where the columns mirror
-  const bool is_default[2];                       // windows along rows and columns
+  const int64_t reach;  // radius of the window along the row
+  const bool is_row;    // the strip has whole image rows, in whole vectors, and both ends mirror
+  const int64_t raw;    // vectors of a row with its halo, rounded up to whole blocks
+  // Elements of a row in natural order, and what the last block reads or writes beyond it.
+  const int64_t natural;
+  const int64_t slots;                            // rows in a ring, a multiple of kStepRows
+  const std::optional<MirroredColumns> mirrored;  // set if gradients are computed and columns mirror
+  const bool is_default[2];                       // is_default_window of taps[0] and taps[1]
+  // Rows of pixels that are kept: one, or with gradients those that wait for their gradients.
   const int64_t pixel_rows;
-  // Shapes, in vectors but for the rows in their natural order; `fields`: the derivatives; the moments are
-  // four, masked five, and in their ring six.
-  T* rows[5];      // [natural]: of both images, of weights, and of both gradients
-  T* pixels;       // [pixel_rows, 2, raw], masked 3: of both images, until their gradients are made
-  T* staged;       // [moments, raw]: what the pixels of one row add to the moments
+  // Shapes are in vectors, except those of `rows`, which are in elements. `fields` is the number of
+  // derivatives. `moments` is four, or with a mask five, and six in the ring.
+  T* rows[5];      // [natural]: preds, target, weights, and both gradients
+  T* pixels;       // [pixel_rows, 2, raw], with a mask 3: pixels, kept until their gradients are computed
+  T* staged;       // [moments, raw]: what each pixel of a row contributes to the moments
   T* moments;      // [vectors, moments, slots]
   T* derivatives;  // [vectors, fields, slots]
-  T* column_sums;  // [kStepRows, fields or moments, reach + vectors + reach]
-  T* row_sums;     // [fields, vectors]: along the row, too
+  T* column_sums;  // [kStepRows, fields or moments, reach + vectors + reach]: convolved down the rows
+  T* row_sums;     // [fields, vectors]: convolved along the row too
   T* gradient;     // [2, vectors]
   T* values;       // [kStepRows, vectors]: the map
   T* upstream;     // [kStepRows, vectors]: the map's upstream gradient
-  T* weights;      // [vectors]: along the depth and masked, of a row of outputs
-  T* taps[2];      // [2 radius + 1], rows and columns
+  T* weights;      // [vectors]: in the depth pass with a mask, the weights of a row of outputs
+  T* taps[2];      // [2 radius + 1]: down the rows, along a row
   T* reversed[2];  // the same, last tap first
-  T* folded_taps;  // [2 radius + 1] of rows
-  T* is_output;    // [vectors], all bits or none: where there is an output,
-  T* is_owned;     // one whose value counts here,
-  T* is_in_crop;   // for the contrast sensitivity, too
+  T* folded_taps;  // [2 radius + 1]: down the rows, near the border (Axis::adjoint_tap)
+  T* is_output;    // [vectors], lane mask (all bits or none): the position has an output
+  T* is_owned;     // [vectors], lane mask: the strip owns that output
+  T* is_in_crop;   // [vectors], lane mask: that output is in the crop
 
   int64_t sums_row() const { return (2 * reach + padded_vectors()) * positions.lanes; }
-  // Of a row that leaves in natural order: whole blocks.
+  // Vectors of a row rounded up to whole blocks, which conversions to natural order need.
   int64_t padded_vectors() const { return whole_blocks(positions.vectors); }
 
  private:
@@ -131,7 +135,7 @@ class Workspace {
     return (vectors + positions.lanes - 1) / positions.lanes * positions.lanes;
   }
 
-  // Sets the pointers; the number of elements from the first to the last.
+  // Points each buffer into the memory at `begin`, and returns the number of elements that all need.
   int64_t carve(T* const begin, const PassSpec<T>& spec, Pass pass, int fields) {
     constexpr int64_t line = kLine / sizeof(T);
     const int64_t lanes = positions.lanes, vector = positions.vectors * lanes;

@@ -1,5 +1,5 @@
-// An image of any dtype and strides, whose rows are read into and written from contiguous rows of the compute
-// type.
+// An image of any dtype and strides. Its rows are read into, and written from, contiguous rows of the
+// compute type.
 #pragma once
 
 #include <algorithm>
@@ -17,13 +17,13 @@ using ReadRow = void (*)(const void* base, int64_t offset, int64_t stride, int64
 template <class T>
 using WriteRow = void (*)(void* base, int64_t offset, int64_t stride, int64_t count, const T* in);
 
-// Where a plane lies in a batch of images or volumes.
+// The position of a plane in a batch of images or volumes.
 struct Plane {
   int64_t batch, channel, slice;
 };
 
-// A batch of planes; strides in elements: batch, channel, slice, row, column. No data: the image is not
-// wanted.
+// A batch of planes. Strides are in elements: batch, channel, slice, row, column. `data` is null if the
+// image is not given or not requested.
 template <class T>
 struct ImageRows {
   void* data = nullptr;
@@ -31,10 +31,10 @@ struct ImageRows {
   std::array<int64_t, 5> stride{};
   ReadRow<T> read = nullptr;
   WriteRow<T> write = nullptr;
-  bool is_plain = false;  // rows lie as `read` would leave them
+  bool is_plain = false;  // rows are contiguous and of type T, so they can be read in place
 
   explicit operator bool() const { return data != nullptr; }
-  // The same volumes, cut into planes across the rows: row r of slice s becomes row s of slice r.
+  // Returns the same volumes cut into planes across the rows: row r of slice s becomes row s of slice r.
   ImageRows across_rows() const {
     ImageRows turned = *this;
     std::swap(turned.stride[2], turned.stride[3]);
@@ -46,7 +46,7 @@ struct ImageRows {
   void read_into(T* out, int64_t plane, int64_t row, int64_t column, int64_t count) const {
     read(data, plane + row * stride[3] + column * stride[4], stride[4], count, out);
   }
-  // The same where it lies, or read into `row`.
+  // Returns part of a row: in place if possible, otherwise read into `row`.
   const T* see(T* row, int64_t plane, int64_t y, int64_t column, int64_t count) const {
     if (is_plain) return static_cast<const T*>(data) + plane + y * stride[3] + column;
     read_into(row, plane, y, column, count);
@@ -55,8 +55,8 @@ struct ImageRows {
   void write_from(const T* in, int64_t plane, int64_t row, int64_t column, int64_t count) const {
     write(data, plane + row * stride[3] + column * stride[4], stride[4], count, in);
   }
-  // Asks for part of a row that is needed soon, to be read or written: rows lie on pages of their own, across
-  // which the hardware's prefetchers do not look.
+  // Prefetches part of a row that is soon read, or `written`. Hardware prefetchers do not look across
+  // pages, and the rows of large images lie on different pages.
   template <bool written = false>
   SSIM_INLINE void prefetch(int64_t plane, int64_t row, int64_t column, int64_t count) const {
     if (stride[4] != 1) return;
@@ -66,9 +66,9 @@ struct ImageRows {
   }
 };
 
-// What lies beyond the ends of a row: extended columns [from, to) of `out`, which begins at column `begin`
-// and has the row's own. Not inlined: a few pixels of a row, of which a compiler makes kilobytes of vector
-// code.
+// Fills extended columns [from, to) of a row, all of them beyond the same end, with reflected columns or
+// `outside`. `out` begins at column `begin` and holds the row's own columns. Not inlined, because compilers
+// turn this loop over a few pixels into kilobytes of vector code.
 template <class T>
 [[gnu::noinline]] void extend(const Axis& axis, int64_t begin, int64_t from, int64_t to, T* out, T outside) {
   if (!axis.reflects) {
@@ -81,8 +81,8 @@ template <class T>
   }
 }
 
-// Reads extended columns [e, e + count) of an input row; what lies outside the image, and is not reflected,
-// is `outside`.
+// Reads extended columns [e, e + count) of an input row. Without reflection, columns outside the image are
+// set to `outside`.
 template <class T>
 SSIM_INLINE void read_extended(const ImageRows<T>& image, const Axis& axis, int64_t plane, int64_t row,
                                int64_t e, int64_t count, T* out, T outside = T(0)) {

@@ -1,4 +1,4 @@
-// A view of a mask as an image of weights, and their sums over the outputs of each image.
+// Reads masks as images of weights, and sums their weights over the outputs of each image.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -18,7 +18,7 @@
 
 namespace ssim_fused::cpu {
 
-// Nothing that is not positive weighs anything, nor does a NaN.
+// Converts mask values to weights. Booleans become 0 or 1; negative values and NaN become 0.
 template <class Stored, class T>
 SSIM_INLINE void convert_weights(const Stored* in, int64_t count, T* out) {
   for (int64_t i = 0; i < count; ++i) {
@@ -69,6 +69,7 @@ ReadRow<T> weight_reader() {
   return read_weights<Weights<Stored, T>, Stored, T>;
 }
 
+// Wraps a view of a mask as an image of weights.
 template <class T>
 ImageRows<T> weight_rows(const View& mask) {
   ImageRows<T> image;
@@ -84,18 +85,21 @@ ImageRows<T> weight_rows(const View& mask) {
   return image;
 }
 
-// What the means of one image are divided by: the weights of all its outputs, and of those in the crop.
+// The sums that the means of one image are divided by: the weights of all its outputs, and of those in the
+// crop.
 struct MaskSum {
   double all = 0, cropped = 0;
 
-  // Times a weight of the outputs in the means; of an empty mask nothing.
+  // Returns `weight`, an upstream weight of the outputs in a mean, divided by the sum of their mask
+  // weights. Returns zero for an empty mask.
   double share(double weight, bool is_cropped) const {
     const double sum = is_cropped ? cropped : all;
     return sum > 0 ? weight / sum : 0;
   }
 };
 
-// Of images of so many channels.
+// Returns the sums of each image's mask. `channels` is the number of channels of the images; a mask with a
+// single channel counts once for each of them.
 template <class T>
 std::vector<MaskSum> mask_sums(const View& mask, int64_t channels, const std::array<Axis, 3>& axes) {
   const ImageRows<T> weights = weight_rows<T>(mask);
@@ -141,7 +145,7 @@ std::vector<MaskSum> mask_sums(const View& mask, int64_t channels, const std::ar
   return sums;
 }
 
-// Of each image's pixels.
+// Returns the sum of the mask's weights over each image's pixels.
 template <class T>
 std::vector<double> pixel_weights(const View& mask, int64_t channels) {
   std::array<Axis, 3> axes{};

@@ -1,6 +1,6 @@
-// The pixel term (math/pixel_term.h) of a row of both images: its sum, and its slopes added to the gradients.
-// Functions of their own, one for each instruction set, that all marches share: a row is taken while it is in
-// L1, and costs the marches no instance.
+// Computes the pixel term (math/pixel_term.h) of a row of both images: returns its sum, and adds its slopes
+// to the gradients. All marches share these functions, one per instruction set. A march calls them while
+// the row is in L1, and needs no additional instances.
 #pragma once
 
 #include <cstdint>
@@ -87,7 +87,7 @@ TermRowFunction<T> select_term_rows() {
   return add_row_baseline<T>;
 }
 
-// `weights`: masked, of each image's pixels.
+// `weights`: with a mask, the sum of the weights of each image's pixels; otherwise empty.
 template <class T>
 PixelTermParams<T> pixel_term_params(const PixelRequest& request, const std::vector<double>& weights = {}) {
   PixelTermParams<T> terms{request.term, static_cast<T>(request.eps * request.eps),

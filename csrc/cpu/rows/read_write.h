@@ -1,6 +1,6 @@
-// Readers and writers of rows, and a view as an image of the CPU kernels. Pixels of 16 bits and integers are
-// converted a vector at a time, in the instruction set that the marches use; floats are rounded to nearest
-// even, and NaN stays NaN.
+// Readers and writers of rows for each stored type. 16-bit pixels and integers are converted a vector at a
+// time, in the instruction set that the marches use. Conversions to 16 bits round to nearest even, and NaN
+// stays NaN.
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>
@@ -47,11 +47,11 @@ void write_row(void* base, int64_t offset, int64_t stride, int64_t count, const 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Pixels of 8 or 16 bits that lie `stride` apart, made contiguous
+// Strided pixels of 8 or 16 bits, copied to contiguous memory
 
 struct StridedPixels {
-  // Copies `count` pixels to `out`. `available`: the pixels from `in` on to the end of the row, which no read
-  // exceeds.
+  // Copies `count` pixels to `out`. `available` is the number of pixels from `in` to the end of the row; no
+  // read goes beyond them.
   template <class Stored>
   static void gather(const Stored* in, int64_t stride, int64_t count, int64_t, Stored* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = in[i * stride];
@@ -60,8 +60,8 @@ struct StridedPixels {
 
 #if defined(SSIM_X86_TARGETS)
 struct StridedPixelsAvx2 {
-  // Interleaved images have strides of 2 to 4: that many vectors hold the pixels of one vector, and each
-  // contributes some by a shuffle.
+  // Interleaved images have strides of 2 to 4. The pixels of one vector of results are spread over that
+  // many vectors, and a shuffle picks them from each.
   template <class Stored>
   SSIM_TARGET_AVX2 static void gather(const Stored* in, int64_t stride, int64_t count, int64_t available,
                                       Stored* out) {
@@ -73,7 +73,8 @@ struct StridedPixelsAvx2 {
   }
 
  private:
-  // Returns the number of pixels that whole vectors hold. The vectors reach up to the pixel after theirs.
+  // Returns the number of pixels that are copied as whole vectors. Loads include the elements between the
+  // last copied pixel and the next one, so that pixel must be available.
   template <int stride, class Stored>
   SSIM_TARGET_AVX2 static int64_t gather_vectors(const Stored* in, int64_t count, int64_t available,
                                                  Stored* out) {
@@ -95,8 +96,8 @@ struct StridedPixelsAvx2 {
  private:
   struct alignas(16) Order : std::array<uint8_t, 16> {};
 
-  // For each vector, where in it each byte of the result lies; 0x80, which shuffles in a zero, if it lies in
-  // another.
+  // For each source vector, the shuffle that moves its pixels to their bytes of the result. 0x80 shuffles
+  // in a zero, for bytes that come from another source vector.
   template <size_t stride, size_t size>
   static constexpr std::array<Order, stride> kOrders = [] {
     std::array<Order, stride> orders{};
@@ -112,7 +113,7 @@ struct StridedPixelsAvx2 {
 #endif
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 16 bits to float and back, of contiguous pixels
+// Conversion of contiguous 16-bit pixels to float and back
 
 struct BFloat16Rows : StridedPixels {
   static SSIM_INLINE void widen(const uint16_t* in, int64_t count, float* out) {
@@ -164,9 +165,9 @@ struct HalfRowsAvx2 : StridedPixelsAvx2 {
 };
 #endif
 
-constexpr int64_t kConverted = 64;  // strided pixels at a time
+constexpr int64_t kConverted = 64;  // strided pixels that are converted at a time
 
-// Integers to T; they are only read.
+// Converts integers to T. Integer images are only read, never written.
 struct IntegerRows : StridedPixels {
   template <class Integer, class T>
   static SSIM_INLINE void widen(const Integer* in, int64_t count, T* out) {
@@ -224,7 +225,8 @@ void select_integers(ScalarType type, ImageRows<T>& image) {
 #undef SSIM_READER
 }
 
-// Reader and writer for a stored type; T is float for every type but double, and integers beside it.
+// Selects the reader and writer for a stored type. T is double for float64 and float for any other floating
+// type. Integers can be read as either.
 template <class T>
 void select_rows(ScalarType type, ImageRows<T>& image) {
   image.element_size = bytes_of(type);
@@ -258,7 +260,7 @@ void select_rows(ScalarType type, ImageRows<T>& image) {
   }
 }
 
-// A view as an image.
+// Wraps a view as an image.
 template <class T>
 ImageRows<T> image_rows(const View& view) {
   ImageRows<T> image;

@@ -1,5 +1,5 @@
-// A window over vectors that lie one behind the other: along a row in the order of interleave.h, or down a
-// ring.
+// Convolves a window with consecutive vectors: along a row in the order of interleave.h, or down a ring
+// buffer.
 #pragma once
 
 #include <algorithm>
@@ -11,43 +11,44 @@
 
 namespace ssim_fused::cpu {
 
-constexpr int kOutputs = 8;  // of a window at neighbouring places, at a time
+constexpr int kOutputs = 8;  // adjacent outputs that are computed together
 
-// A window's taps, each a vector of its own of equal lanes: so a multiplication reads it as it lies.
+// The taps of a window. Each is stored as a vector of equal lanes, so that a multiplication can read it
+// from memory.
 template <class T>
 struct Window {
   const T* taps;
   int64_t size;
-  bool is_default;  // symmetric, of kDefaultSize taps: those are kept in registers
-  // Of a uniform window (`is_uniform`), whose outputs share sums: the factor of a sum, in two parts, since
-  // one rounded number would bias every variance. One: sums are left as they are.
+  bool is_default;  // symmetric, with kDefaultSize taps: they are kept in registers
+  // The outputs of a uniform window (`is_uniform`) share sums. Their factor is the sum of two parts,
+  // because a single rounded number would bias every variance. If `factor` is 1, sums are not multiplied.
   bool is_uniform = false;
   T factor = T(1), rest = T(0);
 };
 
-constexpr int kDefaultSize = 11;  // sigma 1.5
+constexpr int kDefaultSize = 11;  // taps of a Gaussian window with sigma 1.5
 
 template <class T>
 bool is_default_window(const std::vector<T>& taps) {
   return taps.size() == kDefaultSize && std::equal(taps.begin(), taps.end(), taps.rbegin());
 }
 
-// Where a window has its inputs and leaves its sums: of some fields, at some blocks of neighbouring outputs.
-// The inputs of a block are vectors that lie one behind the other, but from vector `wrap` on they go on
-// `ring` before their place: of more outputs than one not before the last begins, of the default window at a
-// multiple of kOutputs. All in elements but `wrap`.
+// The inputs and outputs of a convolution: `fields` fields at `blocks` blocks of adjacent outputs. The
+// inputs of a block are consecutive vectors. From vector `wrap` on, `ring` is subtracted from the address,
+// because the ring buffer wraps around. `wrap` must be at least the number of outputs of a block minus one,
+// and for the default window a multiple of kOutputs. Distances are in elements, `wrap` is in vectors.
 template <class T>
 struct Passage {
   int64_t blocks, fields;
   const T* in;
-  int64_t in_block, in_field;  // from one to the next
+  int64_t in_block, in_field;  // distances to the next block and field
   T* out;
-  int64_t out_block, out_field, out_step;  // out_step: from one output of a block to the next
+  int64_t out_block, out_field, out_step;  // out_step: to the next output of a block
   int64_t wrap = INT64_MAX, ring = 0;
 };
 
-// Of neighbouring outputs; output j is of vectors j ... j + size - 1. What lies outside the window is left
-// out, not multiplied by zero, so that a NaN does not reach beyond it.
+// Computes adjacent outputs: output j from vectors j ... j + size - 1. Vectors outside an output's window
+// are left out instead of multiplied by zero, so that a NaN does not spread beyond the window.
 template <int outputs, class V, class T>
 SSIM_INLINE void convolve(V (&sum)[outputs], const T* in, const Passage<T>& s, const Window<T>& window) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
@@ -61,7 +62,7 @@ SSIM_INLINE void convolve(V (&sum)[outputs], const T* in, const Passage<T>& s, c
     });
     return;
   }
-  // A vector is loaded once for all outputs that it is in the window of.
+  // Each vector is loaded once, for all outputs whose window contains it.
   unrolled<outputs - 1>([&](auto k) SSIM_INLINE_LAMBDA {
     const V v = load<V>(in + k * kLanes);
     unrolled<k + 1>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] += v * tap(k - j); });
@@ -69,7 +70,7 @@ SSIM_INLINE void convolve(V (&sum)[outputs], const T* in, const Passage<T>& s, c
   for (int64_t k = outputs - 1; k < window.size; ++k) {
     const V v = at(k);
     const T* last = window.taps + k * kLanes;
-    hide(last);  // else compilers keep all taps in registers, and move them from one to the next
+    hide(last);  // otherwise compilers keep all taps in registers and shift them with moves
     unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA { sum[j] += v * load<V>(last - j * kLanes); });
   }
   unrolled<outputs - 1>([&](auto e) SSIM_INLINE_LAMBDA {
@@ -79,7 +80,8 @@ SSIM_INLINE void convolve(V (&sum)[outputs], const T* in, const Passage<T>& s, c
   });
 }
 
-// The same under the default window, of which `tap` has one half and the middle.
+// Computes adjacent outputs of the default window. `tap` holds the first half of its taps and the middle
+// one.
 template <int outputs, class V, class T>
 SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<T>& s,
                                   const V (&tap)[kDefaultSize / 2 + 1]) {
@@ -100,16 +102,17 @@ SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<
   });
 }
 
-// The sums under a uniform window. All windows see the vectors from the last one's first to the first one's
-// last; each adds those before that, from the right, and those after it, from the left: size + 12 additions
-// for eight outputs.
+// Computes the sums of adjacent outputs of a uniform window. All windows share the vectors from the first
+// vector of the last window to the last vector of the first window, which are added once. To this sum each
+// window adds its vectors before that range, accumulated from right to left, and those after it,
+// accumulated from left to right. Eight outputs take size + 12 additions.
 template <int outputs, class V, class T>
 SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s, int64_t size) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
   const auto at = [&](int64_t k)
                       SSIM_INLINE_LAMBDA { return load<V>(in + k * kLanes - (k >= s.wrap ? s.ring : 0)); };
   if constexpr (outputs == 8) {
-    if (size == outputs - 1) {  // nothing is shared by all
+    if (size == outputs - 1) {  // no vector is in all eight windows
       sum[6] = at(6);
       unrolled<6>([&](auto k)
                       SSIM_INLINE_LAMBDA { sum[5 - k] = sum[6 - k] + load<V>(in + (5 - k) * kLanes); });
@@ -129,7 +132,7 @@ SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s
     });
     return;
   }
-  V shared[2] = {at(outputs - 1), V{}};  // two, since an addition waits for the one before
+  V shared[2] = {at(outputs - 1), V{}};  // two, because an addition waits for the result of the one before
   const auto add = [&](const T* from, int64_t begin, int64_t end) SSIM_INLINE_LAMBDA {
     int64_t k = begin;
     for (; k + 1 < end; k += 2) {
@@ -152,6 +155,7 @@ SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s
   });
 }
 
+// Convolves all blocks and fields of a passage, in the loop for the kind of window.
 template <class T, int Bytes, int outputs = kOutputs>
 SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window_of_all) {
   outlined<Bytes>([s = passage, window = window_of_all]() SSIM_INLINE_LAMBDA {
@@ -192,7 +196,7 @@ SSIM_INLINE void convolve_all(const Passage<T>& passage, const Window<T>& window
   });
 }
 
-// Along a row of vectors, kOutputs at a time, and what is left in smaller blocks.
+// Convolves a row of vectors, kOutputs outputs at a time and the remainder in smaller blocks.
 template <class T, int Bytes>
 SSIM_INLINE void convolve_row(int64_t vectors, int64_t fields, const T* in, int64_t in_field, T* out,
                               int64_t out_field, int64_t out_step, const Window<T>& window) {

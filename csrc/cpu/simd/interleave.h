@@ -1,12 +1,13 @@
-// The order of a strip's columns in memory. A window along the row should find its columns as a window down
-// the rows does: one behind the other in whole, aligned vectors. So a row is cut into as many stretches of
-// equal length as a vector has lanes, and vector i holds column i of each:
+// The order of a strip's columns in memory. A window along the row finds its columns in the same way as a
+// window down the rows finds its rows: as consecutive, aligned vectors. To this end a row is cut into
+// stretches of equal length, one for each lane, and lane l of vector i holds column i of stretch l:
 //
 //     columns  0 1 2 3 4 5 6 7 8 9 a b   of a row, for four lanes: stretches of three
 //     vectors  0 3 6 9 | 1 4 7 a | 2 5 8 b
 //
-// A column to the right is the next vector; to the right of the last one lies the first, its lanes shifted by
-// one. Nothing but windows along the row and rows that come and go can tell the order.
+// The next column to the right is in the next vector. To the right of the last vector lies the first one
+// again, shifted by one lane. Only windows along the row and conversions from and to natural order depend
+// on this order.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace ssim_fused::cpu {
 
-// Of two rows of a square matrix, `distance` apart, the blocks off the diagonal change places.
+// One step of a transpose: exchanges the off-diagonal blocks of two rows of a square matrix that are
+// `distance` rows apart.
 template <int distance, class V>
 SSIM_INLINE void exchange(V& upper, V& lower) {
   constexpr int kLanes = sizeof(V) / sizeof(upper[0]);
@@ -27,14 +29,14 @@ SSIM_INLINE void exchange(V& upper, V& lower) {
   }(std::make_integer_sequence<int, kLanes>{});
 }
 
-// Of four rows, each four by four elements that lie in 16 bytes: half the instructions of exchanges by two
-// and by one.
+// Transposes four rows as blocks of 4x4 elements; a row of a block has 16 bytes. Takes half the
+// instructions of exchanges at distances two and one.
 template <class V>
 SSIM_INLINE void transpose_quads(V& a, V& b, V& c, V& d) {
   constexpr int kLanes = sizeof(V) / sizeof(a[0]);
   [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {
     const auto pairs = [](const V& x, const V& y,
-                          auto from) SSIM_INLINE_LAMBDA {  // of a quad's lower or upper half
+                          auto from) SSIM_INLINE_LAMBDA {  // `from`: the lower or upper half of each quad
       return __builtin_shufflevector(x, y, ((I & ~3) + from + (I & 3) / 2 + (I & 1 ? kLanes : 0))...);
     };
     const auto halves = [](const V& x, const V& y, auto from) SSIM_INLINE_LAMBDA {
@@ -70,7 +72,8 @@ SSIM_INLINE void transpose(V (&rows)[lanes]) {
   transpose_by<lanes / 2>(rows);
 }
 
-// Each lane its neighbour's, from the one before or the one after; the first or the last that of `end`.
+// Shift a vector by one lane. Each lane gets the value of the lane before it (after it); the first (last)
+// lane gets that of `end`.
 template <class V>
 SSIM_INLINE V from_lane_before(const V& v, const V& end) {
   constexpr int kLanes = sizeof(V) / sizeof(v[0]);
@@ -86,7 +89,8 @@ SSIM_INLINE V from_lane_after(const V& v, const V& end) {
   }(std::make_integer_sequence<int, kLanes>{});
 }
 
-// `vectors` of a row, whole blocks of as many as there are lanes; lane l of vector i is column l stretch + i.
+// Converts a row from natural order: lane l of vector i gets column l * stretch + i. `vectors` must be a
+// multiple of the number of lanes.
 template <class V, class T>
 SSIM_INLINE void interleave(const T* row, int64_t stretch, int64_t vectors, T* out) {
   constexpr int kLanes = sizeof(V) / sizeof(T);
@@ -98,7 +102,8 @@ SSIM_INLINE void interleave(const T* row, int64_t stretch, int64_t vectors, T* o
   }
 }
 
-// The way back. The last block comes first: what it writes beyond the end of a stretch is the next one's.
+// Converts a row to natural order. The last block comes first, because what it writes beyond the end of
+// each stretch is then overwritten by the first block, which writes the beginning of the next stretch.
 template <class V, class T>
 SSIM_INLINE void deinterleave(const T* in, int64_t stretch, T* row) {
   constexpr int kLanes = sizeof(V) / sizeof(T);
@@ -110,9 +115,9 @@ SSIM_INLINE void deinterleave(const T* in, int64_t stretch, T* row) {
   }
 }
 
-// Vectors [-reach, 0) and [stretch, stretch + reach) of a row, which lie beside its own: what the stretches
-// before and after have there. Beside the first and the last stretch, what is there stays, or becomes what
-// the row's end mirrors.
+// Fills the halo of a row, vectors [-reach, 0) and [stretch, stretch + reach), with the columns of the
+// stretches before and after. Lanes of the halo beyond the ends of the row keep their values, or mirror the
+// columns at that end.
 template <class V, class T>
 SSIM_INLINE void add_neighbours(T* row, int64_t stretch, int64_t reach, bool mirrors_first,
                                 bool mirrors_last) {

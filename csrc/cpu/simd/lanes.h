@@ -1,4 +1,4 @@
-// A short vector of T that the compiler keeps in registers, and the loops that are unrolled at compile time.
+// Short vectors that the compiler keeps in registers, and loops that are unrolled at compile time.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace ssim_fused::cpu {
 
-// Inlined into the marches, so that their instruction set reaches into them.
+// Inlines a function into the marches, so that it is compiled for their instruction set.
 #define SSIM_INLINE inline __attribute__((always_inline))
 #define SSIM_INLINE_LAMBDA __attribute__((always_inline))
 
@@ -37,7 +37,7 @@ SSIM_INLINE V broadcast(T value) {
   return V{} + value;
 }
 
-// 0, 1, 2, ...
+// Returns the vector 0, 1, 2, ...
 template <class V>
 SSIM_INLINE V numbers() {
   V v{};
@@ -46,8 +46,8 @@ SSIM_INLINE V numbers() {
   return v;
 }
 
-// Calls f with the constants 0 ... N-1: each call sees its index as a type, so arrays of vectors indexed by
-// it stay in registers.
+// Calls f with the constants 0 ... N-1. Each call gets its index as a type, so that arrays of vectors
+// indexed by it stay in registers.
 template <int N, class F>
 SSIM_INLINE void unrolled(F&& f) {
   [&]<int... I>(std::integer_sequence<int, I...>) SSIM_INLINE_LAMBDA {

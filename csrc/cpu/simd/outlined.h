@@ -1,5 +1,5 @@
-// Stages of a march as functions of their own, each in the march's instruction set: inlined into one, they
-// would share too few registers.
+// Compiles the stages of a march as separate functions for the march's instruction set. Inlined into one
+// function they would share too few registers.
 #pragma once
 
 #include "instruction_set.h"
@@ -33,13 +33,15 @@ struct Outlined<64> {
 };
 #endif
 
-// Calls f, which is inlined nowhere else, in the instruction set that vectors of so many bytes belong to.
+// Calls f in a function that is not inlined and is compiled for the instruction set whose vectors have
+// `Bytes` bytes.
 template <int Bytes, class F>
 SSIM_INLINE void outlined(const F& f) {
   Outlined<Bytes>::call(f);
 }
 
-// What p points to is nothing that the compiler knows.
+// Hides the value of p from the optimizer, so that what p points to is loaded again instead of kept in
+// registers.
 template <class T>
 SSIM_INLINE void hide(const T*& p) {
   asm("" : "+r"(p));
