@@ -1,6 +1,7 @@
-// The module `_C`: what was compiled, and what the CUDA launch planner answers. It is one small file for each
-// Python. The operators' libraries know no Python, and are found by the build id that they carry in their
-// names. The module keeps no state, so it needs no global interpreter lock.
+// The pybind11 module `_C`: reports how the libraries were built, and asks the CUDA launch planner for plans.
+// It is a small file, compiled for each Python version. The operators' libraries do not depend on Python;
+// Python finds them by the build id in their names. The module has no state, so it does not need the global
+// interpreter lock.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/headeronly/version.h>

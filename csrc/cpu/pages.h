@@ -1,5 +1,5 @@
-// Zeroed pages straight from the operating system, for buffers that malloc should not manage (scratch.h).
-// Large blocks use large pages where the system offers them without special rights.
+// Maps zeroed pages from the operating system, for buffers that malloc should not manage (scratch.h). Large
+// blocks use large pages if the system provides them without special privileges.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -33,12 +33,12 @@ inline void* map_pages(size_t bytes) {
 #if defined(MADV_HUGEPAGE)
   constexpr size_t kLargePage = size_t{1} << 21;
   if (bytes >= kLargePage)
-    madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is not taken, small pages serve
+    madvise(data, bytes, MADV_HUGEPAGE);  // only a hint: otherwise the system uses small pages
 #endif
   return data;
 }
 
-// Returns what map_pages(bytes) returned to the system.
+// Unmaps the pages that map_pages(bytes) returned.
 inline void unmap_pages(void* data, [[maybe_unused]] size_t bytes) {
 #if defined(_WIN32)
   VirtualFree(data, 0, MEM_RELEASE);  // 0: the whole allocation

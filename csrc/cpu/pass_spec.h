@@ -99,7 +99,7 @@ struct PassSpec {
   // [B], upstream weight of the contrast sensitivity of every output in the crop.
   std::vector<T> grad_contrast;
   bool wants_constants;                                 // sums include the derivatives by c1 and c2
-  bool wants_similarity = true, wants_contrast = true;  // whether the request asks for their means
+  bool wants_similarity = true, wants_contrast = true;  // whether their means are requested
   PixelTermParams<T> pixel_term;
 
   // Whether the adjoint of window and padding, down the rows (0) or along the columns (1), is the window

@@ -206,7 +206,7 @@ void gather_gradients(const GatherRequest& request) {
   std::vector<double> weights;
   if (mask && request.pixels) weights = pixel_weights<T>(mask_view, request.finest.channels());
   const PixelTermParams<T> pixels = pixel_term_params<T>(request.pixels, weights);
-  constexpr int64_t kGrain = 32;  // rows per task, so many that few coarse rows are computed twice
+  constexpr int64_t kGrain = 32;  // rows per task: enough that few coarse rows are computed twice
   parallel_for(0, batch * channels * rows, kGrain, [&](int64_t begin, int64_t end) {
     Gatherer<T> gatherer(levels, masks, views, halving);
     const Scratch<T> scratch(3 * finest.width());

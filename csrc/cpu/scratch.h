@@ -1,7 +1,8 @@
-// Memory of one task or one call, uninitialised, in whole cache lines. Each thread keeps what its tasks need
-// from call to call: freed to malloc by many threads, buffers of many sizes tear the heap apart until it
-// grows without bound. What is too large to be kept comes from the system and returns to it, in large pages
-// where it can: a fault for each small page took a quarter of the time of a volume of 128x128x128.
+// Scratch memory of one task or one call: uninitialized, in whole cache lines. Each thread keeps the buffers
+// of its tasks from call to call, because buffers of many sizes that many threads return to malloc fragment
+// the heap until it grows without bound. Buffers that are too large to be kept are mapped from the system and
+// unmapped after use, in large pages if possible: with small pages, page faults took a quarter of the time of
+// a volume of 128x128x128.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,7 @@ namespace ssim_fused::cpu {
 
 constexpr size_t kLine = 64;  // bytes of a cache line, and of the widest vector
 
-// What a thread keeps, until it ends. Handed out and given back as a stack.
+// The scratch memory that a thread keeps until it ends. It is a stack: the last allocation is freed first.
 class ThreadMemory {
  public:
   static ThreadMemory& of_this_thread() {
@@ -27,8 +28,8 @@ class ThreadMemory {
   ThreadMemory& operator=(const ThreadMemory&) = delete;
   ~ThreadMemory() { drop(); }
 
-  // Null where there is no room. Unless it is too large, then there will be from the next time on that
-  // nothing is in use.
+  // Returns null if the memory is full. A request of at most kMostKept bytes enlarges the memory the next
+  // time that none of it is in use.
   void* allocate(size_t bytes) {
     if (bytes > kMostKept) return nullptr;
     wanted_ = std::max(wanted_, used_ + bytes);
@@ -47,8 +48,8 @@ class ThreadMemory {
 
  private:
   static constexpr size_t kLeastKept = size_t{1} << 16;
-  // Of one buffer. Mapping the fields of a volume of 96x96x96, 14 MiB, anew for each call took a third of its
-  // time.
+  // The largest buffer that is kept. Mapping the fields of a volume of 96x96x96, 14 MiB, for each call took a
+  // third of the call's time.
   static constexpr size_t kMostKept = size_t{1} << 25;
 
   void drop() {
@@ -61,7 +62,8 @@ class ThreadMemory {
   size_t size_ = 0, used_ = 0, wanted_ = 0;
 };
 
-// Lives on the stack of the thread that uses it.
+// An array in scratch memory, freed by its destructor. It must be a local variable of the thread that uses
+// it, because the thread's memory is a stack.
 template <class T>
 class Scratch {
  public:

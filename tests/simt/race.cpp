@@ -13,7 +13,7 @@
 //
 // Shuffles do not order memory. An asynchronous copy may read its source and write its destination at any
 // time between its issue and the end of its thread's wait for it, so an access in between is a race even in
-// the same thread. Launches are ordered one after the other.
+// the same thread. Launches run one at a time, in order.
 //
 // Vector clocks are not needed. Barriers join all threads of a block, or all of a warp, so one epoch counter
 // for each is enough: an access precedes the current one if it is by the same thread, or in an earlier epoch

@@ -70,8 +70,8 @@ std::vector<Sums> march_byte_images(const Request& request, bool wants_contrast)
                 width = columns.output_length();
   const int64_t strips = std::max<int64_t>(1, (width * step + kWidest - 1) / kWidest),
                 segments = (height + kByteSegment - 1) / kByteSegment;
-  // There are enough tasks to keep the threads busy, but each has so many rows that those it reads beyond
-  // its own do not matter. The division does not change the result.
+  // There are enough tasks to keep the threads busy, but each has enough rows that the additional rows it
+  // reads cost little. The division does not change the result.
   const int64_t wanted =
       std::max<int64_t>(1, 4 * thread_count() / std::max<int64_t>(1, layout.planes * strips));
   const int64_t least = (8 * rows.radius + kByteSegment - 1) / kByteSegment;

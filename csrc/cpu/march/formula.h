@@ -211,8 +211,8 @@ class Outputs {
       put(out, objective_partials<objective>(terms, weight, weight), constants, constants.outputs(i));
   }
 
-  // Computes everything a request can ask for at a vector of outputs. With a mask, losses and derivatives
-  // are multiplied by the outputs' weights in the means.
+  // Computes all results that a request can have, for a vector of outputs. With a mask, losses and
+  // derivatives are multiplied by the outputs' weights in the means.
   SSIM_INLINE void compute_general(int64_t i, const Row& row, const T* moments, const T* weights, T* values,
                                    const T* upstream, const Constants& constants, V (&sum)[kSums],
                                    T* out) const {

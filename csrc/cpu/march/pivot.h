@@ -43,8 +43,8 @@ class SampledWindow {
   double count_ = 0, sums_[2] = {}, squares_[2] = {};
 };
 
-// Returns a pivot for pixels that spread so far that rounding their covariance would change it by more than
-// a fraction of c2, as 8-bit pixels with a data_range of 1 do.
+// Returns a pivot for pixels with a spread so large that the covariance would have a rounding error of more
+// than a fraction of c2. An example is 8-bit pixels with a data_range of 1.
 //
 // Rounding grows with the square of the distance from the pivot, and it matters where B2 is small: where
 // both images are flat. So the pivot is the mean of target at sampled pixels, weighted by 1 / B2 of the

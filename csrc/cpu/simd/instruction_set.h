@@ -1,7 +1,8 @@
-// The instruction sets the CPU kernel is compiled for, and the one that this machine runs.
+// The instruction sets that the CPU kernels are compiled for, and the choice of one at run time.
 //
-// One build serves any machine: each kernel is compiled once for each set that the architecture has, and the
-// best one present is chosen at run time; SSIM_FUSED_INSTRUCTION_SET=baseline|avx2|avx512 asks for another.
+// One build runs on any machine of an architecture: each kernel is compiled for several instruction sets, and
+// the best one that the machine supports is used. SSIM_FUSED_INSTRUCTION_SET=baseline|avx2|avx512 selects a
+// lower one.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -14,13 +15,13 @@
 #include <cpuid.h>
 #endif
 
-// SSIM_ONLY_BASELINE: everything in the instruction set of the compiler's flags, vectors of any width
-// (tests/march.cpp).
+// SSIM_ONLY_BASELINE compiles all code for the instruction set of the compiler's flags, with vectors of any
+// width (tests/march.cpp).
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(SSIM_ONLY_BASELINE)
 #define SSIM_X86_TARGETS 1
 #define SSIM_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define SSIM_AVX512 "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
-#if defined(__clang__)  // which ignores an attribute altogether where it does not know one of its words
+#if defined(__clang__)  // Clang ignores the whole attribute if it contains an unknown word
 #define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512), min_vector_width(512)))
 #else
 #define SSIM_TARGET_AVX512 __attribute__((target(SSIM_AVX512 ",prefer-vector-width=512")))
@@ -34,8 +35,8 @@ enum class InstructionSet { baseline, avx2, avx512 };  // each includes those be
 constexpr const char* kInstructionSetNames[] = {"baseline", "avx2", "avx512"};
 
 #if defined(SSIM_X86_TARGETS) && defined(_WIN32)
-// What __builtin_cpu_supports answers elsewhere. On Windows that builtin needs Clang's runtime library, which
-// the MSVC linker does not find by itself.
+// The CPU features that __builtin_cpu_supports reports on other systems. On Windows the builtin needs Clang's
+// runtime library, which the MSVC linker does not find by itself.
 struct CpuFeatures {
   bool avx2 = false, avx512 = false;
 };
@@ -47,7 +48,7 @@ inline CpuFeatures cpu_features() {
   if (!saves_registers || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return {};
   unsigned saved = 0, high = 0;  // the registers that the system saves at a context switch
   asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-  constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // XCR0: XMM and YMM; and opmask and ZMM
+  constexpr unsigned kYmm = 0x06, kZmm = 0xe6;  // bits of XCR0: XMM and YMM; these, opmask and ZMM
   constexpr unsigned kAvx512 = bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ;
   const bool avx2 = has_fma && (ebx & bit_AVX2) != 0 && (saved & kYmm) == kYmm;
   return {avx2, avx2 && (ebx & kAvx512) == kAvx512 && (saved & kZmm) == kZmm};

@@ -1,8 +1,8 @@
 // The names of device.cuh for AMD's GPUs, compiled by HIP. Experimental: compiled in the tests, not yet run.
 //
 // A wavefront, here a warp, has 64 lanes on GPUs for data centers (gfx9) and 32 on others (gfx10 and later).
-// The host's code depends on that number, too, so a build is for one of them: setup.py defines
-// SSIM_FUSED_WARP_SIZE. These GPUs have no asynchronous copies from global to shared memory as cp.async.
+// The host's code depends on that number too, so a build is for one of them: setup.py defines
+// SSIM_FUSED_WARP_SIZE. These GPUs have no equivalent of cp.async.
 #pragma once
 
 #include <hip/hip_runtime.h>
@@ -11,8 +11,9 @@
 #include <type_traits>
 
 #define SSIM_DEVICE __device__ __forceinline__
-// Without `blocks`, which divides the registers of an NVIDIA SM: here local memory, 64 KiB in a compute unit,
-// limits the blocks of the large kernels, and the compiler divides the registers accordingly.
+// `blocks` is ignored. It limits registers, so that this many blocks fit an NVIDIA SM. On AMD GPUs the 64 KiB
+// of shared memory of a compute unit limit the blocks of the large kernels, and the compiler takes this into
+// account when it allocates registers.
 #define SSIM_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads)
 #define SSIM_PARAMS const
 #define SSIM_CALLER_PARAM

@@ -21,8 +21,8 @@ struct PixelTermSumParams {
   Weights mask;    // used if `Masked`
 };
 
-// Blocks per SM, by which a thread has at most 64 registers. The launch has eight blocks per SM, so that
-// other warps run while one waits for its row.
+// Blocks per SM for the launch bounds, which limit a thread to 64 registers. The launch has eight blocks per
+// SM, so that other warps run while one waits for its row.
 constexpr int kPixelTermSumsBlocks = 4;
 constexpr int kPixelTermSumsShared = kReduceThreads / kWarpSize * sizeof(double);
 

@@ -264,9 +264,10 @@ Plan plan_call(const typename Call::Params& params, int64_t planes, Launcher& la
   });
 }
 
-// Returns the number of channels that are interleaved in both images, or 1 if they are not. A row of one
-// channel brings the pixels of all, so blocks that start together process the same rows of different
-// channels: what one block reads, or writes in part, the others find in L2.
+// Returns the number of channels that are interleaved in both images, or 1 if they are not. Reading
+// one channel of such an image fetches the sectors of all channels. So blocks that start together process the
+// same rows of different channels: sectors that one block reads, or writes in part, are then in L2 for the
+// others.
 template <class Storage>
 int channels_abreast(const Problem<Storage>& problem) {
   const auto is_interleaved = [&](const auto& array) {

@@ -120,8 +120,7 @@ inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& va
       consider(all_strips * splits, rows, splits * rows);
     };
     const int64_t slots = static_cast<int64_t>(in.sms) * v.blocks_per_sm;
-    // A few splits, and numbers of splits that fill a whole number of waves, or a number of blocks on every
-    // SM.
+    // Small numbers of splits, and those that fill whole waves, or give every SM the same number of blocks.
     for (int64_t splits = 1; splits <= 8; ++splits) consider_splits(splits);
     for (int64_t waves = 1; waves <= 6; ++waves) consider_splits(waves * slots / all_strips);
     for (int64_t blocks = 1; blocks < v.blocks_per_sm; ++blocks)
@@ -131,7 +130,7 @@ inline Plan plan_strips(const PlanInput& in, const std::vector<StripVariant>& va
       const int64_t rows = ceil_div(all_strips * in.height, waves * slots);
       if (4 * rows > in.height) consider(ceil_div(all_strips * in.height, rows), rows, in.height);
     }
-    // This works for grids of any size.
+    // Whole strips, several per block if the grid would exceed kMaxBlocks: a plan for images of any size.
     const int64_t some = ceil_div(all_strips, kMaxBlocks);
     consider(ceil_div(all_strips, some), some * in.height, in.height);
   }

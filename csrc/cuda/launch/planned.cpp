@@ -20,7 +20,7 @@ std::optional<PlannedLaunch> plan_with(PlanInput input, const DeviceNumbers& dev
   const auto variant = [&]<class Shape>() {
     using Config = StripConfig<float, Shape::kColumns, gradients, Objective::mean_similarity, false,
                                Shape::kSingle, Pass::image, false, Radius>;
-    // The kernel may use the registers that its launch bounds leave it, and at least its block has to fit.
+    // The launch bounds make the compiler use few enough registers for this number of blocks per SM.
     const int by_registers = wanted_blocks<Config>();
     const int by_shared = device.shared_bytes / (StripMarch<Config>::kSharedBytes + kReservedByCuda);
     return StripVariant{Config::kColumns, Config::kSingle ? 0 : Config::kOwned, Config::kLast,

@@ -1,5 +1,5 @@
-// What the launch planner (plan.h) chooses for float32 images on a device that is given by numbers. Plain
-// C++ without CUDA or Python, so that documentation, tests and users can ask without a GPU.
+// The launches that the planner (plan.h) chooses for float32 images on a device described by a few numbers.
+// Plain C++ without CUDA or Python, so that documentation, tests and users can ask without a GPU.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace ssim_fused::cuda {
 
-// A streaming multiprocessor counts as its shared memory and the threads that it holds.
+// A device: its streaming multiprocessors, and the bytes of shared memory and the threads that each holds.
 struct DeviceNumbers {
   int sms, shared_bytes, max_threads;
 };

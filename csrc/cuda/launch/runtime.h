@@ -17,7 +17,7 @@ using cudaStream_t = hipStream_t;
 constexpr hipError_t cudaSuccess = hipSuccess;
 constexpr hipDeviceAttribute_t cudaDevAttrL2CacheSize = hipDeviceAttributeL2CacheSize;
 constexpr hipDeviceAttribute_t cudaDevAttrMultiProcessorCount = hipDeviceAttributeMultiprocessorCount;
-// HIP has no more to opt in to: 64 KiB on all of AMD's GPUs so far.
+// HIP has no opt-in limit above the usual one, which is 64 KiB on all AMD GPUs so far.
 constexpr hipDeviceAttribute_t cudaDevAttrMaxSharedMemoryPerBlockOptin =
     hipDeviceAttributeMaxSharedMemoryPerBlock;
 constexpr hipFuncAttribute cudaFuncAttributeMaxDynamicSharedMemorySize =

@@ -5,8 +5,8 @@
 //   2. depth.cuh  along the depth, formula, sums, map; the adjoint along the depth, in place of the moments
 //   3. strip      the adjoint down the columns and along the rows of every slice: gradients
 //
-// Slabs of volumes are processed one after the other, so that scratch is bounded and, for small volumes,
-// stays in the L2 cache.
+// Slabs of volumes are processed one at a time, so that scratch is bounded and, for small volumes, stays in
+// the L2 cache.
 #pragma once
 
 #include <algorithm>

@@ -29,8 +29,9 @@ struct SharedRow {
     if constexpr (!kHalves) return place;
     return place + static_cast<int>(static_cast<unsigned>(column) / 128) * kBankShift;
   }
-  // Returns the distance in bytes from one of the first kWarpSize columns, or from one of their vectors, to
-  // the column or vector that is `columns` further on. `columns` is a multiple of the number of them.
+  // Returns the distance in bytes from a column to the one that is `columns` further on. The first column
+  // must be one of the first kWarpSize columns or vectors, and `columns` a multiple of kWarpSize columns or
+  // vectors.
   static constexpr SSIM_HOST_DEVICE int span(int columns) {
     return columns * static_cast<int>(sizeof(Element)) + (kHalves ? columns / 128 * kBankShift : 0);
   }
