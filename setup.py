@@ -1,13 +1,18 @@
 """Compiles three libraries as one ninja graph, in a folder under build/ that the next build reuses.
 
-    ssim_fused/_operators_ID.so   schemas and CPU kernels; knows no Python
-    ssim_fused/_cuda_ID.so        CUDA kernels, if torch has CUDA and nvcc is of the same major version
-    ssim_fused/_C.PYTHON.so       the pybind11 module that knows ID, a hash over the sources and all that compiles them
+    ssim_fused/_operators_ID.so   schemas and CPU kernels; independent of Python
+    ssim_fused/_cuda_ID.so        CUDA kernels, if torch has CUDA and nvcc has the same major version
+    ssim_fused/_C.PYTHON.so       the pybind11 module; contains ID, a hash of the sources, the flags and the compilers
 
-SSIM_FUSED_CUDA=1 makes a missing CUDA an error, SSIM_FUSED_CUDA=0 leaves CUDA out. TORCH_CUDA_ARCH_LIST chooses the
-GPUs, "all" those of a wheel; if unset, the visible ones, or all if none is visible. MAX_JOBS limits the compilers at
-work. SSIM_FUSED_PYTHONS lists further Pythons to compile `_C` for; SSIM_FUSED_PORTABLE=1 links libstdc++ into `_C`,
-which then runs next to an older one. docs/building.md has more.
+Environment variables:
+
+    SSIM_FUSED_CUDA         1: fail if CUDA is missing; 0: build without CUDA
+    TORCH_CUDA_ARCH_LIST    GPUs to compile for; "all": those of a wheel; unset: the visible ones, or all if none is
+    MAX_JOBS                the number of compilers that run at the same time
+    SSIM_FUSED_PYTHONS      interpreters to compile `_C` for, in addition to this one
+    SSIM_FUSED_PORTABLE     1: link libstdc++ into `_C`, so that it runs on systems with an older one
+
+docs/building.md has more.
 """
 
 import contextlib
@@ -31,13 +36,13 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 from toolchain import SYSTEM, find_hip, link_folder
 
-# Code for 8.6 is, to the instruction, what nvcc makes for 8.9. Other GPUs compile the PTX when they first run it.
+# nvcc generates the same instructions for 8.9 as for 8.6. GPUs not listed compile the PTX when they first run it.
 DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;9.0+PTX"
-NEW_ARCHITECTURES = ("10.0", "12.0")  # those of them that nvcc knows: since CUDA 12.8
-DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # LibTorch's stable ABI, since torch 2.10
+NEW_ARCHITECTURES = ("10.0", "12.0")  # added if nvcc supports them, as it does since CUDA 12.8
+DEFINES = "-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000"  # the stable ABI of torch 2.10
 NAMES = "-fmacro-prefix-map=../../="  # errors name csrc/...
 CXX = f"-std=c++20 -O3 -g0 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Wno-psabi {DEFINES} {NAMES}"
-# CPU seconds of the slow sources (docs/building.md): of CUDA for each architecture. The others take some three.
+# CPU seconds of the slow sources (docs/building.md); for CUDA, per architecture. The others take about three.
 SECONDS = {"march_float.cpp": 35, "march_double.cpp": 25, "march_masked.cpp": 15}
 SECONDS |= {"images.cu": 113, "volumes.cu": 75, "wide.cu": 13, "masked.cu": 19, "pyramid.cu": 7}
 NVCC_THREADS = 2
@@ -46,21 +51,21 @@ NVCC += f" -DUSE_CUDA {DEFINES}"
 
 
 def say(message):
-    """Print; if pip or another front end captures the output, print to the terminal too: compiling takes minutes."""
+    """Print a line, also to the terminal if a front end such as pip captures the output: compiling takes minutes."""
     print(message, flush=True)
     # Front ends load this module to run setup.py. Environment variables that mark a build differ between pip 23 and 25.
     if "setuptools.build_meta" in sys.modules and not sys.stdout.isatty():
         with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
-            terminal.write(f"\n  {message}  ")  # the blanks are for pip's spinner
+            terminal.write(f"\n  {message}  ")  # the spaces overwrite pip's spinner
 
 
 def fail(message) -> NoReturn:
-    """Stop with a sentence instead of a traceback."""
+    """Exit with an error message instead of a traceback."""
     raise SystemExit(f"ssim_fused: {message}")
 
 
 def output_of(*command):
-    """What a command prints; nothing where there is none."""
+    """Return the output of a command, or an empty string if the command does not exist."""
     with contextlib.suppress(OSError):
         done = subprocess.run(command, capture_output=True, text=True)
         return done.stdout + done.stderr
@@ -68,7 +73,7 @@ def output_of(*command):
 
 
 def find_cuda(torch):
-    """The toolkit's folder or None; the state of CUDA, which `_C.cuda_state` keeps; and the reason in words."""
+    """Return the CUDA toolkit's folder or None, the state for `_C.cuda_state`, and the reason for the message."""
     wish = os.environ.get("SSIM_FUSED_CUDA", "")
     if wish == "0":
         return None, "left out", "SSIM_FUSED_CUDA=0"
@@ -76,7 +81,7 @@ def find_cuda(torch):
     nvcc = shutil.which("nvcc", path=os.path.join(home, "bin") if home else None)
     nvcc = nvcc or next(Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"), None)  # the extra `nvcc`
     release = re.search(r"release (\d+)\.\d+", output_of(nvcc, "--version")) if nvcc else None
-    # nvcc may be a wrapper script in another folder: the toolkit's own answer.
+    # nvcc may be a wrapper script in another folder, so ask it where the toolkit is.
     here = re.search(r"_HERE_=(\S+)", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull)) if nvcc else None
     if SYSTEM.is_windows:
         state, missing = "left out", "its kernels are not compiled on Windows yet"
@@ -96,14 +101,14 @@ def find_cuda(torch):
 
 
 def all_architectures(home):
-    """Those of a wheel, as TORCH_CUDA_ARCH_LIST names them."""
+    """Return the architectures of a wheel, in the form of TORCH_CUDA_ARCH_LIST."""
     known = output_of(home / "bin/nvcc", "--list-gpu-arch").split()
     new = [name for name in NEW_ARCHITECTURES if f"compute_{name.replace('.', '')}" in known]
     return ";".join([DEFAULT_ARCHITECTURES, *new])
 
 
 def cuda_runtime(home):
-    """The linker's words for CUDA's runtime, the static one: torch's may be of another version (docs/building.md)."""
+    """Return the flags to link the static CUDA runtime; torch's may have another version (docs/building.md)."""
     static = next((path for folder in ("lib64", "lib") for path in (home / folder).glob("libcudart_static.a")), None)
     if static is None:
         fail(f"the CUDA toolkit in {home} has no libcudart_static.a: install the runtime's development files.")
@@ -111,7 +116,7 @@ def cuda_runtime(home):
 
 
 def pybind11_headers(torch):
-    """Version and folder of pybind11's headers: the package's, or else the copy that torch has."""
+    """Return version and folder of the pybind11 headers: those of the package, otherwise the copy in torch."""
     with contextlib.suppress(ImportError):
         import pybind11
 
@@ -120,7 +125,7 @@ def pybind11_headers(torch):
 
 
 def pythons():
-    """For each Python to compile `_C` for: the suffix of its modules, and the folder of its headers."""
+    """Return the Pythons to compile `_C` for: a dictionary from the suffix of a module to the folder of headers."""
     names = "sysconfig.get_config_var('EXT_SUFFIX'), sysconfig.get_path('include')"
     found = {sysconfig.get_config_var("EXT_SUFFIX"): sysconfig.get_path("include")}
     for python in filter(None, os.environ.get("SSIM_FUSED_PYTHONS", "").split(os.pathsep)):
@@ -132,7 +137,7 @@ def pythons():
 
 
 def what_it_takes(ninja, folder, jobs, architectures):
-    """The number of steps that are not up to date, and about how long they take."""
+    """Return the number of steps that are not up to date, and roughly how long they take."""
     steps = re.findall(r"^\[\d+/\d+\] (\S+)", output_of(ninja, "-n", "-C", str(folder)), re.MULTILINE)
     of_cuda = [SECONDS.get(step, 3) * architectures for step in steps if step.endswith(".cu")]
     others = [SECONDS.get(step, 3) for step in steps if step.endswith(".cpp")]
@@ -142,7 +147,7 @@ def what_it_takes(ninja, folder, jobs, architectures):
 
 
 def announce(torch, cuda, gpus, state, reason, steps, duration, jobs):
-    """Say in a line or two what is built, how long it takes and how to choose."""
+    """Print in a line or two what is built, how long it takes, and how to change it."""
     if state in ("no nvcc", "nvcc disagrees"):
         major = torch.version.cuda.split(".")[0]
         say(
@@ -159,7 +164,7 @@ def announce(torch, cuda, gpus, state, reason, steps, duration, jobs):
 
 
 def build():
-    """Compile and link what is not up to date; the libraries' paths."""
+    """Compile and link what is not up to date; return the paths of the libraries."""
     try:
         import torch
         from torch.utils import cpp_extension
@@ -194,13 +199,13 @@ def build():
             os.environ["TORCH_CUDA_ARCH_LIST"] = all_architectures(home)
         cuda = f"{torch.version.cuda} for {os.environ.get('TORCH_CUDA_ARCH_LIST', 'the visible GPUs')}"
         host = f"-ccbin {shlex.quote(os.environ['CXX'])}" if "CXX" in os.environ else ""
-        # A quarter of the size; drivers of CUDA 13 read it.
+        # Reduces the size to a quarter. It needs a driver of CUDA 13.
         size = "--compress-mode=size" if int((torch.version.cuda or "0").split(".")[0]) >= 13 else ""
         architectures = cpp_extension._get_cuda_arch_flags()
         gpu_compiler = f"{home}/bin/nvcc {NVCC} {size} {host} {' '.join(architectures)}"
         gpu_libraries = f"-ltorch_cuda -ltorch_cpu -lc10 {cuda_runtime(home)}"
 
-    # Commands name torch's headers by links in the build's folder, so that they are the same in every environment.
+    # Commands refer to torch's headers by links in the build folder, so that they are the same in every environment.
     rules = f"""
 cxx = {compiler} {SYSTEM.compile_flags} {CXX} {os.environ.get("CXXFLAGS", "")}
 ldflags = -shared {SYSTEM.link_flags} -Ltorch/lib {os.environ.get("LDFLAGS", "")}
@@ -227,22 +232,22 @@ rule link
     build_id = digest.hexdigest()[:12]
 
     def objects(paths, suffix=".o"):
-        """The names of what sources are compiled to."""
+        """Return the names of the object files, by source."""
         return {path: f"{path.relative_to(ROOT / 'csrc').as_posix()}{suffix}" for path in paths}
 
     def compiled(kind, made, flags=""):
-        """The statements that compile sources to objects."""
+        """Return the ninja statements that compile sources to objects."""
         return "".join(
             f"build {name}: {kind} ../../{path.relative_to(ROOT).as_posix()}\n  name = {path.name}\n  flags = {flags}\n"
             for path, name in made.items()
         )
 
     def linked(name, made, libraries):
-        """The statement that links objects to a library."""
+        """Return the ninja statement that links objects to a library."""
         return f"build {name}: link {' '.join(made.values())}\n  libraries = {libraries}\n"
 
     graph, libraries = rules, []
-    # Of one small file, so that another id or Python compiles nothing else.
+    # Only one small file is compiled with these macros, so a new id or another Python compiles nothing else.
     macros = {"BUILD_ID": build_id, "CUDA_BUILD": cuda, "CUDA_STATE": state, "WHY_NO_CUDA": "" if cuda else reason}
     defines = " ".join(["-Os", *(SYSTEM.quote(f'-DSSIM_FUSED_{name}="{value}"') for name, value in macros.items())])
     planned = objects([ROOT / "csrc/cuda/launch/planned.cpp"])
@@ -273,7 +278,7 @@ rule link
     (folder / "build.ninja").write_text(graph)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )  # macOS has no affinity
+    )  # macOS has no sched_getaffinity
     jobs = os.environ.get("MAX_JOBS") or str(cores)
     announce(torch, cuda, gpus, state, reason, *what_it_takes(ninja, folder, jobs, len(architectures)), jobs)
     running = subprocess.Popen(
@@ -291,31 +296,31 @@ rule link
 
 
 class BuildLibraries(build_ext):
-    """Setuptools' command, with `build` in the place of its compilers."""
+    """The setuptools command `build_ext`, which calls `build` instead of the compilers of setuptools."""
 
     def run(self):
-        """Build, and put the libraries into the package, where they replace those of earlier builds."""
+        """Build, and copy the libraries to the package, where they replace those of earlier builds."""
         self.built = build()
         package = ROOT / "ssim_fused" if self.inplace else Path(self.build_lib).resolve() / "ssim_fused"
         package.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in self.built}
         for path in self.built:
             shutil.copy2(path, package / f"{path.name}.new")
-            os.replace(package / f"{path.name}.new", package / path.name)  # a running Python keeps the old file
+            os.replace(package / f"{path.name}.new", package / path.name)  # running processes keep the old file
         for stale in {path for kind in ("C", "operators", "cuda") for path in package.glob(f"_{kind}[._]*")}:
             if stale.suffix in (".so", ".dll", ".pyd") and stale.name not in names:
                 stale.unlink()
 
     def get_outputs(self):
-        """The installed files."""
+        """Return the paths of the installed files."""
         return [os.path.join(self.build_lib, "ssim_fused", path.name) for path in self.built]
 
     def get_output_mapping(self):
-        """Where the files of an editable installation are."""
+        """Return where the files of an editable installation are, by their installed path."""
         return {out: f"ssim_fused/{os.path.basename(out)}" for out in self.get_outputs()} if self.inplace else {}
 
 
-# Setuptools 61 is the first that reads pyproject.toml: older ones would install a package called UNKNOWN.
+# Setuptools reads pyproject.toml since version 61. Older ones would install a package called UNKNOWN.
 SETUPTOOLS = tuple(int(number) for number in re.findall(r"\d+", setuptools.__version__)[:2])
 if SETUPTOOLS < (61, 0):
     fail(f"setuptools {setuptools.__version__} cannot read pyproject.toml: pip install --upgrade setuptools.")

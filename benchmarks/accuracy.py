@@ -36,7 +36,7 @@ RADIUS = 5  # of the window of eleven taps that all libraries use
 UPSTREAM = 1024.0  # keeps gradients of float16 above its smallest number, as a loss scaler does
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 OURS = "ssim_fused"
-SAME = 4.0  # units of eps, which the tests allow for rounding: of two results that close, neither is better
+SAME = 4.0  # units of eps, the tests' allowance for rounding: errors that differ by less count as equal
 
 # Why another library is closer, by case and by value or gradient.
 CANCELS = "`d - delta^2` cancels where x - y varies smoothly ([numerics](numerics.md#what-is-left)); not investigated"

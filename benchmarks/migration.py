@@ -236,13 +236,13 @@ def relative(found: Tensor, expected: Tensor) -> str:
 
 
 class Measured(NamedTuple):
-    """What the page says of a row: numbers as text, by image where there are two."""
+    """A row of the page, with numbers as text. Lists have an element for each image."""
 
     name: str
-    line: str  # that keeps the numbers
+    line: str  # the line of code that keeps the numbers
     theirs: list[str]
-    plain: list[str]  # less theirs
-    kept: list[str]  # less theirs
+    plain: list[str]  # difference to theirs
+    kept: list[str]  # difference to theirs
     plain_gradient: str
     kept_gradient: str
 
@@ -275,7 +275,7 @@ def markdown(header: list[str], rows: list[list[str]], texts: int) -> str:
 
 
 def tables(rows: list[Measured], pictures: list[str]) -> str:
-    """What changes with the public functions, and how exactly the modules keep the numbers."""
+    """Return both tables: the changes with the public functions, and with the lines that keep the numbers."""
     of = [f"{name}: {{}}" for name in pictures]
     changed = markdown(
         ["from", *(name.format("ours - theirs") for name in of), "gradient", *(name.format("theirs") for name in of)],

@@ -35,7 +35,7 @@ RESULTS, PAGE = ROOT / "benchmarks/results/path", ROOT / "docs/path.md"
 SHAPES = {"cpu": [(SSIM, (1, 1, 16, 16)), (MS_SSIM, (1, 1, 176, 176))],
           "cuda": [(SSIM, (8, 1, 64, 64)), (SSIM, (64, 3, 256, 256))]}  # fmt: skip
 MSE, TRIVIAL = "F.mse_loss", "a trivial Function"
-# Modules next to functions. They are compared with PyTorch's own module.
+# Modules, measured in addition to the functions, and PyTorch's own module for comparison.
 MODULES = {"nn.MSELoss": torch.nn.MSELoss, "SSIMLoss": ssim_fused.SSIMLoss}
 COUNTED = ("aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty")
 

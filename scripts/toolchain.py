@@ -23,41 +23,41 @@ class System:
     compiler: str  # if CXX is unset
     compile_flags: str
     link_flags: str
-    module_flags: str  # of the linker for the Python module, whose other symbols nobody needs
-    library_suffix: str  # of a library that is not a Python module
+    module_flags: str  # for linking the Python module, which exports a single symbol
+    library_suffix: str  # of libraries that are not Python modules
     is_windows: bool = False
 
     def quote(self, word: str) -> str:
-        """A word of a ninja command: ninja runs a shell on POSIX systems, and CreateProcess on Windows."""
+        """Quote a word of a ninja command. Ninja runs a shell on POSIX systems, and CreateProcess on Windows."""
         return subprocess.list2cmdline([word]) if self.is_windows else shlex.quote(word)
 
     def command(self, compiler: str) -> list[str]:
-        """The words of CXX: a program, whose path may contain blanks, or a program with arguments."""
+        """Split the value of CXX: a program, whose path may contain spaces, or a program with arguments."""
         return [compiler] if shutil.which(compiler) else shlex.split(compiler, posix=not self.is_windows)
 
     def python_libraries(self, base_prefix: str) -> str:
-        """The linker's flags for a Python module: on Windows, headers name the library, and the build its folder."""
+        """Return link flags for a Python module. On Windows: the folder of the library that Python's headers name."""
         return self.quote(f"-L{base_prefix}/libs") if self.is_windows else ""
 
 
 def system_of(platform: str) -> System:
-    """The system that `sys.platform` names. All that are neither macOS nor Windows are linked as Linux is."""
+    """Return the system that `sys.platform` names. All except macOS and Windows are treated like Linux."""
     if platform == "darwin":
-        # The process that loads a library has Python's and torch's symbols.
+        # The symbols of Python and torch are resolved in the process that loads the library.
         return System("c++", "-fPIC", "-undefined dynamic_lookup", "", ".so")
     if platform == "win32":
-        # The compiler of clang-cl with Clang's own options, for the same flags everywhere. Libraries share the C
-        # runtime with torch: the DLL, in place of the static one that this driver names to the linker.
+        # --driver-mode makes clang-cl accept Clang's own options, so that flags are the same on all systems. The other
+        # flags replace the static C runtime, this driver's default, by the DLL, which torch uses.
         driver = "--driver-mode=g++ -fms-runtime-lib=dll"
         return System("clang-cl", driver, "-fuse-ld=lld -Xlinker -nodefaultlib:libcmt", "", ".dll", is_windows=True)
-    module = "-Wl,--strip-all -Wl,--gc-sections -Wl,--version-script=exports"  # a file of the build's folder
+    module = "-Wl,--strip-all -Wl,--gc-sections -Wl,--version-script=exports"  # `exports` is in the build folder
     return System("c++", "-fPIC", "-Wl,--as-needed", module, ".so")
 
 
 def link_folder(link: Path, target: Path, system: System) -> None:
-    """Let the path `link` lead to the folder `target`, in place of a link that is there.
+    """Create a link to the folder `target`, replacing an existing link.
 
-    On Windows this is a junction, since symbolic links need a privilege there.
+    On Windows it is a junction, because symbolic links need a privilege there.
     """
     if not system.is_windows:
         link.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def link_folder(link: Path, target: Path, system: System) -> None:
     import _winapi
 
     if os.path.lexists(link):
-        os.rmdir(link)  # the junction, not what it leads to
+        os.rmdir(link)  # removes the junction, not its target
     _winapi.CreateJunction(str(target), str(link))  # ty: ignore[missing-attribute]
 
 
@@ -79,34 +79,34 @@ class Hip:
 
     @property
     def compiler(self) -> Path:
-        """hipcc, which knows the folders of its headers and device libraries."""
+        """The path of hipcc, which finds its headers and device libraries by itself."""
         return self.home / "bin/hipcc"
 
     @property
     def lanes(self) -> int:
-        """Lanes of a wavefront, the kernels' warp."""
+        """The number of lanes of a wavefront, which the kernels call a warp."""
         return lanes_of(self.architectures)
 
     def compile_flags(self, defines: str) -> str:
-        """The flags of a .cu file."""
+        """Return the flags to compile a .cu file."""
         targets = " ".join(f"--offload-arch={name}" for name in self.architectures)
-        # torch's headers call AMD's GPUs "cuda", too.
+        # torch's headers call AMD GPUs "cuda" too.
         names = f"-D__HIP_PLATFORM_AMD__=1 -DUSE_ROCM -DUSE_CUDA -DSSIM_FUSED_WARP_SIZE={self.lanes}"
-        # LLVM copies a kernel's parameters to memory of each thread if they are read at more than 300 places, and
-        # marches with gradients read theirs at some 400.
+        # LLVM copies the parameters of a kernel to local memory if it reads them in more than 300 places. Marches with
+        # gradients read theirs in about 400.
         in_place = "-mllvm -instcombine-max-copied-from-constant-users=10000"
         return f"-x hip -std=c++20 -O3 -fPIC -fvisibility=hidden {in_place} {names} {defines} {targets}"
 
     def link_flags(self) -> str:
-        """HIP's runtime is torch's own, by its name: the process has loaded it already."""
+        """Return the flags to link. At run time the HIP runtime is torch's, which the process has already loaded."""
         return f"-ltorch_hip -ltorch_cpu -lc10 {shlex.quote(f'-L{self.home}/lib')} -lamdhip64"
 
 
 def lanes_of(architectures: Sequence[str]) -> int:
-    """Lanes of a wavefront of these GPUs, as `gfx90a`.
+    """Return the number of lanes of a wavefront of these GPUs, named as in `gfx90a`.
 
     Raises:
-        ValueError: there is none, or they have wavefronts of different sizes, which one build cannot serve.
+        ValueError: the list is empty, or the GPUs have wavefronts of different sizes, which need separate builds.
 
     """
     lanes = {64 if name.startswith("gfx9") else 32 for name in architectures}
@@ -119,13 +119,13 @@ def lanes_of(architectures: Sequence[str]) -> int:
 
 
 def find_hip(torch: ModuleType, environment: Mapping[str, str]) -> tuple[Hip | None, str]:
-    """The HIP compiler for a torch of ROCm, or None; and the reason in words.
+    """Return the HIP compiler for a torch of ROCm, or None; and the reason for the message.
 
-    The kernels for AMD's GPUs are compiled only if SSIM_FUSED_CUDA=1 asks for them: nobody has run them yet. Without
-    them PyTorch's own operations compute.
+    The kernels for AMD GPUs are compiled only if SSIM_FUSED_CUDA=1 requests them, because they have not been run yet.
+    Without them PyTorch's own operations are used.
 
     Raises:
-        ValueError: they are requested, but there is no compiler, or no GPU to compile for.
+        ValueError: the kernels are requested, but there is no compiler, or no GPU to compile for.
 
     """
     if environment.get("SSIM_FUSED_CUDA") != "1":
@@ -142,7 +142,7 @@ def find_hip(torch: ModuleType, environment: Mapping[str, str]) -> tuple[Hip | N
     architectures = tuple(environment.get("PYTORCH_ROCM_ARCH", "").replace(";", " ").split())
     if not architectures and torch.cuda.is_available():
         visible = range(torch.cuda.device_count())
-        # A name may have features after it: gfx90a:sramecc+:xnack-
+        # The name may be followed by features: gfx90a:sramecc+:xnack-
         names = (torch.cuda.get_device_properties(number).gcnArchName.split(":")[0] for number in visible)
         architectures = tuple(dict.fromkeys(names))
     if not architectures:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the wheel that fits next to several versions of torch, without the network, and runs the smoke test: nothing
-# may be compiled.  Usage: scripts/try_wheel.sh dist 2.10.0 2.12.0 2.15.0   (torch's versions are downloaded)
-# TORCH_DIRS=/a:/b in place of versions: folders that hold a torch with all it needs, such as a site-packages.
-# PYTHON: the interpreter to try the wheels with (default: python3).
+# Installs the wheel for this Python next to several versions of torch, without the network and without compiling, and
+# runs the smoke test. Usage: scripts/try_wheel.sh dist 2.10.0 2.12.0 2.15.0   (downloads these versions of torch)
+# TORCH_DIRS=/a:/b, in addition to or instead of versions: folders with torch and its dependencies (a site-packages).
+# PYTHON is the interpreter to use (default: python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wheels=$(realpath "$1") && shift
@@ -16,7 +16,7 @@ try() {  # name, folder with torch or ""
     "$place/$1/bin/pip" install --quiet "torch==$1" numpy
   fi
   local begin=$SECONDS
-  # A compiler that is called ends the test.
+  # These compilers fail, so that the test ends if anything is compiled.
   CC=/bin/false CXX=/bin/false "$place/$1/bin/pip" install --quiet --ignore-installed --no-index --no-deps --find-links "$wheels" ssim_fused
   echo "torch $1: installed in $((SECONDS - begin)) s"
   (cd "$place" && "$place/$1/bin/python" "$OLDPWD/scripts/smoke.py")

@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# Compiles what this machine does not run, with the flags of setup.py, as far as the compilers are installed:
+# Compiles the libraries for other platforms, with the flags of setup.py, as far as the compilers are installed:
 #
-#   windows   the CPU library by Clang for x86_64-w64-windows-gnu; under Wine, tests/march.cpp has to print what this
-#             machine's build prints, and with TORCH_WINDOWS, the unpacked wheel of torch for Windows, so do the
-#             operators (tests/operators.cpp). Clang also has to accept the flags for MSVC.
+#   windows   the CPU library by Clang for x86_64-w64-windows-gnu. Under Wine, tests/march.cpp must print the same
+#             numbers as on this machine. If TORCH_WINDOWS is the unpacked wheel of torch for Windows, the operators
+#             (tests/operators.cpp) must do so too. Clang must also accept the flags for MSVC.
 #   macos     the CPU library by Zig's Clang with the headers of macOS, for 64-bit ARM
 #   rocm      the CUDA library by Clang's HIP front end for gfx90a, gfx942 and gfx1100
 #
-# Usage: tests/platforms.sh [PYTHON with torch].  PLATFORMS="windows rocm" chooses.
+# Usage: tests/platforms.sh [PYTHON with torch].  PLATFORMS="windows rocm" selects platforms.
 # On Debian: apt install clang-19 lld-19 g++-mingw-w64-x86-64-posix wine64 libamdhip64-dev; pip install ziglang
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
 place=$(mktemp -d)
-trap 'rm -rf "$place" 2> /dev/null || (sleep 5 && rm -rf "$place")' EXIT # Wine's server ends a little later
+trap 'rm -rf "$place" 2> /dev/null || (sleep 5 && rm -rf "$place")' EXIT # Wine's server exits a little later
 torch=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent)')
 defines="-DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -isystem $torch/include"
 flags="-std=c++20 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wall -Werror -Wno-psabi $defines"
 cpu_sources="csrc/api/schema.cpp csrc/cuda/launch/planned.cpp $(find csrc/cpu -name '*.cpp')"
 
-flags_of() { # of a system, as setup.py has them
+flags_of() { # prints the compile flags that setup.py uses on a system
   "$python" -c 'import sys; sys.path.insert(0, "scripts"); import toolchain; print(toolchain.system_of(sys.argv[1]).compile_flags)' "$1"
 }
 
-newest_clang() { # the name of the newest clang++ that is installed, or nothing
+newest_clang() { # prints the name of the newest clang++ that is installed, or nothing
   local name
   for name in clang++ clang++-{22..14}; do
     if command -v "$name" > /dev/null; then echo "$("$name" -dumpversion | cut -d. -f1) $name"; fi
   done | sort -nrs | sed '1s/.* //;q'
 }
 
-compile_cpu() { # name, words of the compiler: the CPU library's objects
+compile_cpu() { # NAME COMPILER...: compiles the objects of the CPU library
   local name=$1 source
   shift
   for source in $cpu_sources; do
@@ -40,7 +40,7 @@ compile_cpu() { # name, words of the compiler: the CPU library's objects
   done
 }
 
-same_numbers() { # of two files, but for this error relative to the numbers' root of the mean square
+same_numbers() { # FILE FILE [ERROR]: compares numbers; ERROR is relative to their root mean square
   "$python" - "$1" "$2" "${3:-0}" <<'END_OF_PYTHON'
 import math, sys
 one, other = ([float(word) for word in open(path).read().split()] for path in sys.argv[1:3])
@@ -64,14 +64,14 @@ windows() {
   local gnu="$clang --target=x86_64-w64-windows-gnu"
   # shellcheck disable=SC2086
   compile_cpu windows $gnu
-  # ld.lld: the linker of GNU trips over Clang's type names.
+  # Use lld, because the GNU linker fails on Clang's type names.
   wine=$(command -v wine64 || command -v /usr/lib/wine/wine64 || true)
   if ! "$clang" -fuse-ld=lld --version > /dev/null 2>&1 || [[ -z $wine ]]; then
     echo "OK windows; SKIPPED running it: lld and wine64 are not both installed"
     return
   fi
   export WINEPREFIX="$place/wine" WINEDEBUG=-all
-  # Without contraction every compiler rounds at the same places.
+  # Without contraction into FMAs, all compilers round at the same operations.
   local march="-std=c++20 -O1 -ffp-contract=off -Wno-psabi $defines -Icsrc tests/march.cpp"
   # shellcheck disable=SC2086
   c++ $march -o "$place/march"
@@ -84,7 +84,7 @@ windows() {
     echo "OK windows, and its march under Wine; SKIPPED its operators: TORCH_WINDOWS is not set"
     return
   fi
-  # The libraries lie next to torch's, where the loader looks for those that they need.
+  # Put the libraries next to torch's DLLs, where the loader finds their dependencies.
   mkdir "$place/lib"
   cp "$TORCH_WINDOWS"/torch/lib/{c10,torch_cpu}.lib "$TORCH_WINDOWS"/torch/lib/*.dll "$place/lib"
   local link="-fuse-ld=lld -static -L$place/lib -ltorch_cpu -lc10 -lwinpthread"
@@ -95,12 +95,12 @@ windows() {
   $gnu $program $link -o "$place/lib/operators.exe"
   # shellcheck disable=SC2086
   c++ $program -L"$torch/lib" -Wl,-rpath,"$torch/lib" -ltorch_cpu -lc10 -ldl -o "$place/operators"
-  # In the baseline there is no multiply-add to contract. Wine 8 lacks a function that OpenMP pins threads by.
+  # The baseline has no FMA. Wine 8 lacks the function by which OpenMP pins threads.
   export SSIM_FUSED_INSTRUCTION_SET=baseline KMP_AFFINITY=disabled
   "$place/operators" "$(ls "$PWD"/ssim_fused/_operators_*.so)" > "$place/here.txt"
   "$wine" "$place/lib/operators.exe" "$place/lib/_operators.dll" | tr -d '\r' > "$place/windows.txt"
   same_numbers "$place/here.txt" "$place/windows.txt"
-  # Elsewhere Clang and GCC contract different ones: rounding of float32.
+  # With FMA, Clang and GCC contract different operations, so float32 results differ by rounding.
   unset SSIM_FUSED_INSTRUCTION_SET
   "$place/operators" "$(ls "$PWD"/ssim_fused/_operators_*.so)" > "$place/here.txt"
   "$wine" "$place/lib/operators.exe" "$place/lib/_operators.dll" | tr -d '\r' > "$place/windows.txt"
@@ -116,7 +116,7 @@ macos() {
   local clang="$python -m ziglang c++ -target aarch64-macos"
   # shellcheck disable=SC2046
   compile_cpu macos $clang $(flags_of darwin)
-  # The symbols of torch come with the process, as setup.py has it.
+  # The process that loads the library provides the symbols of torch, as in setup.py.
   $clang -shared -undefined dynamic_lookup "$place"/macos-*.o -o "$place/_operators.so"
   echo "OK macos"
 }
@@ -128,7 +128,7 @@ rocm() {
     echo "SKIPPED rocm: Clang 17 or newer and HIP's headers are not both installed"
     return
   fi
-  # torch's header of complex numbers includes this file of ROCm's Thrust, of which it uses what is here.
+  # torch's header of complex numbers includes this file of ROCm's Thrust. These declarations are all that it uses.
   mkdir -p "$place/include/thrust"
   cat > "$place/include/thrust/complex.h" <<'END_OF_HEADER'
 #pragma once
@@ -153,7 +153,7 @@ print(toolchain.Hip(toolchain.Path("/usr"), (sys.argv[1],)).compile_flags(""))' 
       # shellcheck disable=SC2086
       "$clang" $hip -nogpulib --rocm-path=/usr -Wall -Werror $defines -isystem "$place/include" -fsyntax-only "$source"
     done
-    # One source to machine code: what a front end does not see.
+    # Compile one source to machine code, to find errors that the front end does not detect.
     # shellcheck disable=SC2086
     "$clang" $hip -nogpulib --rocm-path=/usr $defines -isystem "$place/include" --cuda-device-only -S csrc/cuda/pyramid.cu -o "$place/$gpu.s"
     if grep -E 'vgpr_spill_count: *[1-9]' "$place/$gpu.s"; then

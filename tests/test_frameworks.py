@@ -20,7 +20,7 @@ SECTIONS = {
 
 
 def run(*blocks: str, **names: Any) -> dict[str, Any]:
-    """Run the blocks one after the other; the names that they leave."""
+    """Run the blocks in order; return the names that they define."""
     torch.manual_seed(0)
     names["__name__"] = "page"
     for block in blocks:

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import make_wheels  # noqa: E402
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
-# Loads a module `_C` by its path and calls it from eight threads; prints whether Python has its lock.
+# Loads a module `_C` by its path, calls it from eight threads, and prints whether the GIL is enabled.
 CALL_FROM_THREADS = """
 import importlib.util, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -53,14 +53,14 @@ print(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 @pytest.fixture
 def setup_script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The functions of setup.py, which has then printed the package's name."""
+    """The functions of setup.py, loaded by a run that only prints the package's name."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["setup.py", "--name"])
     return runpy.run_path(str(ROOT / "setup.py"))
 
 
 def fake_nvcc(home: Path, release: str) -> Path:
-    """A toolkit's folder, whose compiler says this version."""
+    """Makes a toolkit folder whose nvcc reports this release; returns the folder."""
     nvcc = home / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
     answer = f"Cuda compilation tools, release {release}, V{release}.1"
@@ -181,7 +181,7 @@ def test_the_duration_is_that_of_what_is_left(
 
 
 def test_an_old_setuptools_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would install a package called UNKNOWN."""
+    """Without the error, it would install a package called UNKNOWN."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["setup.py", "--name"])
     monkeypatch.setattr("setuptools.__version__", "59.6.0")
@@ -247,18 +247,18 @@ def test_the_module_is_small_and_of_this_python() -> None:
 
 
 def call_from_threads(python: str, module: Path) -> bool:
-    """Whether that Python has its lock after threads have called the module."""
+    """Whether the GIL is enabled after threads have called the module."""
     command = [python, "-W", "error", "-c", CALL_FROM_THREADS, str(module)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "True"
 
 
 def test_threads_may_call_the_module() -> None:
-    """A free-threaded Python keeps running without its lock."""
+    """In a free-threaded Python, the module does not enable the GIL."""
     assert call_from_threads(sys.executable, Path(_C.__file__)) != bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def test_threads_compute_what_one_thread_computes() -> None:
-    """Prepared specs, caches and the libraries' tables are shared by threads, also without the lock."""
+    """Prepared specs, caches and the libraries' tables are shared by threads, also without the GIL."""
 
     def compute(number: int) -> list[float]:
         generator = torch.Generator().manual_seed(number % 13)
@@ -284,7 +284,7 @@ runpy.run_path("setup.py", run_name="__main__")
 
 @pytest.mark.nightly
 def test_a_build_with_another_nvcc_and_for_other_pythons(tmp_path: Path) -> None:
-    """A copy of the sources, with the objects that are compiled already, by an nvcc that disagrees with torch."""
+    """Builds a copy of the sources and compiled objects, with an nvcc whose version differs from torch's."""
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy2(ROOT / name, tmp_path)
     junk = shutil.ignore_patterns("__pycache__", "*.so")
@@ -322,7 +322,7 @@ MODULES = ("cpython-310", "cpython-314", "cpython-314t")
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A wheel that has the module of three Pythons."""
+    """A wheel with the modules of three Pythons."""
     path = tmp_path / "ssim_fused-0.2.0-cp310-cp310-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ssim_fused/__init__.py", "")

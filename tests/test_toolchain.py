@@ -1,4 +1,4 @@
-"""What setup.py chooses on systems that are not this one: flags, names, quoting, and the GPUs of ROCm."""
+"""The choices of setup.py on other systems than this one: flags, names, quoting, and the GPUs of ROCm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLATFORMS = ("linux", "darwin", "win32", "freebsd14")
 
 
 def words_on_windows(line: str) -> list[str]:
-    """Words as programs of Microsoft's C runtime split a command line: backslashes count only before quotes."""
+    """Splits a command line like Microsoft's C runtime, for which backslashes escape only before quotes."""
     words, word, is_quoted, is_word, i = [], "", False, False, 0
     while i < len(line):
         backslashes = len(line[i:]) - len(line[i:].lstrip("\\"))
@@ -54,13 +54,13 @@ def test_words_survive_the_quoting_of_each_system(word: str) -> None:
 
 def test_each_system_has_its_flags_and_names() -> None:
     linux, mac, windows, bsd = map(system_of, PLATFORMS)
-    assert linux == bsd  # and whatever else is linked by a linker of ELF
+    assert linux == bsd  # and all other systems with ELF linkers
     assert "-fPIC" in linux.compile_flags
     assert "-fPIC" in mac.compile_flags
     assert "-fPIC" not in windows.compile_flags, "Clang refuses it for Windows"
     assert "-Wl," not in mac.link_flags + windows.link_flags, "these are words of GNU's linker"
     assert mac.link_flags == "-undefined dynamic_lookup"
-    # Both flags together choose the C runtime that torch has.
+    # Only both flags together select the C runtime that torch uses.
     assert "-fms-runtime-lib=dll" in windows.compile_flags
     assert "-nodefaultlib:libcmt" in windows.link_flags
     assert [system_of(platform).library_suffix for platform in PLATFORMS] == [".so", ".so", ".dll", ".so"]
@@ -96,11 +96,11 @@ def test_a_folder_is_linked_again(tmp_path: Path) -> None:
 
 
 def test_windows_links_by_a_junction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A junction is removed as a folder; here a folder stands for it."""
+    """A junction is removed like a folder, so a folder stands in for it here."""
     made: list[tuple[str, str]] = []
 
     def create(target: str, link: str) -> None:
-        os.mkdir(link)  # fails if the one before is there
+        os.mkdir(link)  # fails if the previous one was not removed
         made.append((target, link))
 
     module: Any = ModuleType("_winapi")
@@ -128,7 +128,7 @@ def rocm(tmp_path: Path) -> dict[str, str]:
 
 
 def torch_of_rocm(*gpus: str) -> Any:
-    """A torch that sees these GPUs."""
+    """A stand-in for a torch of ROCm to which these GPUs are visible."""
     cuda = SimpleNamespace(
         is_available=lambda: bool(gpus),
         device_count=lambda: len(gpus),
@@ -168,7 +168,7 @@ def test_what_hip_lacks_is_named(rocm: dict[str, str]) -> None:
 
 
 def test_kernels_fit_the_torch_that_they_were_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ROCm's devices are called "cuda", too, and neither library loads next to the other torch."""
+    """torch for ROCm calls its devices "cuda" too, but a library loads only with the torch that it was built for."""
     for cuda, hip, fits in (
         ("13.0", None, (True, False)),
         (None, "6.4.0", (False, True)),

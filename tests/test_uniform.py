@@ -26,7 +26,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "cropped": lambda image: image.repeat(1, 1, 1, 2)[..., : image.shape[3]],
     "every_other_row": lambda image: image.repeat_interleave(2, 2)[:, :, ::2],
 }
-# Of one strip and of several, narrower than a vector, and of whole vectors.
+# Sizes with one strip and several, narrower than a vector, and with rows of whole vectors.
 SIDES = [(17, 16), (40, 301), (20, 1600)]
 
 
@@ -70,7 +70,7 @@ def test_bytes_in_every_layout_lose_nothing_but_the_last_rounding(
 @pytest.mark.parametrize("size", [3, 5, 7, 11, 15, (3, 11), (15, 17), (13, 3), (17, 17), (1, 7), (7, 1)], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "batch_last"])
 def test_bytes_under_every_window(layout: str, size: Any, padding: str) -> None:
-    """Those of more than 257 pixels, or of one along an axis, are computed as of the same pixels in float32."""
+    """Windows of more than 257 pixels, or of one along an axis, give the results of the same pixels in float32."""
     preds, target = (LAYOUTS[layout](image) for image in bytes_of(2, 3, 41, 190))
     if size == (17, 17) or 1 in (size if isinstance(size, tuple) else (size,)):
         of_floats = results_of(preds.float(), target.float(), kernel_size=size, padding=padding)
@@ -194,7 +194,7 @@ def test_floats_under_uniform_windows(size: Any, width: int) -> None:
 @pytest.mark.parametrize("size", [3, 7, 11, 31])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_pixel_that_is_no_number_reaches_the_windows_that_see_it(size: int, bad: float) -> None:
-    """Sums that outputs share must not carry it further."""
+    """Sums that several outputs share must not spread it to other windows."""
     preds, target = torch.rand(1, 1, 60, 97), torch.rand(1, 1, 60, 97)
     preds[0, 0, 33, 41] = bad
     _, image = ssim(preds, target, gaussian_kernel=False, kernel_size=size, data_range=1.0, return_full_image=True)

@@ -81,8 +81,8 @@ def fitting_betas(
 ) -> tuple[float, ...]:
     """Returns exponents ``betas`` of MS-SSIM for images that may be too small for all five levels.
 
-    They are the first of the usual five exponents, as many as there are levels that fit, divided by their sum. Scores
-    with different numbers of levels are not comparable.
+    If ``n`` levels fit, they are the first ``n`` of the usual five exponents, divided by their sum. Scores with
+    different numbers of levels are not comparable.
 
     Args:
         height: Height of the images in pixels.

@@ -102,7 +102,7 @@ class CumulativeMetric:
 
 
 def _reduced(scores: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
-    """What a reduction makes of ``[N, 1]`` scores, without those that are NaN, and their number."""
+    """Reduces the scores ``[N, 1]`` that are not NaN; returns the result and the number of these scores."""
     seen = ~scores.isnan()
     if reduction == "none":
         return scores, seen.float()

@@ -99,7 +99,7 @@ class _Windowed:
 
 
 def _converted(x: Tensor, y: Tensor, corrected: bool) -> tuple[Tensor, Tensor]:
-    """Converts images to float32. Integers of one dtype, and with ``corrected`` all images, keep a dtype to read."""
+    """Converts images to float32; integers of the same dtype, and all images if ``corrected``, as in ``readable``."""
     if corrected or (x.dtype == y.dtype and not x.is_floating_point()):
         return windows.readable(x, y)[:2]
     return x.float(), y.float()

@@ -1,4 +1,4 @@
-"""What the drop-ins share: windows with any number of taps, MS-SSIM with any pooling, borders, and operator calls."""
+"""Code shared by the drop-ins: windows with any number of taps, MS-SSIM with any pooling, borders, operator calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gaussian_window(
 ) -> Window:
     """Returns a window that is a Gaussian with ``sizes[i]`` taps along each axis."""
     if all(size == 2 * int(3.5 * sigma + 0.5) + 1 for size, sigma in zip(sizes, sigmas, strict=True)):
-        return Window(tuple(map(float, sigmas)), tuple(sizes), None, padding, *constants)  # the kernels make these
+        return Window(tuple(map(float, sigmas)), tuple(sizes), None, padding, *constants)  # computed by the operators
     parts = [gaussian_taps(size, sigma) for size, sigma in zip(sizes, sigmas, strict=True)]
     return own_window(parts, constants, padding)
 
