@@ -19,7 +19,7 @@ GREY = "#868e96"
 
 
 def run_block() -> dict[str, Any]:
-    """The names that the first block of the page leaves."""
+    """Run the first block of the page; return the names that it defines."""
     block = re.search(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     if block is None:
         raise SystemExit(f"{PAGE} has no block of Python")

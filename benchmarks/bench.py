@@ -33,7 +33,7 @@ from .rows import COPY_BANDWIDTH, RESULTS, Row, add_ratios, merge_csv, summarize
 
 MIN_SAMPLES = 3
 QUICK_PIXELS = 2_000_000
-BUSY_LOAD = 0.8  # other processes slow libraries with a barrier per operator most, so the ratios shift
+BUSY_LOAD = 0.8  # a busier machine slows libraries with a barrier per operator most
 # Padding changes the mean of these inputs by less, a wrong window or range by more.
 VALUE_TOLERANCE = 0.05
 

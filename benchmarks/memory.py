@@ -37,8 +37,8 @@ MIN_IMAGE_BYTES = 3 << 20
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-# (B, *sides), with B at most that of the case. Two shapes, because a library that compiles does so for the first shape
-# and then for any. Images are larger than 176, the minimum for MS-SSIM.
+# (B, *sides), with B at most that of the case. Two shapes, because torch.compile compiles for the first shape and, at
+# the second, for dynamic shapes. Images are larger than 176, the minimum for MS-SSIM.
 _WARM_UP_SHAPES = {2: ((2, 192, 208), (3, 200, 224)), 3: ((2, 16, 18, 20), (3, 18, 20, 22))}
 _SELF_CHECK = "self-check"
 _SELF_CHECK_IMAGES = 5

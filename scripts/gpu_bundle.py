@@ -48,7 +48,7 @@ runpy.run_path("setup.py", run_name="__main__")
 """
 # A stand-in for torch's CUDA library. The linker only needs one symbol of it to record the library's name.
 STAND_IN = "void aoti_torch_get_current_cuda_stream(void) {}\n"
-# Loads a module by its path, since importing the package needs a torch of its own kind, and prints what it knows.
+# Loads a module `_C` by its path and prints what it reports. Importing the package would need a suitable torch.
 ASK_MODULE = """
 import importlib.util, json, sys
 spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
@@ -185,7 +185,7 @@ def install(packages: tuple[str, ...], folder: Path) -> None:
 
 
 def write_module_of_any_python(package: Path) -> None:
-    """Put `_C.py` next to a package's compiled modules; commits before them have one for every Python."""
+    """Write `_C.py` next to the compiled module of a package. Older commits, which have no such module, need none."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     module = package / f"_C{suffix}"
     if module.exists():

@@ -77,7 +77,7 @@ def test_every_division_owns_each_row_and_output_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("height", EDGES)
 def test_valid_volumes_at_the_edges_of_tasks(height: int) -> None:
-    """Also with a uniform window, whose radius along the depth differs."""
+    """Includes a uniform window, whose radius along the depth differs."""
     assert_like_one_thread(
         ssim, *images(1, 1, 5, height, 24), 4, 64, data_range=1.0, padding="valid", sigma=(0.5, 1.5, 1.5)
     )

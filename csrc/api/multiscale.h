@@ -84,7 +84,7 @@ class LevelMemory {
   int64_t bytes_ = 0;
 };
 
-// The memory of the levels below the finest, and the requests that fill it and read it besides the passes.
+// The memory of the levels below the finest, and the requests that use it in addition to the passes.
 struct CoarseLevels {
   // Images and gradients have separate allocations, because the images are released before the gradient of
   // the finest level is allocated.
@@ -116,7 +116,7 @@ struct CoarseLevels {
     View gradient = request.preds;
     gradient.data = gradients.piece(gradient);
     gather.coarse.push_back(gradient);
-    // A mask converts to true once its memory is set, which the constructor does first.
+    // A mask converts to true if its memory is set. The constructor sets it before it calls this function.
     if (request.mask && request.mask.weighs_windows()) gather.coarse_masks.push_back(request.mask.view);
     return gradient;
   }

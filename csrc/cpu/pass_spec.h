@@ -26,7 +26,7 @@ struct Sums {
   double weight = 0, cropped_weight = 0;
 };
 
-// A row of both images, [count], and of the gradients, if requested, that the slopes are added to.
+// A row of pixels of both images, [count], and the row of each requested gradient, to which slopes are added.
 template <class T>
 struct TermRow {
   const T *x, *y;

@@ -127,11 +127,11 @@ SSIM_HOST_DEVICE Moments<T> moments_of_zeros(const Pivot& pivot, T taps) {
 // contributions of pixels times their weights, filtered by the window, and its moments are these sums over n.
 // An output's weight in the means is the mask's at the pixel that the output is centred on.
 //
-// No sum is divided by n, since the formula is homogeneous: sums in place of m and delta, n times the sums in
-// place of p and d, n times the pivot and n^2 times the constants give a, b and delta times n, B1, B2 and V
-// times n^2, and the same losses. Derivatives with respect to sums are 1/n times those with respect to
-// moments; the same substitution supplies this factor for a and b, while those by p and d still need a factor
-// n.
+// No sum is divided by n, because the formula is homogeneous. It is evaluated with the sums in place of m and
+// delta, n times the sums in place of p and d, n times the pivot, and n^2 times the constants. It then gives
+// a, b and delta times n, and B1, B2 and V times n^2; the losses are unchanged. Derivatives with respect to
+// sums are 1/n times those with respect to moments. For a and b this evaluation includes the factor 1/n; the
+// derivatives by p and d must still be multiplied by n.
 
 // Returns the contribution of a pair of pixels with this weight. Masked pixels are replaced by the pivot,
 // because a NaN times zero would be NaN.

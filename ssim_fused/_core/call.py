@@ -32,7 +32,7 @@ def explained(compute: Callable[..., Sequence[Tensor]], preds: Tensor, target: T
             raise
         if "CUDA out of memory" in str(error):  # the stable ABI loses torch's exception type
             raise torch.OutOfMemoryError(str(error)) from error
-        if "driver version is insufficient" in str(error):  # for the library's CUDA runtime; torch's may be older
+        if "driver version is insufficient" in str(error):  # for our CUDA runtime; torch may have an older one
             raise RuntimeError(f"{error}\n{_ops.driver_is_too_old()}") from error
         meant = checks.check_call(preds, target, call)  # raises if it finds the mistake
         pairs = zip((sigma, kernel_size), meant, strict=True)

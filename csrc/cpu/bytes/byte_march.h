@@ -190,7 +190,7 @@ class ByteMarch {
       return bytes;
     }
     const uint8_t* const from = plane.data + y * plane.row;
-    const int64_t first = t_.left - t_.columns.pad * step;  // flat extended column of what is seen
+    const int64_t first = t_.left - t_.columns.pad * step;  // first flat extended column that windows see
     const int64_t begin = std::clamp<int64_t>(-first, 0, seen),
                   end = std::clamp<int64_t>(length - first, begin, seen);
     if (plane.column == 1) {

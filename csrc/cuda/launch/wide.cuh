@@ -336,7 +336,7 @@ class WideRun {
   bool is_image_;                      // processed with its rows as slices
   GradientsOf gradients_;
   int derivatives_;              // number of fields
-  bool has_rows_;                // false: the window along the rows is a single tap of weight one
+  bool has_rows_;                // false if the window along the rows is a single tap of weight one
   int64_t depth_, outputs_;      // positions and outputs along the depth
   int64_t length_;               // outputs along the columns
   int64_t input_slice_, slice_;  // pixels before and after the pass along the rows

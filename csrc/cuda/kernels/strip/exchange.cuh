@@ -39,7 +39,7 @@ struct StripExchange {
     return Row::slot(z - at.column_begin + Config::kLead + kLeft);
   }
 
-  // Zeroes the margins. Stage 4 reads them for pixels that the next strip owns, or none.
+  // Zeroes the margins. Stage 4 reads them for pixels that belong to the next strip, or to no strip.
   static SSIM_DEVICE void clear_margins(const StripBlock<Config>& at, char* exchange) {
     if constexpr (Config::kDerivatives > 0) {
       constexpr int kMargin = kColumns - Config::kColumns;

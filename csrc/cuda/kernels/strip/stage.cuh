@@ -85,8 +85,9 @@ class StripStage {
     });
   }
 
-  // Copies the derivatives of a slice for the kStepRows rows from `row` on, and zeros for rows that have none
-  // or from `last` on. Each thread copies what it will filter, so it need not wait for other threads.
+  // Copies the derivatives of a slice for the kStepRows rows from `row` on. Rows without outputs, and rows
+  // from `last` on, are set to zero. Each thread copies what it will filter, so it need not wait for other
+  // threads.
   static SSIM_DEVICE void derivatives(const Block& at, int row, int last, char* exchange) {
     using Exchange = StripExchange<Config>;
     const StripColumn<Config> column(at);
