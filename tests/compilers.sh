@@ -10,7 +10,7 @@ python=${1:-python3}
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 include=$("$python" -c 'from torch.utils.cpp_extension import include_paths; print(*("-isystem" + p for p in include_paths()))')
-flags="-std=c++20 -fPIC -ffp-contract=fast -Wall -Werror -Wno-psabi -DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
+flags="-std=c++20 -fPIC -fvisibility=hidden -ffp-contract=fast -Wall -Werror -Wno-psabi -DNDEBUG -DTORCH_TARGET_VERSION=0x020a000000000000 -Icsrc $include"
 
 fmas() { # prints the number of FMA instructions of a vector width in an object file
   objdump -d --no-show-raw-insn "$1" | grep -cE "vfn?m(add|sub)[0-9]+p[sd] .*%$2" || true

@@ -31,32 +31,34 @@ struct BaselineRows {
 
 #if defined(SSIM_X86_TARGETS)
 // The instruction madd multiplies 16-bit numbers and adds the products in pairs. Applied to a packed pixel
-// and itself it gives x^2 + y^2; applied to a packed pixel and one with exchanged halves, 2 x y.
+// and itself it gives x^2 + y^2; applied to a packed pixel and one with exchanged halves, 2 x y. The loop is
+// written in intrinsics for each instruction set, since Clang passes vectors only between functions of one.
 struct Avx2Rows {
   SSIM_TARGET_AVX2 static void pack(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out) {
     cpu::pack(x, y, count, out);
   }
   SSIM_TARGET_AVX2 static void slide(const uint32_t* in, const uint32_t* out, int64_t count, uint32_t* s,
                                      uint32_t* p, uint32_t* q) {
-    using V = Lanes<uint32_t, 32>;
     for (int64_t i = 0; i < count; i += 8) {
-      const V a = load<V>(in + i), b = load<V>(out + i);
-      store(s + i, load<V>(s + i) + a - b);
-      store(p + i, load<V>(p + i) + dot(a, exchanged(a)) - dot(b, exchanged(b)));
-      store(q + i, load<V>(q + i) + dot(a, a) - dot(b, b));
+      const __m256i a = load(in + i), b = load(out + i);
+      add(s + i, a, b);
+      add(p + i, _mm256_madd_epi16(a, exchanged(a)), _mm256_madd_epi16(b, exchanged(b)));
+      add(q + i, _mm256_madd_epi16(a, a), _mm256_madd_epi16(b, b));
     }
   }
 
  private:
-  SSIM_TARGET_AVX2 static Lanes<uint32_t, 32> exchanged(Lanes<uint32_t, 32> v) {
-    using Halves = Lanes<uint16_t, 32>;
-    const auto halves = reinterpret_cast<Halves>(v);
-    return reinterpret_cast<Lanes<uint32_t, 32>>(
-        __builtin_shufflevector(halves, halves, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+  SSIM_TARGET_AVX2 static __m256i load(const uint32_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
-  SSIM_TARGET_AVX2 static Lanes<uint32_t, 32> dot(Lanes<uint32_t, 32> a, Lanes<uint32_t, 32> b) {
-    return reinterpret_cast<Lanes<uint32_t, 32>>(
-        _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+  SSIM_TARGET_AVX2 static __m256i exchanged(__m256i v) {
+    const __m256i order = _mm256_setr_epi8(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13,  //
+                                           2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    return _mm256_shuffle_epi8(v, order);
+  }
+  SSIM_TARGET_AVX2 static void add(uint32_t* sums, __m256i entering, __m256i leaving) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums),
+                        _mm256_sub_epi32(_mm256_add_epi32(load(sums), entering), leaving));
   }
 };
 
@@ -66,23 +68,20 @@ struct Avx512Rows {
   }
   SSIM_TARGET_AVX512 static void slide(const uint32_t* in, const uint32_t* out, int64_t count, uint32_t* s,
                                        uint32_t* p, uint32_t* q) {
-    using V = Lanes<uint32_t, 64>;
     for (int64_t i = 0; i < count; i += 16) {
-      const V a = load<V>(in + i), b = load<V>(out + i);
-      store(s + i, load<V>(s + i) + a - b);
-      store(p + i, load<V>(p + i) + dot(a, exchanged(a)) - dot(b, exchanged(b)));
-      store(q + i, load<V>(q + i) + dot(a, a) - dot(b, b));
+      const __m512i a = _mm512_loadu_si512(in + i), b = _mm512_loadu_si512(out + i);
+      add(s + i, a, b);
+      add(p + i, _mm512_madd_epi16(a, exchanged(a)), _mm512_madd_epi16(b, exchanged(b)));
+      add(q + i, _mm512_madd_epi16(a, a), _mm512_madd_epi16(b, b));
     }
   }
 
  private:
-  template <class V>
-  SSIM_TARGET_AVX512 static V exchanged(V v) {
-    return v << 16 | v >> 16;
-  }
-  SSIM_TARGET_AVX512 static Lanes<uint32_t, 64> dot(Lanes<uint32_t, 64> a, Lanes<uint32_t, 64> b) {
-    return reinterpret_cast<Lanes<uint32_t, 64>>(
-        _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+  // Masked with all lanes, since GCC 12 warns of the unmasked intrinsic, which begins with an undefined vector.
+  SSIM_TARGET_AVX512 static __m512i exchanged(__m512i v) { return _mm512_maskz_rol_epi32(0xffff, v, 16); }
+  SSIM_TARGET_AVX512 static void add(uint32_t* sums, __m512i entering, __m512i leaving) {
+    _mm512_storeu_si512(sums,
+                        _mm512_sub_epi32(_mm512_add_epi32(_mm512_loadu_si512(sums), entering), leaving));
   }
 };
 
