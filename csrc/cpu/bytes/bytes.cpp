@@ -32,7 +32,8 @@ struct BaselineRows {
 #if defined(SSIM_X86_TARGETS)
 // The instruction madd multiplies 16-bit numbers and adds the products in pairs. Applied to a packed pixel
 // and itself it gives x^2 + y^2; applied to a packed pixel and one with exchanged halves, 2 x y. The loop is
-// written in intrinsics for each instruction set, since Clang passes vectors only between functions of one.
+// written in intrinsics for each instruction set, because Clang passes vectors only between functions that
+// are compiled for the same one.
 struct Avx2Rows {
   SSIM_TARGET_AVX2 static void pack(const uint8_t* x, const uint8_t* y, int64_t count, uint32_t* out) {
     cpu::pack(x, y, count, out);
@@ -77,7 +78,7 @@ struct Avx512Rows {
   }
 
  private:
-  // Masked with all lanes, since GCC 12 warns of the unmasked intrinsic, which begins with an undefined vector.
+  // Masked with all lanes, because GCC 12 warns of an undefined vector in the unmasked intrinsic.
   SSIM_TARGET_AVX512 static __m512i exchanged(__m512i v) { return _mm512_maskz_rol_epi32(0xffff, v, 16); }
   SSIM_TARGET_AVX512 static void add(uint32_t* sums, __m512i entering, __m512i leaving) {
     _mm512_storeu_si512(sums,
