@@ -281,8 +281,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "volume_gaussian": (
         {"betas": (0.4, 0.6), "sigma": (0.5, 0.5, 5.0), "kernel_size": 1},
-        "its width 32 at level 1 of the pyramid, padded by 0 on either side for `kernel_size`, is smaller than the "
-        "Gaussian of 37 taps",
+        "its width 32 at level 1 of the pyramid, padded at both ends by 0 as `kernel_size` says, is smaller than "
+        "the Gaussian of 37 taps",
     ),
     "volume_betas": ({"betas": [0.5, 0.5]}, "`betas` is [0.5, 0.5]"),
 }

@@ -80,7 +80,9 @@ def test_bytes_under_every_window(layout: str, size: Any, padding: str) -> None:
         assert_exact(preds, target, kernel_size=size, padding=padding)
 
 
-@pytest.mark.parametrize("constants", [(0.0, 0.0), (1e9, 0.03), (0.01, 1e9), (1e-9, 0.03), (0.01, 1e-9)], ids=str)
+@pytest.mark.parametrize(
+    "constants", [(0.0, 0.0), (1e9, 0.03), (0.01, 1e9), (1e-9, 0.03), (0.01, 1e-9), (1e-7, 1e-8), (10.0, 1e-6)], ids=str
+)
 def test_bytes_with_extreme_constants(constants: tuple[float, float]) -> None:
     preds, target = bytes_of(2, 3, 40, 53)
     k1, k2 = constants
@@ -97,6 +99,17 @@ def test_identical_bytes_score_exactly_one() -> None:
     image, _ = bytes_of(2, 3, 40, 53)
     for result in results_of(image, image.clone(), kernel_size=7):
         assert torch.equal(result, torch.ones_like(result))
+
+
+@pytest.mark.parametrize("data_range", [1e-9, 1e-4, 1e-2, 1.0, 255.0, 1e6])
+def test_flat_bytes_score_exactly_one_with_any_range(data_range: float) -> None:
+    """Next to the sums of bright pixels, tiny constants must not vanish."""
+    for size in (3, 7, 15):
+        flat = torch.full((1, 3, 30, 40), 255, dtype=torch.uint8)
+        value = ssim(flat, flat.clone(), gaussian_kernel=False, kernel_size=size, data_range=data_range)
+        assert torch.equal(value, torch.ones(()))
+        found = float64_results(flat, flat.clone(), want_map=False, kernel_size=[size], data_range=data_range)[0]
+        assert torch.equal(found, torch.ones(1, dtype=torch.float64))
 
 
 def test_bytes_have_the_same_bits_on_any_number_of_threads() -> None:

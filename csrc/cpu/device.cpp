@@ -60,9 +60,7 @@ PassSpec<T> pass_spec_of(const Request& request, const std::vector<MaskSum>& sum
   spec.rows = request.windows.axes[1];
   spec.columns = request.windows.axes[2];
   spec.sees_padding = request.windows.see_padding();
-  for (size_t d = 0; d < 2; ++d) {
-    if (request.windows.is_uniform(1 + d)) spec.uniform[d] = request.windows.taps[1 + d][0];
-  }
+  for (size_t d = 0; d < 2; ++d) spec.uniform[d] = factor_of_sums(request.windows, 1 + d);
   if (spec.uniform[0] != 0 && spec.uniform[1] != 0) {
     spec.uniform[0] *= spec.uniform[1];
     spec.uniform[1] = 1;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../api/request.h"
 #include "../math/geometry.h"
 #include "../math/pixel_term.h"
 #include "../math/ssim.h"
@@ -73,6 +74,12 @@ struct Fields {
   T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
 };
 
+// Returns the factor by which the sums of a uniform window along an axis are multiplied, 1 / its number of taps.
+// Zero for another window, and for one of fewer than seven taps: its outputs share too little.
+inline double factor_of_sums(const Windows& windows, size_t axis) {
+  return windows.is_uniform(axis) && windows.taps[axis].size() >= 7 ? windows.taps[axis][0] : 0;
+}
+
 // The parameters that all strips of a pass share.
 template <class T>
 struct PassSpec {
@@ -88,9 +95,9 @@ struct PassSpec {
   bool sees_padding;                       // windows see mostly zero padding
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first, for the adjoint
-  // The factor of the sums of a uniform window along rows and columns; zero for other windows. The `taps`
-  // of a uniform window are all this number, rounded. If both windows are uniform, the factor of the rows
-  // includes that of the columns, which is then one.
+  // The factors of the windows along rows and columns (factor_of_sums). If a factor is not zero, all `taps` are
+  // this number, rounded. If neither is zero, the factor of the rows includes that of the columns, which is then
+  // one.
   std::array<double, 2> uniform{};
   int64_t crop_begin, crop_end;    // columns of outputs in the mean contrast sensitivity
   T slice_sum;                     // in Pass::depth: the sum of a slice's window, rows' taps times columns'

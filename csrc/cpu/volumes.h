@@ -81,7 +81,7 @@ PassSpec<T> depth_spec_of(const PassSpec<T>& slices, const Request& request) {
   const std::vector<T> taps = request.windows.taps_as<T>(0);
   across.taps[0].assign(taps.begin(), taps.end());
   across.reversed[0].assign(taps.rbegin(), taps.rend());
-  across.uniform = {request.windows.is_uniform(0) ? request.windows.taps[0][0] : 0, 0};
+  across.uniform = {factor_of_sums(request.windows, 0), 0};
   if (across.uniform[0] != 0) across.taps[0].assign(taps.size(), static_cast<T>(across.uniform[0]));
   across.slice_sum = sum_of_slice_window(slices);
   return across;

@@ -94,6 +94,12 @@ def as_batch(
     return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), data_range, mask
 
 
+# For smaller images than 512x512x3, a call for each costs more than a copy.
+_FEWEST_PIXELS = 512 * 512 * 3
+# The number of active modes such as those of tracers. It is not public in torch; without it the images are copied.
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+
+
 def as_batches(
     preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None
 ) -> list[tuple[Tensor, Tensor, DataRange, Tensor | None]]:
@@ -104,12 +110,15 @@ def as_batches(
     if (
         data_range.__class__ is float
         and mask is None
-        and len(preds) > 1
+        # Nothing traces, so that the number of images is not recorded as a constant.
+        and preds.__class__ is target.__class__ is Tensor
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms_active() or _dispatch_modes())
         and preds.is_cpu
         and target.shape == preds.shape
+        and preds.shape[0] > 1
+        and preds[0].numel() >= _FEWEST_PIXELS
         and not (torch.is_grad_enabled() and (preds.requires_grad or target.requires_grad))
         and all(image.stride(1) * image.shape[1] != image.stride(0) for image in (preds, target))
-        and not (torch.compiler.is_compiling() or transforms_active())
     ):
         images = zip(preds.split(1), target.split(1), strict=True)
         return [as_batch(x, y, data_range, None) for x, y in images]

@@ -154,6 +154,8 @@ def _with_defaults(operator: Any, keywords: dict[str, Any]) -> dict[str, Any]:
 def _(preds, target, constants=None, mask=None, **keywords):
     _check_devices(preds, target=target, constants=constants, mask=mask)
     arguments = _with_defaults(_ops.similarity, keywords)
+    if arguments["want_float64"] and preds.dtype not in _ops.TYPE_RANGES:
+        raise RuntimeError(f"want_float64 is True and preds has dtype {preds.dtype}, expected 8- or 16-bit integers")
     return _fake_outputs(preds, target, _spec_of(arguments), _wanted_of(arguments), arguments["want_float64"])
 
 

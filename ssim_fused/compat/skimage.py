@@ -101,7 +101,7 @@ def structural_similarity(
     for name, image in (("im1", im1), ("im2", im2)):
         if image.dtype.kind not in "biuf":
             raise ValueError(f"`{name}` has the dtype {image.dtype}, expected real numbers: take `.real` and `.imag`.")
-    float_type = np.float32 if im1.dtype in (np.float16, np.float32) else np.float64
+    float_type = np.float32 if im1.dtype.char in "ef" else np.float64  # float16 or float32 of any byte order
     planes = [_planes(image, channel_axis) for image in (im1, im2)]
     axes = planes[0].ndim - 1
     K1, K2, sigma = arguments.check_constants(K1=K1, K2=K2, sigma=sigma)  # noqa: N806

@@ -5,8 +5,8 @@
 // A window of n pixels has the sums Sx, Sy, P = 2 sum xy and Q = sum (x^2 + y^2). With the constants C1 =
 // n^2 c1 and C2 = n^2 c2,
 //
-//     delta = Sx - Sy            N1 = 2 Sx Sy + C1      B1 = N1 + delta^2         1 - l  = delta^2 / B1
-//     V = n (Q - P) - delta^2                           B2 = n Q + C1 + C2 - B1   1 - cs = V / B2
+//     delta = Sx - Sy            S = 2 Sx Sy + delta^2    B1 = S + C1          1 - l  = delta^2 / B1
+//     V = n (Q - P) - delta^2    N1 = 2 Sx Sy + C1        B2 = (n Q - S) + C2    1 - cs = V / B2
 //
 // This is the formula of math/ssim.h times n^2, with moments about zero: exact sums need no pivot.
 //
@@ -38,11 +38,11 @@ constexpr int64_t kByteSegment = 32;     // rows whose sums are kept together
 constexpr int64_t kMostBytesOfWindow = 257;
 static_assert(kMostBytesOfWindow * 255 <= 65535);
 
-// Whether the constants suit the march with a window of `n` pixels. Adding and then subtracting C1 must
-// lose no digits of the sums, and products of eight denominators must neither overflow nor underflow.
+// Whether the constants suit the march with a window of `n` pixels: products of eight denominators, which are
+// at least the constants, must neither overflow nor underflow.
 inline bool are_ordinary(double c1, double c2, double n) {
   const auto is_ordinary = [&](double c) { return c * n * n >= 0x1p-40 && c * n * n <= 0x1p40; };
-  return is_ordinary(c1) && is_ordinary(c2) && c1 <= 0x1p20 * c2;
+  return is_ordinary(c1) && is_ordinary(c2);
 }
 
 // A plane of 8-bit pixels. In an interleaved plane a pixel is `step` columns, and the stride `column` is 1.
@@ -230,7 +230,7 @@ class ByteMarch {
     const int64_t next = t_.step * kLanes, reach = reach_ * kLanes;
     const double pixels = static_cast<double>(height_ * (reach_ / t_.step + 1));
     const D n = broadcast<D>(pixels), c1 = broadcast<D>(pixels * pixels * t_.c1),
-            c12 = broadcast<D>(pixels * pixels * (t_.c1 + t_.c2));
+            c2 = broadcast<D>(pixels * pixels * t_.c2);
     const uint32_t* column = sums_.get() + channel * kLanes;
     const int64_t p = kP * pitch_, q = kQ * pitch_;  // offsets of the fields
     double* losses = Keeps ? losses_.get() + channel * kLanes : nullptr;
@@ -251,9 +251,10 @@ class ByteMarch {
       unrolled<2>([&](auto half) SSIM_INLINE_LAMBDA {
         const D sx = half_of<half>(x), sy = half_of<half>(y);
         const D delta = sx - sy, delta2 = delta * delta;
-        const D n1 = (sx + sx) * sy + c1, b1 = n1 + delta2;
+        const D product = (sx + sx) * sy, squares = product + delta2;  // exact, as n Q - S is
+        const D n1 = product + c1, b1 = squares + c1;
         const D v = n * half_of<half>(of_r) - delta2;
-        const D b2 = (n * half_of<half>(of_q) + c12) - b1;
+        const D b2 = (n * half_of<half>(of_q) - squares) + c2;
         loss[half] = {delta2 * b2 + n1 * v, b1 * b2};
         if constexpr (Keeps) {
           store(losses + half * kHalf, loss[half].over / loss[half].under);

@@ -105,7 +105,7 @@ SSIM_INLINE void convolve_default(V (&sum)[outputs], const T* in, const Passage<
 // Computes the sums of adjacent outputs of a uniform window. All windows share the vectors from the first
 // vector of the last window to the last vector of the first window, which are added once. To this sum each
 // window adds its vectors before that range, accumulated from right to left, and those after it,
-// accumulated from left to right. Eight outputs take size + 12 additions.
+// accumulated from left to right. Eight outputs take size + 12 additions. A window has at least seven taps.
 template <int outputs, class V, class T>
 SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s, int64_t size) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
@@ -124,13 +124,6 @@ SSIM_INLINE void sum_uniform(V (&sum)[outputs], const T* in, const Passage<T>& s
       sum[7] = after;
       return;
     }
-  }
-  if (size < outputs) {
-    unrolled<outputs>([&](auto j) SSIM_INLINE_LAMBDA {
-      sum[j] = at(j);
-      for (int64_t k = 1; k < size; ++k) sum[j] += at(j + k);
-    });
-    return;
   }
   V shared[2] = {at(outputs - 1), V{}};  // two, because an addition waits for the result of the one before
   const auto add = [&](const T* from, int64_t begin, int64_t end) SSIM_INLINE_LAMBDA {
