@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "../api/request.h"
 #include "../math/geometry.h"
 #include "../math/pixel_term.h"
 #include "../math/ssim.h"
@@ -73,12 +72,6 @@ struct Fields {
 
   T* at(int64_t v, int64_t s, int64_t r) const { return data + v * volume + s * slice + r * row; }
 };
-
-// Returns the factor by which the sums of a uniform window along an axis are multiplied, 1 / its number of taps.
-// Zero for another window, and for one of fewer than seven taps: its outputs share too little.
-inline double factor_of_sums(const Windows& windows, size_t axis) {
-  return windows.is_uniform(axis) && windows.taps[axis].size() >= 7 ? windows.taps[axis][0] : 0;
-}
 
 // The parameters that all strips of a pass share.
 template <class T>

@@ -15,6 +15,12 @@
 
 namespace ssim_fused::cpu {
 
+// Returns the factor by which the sums of a uniform window along an axis are multiplied: 1 / its number of
+// taps. Zero for another window, and for one of fewer than seven taps, whose outputs share too little.
+inline double factor_of_sums(const Windows& windows, size_t axis) {
+  return windows.is_uniform(axis) && windows.taps[axis].size() >= 7 ? windows.taps[axis][0] : 0;
+}
+
 template <class T>
 MarchInstance<T> march_of(const PassSpec<T>& spec, Pass pass, GradientsOf gradients) {
   return spec.mask ? select_march<T, true>(pass, gradients) : select_march<T, false>(pass, gradients);
