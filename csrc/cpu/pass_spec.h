@@ -88,9 +88,9 @@ struct PassSpec {
   bool sees_padding;                       // windows see mostly zero padding
   std::array<std::vector<T>, 2> taps;      // rows, columns: [2 radius + 1]
   std::array<std::vector<T>, 2> reversed;  // the same, last tap first, for the adjoint
-  // The factors of the windows along rows and columns (factor_of_sums). If a factor is not zero, all `taps` are
-  // this number, rounded. If neither is zero, the factor of the rows includes that of the columns, which is then
-  // one.
+  // The factors of the windows along rows and columns (factor_of_sums). If a factor is not zero, all `taps`
+  // are this number, rounded. If neither is zero, the factor of the rows includes that of the columns, which
+  // is then one.
   std::array<double, 2> uniform{};
   int64_t crop_begin, crop_end;    // columns of outputs in the mean contrast sensitivity
   T slice_sum;                     // in Pass::depth: the sum of a slice's window, rows' taps times columns'
