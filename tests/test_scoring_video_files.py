@@ -249,7 +249,9 @@ def test_frames_before_the_truncation_are_scored_if_requested(tmp_path, frames):
     whole = write_video(tmp_path / "whole.ts", frames, g=4)
     cut = tmp_path / "cut.ts"
     cut.write_bytes(whole.read_bytes()[: int(0.8 * whole.stat().st_size)])
-    assert "the file is truncated" in error_of(whole, cut)
+    # The cut lies inside a frame. Which is noticed first depends on the decoder's threads.
+    error = error_of(whole, cut)
+    assert "the file is truncated" in error or "is damaged, and the decoder has concealed" in error
     assert score_of(whole, cut, frames=(0, 4, 1))["ssim"] == 1.0
 
 
