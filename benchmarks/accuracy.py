@@ -194,7 +194,7 @@ def why_not(case: str, of: str, found: dict[str, float | None]) -> str:
 def draw(errors: list[Error], names: list[str]) -> list[Path]:
     """A chart for each type, of values and of gradients, with a point for each library in each case."""
     labels = list(dict.fromkeys(error.case for error in errors))
-    low, high = 1e-2, max(e.eps for e in errors if e.eps is not None)  # what is below `low` is drawn there
+    low, high = 1e-2, max(e.eps for e in errors if e.eps is not None)  # smaller errors are drawn at `low`
     left, right, row = 125, WIDTH - 8, 18
 
     def x(eps: float) -> float:

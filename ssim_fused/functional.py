@@ -97,6 +97,8 @@ def structural_similarity_index_measure(
             ``kernel_size`` does not affect the map of a Gaussian window.
         per_channel: If True, return one value per channel, ``[B, C]`` instead of ``[B]``, also for the contrast
             sensitivity. The reduction is then over batch and channels.
+            Several images in channels_last layout are copied if they need a gradient, are smaller than 512x512x3, or
+            are not on the CPU.
         mask: The pixels that count: ``[B, 1 or C, H, W]`` or ``[B, 1 or C, D, H, W]``, bool, or weights in [0, 1] of a
             floating-point dtype (weights that are not positive count as 0). It must not require a gradient. An image
             with an empty mask has SSIM 1 and a gradient of 0. See ``docs/masks.md``.

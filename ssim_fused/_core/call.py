@@ -94,7 +94,7 @@ def as_batch(
     return preds.flatten(0, 1).unsqueeze(1), target.flatten(0, 1).unsqueeze(1), data_range, mask
 
 
-# For smaller images than 512x512x3, a call for each costs more than a copy.
+# Below this size of an image, one call per image costs more than copying the batch.
 _FEWEST_PIXELS = 512 * 512 * 3
 # The number of active modes such as those of tracers. It is not public in torch; without it the images are copied.
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
@@ -103,14 +103,14 @@ _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 def as_batches(
     preds: Tensor, target: Tensor, data_range: DataRange, mask: Tensor | None
 ) -> list[tuple[Tensor, Tensor, DataRange, Tensor | None]]:
-    """:func:`as_batch`, or a batch for each image where that copies nothing and one batch would copy the images.
+    """Returns the batch of :func:`as_batch`, or one such batch per image if that avoids a copy.
 
-    The channels of several images in channels_last layout have no common stride, those of one image have.
+    In channels_last layout, the channels of one image have a common stride, but those of several images do not.
     """
     if (
         data_range.__class__ is float
         and mask is None
-        # Nothing traces, so that the number of images is not recorded as a constant.
+        # A tracer would record the number of images as a constant.
         and preds.__class__ is target.__class__ is Tensor
         and not (torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms_active() or _dispatch_modes())
         and preds.is_cpu
